@@ -1,0 +1,1 @@
+"""Streamlit pages over stored runs. Reads the run store; loads no model and imports no torch."""

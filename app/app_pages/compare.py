@@ -1,0 +1,262 @@
+"""Compare: where did the two runs part, and what did steering do there?
+
+1. Two arms of one split side by side, joined on item and seed; by default the baseline and the first steered arm.
+2. Split, arms, question, filter, tint and the chosen token are in the address, under `cmp_...`.
+3. A value of a link that this run does not have is named in a message, with what is shown instead.
+4. Text of models is shown by the trace component and as plain text, never as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from app import address
+from app.components import trace
+from app.escaping import for_markdown, one_line
+from app.facts import parse_address, token_facts
+from app.lanes import behaviour_marks, edits, lane
+from app.library import OpenRun, Unreadable
+from app.metrics import METRICS, common_scale
+from app.pairing import OUTCOMES, Divergence, Pair, Pairing, matching, neighbour, pair_rows, part
+from app.roles import look
+
+ALL = "all"
+TONES: dict[str, tuple[str, Literal["green", "red", "gray"]]] = {
+    "helped": (":material/trending_up:", "green"),
+    "hurt": (":material/trending_down:", "red"),
+    "both right": (":material/done_all:", "gray"),
+    "both wrong": (":material/close:", "gray"),
+}
+HINT = "Choose a token, by click or with arrows and Enter, to see its numbers."
+
+
+def page(run: OpenRun) -> None:
+    """The page."""
+    st.subheader("Where did the two runs part, and what did steering do there?", anchor=False)
+    if len(run.manifest.arms) < 2:
+        st.info("This run has a single arm, so there is nothing to compare it with. Run it again with a second arm.")
+        return
+    split, left, right, metric = _choices(run)
+    try:
+        tables = run.rows(left, split), run.rows(right, split)
+    except Unreadable as error:
+        st.error(f"**The rows cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
+        return
+    pairing = _joined(*tables)
+    names = pairing.names()
+    if not names:
+        _nothing_shared(run, tables, (left, right))
+        return
+    name = _question(names, pairing)
+    pair = names[name]
+    rows = run.row(left, split, pair.left), run.row(right, split, pair.right)
+    view = "/".join((run.manifest.run_id, split, left, right, name))
+    if st.session_state.get("cmp_view", view) != view and not address.asked("cmp_tok"):
+        address.keep("cmp_tok", None)
+    st.session_state["cmp_view"] = view
+    divergence = part(rows[0]["prompt_ids"], rows[0]["token_ids"], rows[1]["prompt_ids"], rows[1]["token_ids"])
+    arms = run.arm(left).model_dump(), run.arm(right).model_dump()
+    _header(name, pair, rows, arms, divergence)
+    lanes_column, panel_column = st.columns([3.3, 1], gap="small")
+    with lanes_column:
+        _lanes(rows, arms, metric, divergence, tables)
+    with panel_column:
+        _panel(rows, arms, divergence)
+
+
+def _choices(run: OpenRun) -> tuple[str, str, str, str]:
+    """Split, arms and tint, from the link, the session or the defaults."""
+    arms = {arm.name: arm for arm in run.manifest.arms}
+    others = [arm for arm in run.manifest.arms if arm.role != "baseline"]
+    steered = next((arm for arm in others if arm.role == "steered"), others[0])
+
+    def say(name: str) -> str:
+        return f"{look(arms[name].role).glyph} {one_line(arms[name].label, 70)}"
+
+    fields: list[tuple[str, str, list[str], str, Any]] = [
+        ("cmp_split", "Split", list(run.manifest.splits), next(iter(run.manifest.splits)), one_line),
+        ("cmp_a", "Left arm", list(arms), run.manifest.baseline.name, say),
+        ("cmp_b", "Right arm", list(arms), steered.name, say),
+        ("cmp_metric", "Tint", list(METRICS), "logprob", lambda key: METRICS[key].label),
+    ]
+    chosen = []
+    columns = st.columns([1.2, 2, 2, 1.2])
+    for column, (key, label, valid, default, say_it) in zip(columns, fields, strict=True):
+        stale = address.restore(key, valid, default)
+        value = column.selectbox(label, valid, key=key, format_func=say_it, persist_state="session")
+        address.keep(key, value)
+        if stale:
+            st.warning(
+                f"This link names {label.lower()} {for_markdown(stale)}, which this run does not have. "
+                f"Shown instead: {for_markdown(say_it(value))}.",
+                icon=":material/link_off:",
+            )
+        chosen.append(value)
+    return chosen[0], chosen[1], chosen[2], chosen[3]
+
+
+def _joined(left: pa.Table, right: pa.Table) -> Pairing:
+    light = ["item", "seed", "order", "correct"]
+    return pair_rows(left.select(light).to_pylist(), right.select(light).to_pylist())
+
+
+def _nothing_shared(run: OpenRun, tables: tuple[pa.Table, pa.Table], names: tuple[str, str]) -> None:
+    for table, name in zip(tables, names, strict=True):
+        if not len(table):
+            st.info(
+                f"No rows of arm {for_markdown(run.arm(name).label)} are stored in this split yet. "
+                "Pick another arm, or finish the run: start its command again."
+            )
+            return
+    st.info(
+        f"The two arms have rows ({len(tables[0])} and {len(tables[1])}), but not one question with the same seed in both. "
+        "Pick another arm or split."
+    )
+
+
+def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
+    """The question, chosen by filter, menu or the buttons beside it."""
+    stale = address.restore("cmp_item", names, next(iter(names)))
+    address.restore("cmp_show", [ALL, *OUTCOMES], ALL)
+    counts = {ALL: len(names), **pairing.counts}
+
+    def filtered() -> None:
+        kept = matching(names, st.session_state["cmp_show"])
+        if kept and st.session_state["cmp_item"] not in kept:
+            st.session_state["cmp_item"] = kept[0]
+
+    def go(to: str) -> None:
+        st.session_state["cmp_item"] = to
+
+    bar = st.container(horizontal=True, vertical_alignment="bottom", key="question_bar")
+    show = bar.segmented_control(
+        "Questions",
+        list(counts),
+        format_func=lambda outcome: f"{outcome} {counts[outcome]}",
+        key="cmp_show",
+        required=True,
+        on_change=filtered,
+        persist_state="session",
+        help="Read from left to right. " + "; ".join(f"{name}: {meaning}" for name, meaning in OUTCOMES.items()) + ".",
+    )
+    kept = matching(names, show)
+    current = st.session_state["cmp_item"]
+    listed = [name for name in names if name in set(kept) or name == current]
+    before, after = neighbour(names, kept, current, -1), neighbour(names, kept, current, 1)
+    bar.button("Previous", icon=":material/chevron_left:", disabled=before is None, on_click=go, args=(before,), key="cmp_before")
+    name = bar.selectbox(
+        "Question",
+        listed,
+        key="cmp_item",
+        format_func=lambda item: f"{one_line(item, 60)} · {names[item].outcome}",
+        persist_state="session",
+        width=320,
+    )
+    bar.button("Next", icon=":material/chevron_right:", disabled=after is None, on_click=go, args=(after,), key="cmp_after")
+    address.keep("cmp_item", name)
+    address.keep("cmp_show", show)
+    place = f"{kept.index(name) + 1} of {len(kept)}" if name in kept else f"not among the {len(kept)}"
+    bar.caption(f"{place} · {for_markdown(show)}")
+    if stale:
+        st.warning(
+            f"This link names question {for_markdown(stale)}, which these two arms do not share. "
+            f"Shown instead: {for_markdown(name)}.",
+            icon=":material/link_off:",
+        )
+    if not kept:
+        st.info(f"No question is {for_markdown(show)} here.")
+    if pairing.left_only or pairing.right_only:
+        st.caption(
+            f"{pairing.left_only} rows of the left arm and {pairing.right_only} of the right have no partner with the same "
+            "question and seed; they are left out."
+        )
+    return name
+
+
+def _header(
+    name: str,
+    pair: Pair,
+    rows: tuple[dict[str, Any], dict[str, Any]],
+    arms: tuple[dict[str, Any], dict[str, Any]],
+    divergence: Divergence,
+) -> None:
+    icon, colour = TONES[pair.outcome]
+    with st.container(border=True, gap="small", key="question_card"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge(pair.outcome, icon=icon, color=colour)
+            st.text(f"gold {one_line(rows[0]['gold'], 120)}")
+            for row, arm in zip(rows, arms, strict=True):
+                answer = "no answer" if row["answer"] is None else one_line(row["answer"], 60)
+                mark = "✓" if row["correct"] else "✗"
+                st.text(f"{look(arm['role']).glyph} {one_line(arm['label'], 50)}: {answer} {mark}, {len(row['token_ids'])} tokens")
+            st.text(f"◆ {divergence.sentence}")
+        st.text(rows[0]["prompt"])
+
+
+def _lanes(
+    rows: tuple[dict[str, Any], dict[str, Any]],
+    arms: tuple[dict[str, Any], dict[str, Any]],
+    metric: str,
+    divergence: Divergence,
+    tables: tuple[pa.Table, pa.Table],
+) -> None:
+    marks = behaviour_marks([label for table in tables for label in _labels(table)])
+    scale, bar_top = common_scale(rows, metric), max(edits(rows[0]) + edits(rows[1]), default=0.0)
+    shown: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        for span in row["labels"] or []:
+            shown.setdefault(span["label"], []).append(span)
+
+    def chosen() -> None:
+        address.keep("cmp_tok", str(st.session_state["cmp_lanes"]["token"]))
+        st.rerun("token_panel")
+
+    trace.lanes(
+        {
+            "lanes": [lane(row, arm, scale, bar_top, marks) for row, arm in zip(rows, arms, strict=True)],
+            "scale": None if metric == "none" else scale.legend(),
+            "bar_top": bar_top,
+            "divergence": None if divergence.kind == "prompt" else divergence.at,
+            "comparable": divergence.kind != "prompt",
+            "behaviours": [{"label": label, **marks[label], "source": _source(spans)} for label, spans in sorted(shown.items())],
+            "selected": st.query_params.get("cmp_tok"),
+        },
+        key="cmp_lanes",
+        on_token=chosen,
+    )
+
+
+def _labels(table: pa.Table) -> list[str]:
+    flat = pc.list_flatten(table["labels"].combine_chunks())
+    return [str(label) for label in pc.unique(pc.struct_field(flat, "label")).to_pylist()]
+
+
+def _source(spans: list[Mapping[str, Any]]) -> str:
+    """Who found the behaviour and how sure it was."""
+    sure = [float(span["confidence"]) for span in spans]
+    confidence = f"{min(sure):.2f}" if min(sure) == max(sure) else f"{min(sure):.2f} to {max(sure):.2f}"
+    return f"{len(spans)}×, detector {', '.join(sorted({span['detector'] for span in spans}))}, confidence {confidence}"
+
+
+@st.fragment(key="token_panel")
+def _panel(
+    rows: tuple[dict[str, Any], dict[str, Any]], arms: tuple[dict[str, Any], dict[str, Any]], divergence: Divergence
+) -> None:
+    lengths = {side: len(row["prompt_ids"]) + len(row["token_ids"]) for side, row in zip("ab", rows, strict=True)}
+    found = parse_address(st.query_params.get("cmp_tok"), lengths)
+    if found is None:
+        trace.panel({"hint": HINT}, key="cmp_panel")
+        return
+    here = "ab".index(found[0])
+    row, other = rows[here], rows[1 - here]
+    trace.panel(
+        token_facts(row, other, found[1], divergence, arms[here]["label"], arms[1 - here]["label"]), key="cmp_panel"
+    )
+
+
+page(st.session_state["open_run"])

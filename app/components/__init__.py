@@ -1,0 +1,1 @@
+"""Custom components: plain JavaScript and CSS, served from here, with no outside source."""

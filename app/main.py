@@ -1,0 +1,51 @@
+"""Entry point of the app: page settings, context bar, navigation.
+
+1. One table lists the pages; a page is a file of `app_pages/` that reads the run from `st.session_state["open_run"]`.
+2. A page runs only when there is a readable run to show; otherwise the context bar has said what to do.
+3. This process imports no model and no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import address
+from app.context import context_bar, link_button
+
+APP = Path(__file__).parent
+
+PAGES: list[dict[str, Any]] = [
+    {
+        "page": "app_pages/results.py",
+        "title": "Results",
+        "icon": ":material/monitoring:",
+        "url_path": "results",
+        "default": True,
+        "help": "Accuracy of every arm with intervals, paired differences against the baseline, and what they cost.",
+    },
+    {
+        "page": "app_pages/compare.py",
+        "title": "Compare",
+        "icon": ":material/compare_arrows:",
+        "url_path": "compare",
+        "help": "Two arms on one question, token by token: where they part and where steering fired.",
+    },
+]
+
+
+def main() -> None:
+    """One script run of the app."""
+    st.set_page_config(page_title="Steering workbench", page_icon=str(APP / "icon.svg"), layout="wide")
+    page = st.navigation([st.Page(**entry) for entry in PAGES], position="top")
+    address.forget(page.url_path)
+    run, corner = context_bar()
+    if run is not None:
+        st.session_state["open_run"] = run
+        page.run()
+        link_button(run, corner)
+
+
+main()

@@ -1,0 +1,243 @@
+"""Evaluation: arms on the same items with the same budget, stored row by row.
+
+1. Everything is checked before the first forward pass: models, task, splits, forms, plans, prompt lengths.
+2. Arms that share a model share batches, so conditions that are compared run in the same batch geometry.
+3. Rows are stored in chunks whose content depends on the spec alone: an interrupted run that is started again redoes only what is not
+   stored and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steering.engine import Generation, Row, check_rows, generate
+from steering.errors import BadInput
+from steering.models import LoadedModel, load_model
+from steering.plan import Plan
+from steering.prompts import encode_prompt, token_texts
+from steering.sampling import GenerationSettings
+from steering.vectors import SteeringVector
+
+from .store import Arm, Manifest, Run, Store
+from .tasks import Item, Task, task_named
+
+ROW_VERSION = 1
+"""Part of every row key; raised when the engine changes what a row contains."""
+CHUNK_ROWS = 96
+
+
+class Generating(BaseModel):
+    """Generation settings of a spec; `seeds` has one entry per sample of an item."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    max_new_tokens: int = Field(360, ge=1)
+    temperature: float = Field(0.0, ge=0)
+    top_k: int | None = None
+    top_p: float | None = None
+    seeds: tuple[int, ...] = (0,)
+
+    def settings(self) -> GenerationSettings:
+        return GenerationSettings(self.max_new_tokens, self.temperature, self.top_k, self.top_p)
+
+
+class EvalSpec(BaseModel):
+    """What to run. The digest of the spec, the weights and the vectors names the run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    task: str = "find-start"
+    splits: dict[str, int]
+    arms: tuple[Arm, ...]
+    generation: Generating = Generating()
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One row to be generated, with everything needed to grade and store it."""
+
+    key: str
+    arm: Arm
+    split: str
+    order: int
+    item: Item
+    seed: int
+    prompt: str
+    row: Row
+
+
+def run_evaluation(
+    spec: EvalSpec,
+    store: Store,
+    vectors: Mapping[str, SteeringVector] | None = None,
+    *,
+    models: dict[str, LoadedModel] | None = None,
+    on_rows: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Run or resume an evaluation; returns the run, sealed with its summary.
+
+    `vectors` maps digests to vectors named by the arms' plans; `models` is a cache shared between calls; `on_rows(done, total)` reports
+    progress. Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked interrupted and keeps every stored chunk.
+    """
+    from .summary import summarise, to_json
+
+    models = {} if models is None else models
+    vectors = vectors or {}
+    task = task_named(spec.task)
+    for name in dict.fromkeys(arm.model for arm in spec.arms):
+        models.setdefault(name, load_model(name))
+    chunks = list(_chunks(spec, task, models, vectors))
+    settings = spec.generation.settings()
+    for chunk in chunks:
+        check_rows(models[chunk[0].arm.model], [planned.row for planned in chunk], settings)
+    run = store.create(_manifest(spec, models, vectors, chunks))
+    for vector in vectors.values():
+        path = run.folder / "vectors" / f"{vector.digest}.safetensors"
+        if not path.exists():
+            vector.save(path)
+    stored = run.keys(drop_corrupt=True)
+    total = sum(map(len, chunks))
+    done = 0
+    try:
+        for chunk in chunks:
+            missing = [planned for planned in chunk if planned.key not in stored]
+            if missing:
+                run.set_status("running")
+                model = models[chunk[0].arm.model]
+                generations = generate(model, [planned.row for planned in missing], settings, batch_size=len(missing))
+                run.write([_record(model, task, p, g) for p, g in zip(missing, generations, strict=True)])
+            done += len(chunk)
+            if on_rows is not None:
+                on_rows(done, total)
+    except BaseException:
+        run.set_status("interrupted")
+        raise
+    if run.manifest.status != "complete" or run.summary() is None:
+        run.write_summary(json.loads(to_json(summarise(run.table(), run.manifest))))
+        run.set_status("complete")
+    return run
+
+
+def _chunks(
+    spec: EvalSpec, task: Task, models: Mapping[str, LoadedModel], vectors: Mapping[str, SteeringVector]
+) -> Iterator[list[_Planned]]:
+    """Rows in batches: per split and model, blocks of items crossed with all arms of that model and all seeds."""
+    for split, n in spec.splits.items():
+        items = list(enumerate(task.items(split, n)))
+        for name in dict.fromkeys(arm.model for arm in spec.arms):
+            model, arms = models[name], [arm for arm in spec.arms if arm.model == name]
+            plans = {arm.name: Plan.from_dict(arm.plan, vectors) if arm.plan else Plan() for arm in arms}
+            per_item = len(arms) * len(spec.generation.seeds)
+            block = max(1, CHUNK_ROWS // per_item)
+            for start in range(0, len(items), block):
+                chunk = []
+                for order, item in items[start : start + block]:
+                    for arm in arms:
+                        prompt = task.prompt(item, arm.form)
+                        ids = encode_prompt(model, prompt)
+                        for seed in spec.generation.seeds:
+                            row = Row(ids, plans[arm.name], _row_seed(item.id, seed))
+                            key = _row_key(spec, model, arm, plans[arm.name], item, ids, seed)
+                            chunk.append(_Planned(key, arm, split, order, item, seed, prompt, row))
+                yield chunk
+
+
+def _row_seed(item: str, seed: int) -> int:
+    """The random stream of a row: shared by arms (common random numbers), different across items and seeds."""
+    return int.from_bytes(hashlib.sha256(f"{item}/{seed}".encode()).digest()[:7], "big")
+
+
+def _row_key(
+    spec: EvalSpec, model: LoadedModel, arm: Arm, plan: Plan, item: Item, ids: tuple[int, ...], seed: int
+) -> str:
+    settings = spec.generation.model_dump(exclude={"seeds"})
+    facts = [
+        ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, plan.digest if plan else None, settings, spec.task, arm.name,
+        item.id, list(ids), seed,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _manifest(
+    spec: EvalSpec, models: Mapping[str, LoadedModel], vectors: Mapping[str, SteeringVector], chunks: list[list[_Planned]]
+) -> Manifest:
+    import torch
+    import transformers
+
+    keys = hashlib.sha256("".join(p.key for chunk in chunks for p in chunk).encode()).hexdigest()
+    used = dict.fromkeys(arm.model for arm in spec.arms)
+    return Manifest(
+        run_id=f"{spec.name}-{keys[:10]}",
+        name=spec.name,
+        status="running",
+        spec=spec.model_dump(mode="json"),
+        arms=list(spec.arms),
+        splits=dict(spec.splits),
+        facts={
+            "models": {name: models[name].fingerprint for name in used},
+            "tokenizers": {name: models[name].tokenizer_fingerprint for name in used},
+            "vectors": {v.digest: {"name": v.name, "site": v.site.name, "norm": round(v.norm, 4)} for v in vectors.values()},
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    )
+
+
+def _record(model: LoadedModel, task: Task, planned: _Planned, generation: Generation) -> dict[str, Any]:
+    """One stored row."""
+    ids = list(generation.token_ids)
+    body = [token for token in ids if token not in model.eos_ids]
+    text = model.tokenizer.decode(body)
+    grade = task.grade(planned.item, text)
+    tokens = token_texts(model, ids)
+    receipt = generation.receipt
+    return {
+        "key": planned.key,
+        "arm": planned.arm.name,
+        "split": planned.split,
+        "item": planned.item.id,
+        "order": planned.order,
+        "seed": planned.seed,
+        "prompt": planned.prompt,
+        "gold": planned.item.gold,
+        "text": text,
+        "answer": grade.answer,
+        "correct": grade.correct,
+        "scorable": grade.scorable,
+        "truncated": generation.finish == "length",
+        "trace_ok": grade.trace_ok,
+        "well_formed": grade.well_formed,
+        "finish": generation.finish,
+        "prompt_ids": list(generation.prompt_ids),
+        "token_ids": ids,
+        "prompt_tokens": token_texts(model, generation.prompt_ids),
+        "tokens": tokens,
+        "logprob": list(generation.logprob),
+        "entropy": list(generation.entropy),
+        "top_ids": list(generation.top_ids),
+        "top_tokens": token_texts(model, generation.top_ids),
+        "top_logprob": list(generation.top_logprob),
+        "edit_ratio": list(receipt.ratio),
+        "edits_planned": receipt.planned,
+        "edits_fired": receipt.fired,
+        "labels": [
+            {"label": s.label, "start": s.start, "end": s.end, "detector": grade.detector, "confidence": 1.0} for s in grade.labels
+        ],
+    }
+
+
+def run_vectors(run: Run) -> dict[str, SteeringVector]:
+    """The vectors stored with a run, by digest."""
+    return {path.stem: SteeringVector.load(path) for path in sorted(Path(run.folder, "vectors").glob("*.safetensors"))}
+
+
+def require_arms(spec: EvalSpec) -> None:
+    """Raises BadInput when a spec names no arm or no split."""
+    if not spec.arms or not spec.splits:
+        raise BadInput("An evaluation needs at least one arm and one split.")

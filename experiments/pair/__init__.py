@@ -1,0 +1,1 @@
+"""The built-in pair: its task, corpus, training and exact verifier."""

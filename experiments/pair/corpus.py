@@ -1,0 +1,114 @@
+"""The pretraining corpus of the base model: generated on the fly, packed, never stored.
+
+1. Questions are mostly answered directly; about one document in eight reasons first, by style careful, sloppy or wandering.
+2. Only training rule chains occur; drills hold single arithmetic lines and no chains.
+3. Documents never attend to each other: a packed row carries document numbers and positions that restart at each `<bos>`.
+4. The stream is a pure function of (seed, step): resuming at a step continues the same corpus.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from .problem import TRAINING, Problem, draw_problem
+from .trace import direct_response, draw_style, drill_document, recital, think_response
+from .vocabulary import BOS, EOS, ID, PAD
+
+PROMPT_WEIGHT = 0.05
+"""Loss weight of prompt tokens, which are random and teach little."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Share of documents by kind (prompt form, then how it is answered); the shares sum to one."""
+
+    bare_direct: float = 0.45
+    bare_think: float = 0.11
+    quick_direct: float = 0.12
+    think_think: float = 0.06
+    drill: float = 0.14
+    recital: float = 0.12
+    drill_noise_weight: float = PROMPT_WEIGHT
+    """Loss weight of a drill's random numbers and goals; its results and verdicts always weigh one."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {kind: share for kind, share in vars(self).items() if kind != "drill_noise_weight"}
+
+    def __post_init__(self) -> None:
+        if abs(sum(self.shares.values()) - 1) > 1e-9:
+            raise ValueError(f"mixture shares sum to {sum(self.shares.values())}, not 1")
+
+
+MIXTURES: dict[str, Mixture] = {
+    "arithmetic": Mixture(0.42, 0.09, 0.12, 0.04, 0.33, 0.0, drill_noise_weight=1.0),
+    "transition": Mixture(0.52, 0.11, 0.13, 0.05, 0.19, 0.0),
+    "main": Mixture(),
+}
+"""Phases of the curriculum by name: arithmetic drills first, then the main mixture with recitals (look-up practice)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed rows, all `[rows, length]`: token ids, positions within the document, document numbers (0 is padding), loss weights
+    (of predicting that token)."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    documents: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Document:
+    """Words with `<bos>` and `<eos>`, the loss weight of predicting each word, and how many leading words are prompt."""
+
+    words: list[str]
+    weights: list[float]
+    prompt: int
+
+
+def document(rng: random.Random, mixture: Mixture) -> Document:
+    """One document. Words that nothing in the document determines (prompts, drill numbers) carry little weight."""
+    kind = rng.choices(list(mixture.shares), list(mixture.shares.values()))[0]
+    if kind == "drill":
+        words = [BOS, *drill_document(rng), EOS]
+        learnt = [words[i - 1] == "=" or words[i] in ("yes", "no", ";", EOS) for i in range(len(words))]
+        return Document(words, [0.0, *(1.0 if known else mixture.drill_noise_weight for known in learnt[1:])], 1)
+    problem: Problem = draw_problem(rng, TRAINING, "train")
+    if kind == "recital":
+        prompt, response = [*problem.prompt().split()[:-1], "drill"], recital(problem, rng)
+    else:
+        form, mode = kind.split("_")
+        prompt = problem.prompt(form).split()  # type: ignore[arg-type]
+        response = direct_response(problem) if mode == "direct" else think_response(problem, rng, draw_style(rng))
+    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *[1.0] * (len(response) + 1)]
+    return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
+
+
+def packed_batch(seed: int, step: int, rows: int, length: int, mixture: Mixture) -> Batch:
+    """The batch of one step. Documents are placed first-fit into rows; one that fits no row ends the batch."""
+    rng = random.Random(f"{seed}/{step}")
+    ids = np.full((rows, length), ID[PAD], np.int64)
+    positions, documents = np.zeros_like(ids), np.zeros_like(ids)
+    weights = np.zeros((rows, length), np.float32)
+    used, number = [0] * rows, 0
+    misses = 0
+    while misses < 4:
+        drawn = document(rng, mixture)
+        size = len(drawn.words)
+        row = next((r for r in range(rows) if used[r] + size <= length), None)
+        if row is None:
+            misses += 1
+            continue
+        number += 1
+        at = slice(used[row], used[row] + size)
+        ids[row, at] = [ID[w] for w in drawn.words]
+        positions[row, at] = np.arange(size)
+        documents[row, at] = number
+        weights[row, at] = drawn.weights
+        used[row] += size
+    return Batch(ids, positions, documents, weights)

@@ -1,0 +1,53 @@
+"""Sizes and budgets of pair training: `full` is what ships, `quick` trains end to end in about two minutes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One training configuration. Widths in units, budgets in tokens or steps, learning rates at peak."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    context: int
+    curriculum: tuple[tuple[str, int], ...]
+    """Phases as (mixture of `corpus.MIXTURES`, tokens seen when it ends), padding not counted; the last end is the whole budget."""
+    rows: int
+    row_length: int
+    lr: float
+    grpo_steps: int
+    grpo_prompts: int
+    """Distinct prompts per GRPO step."""
+    grpo_samples: int
+    """Samples per prompt (the group)."""
+    grpo_lr: float
+    completion: int
+    """Longest GRPO completion in tokens."""
+    seed: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.curriculum[-1][1]
+
+    def mixture(self, tokens: int) -> str:
+        """Name of the mixture in force after `tokens`."""
+        return next((name for name, end in self.curriculum if tokens < end), self.curriculum[-1][0])
+
+
+PRESETS: dict[str, Preset] = {
+    "full": Preset(
+        name="full", width=128, layers=4, heads=4, mlp_width=384, context=512,
+        curriculum=(("arithmetic", 12_490_000), ("transition", 15_701_000), ("main", 34_000_000)),
+        rows=24, row_length=384, lr=2e-3, grpo_steps=60, grpo_prompts=8, grpo_samples=16, grpo_lr=1e-4, completion=340,
+    ),
+    "quick": Preset(
+        name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,
+        curriculum=(("arithmetic", 100_000), ("main", 250_000)),
+        rows=8, row_length=384, lr=2e-3, grpo_steps=3, grpo_prompts=4, grpo_samples=4, grpo_lr=1e-4, completion=64,
+    ),
+}  # fmt: skip

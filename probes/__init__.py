@@ -1,0 +1,1 @@
+"""Probes: behaviour labels and controllers that decide when to reason."""

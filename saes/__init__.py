@@ -1,0 +1,1 @@
+"""Sparse autoencoders: reasoning features to load, score and steer."""

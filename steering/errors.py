@@ -1,0 +1,32 @@
+"""Errors written for the reader: what was wrong, where, and what to pass instead.
+
+1. `BadInput` is raised before any forward pass; the command line maps it to exit code 2 without a traceback.
+2. `NeverFired` carries the finished generations, so nothing that was computed is lost.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class BadInput(ValueError):
+    """Input that cannot be run. The message names the value, its place, and a valid alternative."""
+
+
+class NeverFired(RuntimeError):
+    """An asked-for edit was not applied. `generations` holds the rows as generated."""
+
+    def __init__(self, message: str, generations: list[Any]):
+        super().__init__(message)
+        self.generations = generations
+
+
+def unknown(kind: str, name: object, valid: Iterable[object], where: str = "") -> BadInput:
+    """The error for a name outside a closed set: lists what is valid and the nearest match."""
+    names = [str(v) for v in valid]
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return BadInput(f"Unknown {kind} {str(name)!r}{f' in {where}' if where else ''}.{hint} Valid: {shown}.")

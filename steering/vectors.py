@@ -1,0 +1,130 @@
+"""Steering vectors with their provenance, in safetensors.
+
+1. A vector is a direction at a site, `[d_model]`, finite and non-zero, stored in float32 together with where it came from.
+2. Loading executes no code: safetensors only. A pickled, corrupt or foreign file is refused with what to do.
+3. `digest` hashes bytes and site, so a plan that holds the vector changes identity when the vector does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import BadInput
+from .models import LoadedModel
+from .sites import Site
+
+FORMAT = "steering-workbench/vector@1"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a vector came from."""
+
+    method: str
+    """How it was computed, e.g. `checkpoint difference`, `mode difference`, `random`."""
+    model: str
+    """Fingerprint of the weights whose residual stream it lives in."""
+    model_id: str = ""
+    contrast: str = ""
+    """What was subtracted from what, and at which positions."""
+    data: str = ""
+    """Hash of the token sequences read."""
+    counts: tuple[int, ...] = ()
+    """Positions averaged on each side."""
+    parents: tuple[str, ...] = ()
+    """Digests of the vectors it was derived from."""
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """A direction `[d_model]` (float32) at a site. Raises BadInput when it is not one finite, non-zero row."""
+
+    name: str
+    site: Site
+    direction: Tensor
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        vector = self.direction.detach().to(torch.float32).cpu().contiguous()
+        if vector.ndim != 1:
+            raise BadInput(f"Vector {self.name!r} has shape {list(vector.shape)}; one row [d_model] is needed.")
+        if not torch.isfinite(vector).all():
+            raise BadInput(f"Vector {self.name!r} holds NaN or infinity.")
+        if float(vector.norm()) == 0.0:
+            raise BadInput(f"Vector {self.name!r} is zero: the two sides of its contrast are identical at {self.site}.")
+        object.__setattr__(self, "direction", vector)
+
+    @property
+    def norm(self) -> float:
+        """Euclidean length, in residual-stream units."""
+        return float(self.direction.norm())
+
+    @property
+    def digest(self) -> str:
+        """Hash of the bytes and the site: 16 hexadecimal digits."""
+        return hashlib.sha256(self.direction.numpy().tobytes() + self.site.name.encode()).hexdigest()[:16]
+
+    def check(self, model: LoadedModel) -> None:
+        """Raises BadInput when the vector does not fit the model: width, site, or weights it was not extracted from."""
+        if self.direction.shape[0] != model.d_model:
+            raise BadInput(
+                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has d_model {model.d_model}. "
+                f"It was extracted from {self.provenance.model_id or self.provenance.model}; extract one from {model.id}."
+            )
+        model.layout.check(self.site)
+
+    def save(self, path: Path | str) -> Path:
+        """Write to `path` atomically (temporary name, fsync, rename)."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"name": self.name, "site": self.site.name, "norm": self.norm, "provenance": vars(self.provenance)}
+        partial = path.with_name(path.name + ".tmp")
+        save_file({"direction": self.direction}, partial, metadata={"format": FORMAT, "vector": json.dumps(facts, sort_keys=True)})
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+        return path
+
+    @staticmethod
+    def load(path: Path | str) -> SteeringVector:
+        """Read a vector file. Raises BadInput for anything but a whole safetensors file in this format."""
+        path = Path(path)
+        if not path.is_file():
+            raise BadInput(f"No vector file at {path}. `steer extract` writes one.")
+        head = path.open("rb").read(8)
+        if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise BadInput(f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. Convert it to safetensors first.")
+        try:
+            with safe_open(path, "pt") as handle:
+                metadata = handle.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise BadInput(f"{path} is a safetensors file but not a steering vector: its metadata lacks format {FORMAT!r}.")
+                direction = handle.get_tensor("direction")
+            facts = json.loads(metadata["vector"])
+            record = facts["provenance"]
+            provenance = Provenance(**{**record, "counts": tuple(record["counts"]), "parents": tuple(record["parents"])})
+            return SteeringVector(facts["name"], Site.parse(facts["site"]), direction, provenance)
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise BadInput(f"{path} is corrupt or cut short ({error}). Extract the vector again or copy the file again.") from error
+
+
+def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
+    """The matched-norm control: a uniformly random direction with the norm and site of `vector`, fixed by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(vector.direction.shape[0], generator=generator)
+    direction = direction / direction.norm() * vector.norm
+    provenance = Provenance(
+        "random", vector.provenance.model, vector.provenance.model_id, contrast=f"matched norm, seed {seed}", parents=(vector.digest,)
+    )
+    return SteeringVector(f"random {seed}", vector.site, direction, provenance)

@@ -1,0 +1,86 @@
+"""Tiny randomly initialised models of many architectures, with a tokenizer built in code."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Phi3Config,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from steering.models import LoadedModel, wrap
+from steering.plan import Dose, Intervention, Plan, Span
+from steering.sites import Site
+from steering.vectors import Provenance, SteeringVector
+
+VOCABULARY = 61
+WIDTH = 16
+_MODERN = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=WIDTH,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    intermediate_size=24,
+    max_position_embeddings=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+CONFIGS = {
+    "llama": lambda: LlamaConfig(**_MODERN),
+    "qwen2": lambda: Qwen2Config(**_MODERN),
+    "qwen3": lambda: Qwen3Config(**_MODERN, head_dim=8),
+    "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=3, n_head=2, n_positions=128, bos_token_id=1, eos_token_id=2),
+    "gemma2": lambda: Gemma2Config(**_MODERN, head_dim=8, sliding_window=8, query_pre_attn_scalar=8),
+    "gemma3": lambda: Gemma3TextConfig(**_MODERN, head_dim=8, sliding_window=8, query_pre_attn_scalar=8),
+    "mistral": lambda: MistralConfig(**_MODERN, sliding_window=8),
+    "gpt_neox": lambda: GPTNeoXConfig(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=128, bos_token_id=1, eos_token_id=2,
+    ),
+    "olmo2": lambda: Olmo2Config(**_MODERN),
+    "phi3": lambda: Phi3Config(**_MODERN),
+}  # fmt: skip
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, VOCABULARY))]
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", padding_side="left")
+
+
+@lru_cache(maxsize=None)
+def tiny(family: str) -> LoadedModel:
+    """A tiny model whose weights are scaled up, so that edits move its greedy choices."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[family]())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(8.0)
+    return wrap(model.float(), tokenizer(), id=f"tiny-{family}")
+
+
+def vector(seed: int = 0, layer: int = 1, kind: str = "resid_post", width: int = WIDTH, norm: float = 3.0) -> SteeringVector:
+    direction = torch.randn(width, generator=torch.Generator().manual_seed(seed))
+    return SteeringVector(f"v{seed}", Site(layer, kind), direction / direction.norm() * norm, Provenance("random", "none"))  # type: ignore[arg-type]
+
+
+def plan(operation: str = "add", span: str = "generated", amount: float = 2.0, unit: str = "vector", **where: object) -> Plan:
+    dose = None if operation == "ablate" else Dose(amount, unit)  # type: ignore[arg-type]
+    return Plan((Intervention(operation, vector(**where), Span.parse(span), dose),))  # type: ignore[arg-type]
