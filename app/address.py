@@ -1,10 +1,11 @@
 """View state in the address bar: what a page shows can be sent to someone as a link.
 
-1. `restore` runs before a widget: a value in the link wins over what the session remembers, and the session over the default.
-   A value of the link that does not exist is returned, so that the page can say so instead of quietly showing something else.
+1. `restore` runs before a widget: a value in the link wins over what the session remembers, and the session over
+   the default. A value of the link that does not exist is returned, so that the page can say so instead of quietly
+   showing something else.
 2. `keep` runs after it and writes the shown value into the address.
-3. A value that this session wrote itself is not taken for a link: while a click and the browser's address are on their way
-   past each other, the click wins. `forget` ends that on a change of page, when links count again.
+3. A value that this session wrote itself is not taken for a link: while a click and the browser's address are on
+   their way past each other, the click wins. `forget` ends that on a change of page, when links count again.
 """
 
 from __future__ import annotations

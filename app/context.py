@@ -1,6 +1,7 @@
 """The context bar over every page: which run is shown, what state it is in, and the link to this view.
 
-1. The chosen run is in the address (`?run=`), on every page, also when it is the one that the app chose by itself.
+1. The chosen run is in the address (`?run=`) on every page, also when the app chose it by itself: a widget that is
+   bound to the address would leave that one out, and the link would later name another run.
 2. A link to a run that is not in the store says so and shows no other run in its place.
 3. No runs, a broken run and no chosen run each give a message with the next step; the page below it does not run.
 """
@@ -12,43 +13,41 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app import address
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, open_run, runs_root
 
-_STALE = "_run_of_link"
-
 
 def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
-    """Draw the bar; returns the chosen run, or None after a message that says why there is none, and the bar's free corner."""
+    """Draw the bar; returns the chosen run, or None after saying why there is none, and the bar's corner."""
     root = runs_root()
     try:
         found = entries(root)
     except Unreadable as error:
         st.error(for_markdown(error, 600), icon=":material/folder_off:")
         return None, st.container()
-    asked = st.query_params.get("run")
+    asked = address.asked("run")
     if not found:
         _no_runs(asked)
         return None, st.container()
     ids = [entry.run_id for entry in found]
-    if asked and asked not in ids and "run" not in st.session_state:
-        st.session_state[_STALE] = asked
-    elif not asked and st.session_state.get("run") not in ids and _STALE not in st.session_state:
-        st.session_state["run"] = ids[0]
+    if asked in ids:
+        st.session_state["run"] = asked
+    elif st.session_state.get("run") not in ids:
+        st.session_state["run"] = None if asked else ids[0]
     left, middle, corner = st.columns([3, 8, 1], vertical_alignment="bottom")
     chosen = left.selectbox(
         "Run",
         ids,
         index=None,
         key="run",
-        bind="query-params",
         placeholder="Pick a run",
         help="Stored runs, complete ones first. The choice is part of the address.",
     )
     if chosen is None:
-        _no_such_run(ids)
-        return None, st.container()
-    st.session_state.pop(_STALE, None)
+        _no_such_run(asked, ids)
+        return None, corner
+    address.keep("run", chosen)
     try:
         run = open_run(root, chosen)
     except Unreadable as error:
@@ -62,25 +61,27 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
     return run, corner
 
 
-def link(run: OpenRun | None = None) -> str:
+def link() -> str:
     """The address of this view, built from what is shown."""
     parts = urlsplit(st.context.url or "")
-    query = {key: value for key, value in st.query_params.to_dict().items() if key != "run"}
-    name = run.manifest.run_id if run else st.session_state.get("run")
-    pairs = {"run": name, **query} if name else query
-    return f"{parts.scheme or 'http'}://{parts.netloc or 'localhost'}{parts.path or '/'}?{urlencode(pairs)}"
+    query = urlencode(st.query_params.to_dict())
+    return f"{parts.scheme or 'http'}://{parts.netloc or 'localhost'}{parts.path or '/'}?{query}"
 
 
-def link_button(run: OpenRun, corner: DeltaGenerator) -> None:
+def link_button(corner: DeltaGenerator) -> None:
     """A button that shows the link to this view, in the bar's corner; drawn last, when the view is complete."""
     with corner.popover("Link", icon=":material/link:", key="link", help="The address of exactly this view"):
         st.caption("Opens the same run, questions, arms and tint.")
-        st.code(link(run), language=None, wrap_lines=True)
+        st.code(link(), language=None, wrap_lines=True)
 
 
 def _describe(bar: DeltaGenerator, run: OpenRun, rows: int) -> None:
     manifest = run.manifest
-    states = {"complete": ("complete", "green"), "running": ("running", "blue"), "interrupted": ("interrupted", "orange")}
+    states = {
+        "complete": ("complete", "green"),
+        "running": ("running", "blue"),
+        "interrupted": ("interrupted", "orange"),
+    }
     label, colour = states[manifest.status]
     with bar.container(horizontal=True, vertical_alignment="center"):
         st.badge(label, color=colour)
@@ -104,11 +105,10 @@ def _no_runs(asked: str | None) -> None:
     st.code("make demo", language="bash")
 
 
-def _no_such_run(ids: list[str]) -> None:
-    stale = st.session_state.get(_STALE)
-    if stale:
+def _no_such_run(asked: str | None, ids: list[str]) -> None:
+    if asked:
         st.warning(
-            f"This link names run {for_markdown(stale)}, which is not in {for_markdown(runs_root())}. "
+            f"This link names run {for_markdown(asked)}, which is not in {for_markdown(runs_root())}. "
             f"Pick one of the {len(ids)} stored runs above, or set STEERING_RUNS to the folder that has it.",
             icon=":material/link_off:",
         )

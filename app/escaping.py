@@ -1,8 +1,11 @@
 """Text of models and of manifests, made inert for the places that interpret markup.
 
-1. `for_markdown` returns Markdown that renders as the given text: no emphasis, link, directive, formula or HTML survives.
-2. `for_plotly` returns a label that Plotly draws as the given text: its pseudo-HTML (`<b>`, `<br>`, `<a>`) stays visible.
-3. Both show a line break as `↵`, because a label is one line, and cut what is longer than `limit` characters, with `…`.
+1. `for_markdown` returns Markdown that renders as the given text: no emphasis, link, directive, formula or HTML
+   survives.
+2. `for_plotly` returns a label that Plotly draws as the given text: its pseudo-HTML (`<b>`, `<br>`, `<a>`) stays
+   visible.
+3. Both show a line break as `↵`, because a label is one line, and cut what is longer than `limit` characters, with
+   `…`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The numbers of one token, for the panel beside the lanes.
 
-1. Every number is the stored one; probability is exp(log-probability). What is not stored is shown as missing, with the reason.
+1. Every number is the stored one; probability is exp(log-probability). What is not stored is shown as missing, with
+   the reason.
 2. Alternatives come from this arm and, at the same index, from the other arm only while both have the same prefix.
    After that the panel says from where on the two cannot be compared.
 3. The address of a token is `a` or `b` (the lane) and its position over prompt and generated tokens: `b17`.

@@ -1,10 +1,10 @@
 """One row as a lane of the trace component: tokens, tint, edits, behaviours, verdict and receipt, as plain JSON values.
 
 1. Tokens are the stored display text, prompt first; nothing is tokenised or joined again.
-2. Where steering fired is read from the stored edit ratios, for prompt and generated tokens alike; bar heights share one
-   scale over the lanes shown.
+2. Where steering fired is read from the stored edit ratios, for prompt and generated tokens alike; bar heights
+   share one scale over the lanes shown.
 3. The receipt is not ok when a planned edit did not fire, or when one fired that was not planned.
-4. A behaviour keeps its letter and its line style over all items of the two arms that are compared.
+4. A behaviour keeps its letter and its line style over all arms and items of a split.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def lane(
     appearance, proof, sizes = look(arm["role"]), receipt(row), edits(row)
     fired = [index for index, size in enumerate(sizes) if size > 0]
     in_prompt = sum(index < prompt for index in fired)
-    where = f"{in_prompt} of {prompt} prompt and {len(fired) - in_prompt} of {len(row['token_ids'])} generated positions"
+    where = (
+        f"{in_prompt} of {prompt} prompt and {len(fired) - in_prompt} of {len(row['token_ids'])} generated positions"
+    )
     notes = [f"{len(row['token_ids'])} tokens", f"finish: {row['finish']}"]
     if row["truncated"]:
         notes.append("cut at the token limit")

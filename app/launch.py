@@ -1,6 +1,7 @@
 """Start the app: Streamlit as a process of its own, on this machine only.
 
-1. The server listens on 127.0.0.1, sends no usage statistics, and watches no files, whatever a user's own Streamlit settings say.
+1. The server listens on 127.0.0.1, sends no usage statistics, and watches no files, whatever a user's own Streamlit
+   settings say.
 2. The process reads runs from the folder it is given and nothing else; it imports neither torch nor a model.
 3. `launch` returns the exit code of the server. Ctrl+C ends the server and returns 0.
 """

@@ -1,8 +1,8 @@
 """What the pages read: the runs of one store, opened once and shared between sessions.
 
 1. The store is the folder in the environment variable STEERING_RUNS, `runs` by default.
-2. Tables are cached under the run's content (manifest and shard names, sizes and times), so that a run that grows is read again
-   and a finished one is read once. Cached tables are shared and never changed.
+2. Tables are cached under the run's content (manifest and shard names, sizes and times), so that a run that grows
+   is read again and a finished one is read once. Cached tables are shared and never changed.
 3. Whatever is wrong with a run arrives as `Unreadable`, with the reason and the remedy in its message.
 """
 
@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import streamlit as st
 
 from experiments.store import Arm, Manifest, Run, RunEntry, Store, StoreError
-#SUMMARY
+from experiments.summary import COLUMNS, RunSummary, from_json, summarise
 
 
 class Unreadable(Exception):
@@ -40,7 +40,9 @@ def entries(root: Path) -> list[RunEntry]:
         found = _entries(str(root))
     except OSError as error:
         raise Unreadable(f"The folder of runs {root} cannot be read: {error}.") from error
-    return sorted(found, key=lambda e: (e.problem is not None, e.manifest is None or e.manifest.status != "complete", e.run_id))
+    return sorted(
+        found, key=lambda e: (e.problem is not None, e.manifest is None or e.manifest.status != "complete", e.run_id)
+    )
 
 
 def _content(run: Run) -> tuple[tuple[str, int, int], ...]:
@@ -49,15 +51,27 @@ def _content(run: Run) -> tuple[tuple[str, int, int], ...]:
     return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files if p.exists() for s in [p.stat()])
 
 
-@st.cache_resource(max_entries=12, show_spinner="Reading rows…")
-def _rows(root: str, run_id: str, content: object, arm: str, split: str) -> pa.Table:
-    return Store(root).open(run_id).table(arms=[arm], split=split)
+@st.cache_resource(max_entries=4, show_spinner="Reading rows…")
+def _rows(root: str, run_id: str, content: object, split: str) -> pa.Table:
+    return Store(root).open(run_id).table(split=split)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Computing statistics…")
-def _summary(root: str, run_id: str, content: object) -> "Any":
+def _summary(root: str, run_id: str, content: object) -> RunSummary:
     run = Store(root).open(run_id)
-    return summarise(run.table(), run.manifest)
+    return _stored_summary(run) or summarise(run.table(columns=COLUMNS), run.manifest)
+
+
+def _stored_summary(run: Run) -> RunSummary | None:
+    """The summary that was stored with a complete run, if it can be read and counts the rows that are there."""
+    try:
+        data = run.summary() if run.manifest.status == "complete" else None
+        summary = None if data is None else from_json(data)
+        rows = sum(pq.read_metadata(path).num_rows for path in run.shards())
+    except (StoreError, OSError, ValueError, pa.ArrowException):
+        return None
+    counted = summary and sum(arm.n for split in summary.splits for arm in split.arms)
+    return summary if counted == rows else None
 
 
 @dataclass(frozen=True)
@@ -77,19 +91,15 @@ class OpenRun:
         """The arm of that name."""
         return next(arm for arm in self.manifest.arms if arm.name == name)
 
-    def rows(self, arm: str, split: str) -> pa.Table:
-        """All columns of one arm in one split. Raises Unreadable."""
+    def rows(self, split: str) -> pa.Table:
+        """All columns and arms of one split. Raises Unreadable."""
         try:
-            return _rows(str(self.root), self.manifest.run_id, self.content, arm, split)
+            return _rows(str(self.root), self.manifest.run_id, self.content, split)
         except (StoreError, OSError) as error:
             raise Unreadable(str(error)) from error
 
-    def row(self, arm: str, split: str, index: int) -> dict[str, Any]:
-        """One row of `rows` as a mapping."""
-        return dict(self.rows(arm, split).slice(index, 1).to_pylist()[0])
-
-    def summary(self) -> "Any":
-        """The statistics, computed from the stored rows. Raises Unreadable."""
+    def summary(self) -> RunSummary:
+        """The statistics: those stored with a complete run, else computed from its rows. Raises Unreadable."""
         try:
             return _summary(str(self.root), self.manifest.run_id, self.content)
         except (StoreError, OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Entry point of the app: page settings, context bar, navigation.
 
-1. One table lists the pages; a page is a file of `app_pages/` that reads the run from `st.session_state["open_run"]`.
+1. One table lists the pages; a page is a file of `app_pages/` that reads the run from
+   `st.session_state["open_run"]`.
 2. A page runs only when there is a readable run to show; otherwise the context bar has said what to do.
 3. This process imports no model and no torch.
 """
@@ -45,7 +46,7 @@ def main() -> None:
     if run is not None:
         st.session_state["open_run"] = run
         page.run()
-        link_button(run, corner)
+        link_button(corner)
 
 
 main()

@@ -1,9 +1,9 @@
 """Per-token numbers that tint a trace.
 
-1. `values` has one entry per position of prompt and generated tokens; None where the metric says nothing about a position.
-   Log-probability and entropy are the model's for generated tokens only; edit size covers the prompt too.
-2. A scale is shared by all lanes that are shown together, starts at zero and is clipped at the 99th percentile, and its
-   legend says so; one outlier does not wash out the rest.
+1. `values` has one entry per position of prompt and generated tokens; None where the metric says nothing about a
+   position. Log-probability and entropy are the model's for generated tokens only; edit size covers the prompt too.
+2. A scale is shared by all lanes that are shown together, starts at zero and is clipped at the 99th percentile, and
+   its legend says so; one outlier does not wash out the rest.
 3. A missing, short or non-finite list gives None, never an error and never a zero.
 """
 

@@ -3,8 +3,9 @@
 1. Rows are joined on (item, seed), never on row order; what only one arm has is counted, not guessed.
 2. Every pair has exactly one outcome: helped, hurt, both right or both wrong, always read from left to right.
 3. `part` compares ids, not text: two texts that look alike but were tokenised differently have parted.
-4. Two distributions at the same index can be compared only while prompt and earlier tokens are the same. That includes the
-   index where the tokens first differ, since both were drawn there after the same prefix, and nothing after it.
+4. Two distributions at the same index can be compared only while prompt and earlier tokens are the same. That
+   includes the index where the tokens first differ, since both were drawn there after the same prefix, and nothing
+   after it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,18 +17,28 @@ class Look:
 
     colour: str
     symbol: str
+    """The Plotly symbol."""
     glyph: str
+    tone: Literal["gray", "blue", "orange", "green", "violet"]
+    """The nearest colour that Streamlit's Markdown has."""
     meaning: str
+
+    @property
+    def badge(self) -> str:
+        """The coloured glyph, as Markdown."""
+        return f":{self.tone}[{self.glyph}]"
 
 
 LOOKS: dict[str, Look] = {
-    "baseline": Look("#66788A", "circle", "●", "the base model, unsteered"),
-    "prompt": Look("#1F83C4", "square", "■", "the base model, asked in another way and unsteered"),
-    "steered": Look("#D9730D", "diamond", "◆", "the base model with the plan's edits"),
-    "control": Look("#0E8F6E", "x", "✖", "edits that should not help, such as a random direction of equal norm"),
-    "reference": Look("#9A5FD0", "star", "★", "the thinking model: the top of the gap"),
+    "baseline": Look("#66788A", "circle", "●", "gray", "the base model, unsteered"),
+    "prompt": Look("#1F83C4", "square", "■", "blue", "the base model, asked in another way and unsteered"),
+    "steered": Look("#D9730D", "diamond", "◆", "orange", "the base model with the plan's edits"),
+    "control": Look(
+        "#0E8F6E", "x", "✖", "green", "edits that should not help, such as a random direction of equal norm"
+    ),
+    "reference": Look("#9A5FD0", "star", "★", "violet", "the thinking model: the top of the gap"),
 }
-UNKNOWN = Look("#808080", "circle-open", "○", "a role this app does not know")
+UNKNOWN = Look("#808080", "circle-open", "○", "gray", "a role this app does not know")
 
 
 def look(role: str) -> Look:

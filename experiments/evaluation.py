@@ -179,6 +179,7 @@ def _manifest(
         spec=spec.model_dump(mode="json"),
         arms=list(spec.arms),
         splits=dict(spec.splits),
+        seeds=len(spec.generation.seeds),
         facts={
             "models": {name: models[name].fingerprint for name in used},
             "tokenizers": {name: models[name].tokenizer_fingerprint for name in used},

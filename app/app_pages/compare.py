@@ -43,10 +43,11 @@ def page(run: OpenRun) -> None:
         return
     split, left, right, metric = _choices(run)
     try:
-        tables = run.rows(left, split), run.rows(right, split)
+        table = run.rows(split)
     except Unreadable as error:
         st.error(f"**The rows cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
         return
+    tables = table.filter(pc.equal(table["arm"], left)), table.filter(pc.equal(table["arm"], right))
     pairing = _joined(*tables)
     names = pairing.names()
     if not names:
@@ -54,17 +55,17 @@ def page(run: OpenRun) -> None:
         return
     name = _question(names, pairing)
     pair = names[name]
-    rows = run.row(left, split, pair.left), run.row(right, split, pair.right)
+    rows = _row(tables[0], pair.left), _row(tables[1], pair.right)
     view = "/".join((run.manifest.run_id, split, left, right, name))
     if st.session_state.get("cmp_view", view) != view and not address.asked("cmp_tok"):
         address.keep("cmp_tok", None)
     st.session_state["cmp_view"] = view
     divergence = part(rows[0]["prompt_ids"], rows[0]["token_ids"], rows[1]["prompt_ids"], rows[1]["token_ids"])
     arms = run.arm(left).model_dump(), run.arm(right).model_dump()
-    _header(name, pair, rows, arms, divergence)
+    _header(pair, rows, arms, divergence)
     lanes_column, panel_column = st.columns([3.3, 1], gap="small")
     with lanes_column:
-        _lanes(rows, arms, metric, divergence, tables)
+        _lanes(rows, arms, metric, divergence, behaviour_marks(_labels(table)))
     with panel_column:
         _panel(rows, arms, divergence)
 
@@ -105,6 +106,10 @@ def _joined(left: pa.Table, right: pa.Table) -> Pairing:
     return pair_rows(left.select(light).to_pylist(), right.select(light).to_pylist())
 
 
+def _row(table: pa.Table, index: int) -> dict[str, Any]:
+    return dict(table.slice(index, 1).to_pylist()[0])
+
+
 def _nothing_shared(run: OpenRun, tables: tuple[pa.Table, pa.Table], names: tuple[str, str]) -> None:
     for table, name in zip(tables, names, strict=True):
         if not len(table):
@@ -114,8 +119,8 @@ def _nothing_shared(run: OpenRun, tables: tuple[pa.Table, pa.Table], names: tupl
             )
             return
     st.info(
-        f"The two arms have rows ({len(tables[0])} and {len(tables[1])}), but not one question with the same seed in both. "
-        "Pick another arm or split."
+        f"The two arms have rows ({len(tables[0])} and {len(tables[1])}), but not one question with the same seed "
+        "in both. Pick another arm or split."
     )
 
 
@@ -148,7 +153,14 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
     current = st.session_state["cmp_item"]
     listed = [name for name in names if name in set(kept) or name == current]
     before, after = neighbour(names, kept, current, -1), neighbour(names, kept, current, 1)
-    bar.button("Previous", icon=":material/chevron_left:", disabled=before is None, on_click=go, args=(before,), key="cmp_before")
+    bar.button(
+        "Previous",
+        icon=":material/chevron_left:",
+        disabled=before is None,
+        on_click=go,
+        args=(before,),
+        key="cmp_before",
+    )
     name = bar.selectbox(
         "Question",
         listed,
@@ -157,7 +169,9 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
         persist_state="session",
         width=320,
     )
-    bar.button("Next", icon=":material/chevron_right:", disabled=after is None, on_click=go, args=(after,), key="cmp_after")
+    bar.button(
+        "Next", icon=":material/chevron_right:", disabled=after is None, on_click=go, args=(after,), key="cmp_after"
+    )
     address.keep("cmp_item", name)
     address.keep("cmp_show", show)
     place = f"{kept.index(name) + 1} of {len(kept)}" if name in kept else f"not among the {len(kept)}"
@@ -172,14 +186,13 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
         st.info(f"No question is {for_markdown(show)} here.")
     if pairing.left_only or pairing.right_only:
         st.caption(
-            f"{pairing.left_only} rows of the left arm and {pairing.right_only} of the right have no partner with the same "
-            "question and seed; they are left out."
+            f"{pairing.left_only} rows of the left arm and {pairing.right_only} of the right have no partner with "
+            "the same question and seed; they are left out."
         )
     return name
 
 
 def _header(
-    name: str,
     pair: Pair,
     rows: tuple[dict[str, Any], dict[str, Any]],
     arms: tuple[dict[str, Any], dict[str, Any]],
@@ -193,7 +206,8 @@ def _header(
             for row, arm in zip(rows, arms, strict=True):
                 answer = "no answer" if row["answer"] is None else one_line(row["answer"], 60)
                 mark = "✓" if row["correct"] else "✗"
-                st.text(f"{look(arm['role']).glyph} {one_line(arm['label'], 50)}: {answer} {mark}, {len(row['token_ids'])} tokens")
+                name = f"{look(arm['role']).glyph} {one_line(arm['label'], 50)}"
+                st.text(f"{name}: {answer} {mark}, {len(row['token_ids'])} tokens")
             st.text(f"◆ {divergence.sentence}")
         st.text(rows[0]["prompt"])
 
@@ -203,9 +217,8 @@ def _lanes(
     arms: tuple[dict[str, Any], dict[str, Any]],
     metric: str,
     divergence: Divergence,
-    tables: tuple[pa.Table, pa.Table],
+    marks: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    marks = behaviour_marks([label for table in tables for label in _labels(table)])
     scale, bar_top = common_scale(rows, metric), max(edits(rows[0]) + edits(rows[1]), default=0.0)
     shown: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -223,7 +236,9 @@ def _lanes(
             "bar_top": bar_top,
             "divergence": None if divergence.kind == "prompt" else divergence.at,
             "comparable": divergence.kind != "prompt",
-            "behaviours": [{"label": label, **marks[label], "source": _source(spans)} for label, spans in sorted(shown.items())],
+            "behaviours": [
+                {"label": label, **marks[label], "source": _source(spans)} for label, spans in sorted(shown.items())
+            ],
             "selected": st.query_params.get("cmp_tok"),
         },
         key="cmp_lanes",

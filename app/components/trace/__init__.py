@@ -1,10 +1,11 @@
 """The trace component: lanes of tokens side by side, and the panel of one token.
 
-1. Text of models reaches the page as `textContent` only; the HTML, CSS and JavaScript are constant files beside this one.
-2. `lanes` calls `on_token` once per click or Enter on a token; the address of the token is then in the component's state
-   under `token`, as `a17` or `b17`.
-3. Every token can be reached by keyboard: Tab to a lane, arrows along the text, Home and End, `j` and `k` along steered
-   tokens, `d` to the divergence, Enter to open the panel.
+1. Text of models reaches the page as `textContent` only; the HTML, CSS and JavaScript are constant files beside
+   this one.
+2. `lanes` calls `on_token` once per click or Enter on a token; the address of the token is then in the component's
+   state under `token`, as `a17` or `b17`.
+3. Every token can be reached by keyboard: Tab to a lane, arrows along the text, Home and End, `j` and `k` along
+   steered tokens, `d` to the divergence, Enter to open the panel.
 4. `payload` makes data safe for JSON: a number that is not finite becomes null.
 """
 

@@ -1,0 +1,45 @@
+"""Training the pair end to end: pretrain the base, GRPO the thinking model, and put both where `builtin:` finds them.
+
+1. Every stage resumes; a finished stage is not run again.
+2. `install` replaces the shipped weights; without it nothing outside the folder changes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from steering.errors import unknown
+from steering.models import BUILTIN_FOLDER
+
+from .grpo import train_thinking
+from .presets import PRESETS
+from .pretrain import pretrain
+
+SHIPPED = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+
+def train_pair(preset_name: str, folder: Path, *, install: bool = False) -> tuple[Path, Path]:
+    """Train both models of a preset under `folder`; returns their checkpoint folders. Raises BadInput for an unknown preset."""
+    if preset_name not in PRESETS:
+        raise unknown("preset", preset_name, PRESETS)
+    preset = PRESETS[preset_name]
+    base, thinking = folder / "base", folder / "thinking"
+    if not (base / "model.safetensors").exists():
+        pretrain(preset, folder)
+    if not (thinking / "model.safetensors").exists():
+        train_thinking(preset, base, folder)
+    if install:
+        for source in (base, thinking):
+            install_model(source)
+    return base, thinking
+
+
+def install_model(source: Path) -> Path:
+    """Copy a finished checkpoint over the built-in model of the same name."""
+    target = BUILTIN_FOLDER / source.name
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SHIPPED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+    return target

@@ -1,0 +1,39 @@
+"""Progress of long work, told on standard error so that standard output stays data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Report = Callable[[int, int], None]
+"""Takes (done, total)."""
+
+
+def talk() -> Console:
+    """The console for everything that is not data."""
+    return Console(stderr=True)
+
+
+@contextmanager
+def progress(title: str, console: Console | None = None) -> Iterator[Report]:
+    """A rich bar on a terminal; one line per tenth of the work when standard error is piped."""
+    console = console or talk()
+    if not console.is_terminal:
+        told = -1
+
+        def line(done: int, total: int) -> None:
+            nonlocal told
+            tenth = 10 * done // max(total, 1)
+            if tenth > told:
+                told = tenth
+                console.print(f"{title}: {done}/{total}", highlight=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

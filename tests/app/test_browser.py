@@ -1,0 +1,159 @@
+"""The app in a real browser: pages, token panel, keyboard, links, and text of models that tries to be markup.
+
+1. Every page is opened from a started server; no console error, no uncaught error, no request to another machine.
+2. The numbers in the token panel are those of the stored Parquet rows.
+3. Hostile text is visible as text and never runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from experiments.store import Store
+from tests.experiments.fake_run import HOSTILE, make_fake_run
+
+pytestmark = pytest.mark.browser
+SPLIT, LEFT, RIGHT = "standard-test", "base_bare", "steered"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_fake_run(folder, n_items=12, hostile=True)
+    return folder
+
+
+def stored(runs: Path, arm: str, item: str) -> dict[str, Any]:
+    return Store(runs).open("hostile").table(arms=[arm], split=SPLIT, items=[item]).to_pylist()[0]
+
+
+def fact(watched: Any, name: str) -> str:
+    return watched.page.locator(f'.panel dd[data-fact="{name}"]').inner_text()
+
+
+def compare(url: str, item: str, **more: str) -> str:
+    query = {"run": "hostile", "cmp_split": SPLIT, "cmp_a": LEFT, "cmp_b": RIGHT, "cmp_item": item, **more}
+    return f"{url}/compare?" + "&".join(f"{key}={value}" for key, value in query.items())
+
+
+@pytest.mark.parametrize("path", ["/", "/compare"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_open_without_a_fault(
+    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any], path: str, scheme: str
+) -> None:
+    watched = open_page(serve(runs) + path, colour_scheme=scheme)
+    body = watched.page.locator('[data-testid="stMain"]').inner_text()
+    assert "Traceback" not in body and watched.page.locator('[data-testid="stException"]').count() == 0
+    assert watched.page.evaluate("window.__xss") is None
+    assert watched.faults == []
+    assert "run=hostile" in watched.page.url
+
+
+def test_a_clicked_token_shows_the_stored_numbers(
+    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
+) -> None:
+    item = f"{SPLIT}-003"
+    row = stored(runs, RIGHT, item)
+    index = min(4, len(row["token_ids"]) - 1)
+    position = len(row["prompt_ids"]) + index
+    watched = open_page(compare(serve(runs), item))
+    watched.page.locator(f'.token[data-address="b{position}"]').click()
+    watched.page.locator('.panel dd[data-fact="token id"]').wait_for()
+    watched.settle()
+    assert fact(watched, "token id") == str(row["token_ids"][index])
+    assert fact(watched, "position") == str(position)
+    assert float(fact(watched, "log-prob")) == pytest.approx(row["logprob"][index], abs=6e-5)
+    assert float(fact(watched, "entropy")) == pytest.approx(row["entropy"][index], abs=6e-5)
+    shown = watched.page.locator(".panel .alternatives").first.locator(".what").all_inner_texts()
+    assert shown == row["top_tokens"][5 * index : 5 * index + 5]
+    assert parse_qs(urlsplit(watched.page.url).query)["cmp_tok"] == [f"b{position}"]
+    assert watched.faults == []
+
+
+def test_the_steered_prompt_token_shows_its_edit(
+    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
+) -> None:
+    item = f"{SPLIT}-004"
+    row = stored(runs, RIGHT, item)
+    position = len(row["prompt_ids"]) - 1
+    watched = open_page(compare(serve(runs), item, cmp_tok=f"b{position}"))
+    assert watched.page.locator(".lane[data-side=b] .token.fired").count() == 1
+    assert watched.page.locator(".lane[data-side=a] .token.fired").count() == 0
+    assert float(fact(watched, "edit ‖Δ‖/‖h‖")) == pytest.approx(row["edit_ratio"][position], abs=6e-5)
+    assert "fired 1/1 planned edits" in watched.page.locator(".lane[data-side=b] .receipt").inner_text()
+    assert watched.faults == []
+
+
+def test_tokens_can_be_reached_by_keyboard(
+    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
+) -> None:
+    item = f"{SPLIT}-005"
+    row = stored(runs, LEFT, item)
+    first = len(row["prompt_ids"])
+    watched = open_page(compare(serve(runs), item))
+    watched.page.locator(f'.token[data-address="a{first}"]').focus()
+    watched.page.keyboard.press("ArrowRight")
+    watched.page.keyboard.press("ArrowRight")
+    watched.page.keyboard.press("ArrowLeft")
+    watched.page.keyboard.press("Enter")
+    watched.page.locator('.panel dd[data-fact="token id"]').wait_for()
+    watched.settle()
+    assert fact(watched, "token id") == str(row["token_ids"][1])
+    assert watched.faults == []
+
+
+def test_after_the_divergence_the_other_arm_is_not_compared(
+    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
+) -> None:
+    store = Store(runs).open("hostile")
+    for left, right in zip(*(store.table(arms=[arm], split=SPLIT).to_pylist() for arm in (LEFT, RIGHT)), strict=True):
+        if left["token_ids"][0] != right["token_ids"][0] and len(right["token_ids"]) > 3:
+            break
+    position = len(right["prompt_ids"]) + 2
+    watched = open_page(compare(serve(runs), right["item"], cmp_tok=f"b{position}"))
+    assert "Not comparable after the divergence at #0." in watched.page.locator(".panel").inner_text()
+    assert watched.page.locator(".flag").all_inner_texts() == ["◆ #0", "◆ #0"]
+    watched.page.locator(f'.token[data-address="b{position - 2}"]').click()
+    watched.settle(600)
+    assert watched.page.locator(".panel .alternatives").count() == 2
+
+
+def test_hostile_text_stays_text(runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]) -> None:
+    for order, text in enumerate(HOSTILE):
+        watched = open_page(compare(serve(runs), f"{SPLIT}-{order:03d}"))
+        page = watched.page
+        assert text in page.locator('[data-testid="stText"]').all_inner_texts()[-1]
+        token = page.locator(".lane[data-side=b] .generated .token", has_text=re.compile(re.escape(text))).first
+        assert token.inner_text() == text
+        token.click()
+        watched.settle(600)
+        assert page.locator(".panel .big").inner_text() == text
+        assert page.locator(".panel img, .panel script, .lanes img, .lanes script").count() == 0
+        page.locator("text=Link").last.click()
+        watched.settle()
+        assert page.evaluate("window.__xss") is None
+        assert watched.faults == []
+
+
+def test_a_link_shows_the_same_view_again(
+    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
+) -> None:
+    first = open_page(serve(runs) + "/compare")
+    first.page.get_by_role("button", name="Next").click()
+    first.settle(600)
+    first.page.get_by_role("button", name="Next").click()
+    first.settle(600)
+    first.page.locator(".lane[data-side=b] .generated .token").first.click()
+    first.settle(600)
+    again = open_page(first.page.url)
+    again.settle(600)
+    assert again.page.url == first.page.url and f"cmp_item={SPLIT}-002" in again.page.url
+    assert again.page.locator(".panel").inner_text() == first.page.locator(".panel").inner_text()
+    assert again.page.locator(".token.chosen").count() == 1
+    assert first.faults == again.faults == []
