@@ -33,8 +33,7 @@ DEFINITIONS: dict[str, str] = {
     "helped": "Items on which the arm is above the baseline.",
     "hurt": "Items on which the arm is below the baseline.",
     "Δ tokens": "Mean difference in generated tokens per row to the baseline.",
-    "gap recovered": "(arm - baseline) / (reference - baseline), with its interval. "
-    "Not defined while the gap itself may be zero.",
+    "gap recovered": "(arm - baseline) / (reference - baseline), with interval. Undefined while the gap may be zero.",
     "steered %": "Share of positions, prompt and generated, with an edit of non-zero size.",
     "‖Δ‖/‖h‖": "Size of the edits: norm of the change over norm of the activation, median over the edited positions.",
     "receipt": "Edits fired / edits planned, over all rows. If they differ, the arm is not what its plan says.",

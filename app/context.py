@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
@@ -16,6 +17,9 @@ from streamlit.delta_generator import DeltaGenerator
 from app import address
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, open_run, runs_root
+
+Colour = Literal["green", "blue", "orange"]
+COLOURS: dict[str, Colour] = {"complete": "green", "running": "blue", "interrupted": "orange"}
 
 
 def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
@@ -77,14 +81,8 @@ def link_button(corner: DeltaGenerator) -> None:
 
 def _describe(bar: DeltaGenerator, run: OpenRun, rows: int) -> None:
     manifest = run.manifest
-    states = {
-        "complete": ("complete", "green"),
-        "running": ("running", "blue"),
-        "interrupted": ("interrupted", "orange"),
-    }
-    label, colour = states[manifest.status]
     with bar.container(horizontal=True, vertical_alignment="center"):
-        st.badge(label, color=colour)
+        st.badge(manifest.status, color=COLOURS[manifest.status])
         splits = ", ".join(f"{for_markdown(name)} {n}" for name, n in manifest.splits.items())
         st.caption(
             f"{for_markdown(manifest.name)} · {len(manifest.arms)} arms · questions: {splits} · "
@@ -109,7 +107,7 @@ def _no_such_run(asked: str | None, ids: list[str]) -> None:
     if asked:
         st.warning(
             f"This link names run {for_markdown(asked)}, which is not in {for_markdown(runs_root())}. "
-            f"Pick one of the {len(ids)} stored runs above, or set STEERING_RUNS to the folder that has it.",
+            f"Pick one of the {len(ids)} stored runs above, or open the folder that has it: steer app --runs FOLDER.",
             icon=":material/link_off:",
         )
     else:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.metrics import at
+from app.metrics import at, number
 from app.pairing import Divergence
 
 
@@ -73,9 +73,7 @@ def token_facts(
         "probability": None if logprob is None else math.exp(logprob),
         "entropy": at(row["entropy"], index),
         "edit_ratio": at(row["edit_ratio"], position),
-        "behaviours": [
-            {"label": s["label"], "detector": s["detector"], "confidence": at([s["confidence"]], 0)} for s in spans
-        ],
+        "behaviours": [{**span, "confidence": number(span["confidence"])} for span in spans],
         "here": [],
         "there": [],
         "there_title": other_label,

@@ -89,10 +89,9 @@ def lane(
     appearance, proof, sizes = look(arm["role"]), receipt(row), edits(row)
     fired = [index for index, size in enumerate(sizes) if size > 0]
     in_prompt = sum(index < prompt for index in fired)
-    where = (
-        f"{in_prompt} of {prompt} prompt and {len(fired) - in_prompt} of {len(row['token_ids'])} generated positions"
-    )
-    notes = [f"{len(row['token_ids'])} tokens", f"finish: {row['finish']}"]
+    generated = len(row["token_ids"])
+    where = f"{in_prompt} of {prompt} prompt and {len(fired) - in_prompt} of {generated} generated positions"
+    notes = [f"{generated} tokens", f"finish: {row['finish']}"]
     if row["truncated"]:
         notes.append("cut at the token limit")
     if row["trace_ok"] is not None:

@@ -24,6 +24,7 @@ def command(port: int, open_browser: bool) -> list[str]:
         "server.headless": not open_browser,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
+        "runner.magicEnabled": False,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
     }

@@ -40,9 +40,12 @@ def entries(root: Path) -> list[RunEntry]:
         found = _entries(str(root))
     except OSError as error:
         raise Unreadable(f"The folder of runs {root} cannot be read: {error}.") from error
-    return sorted(
-        found, key=lambda e: (e.problem is not None, e.manifest is None or e.manifest.status != "complete", e.run_id)
-    )
+    return sorted(found, key=_place)
+
+
+def _place(entry: RunEntry) -> tuple[bool, bool, str]:
+    complete = entry.manifest is not None and entry.manifest.status == "complete"
+    return entry.problem is not None, not complete, entry.run_id
 
 
 def _content(run: Run) -> tuple[tuple[str, int, int], ...]:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -16,7 +15,12 @@ import streamlit as st
 from app import address
 from app.context import context_bar, link_button
 
-APP = Path(__file__).parent
+# The tab's icon: an unsteered line, and a steered one that leaves it.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#1B2530"/>'
+    '<path d="M12 23h15" fill="none" stroke="#8FA3B5" stroke-width="3.5" stroke-linecap="round"/>'
+    '<path d="M5 23h7l8-14h7" fill="none" stroke="#D9730D" stroke-width="3.5" stroke-linecap="round"/></svg>'
+)
 
 PAGES: list[dict[str, Any]] = [
     {
@@ -39,13 +43,15 @@ PAGES: list[dict[str, Any]] = [
 
 def main() -> None:
     """One script run of the app."""
-    st.set_page_config(page_title="Steering workbench", page_icon=str(APP / "icon.svg"), layout="wide")
+    st.set_page_config(page_title="Steering workbench", page_icon=ICON, layout="wide")
     page = st.navigation([st.Page(**entry) for entry in PAGES], position="top")
-    address.forget(page.url_path)
+    address.begin(page.url_path)
     run, corner = context_bar()
     if run is not None:
         st.session_state["open_run"] = run
         page.run()
+    address.flush()
+    if run is not None:
         link_button(corner)
 
 

@@ -85,7 +85,8 @@ class Scale:
 
 
 def common_scale(rows: Sequence[Mapping[str, Any]], metric: str) -> Scale:
-    """One scale for all `rows`."""
+    """One scale for all `rows`. Its percentile is among the values above zero: one edit in a long text still shows."""
     sign = METRICS[metric].sign
-    found = sorted(sign * value for row in rows for value in values(row, metric) if value is not None)
-    return Scale(metric, max(found[min(len(found) - 1, math.ceil(0.99 * len(found)) - 1)], 0.0) if found else 0.0)
+    every = (sign * value for row in rows for value in values(row, metric) if value is not None)
+    found = sorted(value for value in every if value > 0)
+    return Scale(metric, found[math.ceil(0.99 * len(found)) - 1] if found else 0.0)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Ids = Sequence[int]
 OUTCOMES: dict[str, str] = {
     "helped": "left wrong, right right",
     "hurt": "left right, right wrong",
@@ -135,9 +136,7 @@ class Divergence:
         return f"first divergence at #{self.at}"
 
 
-def part(
-    left_prompt: Sequence[int], left: Sequence[int], right_prompt: Sequence[int], right: Sequence[int]
-) -> Divergence:
+def part(left_prompt: Ids, left: Ids, right_prompt: Ids, right: Ids) -> Divergence:
     """Where the generated ids `left` and `right` part, given the ids of their prompts."""
     if list(left_prompt) != list(right_prompt):
         return Divergence("prompt", 0)

@@ -33,9 +33,7 @@ LOOKS: dict[str, Look] = {
     "baseline": Look("#66788A", "circle", "●", "gray", "the base model, unsteered"),
     "prompt": Look("#1F83C4", "square", "■", "blue", "the base model, asked in another way and unsteered"),
     "steered": Look("#D9730D", "diamond", "◆", "orange", "the base model with the plan's edits"),
-    "control": Look(
-        "#0E8F6E", "x", "✖", "green", "edits that should not help, such as a random direction of equal norm"
-    ),
+    "control": Look("#0E8F6E", "x", "✖", "green", "edits that should not help: a random direction of equal norm"),
     "reference": Look("#9A5FD0", "star", "★", "violet", "the thinking model: the top of the gap"),
 }
 UNKNOWN = Look("#808080", "circle-open", "○", "gray", "a role this app does not know")

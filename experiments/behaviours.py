@@ -50,7 +50,11 @@ def behaviour_effects(run: Run) -> list[BehaviourEffect]:
         pairs = sorted(base.keys() & steered.keys())
         before, after = np.array([base[p] for p in pairs]), np.array([steered[p] for p in pairs])
         found = paired_difference(before, after)
-        effects.append(BehaviourEffect(arm.name, label, float(after.mean()), float(before.mean()), found.difference, found.interval, len(pairs)))
+        effects.append(
+            BehaviourEffect(
+                arm.name, label, float(after.mean()), float(before.mean()), found.difference, found.interval, len(pairs)
+            )
+        )
     return effects
 
 

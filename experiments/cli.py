@@ -19,7 +19,11 @@ from rich.console import Console
 from .progress import progress, talk
 
 app = typer.Typer(
-    name="steer", help="Extract, apply and measure steering for reasoning.", no_args_is_help=True, add_completion=True, rich_markup_mode=None
+    name="steer",
+    help="Extract, apply and measure steering for reasoning.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
 )
 runs_app = typer.Typer(help="Look at stored runs.", no_args_is_help=True)
 pair_app = typer.Typer(help="Train and report on the built-in model pair.", no_args_is_help=True)
@@ -47,7 +51,13 @@ def main() -> None:
     except ValidationError as error:
         for problem in error.errors():
             place = ".".join(map(str, problem["loc"])) or "spec"
-            talk().print(f"Error: {place}: {problem['msg']} (got {problem['input']!r})", style="red", highlight=False, soft_wrap=True, markup=False)
+            talk().print(
+                f"Error: {place}: {problem['msg']} (got {problem['input']!r})",
+                style="red",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         talk().print("Interrupted. Everything finished is stored; run the same command again to go on.", style="yellow")
@@ -75,8 +85,18 @@ def demo(
 
     choice, run, behaviours = run_demo(Store(runs), n=n, n_dev=n_dev)
     if as_json:
-        chosen = {"vector": choice.vector.name, "site": str(choice.vector.site), "dose": choice.dose, "tried": choice.tried}
-        document = {"choice": chosen, "run": run.manifest.run_id, "summary": run.summary(), "behaviours": behaviours.summary()}
+        chosen = {
+            "vector": choice.vector.name,
+            "site": str(choice.vector.site),
+            "dose": choice.dose,
+            "tried": choice.tried,
+        }
+        document = {
+            "choice": chosen,
+            "run": run.manifest.run_id,
+            "summary": run.summary(),
+            "behaviours": behaviours.summary(),
+        }
         print(json.dumps(document, indent=1, sort_keys=True))
         return
     console = Console()
@@ -84,15 +104,22 @@ def demo(
     from .behaviours import behaviour_table
 
     console.print(behaviour_table(behaviours))
-    console.print(f"Stored as {run.folder} and {behaviours.folder}. Look at them: steer app --runs {runs}", highlight=False)
+    console.print(
+        f"Stored as {run.folder} and {behaviours.folder}. Look at them: steer app --runs {runs}", highlight=False
+    )
 
 
 @app.command("eval")
 def evaluate(
-    spec: Annotated[Path | None, typer.Argument(help="YAML file with an evaluation spec; without one, the built-in pair's reference arms.")] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Argument(help="YAML file with an evaluation spec; without one, the built-in pair's reference arms."),
+    ] = None,
     runs: RunsOption = Path("runs"),
     n: Annotated[int | None, typer.Option(help="Items per split (overrides the spec).")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume an evaluation; interrupted runs go on where they stopped."""
@@ -114,9 +141,14 @@ def extract(
     output: Annotated[Path, typer.Argument(help="Where to write the vector (.safetensors).")],
     base: Annotated[str, typer.Option(help="Base model: hub id, folder, or builtin:base.")] = "builtin:base",
     thinking: Annotated[str, typer.Option(help="Thinking model for the checkpoint contrast.")] = "builtin:thinking",
-    contrast: Annotated[str, typer.Option(help="checkpoint: thinking minus base on the same tokens; mode: think-first minus be-quick.")] = "checkpoint",
+    contrast: Annotated[
+        str, typer.Option(help="checkpoint: thinking minus base on the same tokens; mode: think-first minus be-quick.")
+    ] = "checkpoint",
     site: Annotated[str, typer.Option(help="Where: blocks.<layer>.hook_resid_post")] = "blocks.1.hook_resid_post",
-    prompts: Annotated[Path | None, typer.Option(help="Text file, one prompt per line (default: training problems of the built-in task).")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Text file, one prompt per line (default: training problems of the built-in task)."),
+    ] = None,
 ) -> None:
     """Extract a steering vector by difference of means."""
     from steering.errors import BadInput, unknown
@@ -135,10 +167,14 @@ def extract(
     model.layout.check(place)
     if contrast == "mode":
         if prompts is not None:
-            raise BadInput("The mode contrast uses the built-in task's prompt forms; --prompts goes with --contrast checkpoint.")
+            raise BadInput(
+                "The mode contrast uses the built-in task's prompt forms; --prompts goes with --contrast checkpoint."
+            )
         problems = training_problems(256)
         high, low = prompt_reading(model, problems, "think"), prompt_reading(model, problems, "quick")
-        vectors = mean_difference(model, high, low, [place], name="think-first minus be-quick", contrast="last tokens of the two prompt forms")
+        vectors = mean_difference(
+            model, high, low, [place], name="think-first minus be-quick", contrast="last tokens of the two prompt forms"
+        )
     else:
         if prompts is None:
             reading = prompt_reading(model, training_problems(256), "bare")
@@ -158,7 +194,10 @@ def models(as_json: JsonOption = False) -> None:
     """The built-in models and whether their weights are here."""
     from steering.models import BUILTINS
 
-    facts = [{"id": name, "folder": str(folder), "ready": (folder / "model.safetensors").exists()} for name, folder in BUILTINS.items()]
+    facts = [
+        {"id": name, "folder": str(folder), "ready": (folder / "model.safetensors").exists()}
+        for name, folder in BUILTINS.items()
+    ]
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -208,7 +247,13 @@ def runs_show(run: str, runs: RunsOption = Path("runs"), as_json: JsonOption = F
 
     opened = Store(runs).open(run)
     if as_json:
-        print(json.dumps({"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()}, indent=1, sort_keys=True))
+        print(
+            json.dumps(
+                {"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()},
+                indent=1,
+                sort_keys=True,
+            )
+        )
     else:
         _tables(opened, Console())
 

@@ -42,7 +42,9 @@ class Choice:
     tried: int
 
 
-def steering_arm(name: str, label: str, role: str, plan: Plan, description: str = "", form: str = "bare", model: str = BASE) -> Arm:
+def steering_arm(
+    name: str, label: str, role: str, plan: Plan, description: str = "", form: str = "bare", model: str = BASE
+) -> Arm:
     """An arm that carries a plan."""
     return Arm(name=name, label=label, role=role, model=model, form=form, plan=plan.to_dict(), description=description)  # type: ignore[arg-type]
 
@@ -69,13 +71,20 @@ def candidate_vectors(base: LoadedModel, thinking: LoadedModel) -> list[Steering
     return [*checkpoint.values(), *mode.values()]
 
 
-def choose(store: Store, models: dict[str, LoadedModel], vectors: list[SteeringVector], n_dev: int, console: Console) -> Choice:
+def choose(
+    store: Store, models: dict[str, LoadedModel], vectors: list[SteeringVector], n_dev: int, console: Console
+) -> Choice:
     """Run every vector at every dose on the development splits; the best mean accuracy wins, ties go to the smaller dose."""
     settings = {f"{i:02d}-{dose}": (vector, dose) for i, vector in enumerate(vectors) for dose in DOSES}
     arms = [Arm(name="base_bare", label="base", role="baseline", model=BASE, form="bare")]
     for name, (vector, dose) in settings.items():
         arms.append(steering_arm(name, f"{vector.name}, {vector.site}, dose {dose}", "steered", one_shot(vector, dose)))
-    spec = EvalSpec(name="demo-choice", splits={"standard-dev": n_dev, "hard-dev": n_dev // 2}, arms=tuple(arms), generation=Generating())
+    spec = EvalSpec(
+        name="demo-choice",
+        splits={"standard-dev": n_dev, "hard-dev": n_dev // 2},
+        arms=tuple(arms),
+        generation=Generating(),
+    )
     with progress("choosing layer and dose on development problems", console) as report:
         run = run_evaluation(spec, store, {v.digest: v for v in vectors}, models=models, on_rows=report)
     table = run.table(columns=["arm", "split", "correct"]).to_pandas()
@@ -89,12 +98,36 @@ def demo_arms(vector: SteeringVector, dose: float) -> tuple[tuple[Arm, ...], dic
     """The six arms of the result table, and the vectors they use."""
     noise = random_like(vector, seed=0)
     arms = (
-        Arm(name="base_bare", label="base", role="baseline", model=BASE, form="bare", description="bare prompt, unsteered"),
+        Arm(
+            name="base_bare",
+            label="base",
+            role="baseline",
+            model=BASE,
+            form="bare",
+            description="bare prompt, unsteered",
+        ),
         Arm(name="base_think", label="base, asked to think first", role="prompt", model=BASE, form="think"),
-        steering_arm("steered", "base, steered", "steered", one_shot(vector, dose), f"{vector.name} at {vector.site}, dose {dose}"),
-        steering_arm("random", "base, random direction", "control", one_shot(noise, dose), "random direction of the same norm"),
-        steering_arm("wrong_sign", "base, wrong sign", "control", one_shot(vector, -dose), "the same vector subtracted"),
-        Arm(name="thinking", label="thinking", role="reference", model=THINKING, form="bare", description="bare prompt, unsteered"),
+        steering_arm(
+            "steered",
+            "base, steered",
+            "steered",
+            one_shot(vector, dose),
+            f"{vector.name} at {vector.site}, dose {dose}",
+        ),
+        steering_arm(
+            "random", "base, random direction", "control", one_shot(noise, dose), "random direction of the same norm"
+        ),
+        steering_arm(
+            "wrong_sign", "base, wrong sign", "control", one_shot(vector, -dose), "the same vector subtracted"
+        ),
+        Arm(
+            name="thinking",
+            label="thinking",
+            role="reference",
+            model=THINKING,
+            form="bare",
+            description="bare prompt, unsteered",
+        ),
     )
     return arms, {v.digest: v for v in (vector, noise)}
 
@@ -121,13 +154,18 @@ def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console:
                 name = f"{label}_{word}{what}"
                 arms.append(steering_arm(name, f"{label}, {word}{what.replace('_', ' ')}", role, plan, model=THINKING))
     spec = EvalSpec(
-        name="demo-behaviours", splits={"standard-test": n}, arms=tuple(arms), generation=Generating(temperature=1.0, seeds=(0,))
+        name="demo-behaviours",
+        splits={"standard-test": n},
+        arms=tuple(arms),
+        generation=Generating(temperature=1.0, seeds=(0,)),
     )
     with progress("steering behaviours along sampled traces", console) as report:
         return run_evaluation(spec, store, vectors, models=models, on_rows=report)
 
 
-def run_demo(store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 48, console: Console | None = None) -> tuple[Choice, Run, Run]:
+def run_demo(
+    store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 48, console: Console | None = None
+) -> tuple[Choice, Run, Run]:
     """The whole demo; returns the choice, the result run and the behaviour run."""
     console = console or talk()
     models = {name: load_model(name) for name in (BASE, THINKING)}

@@ -165,7 +165,10 @@ def _row_key(
 
 
 def _manifest(
-    spec: EvalSpec, models: Mapping[str, LoadedModel], vectors: Mapping[str, SteeringVector], chunks: list[list[_Planned]]
+    spec: EvalSpec,
+    models: Mapping[str, LoadedModel],
+    vectors: Mapping[str, SteeringVector],
+    chunks: list[list[_Planned]],
 ) -> Manifest:
     import torch
     import transformers
@@ -183,7 +186,9 @@ def _manifest(
         facts={
             "models": {name: models[name].fingerprint for name in used},
             "tokenizers": {name: models[name].tokenizer_fingerprint for name in used},
-            "vectors": {v.digest: {"name": v.name, "site": v.site.name, "norm": round(v.norm, 4)} for v in vectors.values()},
+            "vectors": {
+                v.digest: {"name": v.name, "site": v.site.name, "norm": round(v.norm, 4)} for v in vectors.values()
+            },
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
@@ -228,7 +233,8 @@ def _record(model: LoadedModel, task: Task, planned: _Planned, generation: Gener
         "edits_planned": receipt.planned,
         "edits_fired": receipt.fired,
         "labels": [
-            {"label": s.label, "start": s.start, "end": s.end, "detector": grade.detector, "confidence": 1.0} for s in grade.labels
+            {"label": s.label, "start": s.start, "end": s.end, "detector": grade.detector, "confidence": 1.0}
+            for s in grade.labels
         ],
     }
 

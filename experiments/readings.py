@@ -31,7 +31,9 @@ def prompt_reading(model: LoadedModel, problems: Sequence[Problem], form: str) -
     return Reading.last_token([encode_prompt(model, p.prompt(form)) for p in problems])  # type: ignore[arg-type]
 
 
-def sampled_traces(model: LoadedModel, problems: Sequence[Problem], form: str = "think", max_new_tokens: int = 360) -> list[Generation]:
+def sampled_traces(
+    model: LoadedModel, problems: Sequence[Problem], form: str = "think", max_new_tokens: int = 360
+) -> list[Generation]:
     """One trace per problem at temperature 1."""
     rows = [Row(encode_prompt(model, p.prompt(form)), seed=i) for i, p in enumerate(problems)]  # type: ignore[arg-type]
     return generate(model, rows, GenerationSettings(max_new_tokens, temperature=1.0), batch_size=96)
@@ -56,5 +58,7 @@ def behaviour_readings(
         before.append(tuple(sorted(starts & ends)))
         elsewhere.append(tuple(sorted(ends - starts)))
     if not any(before):
-        raise BadInput(f"The behaviour {label!r} does not occur in {len(traces)} traces of {model.id}; read more traces.")
+        raise BadInput(
+            f"The behaviour {label!r} does not occur in {len(traces)} traces of {model.id}; read more traces."
+        )
     return Reading(tuple(sequences), tuple(before)), Reading(tuple(sequences), tuple(elsewhere))

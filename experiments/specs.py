@@ -26,7 +26,13 @@ def pair_spec(n: int = 1000) -> EvalSpec:
         Arm(name="base_quick", label="base, asked to be quick", role="prompt", model="builtin:base", form="quick"),
         Arm(name="base_think", label="base, asked to think first", role="prompt", model="builtin:base", form="think"),
         Arm(name="thinking", label="thinking", role="reference", model="builtin:thinking", form="bare"),
-        Arm(name="thinking_quick", label="thinking, asked to be quick", role="prompt", model="builtin:thinking", form="quick"),
+        Arm(
+            name="thinking_quick",
+            label="thinking, asked to be quick",
+            role="prompt",
+            model="builtin:thinking",
+            form="quick",
+        ),
     )
     return EvalSpec(name="pair", splits={"standard-test": n, "hard-test": n}, arms=arms)
 

@@ -362,7 +362,7 @@ def _entry(folder: Path) -> RunEntry:
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: it is half-written or damaged ({error}). {remedy}") from error
     if not isinstance(data, dict):
         raise StoreError(f"{path} is not a JSON mapping. {remedy}")

@@ -81,7 +81,9 @@ def mean_at(
         raise BadInput(f"{len(sequences)} sequences but positions for {len(positions)}.")
     for index, (sequence, wanted) in enumerate(zip(sequences, positions, strict=True)):
         if any(not 0 <= p < len(sequence) for p in wanted):
-            raise BadInput(f"Sequence {index} has {len(sequence)} tokens; positions {list(wanted)[:8]} are not all inside it.")
+            raise BadInput(
+                f"Sequence {index} has {len(sequence)} tokens; positions {list(wanted)[:8]} are not all inside it."
+            )
     totals = {site: torch.zeros(model.d_model, dtype=torch.float64) for site in sites}
     count = 0
     for batch in capture(model, sequences, sites):

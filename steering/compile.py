@@ -61,7 +61,9 @@ class CompiledPlans:
     """`[rows, columns]` int32: how many edits the ledger asks for at each column."""
 
     def select(self, keep: Tensor) -> CompiledPlans:
-        return CompiledPlans({s: [slot.select(keep) for slot in slots] for s, slots in self.slots.items()}, self.planned[keep])
+        return CompiledPlans(
+            {s: [slot.select(keep) for slot in slots] for s, slots in self.slots.items()}, self.planned[keep]
+        )
 
 
 def covered(span: Span, prompt_length: int, max_new_tokens: int) -> range:
@@ -126,7 +128,9 @@ def compile_plans(
             for row, intervention in entries:
                 positions = covered(intervention.span, prompt_lengths[row], max_new_tokens)
                 if not positions:
-                    raise BadInput(f"Span {intervention.span} covers no position of row {row} ({max_new_tokens} new tokens).")
+                    raise BadInput(
+                        f"Span {intervention.span} covers no position of row {row} ({max_new_tokens} new tokens)."
+                    )
                 shift = widest - prompt_lengths[row]
                 active[row, positions.start + shift : positions.stop + shift] = True
                 direction[row, 0] = intervention.vector.direction / intervention.vector.norm

@@ -167,7 +167,13 @@ def stream(
         if len(running) < COMPACT_BELOW * len(original):
             keep = torch.tensor(running, device=device)
             cache.batch_select_indices(keep)
-            compiled, alive, mask, offset, chosen = compiled.select(keep), alive[keep], mask[keep], offset[keep], chosen[keep]
+            compiled, alive, mask, offset, chosen = (
+                compiled.select(keep),
+                alive[keep],
+                mask[keep],
+                offset[keep],
+                chosen[keep],
+            )
             seeds = seeds[running]
         ids = chosen[:, None]
         columns = slice(columns.stop, columns.stop + 1)

@@ -48,7 +48,9 @@ def checkpoint_difference(
     if base.tokenizer_fingerprint != thinking.tokenizer_fingerprint:
         raise BadInput(f"{base.id} and {thinking.id} do not share a tokenizer, so they cannot read the same tokens.")
     if base.d_model != thinking.d_model:
-        raise BadInput(f"{base.id} has d_model {base.d_model}, {thinking.id} has {thinking.d_model}; their streams cannot be subtracted.")
+        raise BadInput(
+            f"{base.id} has d_model {base.d_model}, {thinking.id} has {thinking.d_model}; their streams cannot be subtracted."
+        )
     low, count = mean_at(base, reading.sequences, reading.positions, sites)
     high, _ = mean_at(thinking, reading.sequences, reading.positions, sites)
     vectors = {}
@@ -74,7 +76,12 @@ def mean_difference(
     vectors = {}
     for site in sites:
         provenance = Provenance(
-            "mode difference", model.fingerprint, model.id, contrast, f"{positive.digest}-{negative.digest}", (n_high, n_low)
+            "mode difference",
+            model.fingerprint,
+            model.id,
+            contrast,
+            f"{positive.digest}-{negative.digest}",
+            (n_high, n_low),
         )
         vectors[site] = SteeringVector(name, site, (high[site] - low[site]).float(), provenance)
     return vectors

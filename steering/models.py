@@ -69,7 +69,11 @@ class LoadedModel:
     @cached_property
     def tokenizer_fingerprint(self) -> str:
         """Hash of the vocabulary, special tokens and chat template."""
-        facts = [sorted(self.tokenizer.get_vocab().items()), self.tokenizer.special_tokens_map, self.tokenizer.chat_template]
+        facts = [
+            sorted(self.tokenizer.get_vocab().items()),
+            self.tokenizer.special_tokens_map,
+            self.tokenizer.chat_template,
+        ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     @cached_property
@@ -92,7 +96,9 @@ def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase
     return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(source, **kwargs)
 
 
-def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, id: str = "in-memory", probe: bool = True) -> LoadedModel:
+def wrap(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, id: str = "in-memory", probe: bool = True
+) -> LoadedModel:
     """A model already in memory, made ready (evaluation mode, layout checked)."""
     model.eval()
     return LoadedModel(id, model, tokenizer, layout_of(model, probe))
@@ -123,14 +129,21 @@ def load_model(
         if not (source / "model.safetensors").exists():
             raise BadInput(f"{name} has no weights in {source}. Train the pair: steer pair train.")
     elif name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise BadInput(f"No model folder at {name}. Give a folder that holds config.json and *.safetensors, or a hub id.")
+        raise BadInput(
+            f"No model folder at {name}. Give a folder that holds config.json and *.safetensors, or a hub id."
+        )
     if not name.startswith("builtin:") and Path(name).expanduser().is_dir():
         source = Path(name).expanduser()
     try:
         kwargs: dict[str, Any] = {"revision": revision} if revision else {}
         tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code, **kwargs)
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[dtype], device_map=device_map, trust_remote_code=trust_remote_code, use_safetensors=True, **kwargs
+            source,
+            dtype=DTYPES[dtype],
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            **kwargs,
         )
     except (OSError, ValueError) as error:
         builtin = "; built in are " + ", ".join(BUILTINS)

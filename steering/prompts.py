@@ -21,7 +21,13 @@ def encode_prompt(model: LoadedModel, text: str) -> tuple[int, ...]:
     bos, eos = model.tokenizer.bos_token_id, model.tokenizer.eos_token_id
     while bos is not None and ids[:2] == [bos, bos]:
         ids = ids[1:]
-    if eos is not None and eos != bos and ids and ids[-1] == eos and not text.rstrip().endswith(str(model.tokenizer.eos_token)):
+    if (
+        eos is not None
+        and eos != bos
+        and ids
+        and ids[-1] == eos
+        and not text.rstrip().endswith(str(model.tokenizer.eos_token))
+    ):
         ids = ids[:-1]
     return tuple(ids)
 

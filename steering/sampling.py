@@ -47,7 +47,9 @@ class GenerationSettings:
 def uniforms(seeds: np.ndarray, step: int) -> np.ndarray:
     """One number in [0, 1) per row, float64, by the splitmix64 finaliser on (seed, step)."""
     with np.errstate(over="ignore"):
-        x = seeds.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(step + 1) * np.uint64(0xD1B54A32D192ED03)
+        x = seeds.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(step + 1) * np.uint64(
+            0xD1B54A32D192ED03
+        )
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 0xBF58476D1CE4E5B9)):
             x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
         x = x ^ (x >> np.uint64(29))

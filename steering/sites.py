@@ -45,7 +45,9 @@ class Site:
             return name
         match = _NAME.fullmatch(name)
         if match is None:
-            raise BadInput(f"{name!r} is not a site. Write blocks.<layer>.hook_resid_pre or blocks.<layer>.hook_resid_post.")
+            raise BadInput(
+                f"{name!r} is not a site. Write blocks.<layer>.hook_resid_pre or blocks.<layer>.hook_resid_post."
+            )
         if match[2] not in KINDS:
             raise unknown("site kind", match[2], KINDS, where=name)
         return Site(int(match[1]), match[2])  # type: ignore[arg-type]
@@ -61,7 +63,9 @@ class Layout:
     def check(self, site: Site) -> Site:
         """The site itself. Raises BadInput when the model has no such layer."""
         if not 0 <= site.layer < len(self.layers):
-            raise BadInput(f"{site} does not exist: this model has {len(self.layers)} layers, 0 to {len(self.layers) - 1}.")
+            raise BadInput(
+                f"{site} does not exist: this model has {len(self.layers)} layers, 0 to {len(self.layers) - 1}."
+            )
         return site
 
 
@@ -82,9 +86,13 @@ def layout_of(model: nn.Module, probe: bool = True) -> Layout:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == n_layers and len({type(layer) for layer in module}) <= 2
     ]
-    stacks = [(name, m) for name, m in stacks if not any(word in name for word in ("vision", "visual", "audio", "encoder"))]
+    stacks = [
+        (name, m) for name, m in stacks if not any(word in name for word in ("vision", "visual", "audio", "encoder"))
+    ]
     if not stacks:
-        raise BadInput(f"{type(model).__name__} has no stack of {n_layers} decoder layers that this workbench can find.")
+        raise BadInput(
+            f"{type(model).__name__} has no stack of {n_layers} decoder layers that this workbench can find."
+        )
     name, stack = min(stacks, key=lambda pair: pair[0].count("."))
     layout = Layout(tuple(stack), d_model)
     if probe:
@@ -96,13 +104,19 @@ def layout_of(model: nn.Module, probe: bool = True) -> Layout:
 
             return read
 
-        readers = {Site(layer, kind): note(Site(layer, kind)) for layer in range(n_layers) for kind in ("resid_pre", "resid_post")}
+        readers = {
+            Site(layer, kind): note(Site(layer, kind))
+            for layer in range(n_layers)
+            for kind in ("resid_pre", "resid_post")
+        }
         ids = torch.tensor([[0, 1]], device=next(model.parameters()).device)
         with torch.inference_mode(), hooked(layout, readers):
             model(input_ids=ids, use_cache=False)
         wrong = {str(site): shape for site, shape in seen.items() if shape != (1, 2, d_model)}
         if len(seen) != 2 * n_layers or wrong:
-            raise BadInput(f"{type(model).__name__}: layers at {name!r} do not carry [1, 2, {d_model}] as expected; saw {wrong or seen}.")
+            raise BadInput(
+                f"{type(model).__name__}: layers at {name!r} do not carry [1, 2, {d_model}] as expected; saw {wrong or seen}."
+            )
     return layout
 
 

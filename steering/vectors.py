@@ -90,7 +90,11 @@ class SteeringVector:
         path.parent.mkdir(parents=True, exist_ok=True)
         facts = {"name": self.name, "site": self.site.name, "norm": self.norm, "provenance": vars(self.provenance)}
         partial = path.with_name(path.name + ".tmp")
-        save_file({"direction": self.direction}, partial, metadata={"format": FORMAT, "vector": json.dumps(facts, sort_keys=True)})
+        save_file(
+            {"direction": self.direction},
+            partial,
+            metadata={"format": FORMAT, "vector": json.dumps(facts, sort_keys=True)},
+        )
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
         partial.replace(path)
@@ -104,19 +108,27 @@ class SteeringVector:
             raise BadInput(f"No vector file at {path}. `steer extract` writes one.")
         head = path.open("rb").read(8)
         if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise BadInput(f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. Convert it to safetensors first.")
+            raise BadInput(
+                f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. Convert it to safetensors first."
+            )
         try:
             with safe_open(path, "pt") as handle:
                 metadata = handle.metadata() or {}
                 if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{path} is a safetensors file but not a steering vector: its metadata lacks format {FORMAT!r}.")
+                    raise BadInput(
+                        f"{path} is a safetensors file but not a steering vector: its metadata lacks format {FORMAT!r}."
+                    )
                 direction = handle.get_tensor("direction")
             facts = json.loads(metadata["vector"])
             record = facts["provenance"]
-            provenance = Provenance(**{**record, "counts": tuple(record["counts"]), "parents": tuple(record["parents"])})
+            provenance = Provenance(
+                **{**record, "counts": tuple(record["counts"]), "parents": tuple(record["parents"])}
+            )
             return SteeringVector(facts["name"], Site.parse(facts["site"]), direction, provenance)
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise BadInput(f"{path} is corrupt or cut short ({error}). Extract the vector again or copy the file again.") from error
+            raise BadInput(
+                f"{path} is corrupt or cut short ({error}). Extract the vector again or copy the file again."
+            ) from error
 
 
 def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
@@ -125,6 +137,10 @@ def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
     direction = torch.randn(vector.direction.shape[0], generator=generator)
     direction = direction / direction.norm() * vector.norm
     provenance = Provenance(
-        "random", vector.provenance.model, vector.provenance.model_id, contrast=f"matched norm, seed {seed}", parents=(vector.digest,)
+        "random",
+        vector.provenance.model,
+        vector.provenance.model_id,
+        contrast=f"matched norm, seed {seed}",
+        parents=(vector.digest,),
     )
     return SteeringVector(f"random {seed}", vector.site, direction, provenance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -61,10 +61,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, VOCABULARY))]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", padding_side="left")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", padding_side="left"
+    )
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiny(family: str) -> LoadedModel:
     """A tiny model whose weights are scaled up, so that edits move its greedy choices."""
     torch.manual_seed(0)
@@ -76,11 +78,17 @@ def tiny(family: str) -> LoadedModel:
     return wrap(model.float(), tokenizer(), id=f"tiny-{family}")
 
 
-def vector(seed: int = 0, layer: int = 1, kind: str = "resid_post", width: int = WIDTH, norm: float = 3.0) -> SteeringVector:
+def vector(
+    seed: int = 0, layer: int = 1, kind: str = "resid_post", width: int = WIDTH, norm: float = 3.0
+) -> SteeringVector:
     direction = torch.randn(width, generator=torch.Generator().manual_seed(seed))
-    return SteeringVector(f"v{seed}", Site(layer, kind), direction / direction.norm() * norm, Provenance("random", "none"))  # type: ignore[arg-type]
+    return SteeringVector(
+        f"v{seed}", Site(layer, kind), direction / direction.norm() * norm, Provenance("random", "none")
+    )  # type: ignore[arg-type]
 
 
-def plan(operation: str = "add", span: str = "generated", amount: float = 2.0, unit: str = "vector", **where: object) -> Plan:
+def plan(
+    operation: str = "add", span: str = "generated", amount: float = 2.0, unit: str = "vector", **where: object
+) -> Plan:
     dose = None if operation == "ablate" else Dose(amount, unit)  # type: ignore[arg-type]
     return Plan((Intervention(operation, vector(**where), Span.parse(span), dose),))  # type: ignore[arg-type]

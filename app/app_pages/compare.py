@@ -19,12 +19,14 @@ from app import address
 from app.components import trace
 from app.escaping import for_markdown, one_line
 from app.facts import parse_address, token_facts
-from app.lanes import behaviour_marks, edits, lane
+from app.lanes import behaviour_marks, edits, lane, verdict
 from app.library import OpenRun, Unreadable
 from app.metrics import METRICS, common_scale
 from app.pairing import OUTCOMES, Divergence, Pair, Pairing, matching, neighbour, pair_rows, part
 from app.roles import look
 
+# One entry for the left arm and one for the right.
+Two = tuple[dict[str, Any], dict[str, Any]]
 ALL = "all"
 TONES: dict[str, tuple[str, Literal["green", "red", "gray"]]] = {
     "helped": (":material/trending_up:", "green"),
@@ -126,20 +128,22 @@ def _nothing_shared(run: OpenRun, tables: tuple[pa.Table, pa.Table], names: tupl
 
 def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
     """The question, chosen by filter, menu or the buttons beside it."""
+    named = address.asked("cmp_item")
     stale = address.restore("cmp_item", names, next(iter(names)))
+    by_link = address.asked("cmp_show")
     address.restore("cmp_show", [ALL, *OUTCOMES], ALL)
+    if by_link and not named:
+        _into(matching(names, st.session_state["cmp_show"]))
     counts = {ALL: len(names), **pairing.counts}
 
     def filtered() -> None:
-        kept = matching(names, st.session_state["cmp_show"])
-        if kept and st.session_state["cmp_item"] not in kept:
-            st.session_state["cmp_item"] = kept[0]
+        _into(matching(names, st.session_state["cmp_show"]))
 
     def go(to: str) -> None:
         st.session_state["cmp_item"] = to
 
     bar = st.container(horizontal=True, vertical_alignment="bottom", key="question_bar")
-    show = bar.segmented_control(
+    picked = bar.segmented_control(
         "Questions",
         list(counts),
         format_func=lambda outcome: f"{outcome} {counts[outcome]}",
@@ -149,6 +153,7 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
         persist_state="session",
         help="Read from left to right. " + "; ".join(f"{name}: {meaning}" for name, meaning in OUTCOMES.items()) + ".",
     )
+    show = picked or ALL
     kept = matching(names, show)
     current = st.session_state["cmp_item"]
     listed = [name for name in names if name in set(kept) or name == current]
@@ -170,18 +175,20 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
         width=320,
     )
     bar.button(
-        "Next", icon=":material/chevron_right:", disabled=after is None, on_click=go, args=(after,), key="cmp_after"
+        "Next",
+        icon=":material/chevron_right:",
+        disabled=after is None,
+        on_click=go,
+        args=(after,),
+        key="cmp_after",
     )
     address.keep("cmp_item", name)
     address.keep("cmp_show", show)
     place = f"{kept.index(name) + 1} of {len(kept)}" if name in kept else f"not among the {len(kept)}"
     bar.caption(f"{place} · {for_markdown(show)}")
     if stale:
-        st.warning(
-            f"This link names question {for_markdown(stale)}, which these two arms do not share. "
-            f"Shown instead: {for_markdown(name)}.",
-            icon=":material/link_off:",
-        )
+        words = f"This link names question {for_markdown(stale)}, which the two arms do not share."
+        st.warning(f"{words} Shown instead: {for_markdown(name)}.", icon=":material/link_off:")
     if not kept:
         st.info(f"No question is {for_markdown(show)} here.")
     if pairing.left_only or pairing.right_only:
@@ -192,10 +199,16 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
     return name
 
 
+def _into(kept: list[str]) -> None:
+    """Move to the first of `kept`, unless the question shown is one of them."""
+    if kept and st.session_state["cmp_item"] not in kept:
+        st.session_state["cmp_item"] = kept[0]
+
+
 def _header(
     pair: Pair,
-    rows: tuple[dict[str, Any], dict[str, Any]],
-    arms: tuple[dict[str, Any], dict[str, Any]],
+    rows: Two,
+    arms: Two,
     divergence: Divergence,
 ) -> None:
     icon, colour = TONES[pair.outcome]
@@ -204,17 +217,18 @@ def _header(
             st.badge(pair.outcome, icon=icon, color=colour)
             st.text(f"gold {one_line(rows[0]['gold'], 120)}")
             for row, arm in zip(rows, arms, strict=True):
-                answer = "no answer" if row["answer"] is None else one_line(row["answer"], 60)
-                mark = "✓" if row["correct"] else "✗"
+                judged = verdict(row)
                 name = f"{look(arm['role']).glyph} {one_line(arm['label'], 50)}"
-                st.text(f"{name}: {answer} {mark}, {len(row['token_ids'])} tokens")
+                st.text(f"{name}: {one_line(judged['answer'], 60)} {judged['mark']}, {len(row['token_ids'])} tokens")
             st.text(f"◆ {divergence.sentence}")
         st.text(rows[0]["prompt"])
+        if divergence.kind == "prompt":
+            st.caption("The prompt of the left arm; the right arm was asked in another way, as its lane shows.")
 
 
 def _lanes(
-    rows: tuple[dict[str, Any], dict[str, Any]],
-    arms: tuple[dict[str, Any], dict[str, Any]],
+    rows: Two,
+    arms: Two,
     metric: str,
     divergence: Divergence,
     marks: Mapping[str, Mapping[str, Any]],
@@ -227,6 +241,7 @@ def _lanes(
 
     def chosen() -> None:
         address.keep("cmp_tok", str(st.session_state["cmp_lanes"]["token"]))
+        address.flush()
         st.rerun("token_panel")
 
     trace.lanes(
@@ -236,10 +251,8 @@ def _lanes(
             "bar_top": bar_top,
             "divergence": None if divergence.kind == "prompt" else divergence.at,
             "comparable": divergence.kind != "prompt",
-            "behaviours": [
-                {"label": label, **marks[label], "source": _source(spans)} for label, spans in sorted(shown.items())
-            ],
-            "selected": st.query_params.get("cmp_tok"),
+            "behaviours": [{"label": name, **marks[name], "source": _source(shown[name])} for name in sorted(shown)],
+            "selected": address.shown("cmp_tok"),
         },
         key="cmp_lanes",
         on_token=chosen,
@@ -259,19 +272,16 @@ def _source(spans: list[Mapping[str, Any]]) -> str:
 
 
 @st.fragment(key="token_panel")
-def _panel(
-    rows: tuple[dict[str, Any], dict[str, Any]], arms: tuple[dict[str, Any], dict[str, Any]], divergence: Divergence
-) -> None:
+def _panel(rows: Two, arms: Two, divergence: Divergence) -> None:
     lengths = {side: len(row["prompt_ids"]) + len(row["token_ids"]) for side, row in zip("ab", rows, strict=True)}
-    found = parse_address(st.query_params.get("cmp_tok"), lengths)
+    found = parse_address(address.shown("cmp_tok"), lengths)
     if found is None:
         trace.panel({"hint": HINT}, key="cmp_panel")
         return
     here = "ab".index(found[0])
     row, other = rows[here], rows[1 - here]
-    trace.panel(
-        token_facts(row, other, found[1], divergence, arms[here]["label"], arms[1 - here]["label"]), key="cmp_panel"
-    )
+    labels = arms[here]["label"], arms[1 - here]["label"]
+    trace.panel(token_facts(row, other, found[1], divergence, *labels), key="cmp_panel")
 
 
 page(st.session_state["open_run"])

@@ -42,14 +42,14 @@ def page(run: OpenRun) -> None:
     stale = address.restore("res_split", names, names[0])
     chosen = names[0]
     if len(names) > 1:
-        chosen = st.segmented_control(
+        picked = st.segmented_control(
             "Split in detail", names, key="res_split", required=True, format_func=for_markdown, persist_state="session"
         )
+        chosen = picked or chosen
     address.keep("res_split", chosen)
     if stale:
-        st.warning(
-            f"This link names split {for_markdown(stale)}, which this run does not have.", icon=":material/link_off:"
-        )
+        words = f"This link names split {for_markdown(stale)}, which this run does not have."
+        st.warning(f"{words} Shown instead: {for_markdown(chosen)}.", icon=":material/link_off:")
     _detail(run, summary.split(chosen))
     _methods(summary.level)
 
@@ -89,9 +89,8 @@ def _detail(run: OpenRun, split: SplitSummary) -> None:
         st.markdown("**Right answers**", help=DEFINITIONS["right %"] + " " + DEFINITIONS["interval"])
         st.plotly_chart(figure, key="res_accuracy", config=PLOT, alt=words)
     with right:
-        st.markdown(
-            "**Paired difference to the baseline**", help=DEFINITIONS["Δ points"] + " " + DEFINITIONS["Δ interval"]
-        )
+        help_text = DEFINITIONS["Δ points"] + " " + DEFINITIONS["Δ interval"]
+        st.markdown("**Paired difference to the baseline**", help=help_text)
         if any(arm.versus_baseline for arm in split.arms):
             figure, words = difference_figure(split.arms)
             st.plotly_chart(figure, key="res_difference", config=PLOT, alt=words)
@@ -166,24 +165,18 @@ def _to_compare(run: OpenRun, split: SplitSummary) -> None:
 
 
 def _behaviours(split: SplitSummary) -> None:
-    st.markdown(
-        "**Behaviours**", help="Spans that a detector labelled in the generated text, per 100 generated tokens."
-    )
+    st.markdown("**Behaviours**", help="Spans of the generated text that a detector labelled, per 100 tokens.")
     labels = sorted({label for arm in split.arms for label in arm.behaviours})
     if not labels:
         st.caption("No behaviour is labelled in this split.")
         return
     figure, words = behaviour_figure(split.arms)
-    left, right = st.columns([3, 2])
+    left, right = st.columns(2)
     left.plotly_chart(figure, key="res_behaviours", config=PLOT, alt=words)
     rows = [
         {
             "arm": f"{look(arm.role).glyph} {one_line(arm.label, 60)}",
-            **{
-                label: f"{100 * arm.behaviours[label].share_of_rows:.0f} %"
-                for label in labels
-                if label in arm.behaviours
-            },
+            **{label: f"{100 * found.share_of_rows:.0f} %" for label, found in sorted(arm.behaviours.items())},
         }
         for arm in split.arms
         if arm.n
@@ -196,9 +189,8 @@ def _behaviours(split: SplitSummary) -> None:
 def _methods(level: float) -> None:
     with st.expander("Methods and definitions", icon=":material/menu_book:"):
         st.caption(f"All intervals: {100 * level:g} %. Unscorable answers are counted apart and are not right.")
-        st.markdown(
-            "\n".join(f"- **{for_markdown(name)}**: {for_markdown(text, 400)}" for name, text in DEFINITIONS.items())
-        )
+        entries = (f"- **{for_markdown(name)}**: {for_markdown(text, 400)}" for name, text in DEFINITIONS.items())
+        st.markdown("\n".join(entries))
 
 
 page(st.session_state["open_run"])

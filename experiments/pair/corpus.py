@@ -46,9 +46,10 @@ class Mixture:
 MIXTURES: dict[str, Mixture] = {
     "arithmetic": Mixture(0.42, 0.09, 0.12, 0.04, 0.33, 0.0, drill_noise_weight=1.0),
     "transition": Mixture(0.52, 0.11, 0.13, 0.05, 0.19, 0.0),
+    "lookups": Mixture(0.37, 0.11, 0.10, 0.08, 0.04, 0.30),
     "main": Mixture(),
 }
-"""Phases of the curriculum by name: arithmetic drills first, then the main mixture with recitals (look-up practice)."""
+"""Phases of the curriculum by name: arithmetic drills first, then look-ups (recitals), and the main mixture last."""
 
 
 @dataclass(frozen=True)

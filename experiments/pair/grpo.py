@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from steering.models import load_tokenizer
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+
+from steering.models import load_tokenizer
 
 from .presets import Preset
 from .problem import HARD, STANDARD, draw_problem, parse_problem
@@ -26,7 +27,9 @@ HARD_SHARE = 0.5
 """Share of GRPO prompts drawn at the hard difficulty (training rule chains)."""
 
 
-def outcome_reward(prompts: list[str], completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+def outcome_reward(
+    prompts: list[str], completions: list[str], completion_ids: list[list[int]], **_: Any
+) -> list[float]:
     """1.0 for a right answer, else 0.0. A completion cut off at the limit states no answer and scores 0."""
     rewards = []
     for prompt, completion in zip(prompts, completions, strict=True):
@@ -53,7 +56,9 @@ class _Curve(TrainerCallback):
         keep = ("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "grad_norm")
         if logs and "reward" in logs:
             with self.path.open("a") as out:
-                out.write(json.dumps({"step": state.global_step, **{k: round(logs[k], 4) for k in keep if k in logs}}) + "\n")
+                out.write(
+                    json.dumps({"step": state.global_step, **{k: round(logs[k], 4) for k in keep if k in logs}}) + "\n"
+                )
 
 
 def train_thinking(preset: Preset, base: Path, folder: Path) -> Path:

@@ -42,12 +42,14 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "full": Preset(
         name="full", width=128, layers=4, heads=4, mlp_width=384, context=512,
-        curriculum=(("arithmetic", 12_490_000), ("transition", 15_701_000), ("main", 34_000_000)),
-        rows=24, row_length=384, lr=2e-3, grpo_steps=60, grpo_prompts=8, grpo_samples=16, grpo_lr=1e-4, completion=340,
+        curriculum=(
+            ("arithmetic", 12_490_000), ("transition", 15_701_000), ("main", 24_938_000), ("lookups", 31_000_000), ("main", 35_000_000),
+        ),
+        rows=20, row_length=448, lr=2e-3, grpo_steps=60, grpo_prompts=8, grpo_samples=16, grpo_lr=1e-4, completion=340,
     ),
     "quick": Preset(
         name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,
         curriculum=(("arithmetic", 100_000), ("main", 250_000)),
-        rows=8, row_length=384, lr=2e-3, grpo_steps=3, grpo_prompts=4, grpo_samples=4, grpo_lr=1e-4, completion=64,
+        rows=8, row_length=448, lr=2e-3, grpo_steps=3, grpo_prompts=4, grpo_samples=4, grpo_lr=1e-4, completion=64,
     ),
 }  # fmt: skip

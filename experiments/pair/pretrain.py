@@ -48,7 +48,9 @@ def packed_loss(model: Qwen2ForCausalLM, batch: Batch) -> Tensor:
     length = ids.shape[1]
     same = documents[:, None, :, None] == documents[:, None, None, :]
     mask = same & torch.ones(length, length, dtype=torch.bool).tril()
-    logits = model(input_ids=ids, position_ids=torch.from_numpy(batch.positions), attention_mask=mask, use_cache=False).logits
+    logits = model(
+        input_ids=ids, position_ids=torch.from_numpy(batch.positions), attention_mask=mask, use_cache=False
+    ).logits
     weights = torch.from_numpy(batch.weights)[:, 1:].flatten()
     losses = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     return (losses * weights).sum() / weights.sum()
@@ -62,7 +64,7 @@ def optimiser(model: Qwen2ForCausalLM, preset: Preset) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=preset.lr, betas=(0.9, 0.98))
 
 
-def lr_scale(progress: float, warmup: float = 0.02, decay_from: float = 0.6, floor: float = 0.02) -> float:
+def lr_scale(progress: float, warmup: float = 0.02, decay_from: float = 0.75, floor: float = 0.02) -> float:
     """Learning-rate multiplier at a fraction of the run: linear warm-up, plateau, linear decay."""
     if progress < warmup:
         return progress / warmup
@@ -89,10 +91,18 @@ def pretrain(preset: Preset, folder: Path) -> Path:
 
     def save() -> None:
         partial = state_file.with_suffix(".tmp")
-        torch.save({"model": model.state_dict(), "optimiser": opt.state_dict(), "step": step, "tokens": tokens}, partial)
+        torch.save(
+            {"model": model.state_dict(), "optimiser": opt.state_dict(), "step": step, "tokens": tokens}, partial
+        )
         partial.replace(state_file)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     last_save = time.monotonic()
     try:
         with Progress(*columns) as bar:
@@ -111,7 +121,9 @@ def pretrain(preset: Preset, folder: Path) -> Path:
                 if step % 20 == 0:
                     with curve.open("a") as out:
                         out.write(json.dumps({"step": step, "tokens": tokens, "loss": round(loss.item(), 4)}) + "\n")
-                    bar.update(task, completed=tokens // 1000, description=f"pretraining (k tokens), loss {loss.item():.3f}")
+                    bar.update(
+                        task, completed=tokens // 1000, description=f"pretraining (k tokens), loss {loss.item():.3f}"
+                    )
                 if time.monotonic() - last_save > 120:
                     save()
                     last_save = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,16 @@ def first_token_reasoning(model: LoadedModel, prompts: list[tuple[int, ...]]) ->
     return np.array(found)
 
 
+def _told(on_rows: Callable[[int, int], None], total: int, done: int) -> None:
+    on_rows(done, total)
+
+
 def pair_facts(
-    n: int = 200, samples: int = 32, k: int = 16, split: str = "standard-test", on_rows: Callable[[int, int], None] | None = None
+    n: int = 200,
+    samples: int = 32,
+    k: int = 16,
+    split: str = "standard-test",
+    on_rows: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Trace-verified and answer-only pass@k of the base at temperature 1 on bare prompts, its first-token probability of reasoning, and
     behaviour counts of both models' traces. `n` problems, `samples` samples each."""
@@ -50,8 +59,10 @@ def pair_facts(
         prompts = [encode_prompt(model, p.prompt("bare")) for p in problems]
         per_problem = samples if name == "builtin:base" else 1
         rows = [Row(ids, seed=1_000_003 * i + s) for i, ids in enumerate(prompts) for s in range(per_problem)]
-        told = (lambda done, total=len(rows): on_rows(done, total)) if on_rows else None
-        generations = generate(model, rows, GenerationSettings(MAX_NEW_TOKENS, temperature=1.0), batch_size=192, on_rows=told)
+        told = None if on_rows is None else partial(_told, on_rows, len(rows))
+        generations = generate(
+            model, rows, GenerationSettings(MAX_NEW_TOKENS, temperature=1.0), batch_size=192, on_rows=told
+        )
         texts = [model.tokenizer.decode([t for t in g.token_ids if t not in model.eos_ids]) for g in generations]
         verdicts = [verify(problems[i // per_problem], text) for i, text in enumerate(texts)]
         labels = Counter(span.label for verdict in verdicts for span in verdict.labels)
@@ -60,15 +71,27 @@ def pair_facts(
             "reasoned": float(np.mean([v.reasoned for v in verdicts])),
             "behaviours": dict(sorted(labels.items())),
             "rows_with_behaviour": {
-                label: sum(any(s.label == label for s in v.labels) for v in verdicts) / len(verdicts) for label in sorted(labels)
+                label: sum(any(s.label == label for s in v.labels) for v in verdicts) / len(verdicts)
+                for label in sorted(labels)
             },
         }
         if name == "builtin:base":
             first = first_token_reasoning(model, prompts)
-            mine["first_token_reasoning"] = {"mean": float(first.mean()), "min": float(first.min()), "max": float(first.max())}
-            for what, flags in (("trace_verified", [v.trace_ok for v in verdicts]), ("answer_only", [v.correct for v in verdicts])):
+            mine["first_token_reasoning"] = {
+                "mean": float(first.mean()),
+                "min": float(first.min()),
+                "max": float(first.max()),
+            }
+            for what, flags in (
+                ("trace_verified", [v.trace_ok for v in verdicts]),
+                ("answer_only", [v.correct for v in verdicts]),
+            ):
                 counts = np.array(flags).reshape(n, samples).sum(1)
                 found = pass_at_k(counts, samples, k)
-                mine[f"pass_at_{k}_{what}"] = {"value": found.value, "low": found.interval.low, "high": found.interval.high}
+                mine[f"pass_at_{k}_{what}"] = {
+                    "value": found.value,
+                    "low": found.interval.low,
+                    "high": found.interval.high,
+                }
         facts[name] = mine
     return facts

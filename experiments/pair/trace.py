@@ -2,8 +2,8 @@
 
 Grammar (words; every clause ends with `;`):
 
-    response   := "answer" N  |  opener attempt (try attempt)* conclusion
-    opener     := "let us try" N | "first try" N | "hmm maybe try" N
+    response   := "answer" N  |  opener N ";" attempt ("not" N "try" N ";" attempt)* conclusion
+    opener     := "let us try" | "first try" | "hmm maybe try"
     attempt    := line* ( "goal" G "no back ;"  |  "goal" G "yes ;"  |  "hmm maybe back ;" )
     line       := A op B "=" C ";"  ["wait check" A op B "=" C ";"]  [["hmm"] "check" A op B "=" C "ok ;"]
     conclusion := "so answer" N    |  "enough guess ; so answer" N
@@ -68,12 +68,14 @@ def think_response(problem: Problem, rng: random.Random, style: Style) -> list[s
     if style.shuffle:
         rng.shuffle(pool)
     words: list[str] = []
-    failed, opening = 0, True
+    failed, previous = 0, -1
     while pool:
         candidate = pool.pop(0)
-        opener = rng.choices([o for o, _ in OPENERS], [w for _, w in OPENERS])[0] if opening else "try"
+        opener = (
+            rng.choices([o for o, _ in OPENERS], [w for _, w in OPENERS])[0] if previous < 0 else f"not {previous} try"
+        )
         words += [*opener.split(), str(candidate), ";"]
-        opening = False
+        previous = candidate
         reached = _attempt(problem, rng, style, candidate, words)
         if reached == problem.goal:
             words += ["goal", str(problem.goal), "yes", ";", "so", "answer", str(candidate)]
@@ -124,7 +126,17 @@ def drill_document(rng: random.Random, items: int = 8) -> list[str]:
         value = rng.randrange(MODULUS)
         right = rule(value)
         goal = right if rng.random() < 0.5 else rng.randrange(MODULUS) if rng.random() < 0.6 else _slip(rng, right)
-        words += [str(value), *str(rule).split(), "=", str(right), ";", "goal", str(goal), "yes" if goal == right else "no", ";"]
+        words += [
+            str(value),
+            *str(rule).split(),
+            "=",
+            str(right),
+            ";",
+            "goal",
+            str(goal),
+            "yes" if goal == right else "no",
+            ";",
+        ]
     return words
 
 
@@ -133,9 +145,13 @@ def recital(problem: Problem, rng: random.Random) -> list[str]:
     words: list[str] = []
     last = rng.randrange(len(problem.candidates))
     for index, candidate in enumerate(problem.candidates[: last + 1]):
-        words += ["try", str(candidate), ";"]
-        if rng.random() < 0.5:
+        words += [*(["not", str(problem.candidates[index - 1])] if index else []), "try", str(candidate), ";"]
+        if rng.random() < 0.2:
             for rule in problem.rules:
                 words += [*str(rule).split(), ";"]
-        words += ["goal", str(problem.goal), *(["yes", ";", "so", "answer", str(candidate)] if index == last else ["no", "back", ";"])]
+        words += [
+            "goal",
+            str(problem.goal),
+            *(["yes", ";", "so", "answer", str(candidate)] if index == last else ["no", "back", ";"]),
+        ]
     return words

@@ -94,8 +94,12 @@ class _Reader:
             self.take("let", "us")
         else:
             self.take("first")
+        candidate = -1
         while True:
             start = self.at
+            if candidate >= 0:
+                self.take("not")
+                self.truthful &= self.number() == candidate
             self.take("try")
             candidate = self.number()
             self.take(";")

@@ -16,7 +16,7 @@ REASONING_WORDS = (
     "answer", "let", "us", "try", "hmm", "maybe", "back", "check", "wait", "ok", "no", "yes", "enough", "guess", "so",
 )  # fmt: skip
 NUMBERS = tuple(str(n) for n in range(100))
-WORDS = SPECIALS + TASK_WORDS + REASONING_WORDS + NUMBERS
+WORDS = SPECIALS + TASK_WORDS + REASONING_WORDS + NUMBERS + ("not",)
 VOCABULARY_SIZE = 192
 """Rows of the embedding: the words padded to a multiple of 64."""
 

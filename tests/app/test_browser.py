@@ -19,6 +19,8 @@ from experiments.store import Store
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 pytestmark = pytest.mark.browser
+Serve = Callable[[Path], str]
+Open = Callable[..., Any]
 SPLIT, LEFT, RIGHT = "standard-test", "base_bare", "steered"
 
 
@@ -44,20 +46,17 @@ def compare(url: str, item: str, **more: str) -> str:
 
 @pytest.mark.parametrize("path", ["/", "/compare"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_open_without_a_fault(
-    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any], path: str, scheme: str
-) -> None:
+def test_pages_open_without_a_fault(runs: Path, serve: Serve, open_page: Open, path: str, scheme: str) -> None:
     watched = open_page(serve(runs) + path, colour_scheme=scheme)
     body = watched.page.locator('[data-testid="stMain"]').inner_text()
-    assert "Traceback" not in body and watched.page.locator('[data-testid="stException"]').count() == 0
+    assert "Traceback" not in body
+    assert watched.page.locator('[data-testid="stException"]').count() == 0
     assert watched.page.evaluate("window.__xss") is None
     assert watched.faults == []
     assert "run=hostile" in watched.page.url
 
 
-def test_a_clicked_token_shows_the_stored_numbers(
-    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
-) -> None:
+def test_a_clicked_token_shows_the_stored_numbers(runs: Path, serve: Serve, open_page: Open) -> None:
     item = f"{SPLIT}-003"
     row = stored(runs, RIGHT, item)
     index = min(4, len(row["token_ids"]) - 1)
@@ -76,9 +75,7 @@ def test_a_clicked_token_shows_the_stored_numbers(
     assert watched.faults == []
 
 
-def test_the_steered_prompt_token_shows_its_edit(
-    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
-) -> None:
+def test_the_steered_prompt_token_shows_its_edit(runs: Path, serve: Serve, open_page: Open) -> None:
     item = f"{SPLIT}-004"
     row = stored(runs, RIGHT, item)
     position = len(row["prompt_ids"]) - 1
@@ -90,9 +87,7 @@ def test_the_steered_prompt_token_shows_its_edit(
     assert watched.faults == []
 
 
-def test_tokens_can_be_reached_by_keyboard(
-    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
-) -> None:
+def test_tokens_can_be_reached_by_keyboard(runs: Path, serve: Serve, open_page: Open) -> None:
     item = f"{SPLIT}-005"
     row = stored(runs, LEFT, item)
     first = len(row["prompt_ids"])
@@ -108,9 +103,7 @@ def test_tokens_can_be_reached_by_keyboard(
     assert watched.faults == []
 
 
-def test_after_the_divergence_the_other_arm_is_not_compared(
-    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
-) -> None:
+def test_after_the_divergence_the_other_arm_is_not_compared(runs: Path, serve: Serve, open_page: Open) -> None:
     store = Store(runs).open("hostile")
     for left, right in zip(*(store.table(arms=[arm], split=SPLIT).to_pylist() for arm in (LEFT, RIGHT)), strict=True):
         if left["token_ids"][0] != right["token_ids"][0] and len(right["token_ids"]) > 3:
@@ -124,7 +117,7 @@ def test_after_the_divergence_the_other_arm_is_not_compared(
     assert watched.page.locator(".panel .alternatives").count() == 2
 
 
-def test_hostile_text_stays_text(runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]) -> None:
+def test_hostile_text_stays_text(runs: Path, serve: Serve, open_page: Open) -> None:
     for order, text in enumerate(HOSTILE):
         watched = open_page(compare(serve(runs), f"{SPLIT}-{order:03d}"))
         page = watched.page
@@ -135,15 +128,13 @@ def test_hostile_text_stays_text(runs: Path, serve: Callable[[Path], str], open_
         watched.settle(600)
         assert page.locator(".panel .big").inner_text() == text
         assert page.locator(".panel img, .panel script, .lanes img, .lanes script").count() == 0
-        page.locator("text=Link").last.click()
+        page.get_by_role("button", name="Link").click()
         watched.settle()
         assert page.evaluate("window.__xss") is None
         assert watched.faults == []
 
 
-def test_a_link_shows_the_same_view_again(
-    runs: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
-) -> None:
+def test_a_link_shows_the_same_view_again(runs: Path, serve: Serve, open_page: Open) -> None:
     first = open_page(serve(runs) + "/compare")
     first.page.get_by_role("button", name="Next").click()
     first.settle(600)
@@ -153,7 +144,65 @@ def test_a_link_shows_the_same_view_again(
     first.settle(600)
     again = open_page(first.page.url)
     again.settle(600)
-    assert again.page.url == first.page.url and f"cmp_item={SPLIT}-002" in again.page.url
+    assert again.page.url == first.page.url
+    assert f"cmp_item={SPLIT}-002" in again.page.url
     assert again.page.locator(".panel").inner_text() == first.page.locator(".panel").inner_text()
     assert again.page.locator(".token.chosen").count() == 1
     assert first.faults == again.faults == []
+
+
+def test_the_run_stays_in_the_address_over_navigation_and_back(runs: Path, serve: Serve, open_page: Open) -> None:
+    watched = open_page(serve(runs) + "/?run=hostile")
+    page = watched.page
+    page.get_by_role("link", name=re.compile("read the [1-9][0-9]* helped")).first.click()
+    page.locator(".lanes").wait_for()
+    watched.settle(600)
+    query = parse_qs(urlsplit(page.url).query)
+    assert (query["run"], query["cmp_show"], query["cmp_b"]) == (["hostile"], ["helped"], [RIGHT])
+    page.get_by_role("link", name="Results").click()
+    page.get_by_text("Each arm by itself").wait_for()
+    watched.settle(600)
+    assert "run=hostile" in page.url
+    assert "cmp_" not in page.url
+    page.go_back()  # a page without its parameters, as the navigation's link left it
+    watched.settle(600)
+    page.go_back()
+    page.locator(".lanes").wait_for()
+    watched.settle(600)
+    assert "/compare" in page.url
+    assert "run=hostile" in page.url
+    assert watched.faults == []
+
+
+def test_back_returns_to_the_view_before(runs: Path, serve: Serve, open_page: Open) -> None:
+    watched = open_page(compare(serve(runs), f"{SPLIT}-004"))
+    for expected in ("005", "006"):
+        watched.page.get_by_role("button", name="Next").click()
+        watched.settle(800)
+        assert f"cmp_item={SPLIT}-{expected}" in watched.page.url
+    for expected in ("005", "004"):
+        watched.page.go_back()
+        watched.settle(800)
+        assert f"cmp_item={SPLIT}-{expected}" in watched.page.url
+        assert f"{SPLIT}-{expected}" in watched.page.locator(".st-key-cmp_item input").input_value()
+    assert watched.faults == []
+
+
+def test_hostile_labels_of_a_manifest_stay_text(tmp_path: Path, serve: Serve, open_page: Open) -> None:
+    good = make_fake_run(tmp_path / "good", n_items=4)
+    labels = [f"{arm.name} {HOSTILE[i % 2]} <b>$x$</b>" for i, arm in enumerate(good.manifest.arms)]
+    arms = [arm.model_copy(update={"label": label}) for arm, label in zip(good.manifest.arms, labels, strict=True)]
+    manifest = good.manifest.model_copy(update={"arms": arms, "name": HOSTILE[1]})
+    Store(tmp_path / "bad").create(manifest).write(good.table().to_pylist())
+    url = serve(tmp_path / "bad")
+    watched = open_page(url + "/")
+    watched.page.locator(".ytick").first.wait_for()
+    ticks = watched.page.locator("#root .ytick").all_text_contents()
+    assert any("<script>" in tick for tick in ticks)
+    assert any("<img" in tick for tick in ticks)
+    other = open_page(url + "/compare")
+    assert "<script>window.__xss=1</script>" in other.page.locator(".lane[data-side=a] .name").inner_text()
+    for each in (watched, other):
+        assert each.page.evaluate("window.__xss") is None
+        assert each.page.locator('img[src="x"]').count() == 0
+        assert each.faults == []

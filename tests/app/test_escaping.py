@@ -26,9 +26,11 @@ def test_every_punctuation_mark_of_markdown_is_escaped(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_tag_is_left_for_plotly(text: str) -> None:
-    assert "<" not in for_plotly(text) and ">" not in for_plotly(text)
+    assert "<" not in for_plotly(text)
+    assert ">" not in for_plotly(text)
 
 
 def test_labels_are_one_line_of_bounded_length() -> None:
     assert one_line("a\r\nb\nc") == "a↵b↵c"
-    assert len(one_line("x" * 500, 40)) == 40 and one_line("x" * 500, 40).endswith("…")
+    assert len(one_line("x" * 500, 40)) == 40
+    assert one_line("x" * 500, 40).endswith("…")

@@ -21,11 +21,12 @@ from app.launch import command, environment
 from experiments.store import Store
 from tests.experiments.fake_run import HOSTILE, make_fake_run, make_manifest
 
+Patch = pytest.MonkeyPatch
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"results": None, "compare": "app_pages/compare.py"}
 
 
-def show(page: str, runs: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
+def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
     """The page after one script run."""
     monkeypatch.setenv("STEERING_RUNS", str(runs))
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
@@ -74,60 +75,67 @@ each_page = pytest.mark.parametrize("page", list(PAGES))
 
 
 @each_page
-def test_an_empty_store_says_how_to_get_a_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_store_says_how_to_get_a_run(page: str, tmp_path: Path, monkeypatch: Patch) -> None:
     app = show(page, tmp_path / "none", monkeypatch)
     assert not app.exception
-    assert "No runs yet." in said(app) and "make demo" in said(app)
+    assert "No runs yet." in said(app)
+    assert "make demo" in said(app)
 
 
 @each_page
-def test_a_whole_run_is_shown(page: str, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run_is_shown(page: str, whole: Path, monkeypatch: Patch) -> None:
     app = show(page, whole, monkeypatch)
-    assert not app.exception and not app.error and not app.warning
+    assert not app.exception
+    assert not app.error
+    assert not app.warning
     assert linked(app, "run") == "fake"
 
 
 @each_page
-def test_a_broken_manifest_is_named_with_its_remedy(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_manifest_is_named_with_its_remedy(page: str, tmp_path: Path, monkeypatch: Patch) -> None:
     (make_fake_run(tmp_path, 4).folder / "run.json").write_text('{"run_id": "fake", ')
     app = show(page, tmp_path, monkeypatch)
     assert not app.exception
-    assert (
-        "cannot be read" in app.error[0].value and "run.json" in said(app) and "delete this file" in said(app).lower()
-    )
+    assert "cannot be read" in app.error[0].value
+    assert "run.json" in said(app)
+    assert "delete this file" in said(app).lower()
 
 
 @each_page
-def test_a_broken_shard_is_named_with_its_remedy(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_shard_is_named_with_its_remedy(page: str, tmp_path: Path, monkeypatch: Patch) -> None:
     shard = make_fake_run(tmp_path, 4).shards()[0]
     shard.write_bytes(shard.read_bytes()[:-40])
     app = show(page, tmp_path, monkeypatch)
     assert not app.exception
-    assert shard.name in app.error[0].value.replace("\\", "") and "cannot be read" in app.warning[0].value
+    assert shard.name in app.error[0].value.replace("\\", "")
+    assert "cannot be read" in app.warning[0].value
 
 
 @each_page
-def test_a_run_without_rows_says_so(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_rows_says_so(page: str, tmp_path: Path, monkeypatch: Patch) -> None:
     Store(tmp_path).create(make_manifest())
     app = show(page, tmp_path, monkeypatch)
     assert not app.exception
-    assert "stored" in app.info[-1].value and "command again" in app.info[-1].value
+    assert "stored" in app.info[-1].value
+    assert "command again" in app.info[-1].value
     assert "not finished" in said(app)
 
 
 @each_page
-def test_a_link_to_an_unknown_run_shows_no_other_run(page: str, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_to_an_unknown_run_shows_no_other_run(page: str, whole: Path, monkeypatch: Patch) -> None:
     app = show(page, whole, monkeypatch, run="<b>gone</b>")
-    assert not app.exception and app.selectbox(key="run").value is None
-    assert "This link names run <b>gone</b>" in said(app) and len(app.subheader) == 0
+    assert not app.exception
+    assert app.selectbox(key="run").value is None
+    assert "This link names run <b>gone</b>" in said(app)
+    assert len(app.subheader) == 0
     app.selectbox(key="run").select("fake").run()
-    assert not app.exception and not app.warning and len(app.subheader) == 1
+    assert not app.exception
+    assert not app.warning
+    assert len(app.subheader) == 1
 
 
 @each_page
-def test_hostile_text_never_reaches_markdown_as_markup(
-    page: str, hostile: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_text_never_reaches_markdown_as_markup(page: str, hostile: Path, monkeypatch: Patch) -> None:
     app = show(page, hostile, monkeypatch)
     assert not app.exception
     for kind in ("markdown", "caption", "info", "warning", "error"):
@@ -136,18 +144,19 @@ def test_hostile_text_never_reaches_markdown_as_markup(
             assert not getattr(element, "allow_html", False)
 
 
-def test_results_show_every_arm_with_n_interval_and_receipt(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_show_every_arm_with_n_interval_and_receipt(whole: Path, monkeypatch: Patch) -> None:
     app = show("results", whole, monkeypatch)
     alone, compared = app.dataframe[0].value, app.dataframe[1].value
-    assert len(alone) == 6 and len(compared) == 5
-    assert set(alone["n"]) == {12} and all(" to " in cell for cell in alone["interval"])
+    assert len(alone) == 6
+    assert len(compared) == 5
+    assert set(alone["n"]) == {12}
+    assert all(" to " in cell for cell in alone["interval"])
     assert list(alone["receipt"]) == ["no edits", "no edits", "12/12 ✓", "12/12 ✓", "12/12 ✓", "no edits"]
-    assert "Exploratory" in said(app) and "Gap recovered" in said(app)
+    assert "Exploratory" in said(app)
+    assert "Gap recovered" in said(app)
 
 
-def test_a_receipt_that_does_not_match_is_an_error_on_both_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_receipt_that_does_not_match_is_an_error_on_both_pages(tmp_path: Path, monkeypatch: Patch) -> None:
     run = make_fake_run(tmp_path / "good", 4)
     rows = run.table().to_pylist()
     for row in rows:
@@ -161,7 +170,7 @@ def test_a_receipt_that_does_not_match_is_an_error_on_both_pages(
     assert lanes[1]["receipt"]["text"].startswith("fired 0/1 planned edits")
 
 
-def test_compare_begins_with_baseline_and_steered_arm(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_begins_with_baseline_and_steered_arm(whole: Path, monkeypatch: Patch) -> None:
     app = show("compare", whole, monkeypatch)
     assert (app.selectbox(key="cmp_a").value, app.selectbox(key="cmp_b").value) == ("base_bare", "steered")
     data = traces(app)[0]
@@ -171,7 +180,7 @@ def test_compare_begins_with_baseline_and_steered_arm(whole: Path, monkeypatch: 
     assert data["lanes"][1]["bar"].index(1.0) == len(stored["prompt_tokens"]) - 1
 
 
-def test_next_walks_through_the_filtered_questions(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_walks_through_the_filtered_questions(whole: Path, monkeypatch: Patch) -> None:
     app = show("compare", whole, monkeypatch, cmp_show="helped")
     store = Store(whole).open("fake")
     right = {a: store.table(arms=[a], split="standard-test")["correct"].to_pylist() for a in ("base_bare", "steered")}
@@ -186,7 +195,7 @@ def test_next_walks_through_the_filtered_questions(whole: Path, monkeypatch: pyt
     assert seen == helped
 
 
-def test_a_link_restores_the_whole_view(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_restores_the_whole_view(whole: Path, monkeypatch: Patch) -> None:
     view = {
         "run": "fake",
         "cmp_split": "hard-test",
@@ -198,11 +207,21 @@ def test_a_link_restores_the_whole_view(whole: Path, monkeypatch: pytest.MonkeyP
         "cmp_tok": "b3",
     }
     app = show("compare", whole, monkeypatch, **view)
-    assert not app.exception and not app.warning
+    assert not app.exception
+    assert not app.warning
     assert {key: linked(app, key) for key in view} == view
     lanes, panel = traces(app)
-    assert lanes["scale"]["label"] == "entropy" and lanes["selected"] == "b3" and panel["position"] == 3
+    assert lanes["scale"]["label"] == "entropy"
+    assert lanes["selected"] == "b3"
+    assert panel["position"] == 3
     assert [lane["label"] for lane in lanes["lanes"]] == ["Base + random vector", "Thinking model"]
+
+
+def test_a_link_to_a_filter_opens_its_first_question(whole: Path, monkeypatch: Patch) -> None:
+    app = show("compare", whole, monkeypatch, cmp_a="base_bare", cmp_b="random", cmp_show="hurt")
+    assert not app.exception
+    first = traces(app)[0]["lanes"]
+    assert [lane["verdict"]["mark"] for lane in first] in (["✓", "✗"], ["✓", "?"])
 
 
 @pytest.mark.parametrize(
@@ -213,27 +232,26 @@ def test_a_link_restores_the_whole_view(whole: Path, monkeypatch: pytest.MonkeyP
         ("cmp_item", "standard-test-999", "names question standard-test-999"),
     ],
 )
-def test_a_stale_part_of_a_link_is_named(
-    key: str, value: str, words: str, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stale_part_of_a_link_is_named(key: str, value: str, words: str, whole: Path, monkeypatch: Patch) -> None:
     app = show("compare", whole, monkeypatch, **{key: value})
     assert not app.exception
-    assert words in app.warning[0].value.replace("\\", "") and "Shown instead" in app.warning[0].value
+    assert words in app.warning[0].value.replace("\\", "")
+    assert "Shown instead" in app.warning[0].value
 
 
-def test_an_arm_without_rows_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_without_rows_says_so(tmp_path: Path, monkeypatch: Patch) -> None:
     run = make_fake_run(tmp_path / "all", 4)
     rows = [row for row in run.table().to_pylist() if row["arm"] != "steered"]
     Store(tmp_path / "part").create(run.manifest).write(rows)
     app = show("compare", tmp_path / "part", monkeypatch)
-    assert not app.exception and "No rows of arm Base + reasoning vector" in said(app)
+    assert not app.exception
+    assert "No rows of arm Base + reasoning vector" in said(app)
     assert not show("results", tmp_path / "part", monkeypatch).exception
 
 
 def test_the_pages_import_no_torch() -> None:
-    modules = (
-        "app.context, app.library, app.figures, app.arm_table, app.facts, app.lanes, app.components.trace, app.launch"
-    )
+    names = ("context", "library", "figures", "arm_table", "facts", "lanes", "components.trace", "launch")
+    modules = ", ".join(f"app.{name}" for name in names)
     script = f"import sys, {modules}; print(sorted(m for m in sys.modules if m in ('torch', 'transformers')))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -243,5 +261,6 @@ def test_the_server_listens_on_this_machine_only_and_sends_nothing(tmp_path: Pat
     line = command(8765, open_browser=False)
     for flag in ("--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none"):
         assert flag in line
-    assert "--server.port=8765" in line and "--server.headless=true" in line
+    assert "--server.port=8765" in line
+    assert "--server.headless=true" in line
     assert environment(tmp_path)["STEERING_RUNS"] == str(tmp_path.resolve())

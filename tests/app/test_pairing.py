@@ -38,7 +38,8 @@ def test_swapping_the_arms_swaps_helped_and_hurt() -> None:
 
 def test_a_repeated_row_is_counted_and_the_first_is_used() -> None:
     pairing = pair_rows(rows(("a", 0, True), ("a", 0, False)), rows(("a", 0, True)))
-    assert pairing.repeated == 1 and [p.outcome for p in pairing.pairs] == ["both right"]
+    assert pairing.repeated == 1
+    assert [p.outcome for p in pairing.pairs] == ["both right"]
 
 
 def test_names_carry_the_seed_only_where_an_item_has_several() -> None:
@@ -51,7 +52,9 @@ def test_filters_and_neighbours_follow_the_order_of_the_split() -> None:
     right = rows(*((name, 0, name in "bde") for name in "abcde"))
     names = pair_rows(left, right).names()
     helped = matching(names, "helped")
-    assert helped == ["b", "d", "e"] and matching(names, "all") == list("abcde") and matching(names, "hurt") == []
+    assert helped == ["b", "d", "e"]
+    assert matching(names, "all") == list("abcde")
+    assert matching(names, "hurt") == []
     assert neighbour(names, helped, "b", 1) == "d"
     assert neighbour(names, helped, "c", 1) == "d"
     assert neighbour(names, helped, "c", -1) == "b"
@@ -82,5 +85,6 @@ def test_comparable_up_to_and_including_the_first_different_token() -> None:
 
 def test_nothing_is_comparable_after_different_prompts() -> None:
     divergence = part([1, 2], [5], [1, 3], [5])
-    assert divergence.kind == "prompt" and not divergence.comparable(0)
+    assert divergence.kind == "prompt"
+    assert not divergence.comparable(0)
     assert "prompts differ" in divergence.sentence

@@ -55,8 +55,12 @@ def test_short_or_not_finite_numbers_are_missing_not_zero() -> None:
 
 def test_one_scale_for_all_lanes_in_the_metric_s_own_direction() -> None:
     scale = common_scale([make(), make(logprob=[-4.0, -1.0, 0.0])], "logprob")
-    assert scale.top == 4.0 and scale.tint(-4.0) == 1.0 and scale.tint(-1.0) == 0.25 and scale.tint(None) is None
-    assert scale.legend()["high"] == "-4 nats" and "99th percentile" in scale.legend()["meaning"]
+    assert scale.top == 4.0
+    assert scale.tint(-4.0) == 1.0
+    assert scale.tint(-1.0) == 0.25
+    assert scale.tint(None) is None
+    assert scale.legend()["high"] == "-4 nats"
+    assert "99th percentile" in scale.legend()["meaning"]
 
 
 def test_the_scale_is_clipped_at_the_99th_percentile() -> None:
@@ -64,9 +68,16 @@ def test_the_scale_is_clipped_at_the_99th_percentile() -> None:
     assert common_scale([row], "entropy").top == 1.0
 
 
+def test_one_edit_in_a_long_text_still_has_a_tint() -> None:
+    scale = common_scale([make(token_ids=[1] * 300, edit_ratio=[0.0, 0.4] + [0.0] * 300)], "edit")
+    assert scale.top == 0.4
+    assert scale.tint(0.4) == 1.0
+
+
 def test_a_metric_that_is_zero_everywhere_has_no_tint() -> None:
     scale = common_scale([make(edit_ratio=[0.0] * 5)], "edit")
-    assert scale.tint(0.0) == 0.0 and "zero at every position" in scale.legend()["meaning"]
+    assert scale.tint(0.0) == 0.0
+    assert "zero at every position" in scale.legend()["meaning"]
 
 
 def test_receipt_counts_and_sizes() -> None:
@@ -101,7 +112,8 @@ def test_a_lane_is_plain_json_with_one_entry_per_position() -> None:
     row = make(edit_ratio=[0.0, 0.4, 0.0, 0.2, math.inf])
     made = payload(lane(row, ARM, common_scale([row], "logprob"), 0.4, behaviour_marks(["checking"])))
     json.dumps(made, allow_nan=False)
-    assert made["tokens"] == ["Q", "?", "try", "\n", "<eos>"] and len(made["tint"]) == len(made["bar"]) == 5
+    assert made["tokens"] == ["Q", "?", "try", "\n", "<eos>"]
+    assert len(made["tint"]) == len(made["bar"]) == 5
     assert made["bar"] == [0, 1.0, 0, 0.5, 0]
     assert made["steered"] == "steered at 1 of 2 prompt and 1 of 3 generated positions"
     assert made["behaviours"][0]["letter"] == "C"
@@ -120,7 +132,8 @@ def test_facts_are_the_stored_numbers() -> None:
     )
     assert facts["probability"] == pytest.approx(math.exp(-2.0))
     assert [(a["token"], a["chosen"]) for a in facts["here"]] == [("\n", True), ("w", False)]
-    assert facts["there"] and facts["behaviours"] == [{"label": "checking", "detector": "words", "confidence": 0.9}]
+    assert facts["there"]
+    assert [(b["label"], b["detector"], b["confidence"]) for b in facts["behaviours"]] == [("checking", "words", 0.9)]
 
 
 def test_alternatives_of_the_other_arm_only_while_the_prefix_is_shared() -> None:
@@ -128,13 +141,18 @@ def test_alternatives_of_the_other_arm_only_while_the_prefix_is_shared() -> None
     divergence = part(row["prompt_ids"], row["token_ids"], other["prompt_ids"], other["token_ids"])
     at_the_fork = token_facts(row, other, 3, divergence, "left", "right")
     after = token_facts(row, other, 4, divergence, "left", "right")
-    assert at_the_fork["there"] and not at_the_fork["note"]
-    assert after["there"] == [] and after["note"] == "Not comparable after the divergence at #1."
+    assert at_the_fork["there"]
+    assert not at_the_fork["note"]
+    assert after["there"] == []
+    assert after["note"] == "Not comparable after the divergence at #1."
 
 
 def test_a_prompt_token_has_no_probability() -> None:
     facts = token_facts(make(), make(), 1, part([1, 2], [10], [1, 2], [10]), "left", "right")
-    assert facts["logprob"] is None and facts["here"] == [] and facts["edit_ratio"] == 0.4 and "given" in facts["note"]
+    assert facts["logprob"] is None
+    assert facts["here"] == []
+    assert facts["edit_ratio"] == 0.4
+    assert "given" in facts["note"]
 
 
 @pytest.mark.parametrize("text", [None, "", "c1", "a", "a-1", "a5", "b99999999", "a1;x"])

@@ -67,7 +67,9 @@ def test_changing_any_word_of_a_right_trace_is_noticed(place: int) -> None:
 def test_a_direct_answer_is_graded_but_is_no_trace() -> None:
     problem = split_problems("standard-test", 1)[0]
     verdict = verify(problem, direct_response(problem))
-    assert verdict.correct and verdict.well_formed and not verdict.trace_ok and not verdict.reasoned and not verdict.labels
+    assert (
+        verdict.correct and verdict.well_formed and not verdict.trace_ok and not verdict.reasoned and not verdict.labels
+    )
     assert verify(problem, "let us try").answer is None
 
 

@@ -163,15 +163,15 @@ def test_seeds_of_an_item_are_not_independent_items() -> None:
 
 def test_missing_seeds_are_left_out_in_pairs() -> None:
     nan = math.nan
-    a = [[1, 0, 1], [0, nan, 0]]
-    b = [[1, 1, nan], [1, 1, 0]]
+    a = np.array([[1, 0, 1], [0, nan, 0]])
+    b = np.array([[1, 1, nan], [1, 1, 0]])
     found = paired_difference(a, b)
     assert found.difference == pytest.approx(((1 + 1) / 2 - (1 + 0) / 2 + (1 + 0) / 2 - 0) / 2)
     with pytest.raises(ValueError, match="item 1 has no sample that all groups hold"):
         paired_difference([[1.0], [nan]], [[1.0], [1.0]])
-    for wrong in (([1, 0], [1, 0, 1]), ([], []), (np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))):
+    for first, second in (((2,), (3,)), ((0,), (0,)), ((2, 2, 2), (2, 2, 2))):
         with pytest.raises(ValueError, match="one common shape"):
-            paired_difference(*wrong)
+            paired_difference(np.zeros(first), np.zeros(second))
 
 
 def test_the_sign_flip_test_equals_enumeration_and_mcnemar() -> None:
@@ -310,7 +310,8 @@ def test_the_detectable_difference_has_enough_discordant_pairs_and_shrinks_with_
     values = [f for f in found if f is not None]
     assert len(values) == 4 and sorted(values, reverse=True) == values
     none_seen = minimum_detectable_difference(100, 0.0)
-    assert none_seen is not None and none_seen == minimum_detectable_difference(100, none_seen)
+    assert none_seen == pytest.approx(0.0767, abs=1e-4), "7.7 pairs of 100, all pointing one way"
+    assert none_seen is not None and none_seen == pytest.approx(minimum_detectable_difference(100, none_seen))
     assert minimum_detectable_difference(5, 0.5) is None, "five pairs pointing one way give p = 0.0625"
     assert minimum_detectable_difference(6, 0.5) is not None
     with pytest.raises(ValueError, match="discordant rate"):

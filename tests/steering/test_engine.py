@@ -15,7 +15,14 @@ from steering.sampling import GenerationSettings
 from tests.naive import naive_generate, naive_logits
 from tests.tiny import CONFIGS, VOCABULARY, plan, tiny
 
-OPERATIONS = [("add", 2.0, "vector"), ("add", 0.7, "residual"), ("add", -4.0, "raw"), ("ablate", 0.0, "raw"), ("clamp", 5.0, "raw"), ("clamp", 0.5, "residual")]  # fmt: skip
+OPERATIONS = [
+    ("add", 2.0, "vector"),
+    ("add", 0.7, "residual"),
+    ("add", -4.0, "raw"),
+    ("ablate", 0.0, "raw"),
+    ("clamp", 5.0, "raw"),
+    ("clamp", 0.5, "residual"),
+]
 SPANS = ["all", "prompt", "last_prompt", "generated", "first_n:3"]
 SETTINGS = GenerationSettings(max_new_tokens=10)
 
@@ -84,7 +91,9 @@ def test_generated_only_steering_differs_from_unsteered() -> None:
     steered = generate(model, [Row(p, plan("add", "generated", 5.0)) for p in prompts(8)], SETTINGS)
     bare = generate(model, [Row(p) for p in prompts(8)], SETTINGS)
     assert any(s.token_ids[1:] != b.token_ids[1:] for s, b in zip(steered, bare, strict=True))
-    assert all(s.token_ids[0] == b.token_ids[0] for s, b in zip(steered, bare, strict=True)), "the first token is chosen at the prompt"
+    assert all(s.token_ids[0] == b.token_ids[0] for s, b in zip(steered, bare, strict=True)), (
+        "the first token is chosen at the prompt"
+    )
 
 
 def test_a_row_is_the_same_alone_in_any_batch_and_in_any_order() -> None:
@@ -112,7 +121,9 @@ def test_receipt_says_where_edits_fired_and_how_large_they_were() -> None:
     start = len(prompt)
     assert generation.receipt.positions == (start, start + 1, start + 2)
     assert generation.receipt.planned == generation.receipt.fired == 3
-    assert torch.allclose(torch.tensor([generation.receipt.ratio[p] for p in generation.receipt.positions]), torch.tensor(0.25), atol=1e-5)
+    assert torch.allclose(
+        torch.tensor([generation.receipt.ratio[p] for p in generation.receipt.positions]), torch.tensor(0.25), atol=1e-5
+    )
     assert len(generation.receipt.ratio) == len(prompt) + len(generation.token_ids)
 
 

@@ -29,7 +29,11 @@ def test_the_digest_follows_content_and_not_the_process() -> None:
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert fresh == plan("clamp", "all", 1.0, "raw").digest
     different = [plan("clamp", "all", 1.5, "raw"), plan("add", "all", 1.0, "raw"), plan("clamp", "prompt", 1.0, "raw")]
-    different += [plan("clamp", "all", 1.0, "raw", seed=1), plan("clamp", "all", 1.0, "raw", layer=2), plan("clamp", "all", 1.0)]
+    different += [
+        plan("clamp", "all", 1.0, "raw", seed=1),
+        plan("clamp", "all", 1.0, "raw", layer=2),
+        plan("clamp", "all", 1.0),
+    ]
     assert len({p.digest for p in different} | {fresh}) == len(different) + 1
 
 
@@ -62,8 +66,16 @@ def test_spans_cover_what_the_oracle_covers(kind: str, n: int, prompt: int, new:
         (lambda: Intervention("ad", vector(), Span("all"), Dose(1)), "Did you mean 'add'"),  # type: ignore[arg-type]
         (lambda: Intervention("add", vector(), Span("all")), "needs a dose"),
         (lambda: Intervention("ablate", vector(), Span("all"), Dose(1)), "takes no dose"),
-        (lambda: Plan.from_dict({"interventions": [{"operation": "add", "span": "all"}]}, {}), r"interventions\[0\] lacks vector"),
-        (lambda: Plan.from_dict({"interventions": [{"operation": "add", "span": "all", "vector": "x"}]}, {"y": vector()}), "Unknown vector"),
+        (
+            lambda: Plan.from_dict({"interventions": [{"operation": "add", "span": "all"}]}, {}),
+            r"interventions\[0\] lacks vector",
+        ),
+        (
+            lambda: Plan.from_dict(
+                {"interventions": [{"operation": "add", "span": "all", "vector": "x"}]}, {"y": vector()}
+            ),
+            "Unknown vector",
+        ),
         (lambda: Plan.from_dict({}, {}), "list 'interventions'"),
         (lambda: tiny("llama").layout.check(Site(3)), "3 layers, 0 to 2"),
     ],

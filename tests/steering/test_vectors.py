@@ -21,7 +21,12 @@ def test_save_and_load_keep_everything(tmp_path: Path) -> None:
     original = vector(3)
     loaded = SteeringVector.load(original.save(tmp_path / "deep" / "v.safetensors"))
     assert torch.equal(loaded.direction, original.direction)
-    assert (loaded.name, loaded.site, loaded.provenance, loaded.digest) == (original.name, original.site, original.provenance, original.digest)
+    assert (loaded.name, loaded.site, loaded.provenance, loaded.digest) == (
+        original.name,
+        original.site,
+        original.provenance,
+        original.digest,
+    )
 
 
 def test_random_control_has_the_norm_and_not_the_direction() -> None:
@@ -72,7 +77,10 @@ def test_checkpoint_difference_is_the_difference_of_the_two_means_on_the_same_to
         with torch.inference_mode():
             return model.model(input_ids=torch.tensor([sequence]), output_hidden_states=True).hidden_states[2][0]  # type: ignore[attr-defined]
 
-    means = [torch.stack([states(m, (1, 5, 6))[2], states(m, (1, 9, 10, 11))[1], states(m, (1, 9, 10, 11))[3]]).mean(0) for m in (base, other)]
+    means = [
+        torch.stack([states(m, (1, 5, 6))[2], states(m, (1, 9, 10, 11))[1], states(m, (1, 9, 10, 11))[3]]).mean(0)
+        for m in (base, other)
+    ]
     assert torch.allclose(found.direction, means[1] - means[0], atol=1e-5)
     assert found.provenance.counts == (3, 3) and found.provenance.model == base.fingerprint
 

@@ -1,0 +1,232 @@
+"""Evaluations: resumed runs hold the same bytes, rows are graded and receipted, mistakes are refused before any model runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.evaluation import EvalSpec, Generating, run_evaluation, run_vectors
+from experiments.store import Arm, Store
+from steering.errors import BadInput
+from steering.models import BUILTINS, load_model
+from steering.plan import Dose, Intervention, Plan, Span
+from steering.sites import Site
+from steering.vectors import Provenance, SteeringVector, random_like
+
+STEER = [sys.executable, "-m", "experiments.cli"]
+
+
+@pytest.fixture(scope="module")
+def noise() -> SteeringVector:
+    import torch
+
+    return random_like(
+        SteeringVector(
+            "ones", Site(1), torch.full((load_model("builtin:base").d_model,), 0.3), Provenance("test", "none")
+        ),
+        0,
+    )
+
+
+def small_spec(noise: SteeringVector, n: int = 10, **generation: object) -> EvalSpec:
+    plan = Plan((Intervention("add", noise, Span("all"), Dose(1.0)),))
+    arms = (
+        Arm(name="base", label="base", role="baseline", model="builtin:base", form="bare"),
+        Arm(name="think", label="think", role="prompt", model="builtin:base", form="think"),
+        Arm(name="steered", label="steered", role="steered", model="builtin:base", form="bare", plan=plan.to_dict()),
+    )
+    settings = Generating(**{"max_new_tokens": 24, **generation})  # type: ignore[arg-type]
+    return EvalSpec(name="small", splits={"standard-test": n}, arms=arms, generation=settings)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "rows").iterdir())} | {
+        "summary": (folder / "summary.json").read_bytes()
+    }
+
+
+def test_rows_carry_ids_text_grades_and_receipts(tmp_path: Path, noise: SteeringVector) -> None:
+    run = run_evaluation(small_spec(noise), Store(tmp_path), {noise.digest: noise})
+    rows = run.table().to_pylist()
+    assert len(rows) == 30 and run.manifest.status == "complete"
+    for row in rows:
+        assert len(row["tokens"]) == len(row["token_ids"]) == len(row["logprob"]) == len(row["entropy"])
+        assert len(row["edit_ratio"]) == len(row["prompt_ids"]) + len(row["token_ids"])
+        assert len(row["top_ids"]) == len(row["top_tokens"]) == len(row["top_logprob"]) == 5 * len(row["token_ids"])
+        assert row["prompt_ids"].count(1) == 1, "one BOS"
+        assert " ".join(t for t in row["tokens"] if t != "<eos>") == row["text"]
+        assert (row["edits_fired"] > 0) == (row["arm"] == "steered") and row["edits_fired"] == row["edits_planned"]
+        assert row["truncated"] == (row["finish"] == "length") == (row["token_ids"][-1] != 2)
+    assert {v.digest for v in run_vectors(run).values()} == {noise.digest}
+
+
+def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
+    tmp_path: Path, noise: SteeringVector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import experiments.evaluation as evaluation
+
+    monkeypatch.setattr(evaluation, "CHUNK_ROWS", 9)
+    spec, vectors = small_spec(noise), {noise.digest: noise}
+    whole = run_evaluation(spec, Store(tmp_path / "whole"), vectors)
+
+    def interrupt(done: int, total: int) -> None:
+        if done >= 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluation(spec, Store(tmp_path / "parts"), vectors, on_rows=interrupt)
+    partial = Store(tmp_path / "parts").open(whole.manifest.run_id)
+    assert partial.manifest.status == "interrupted" and len(partial.keys()) == 18
+    generated: list[int] = []
+    original = evaluation.generate
+    monkeypatch.setattr(
+        evaluation,
+        "generate",
+        lambda model, rows, *a, **k: generated.append(len(rows)) or original(model, rows, *a, **k),
+    )
+    resumed = run_evaluation(spec, Store(tmp_path / "parts"), vectors)
+    assert sum(generated) == 12, "only rows not yet stored are redone"
+    assert contents(resumed.folder) == contents(whole.folder)
+    run_evaluation(spec, Store(tmp_path / "parts"), vectors)
+    assert sum(generated) == 12, "a finished run is reused"
+
+
+def test_anything_that_changes_the_rows_changes_the_run(tmp_path: Path, noise: SteeringVector) -> None:
+    vectors = {noise.digest: noise}
+    first = run_evaluation(small_spec(noise, n=2), Store(tmp_path), vectors)
+    other_settings = run_evaluation(small_spec(noise, n=2, max_new_tokens=23), Store(tmp_path), vectors)
+    assert first.manifest.run_id != other_settings.manifest.run_id
+    assert not first.keys() & other_settings.keys()
+
+
+@pytest.mark.slow
+def test_sigkill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    command = [*STEER, "eval", "--n", "40", "--json", "--set", "generation.max_new_tokens=160"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole = subprocess.run(
+        [*command, "--runs", str(tmp_path / "whole")], capture_output=True, text=True, env=environment
+    )
+    assert whole.returncode == 0, whole.stderr
+    killed = subprocess.Popen(
+        [*command, "--runs", str(tmp_path / "parts")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    while not list((tmp_path / "parts").glob("*/rows/*.parquet")):
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*/rows/*.parquet")}
+    again = subprocess.run(
+        [*command, "--runs", str(tmp_path / "parts")], capture_output=True, text=True, env=environment
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == whole.stdout
+    (a,), (b,) = (tmp_path / "whole").iterdir(), (tmp_path / "parts").iterdir()
+    assert contents(a) == contents(b)
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*/rows/*.parquet")}
+    assert 0 < len(stored) < len(after) and all(after[name] == when for name, when in stored.items()), (
+        "stored rows were not redone"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "find-strat"}, "Did you mean 'find-start'"),
+        ({"splits": {"standard-tset": 3}}, "Did you mean 'standard-test'"),
+        ({"splits": {"standard-test": 0}}, "at least one item"),
+        ({"generation": {"max_new_tokens": 5000}}, "exceed the context"),
+    ],
+)
+def test_bad_specs_are_refused_before_anything_is_stored(
+    tmp_path: Path, noise: SteeringVector, change: dict[str, object], message: str
+) -> None:
+    spec = EvalSpec.model_validate({**small_spec(noise).model_dump(), **change})
+    with pytest.raises(BadInput, match=message):
+        run_evaluation(spec, Store(tmp_path / "runs"), {noise.digest: noise})
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_the_builtin_weights_are_small() -> None:
+    assert sum(f.stat().st_size for folder in BUILTINS.values() for f in folder.glob("*.safetensors")) < 16_000_000
+
+
+def write_spec(folder: Path, **change: object) -> Path:
+    arms = [{"name": "base", "label": "base", "role": "baseline", "model": "builtin:base", "form": "bare"}]
+    path = folder / "spec.json"
+    path.write_text(json.dumps({"name": "cli", "splits": {"standard-test": 2}, "arms": arms, **change}))
+    return path
+
+
+def arm(**change: object) -> dict[str, object]:
+    return {"name": "base", "label": "b", "role": "baseline", "model": "builtin:base", "form": "bare", **change}
+
+
+def plan_with(**change: object) -> dict[str, object]:
+    step = {"operation": "add", "vector": "v.safetensors", "span": "all", "dose": {"amount": 1.0}, **change}
+    return {"interventions": [step]}
+
+
+@pytest.mark.slow
+def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    import torch
+
+    good = SteeringVector("v", Site(1), torch.ones(load_model("builtin:base").d_model), Provenance("test", "none"))
+    good.save(tmp_path / "v.safetensors")
+    SteeringVector("w", Site(1), torch.ones(7), Provenance("test", "none")).save(tmp_path / "narrow.safetensors")
+    torch.save({"direction": torch.ones(4)}, tmp_path / "p.pt")
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "v.safetensors").read_bytes()[:-20])
+    (tmp_path / "runs" / "half-written").mkdir(parents=True)
+    (tmp_path / "runs" / "half-written" / "run.json").write_text('{"schema_version": 1, "run_')
+    cases = {
+        "model": ({"arms": [arm(model="builtin:basse")]}, "Did you mean 'builtin:base'"),
+        "split": ({"splits": {"hard-tst": 2}}, "Did you mean 'hard-test'"),
+        "form": ({"arms": [arm(form="bear")]}, "Did you mean 'bare'"),
+        "site": ({"arms": [arm(plan=plan_with(site="blocks.1.resid"))]}, "is not a site"),
+        "layer": ({"arms": [arm(plan=plan_with(site="blocks.9.hook_resid_post"))]}, "4 layers, 0 to 3"),
+        "span": ({"arms": [arm(plan=plan_with(span="generatd"))]}, "Did you mean 'generated'"),
+        "width": ({"arms": [arm(plan=plan_with(vector="narrow.safetensors"))]}, "has width 7"),
+        "pickle": ({"arms": [arm(plan=plan_with(vector="p.pt"))]}, "pickled"),
+        "corrupt": ({"arms": [arm(plan=plan_with(vector="half.safetensors"))]}, "corrupt or cut short"),
+        "key": ({"arm": []}, "arm"),
+    }
+    code = (
+        "import sys, json\nfrom experiments import cli\nimport contextlib, io\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    sys.argv = ['steer', *arguments]\n"
+        "    err = io.StringIO()\n"
+        "    with contextlib.redirect_stderr(err):\n"
+        "        try: cli.main(); rc = 0\n"
+        "        except SystemExit as e: rc = e.code\n"
+        "    print(json.dumps([rc, err.getvalue()]))\n"
+    )
+    calls = []
+    for name, (change, _) in cases.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in tmp_path.glob("*.safetensors"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        (folder / "p.pt").write_bytes((tmp_path / "p.pt").read_bytes())
+        calls.append(["eval", str(write_spec(folder, **change)), "--runs", str(tmp_path / "none")])
+    calls.append(["runs", "show", "half-written", "--runs", str(tmp_path / "runs")])
+    calls.append(["runs", "show", "half-writen", "--runs", str(tmp_path / "runs")])
+    found = subprocess.run([sys.executable, "-c", code, json.dumps(calls)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    for (name, (_, message)), (exit_code, error) in zip(cases.items(), answers, strict=False):
+        text = " ".join(error.split())
+        assert exit_code == 2, (name, error)
+        assert message in text and "Traceback" not in text, (name, error)
+    for exit_code, error in answers[-2:]:
+        assert exit_code == 2 and "Traceback" not in error and "half-written" in error
+    assert not (tmp_path / "none").exists()
