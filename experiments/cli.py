@@ -43,7 +43,9 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except typer.exceptions.TyperException as error:
-        error.show()
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
         sys.exit(error.exit_code)
     except (BadInput, StoreError) as error:
         talk().print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)

@@ -37,8 +37,8 @@ class Generating(BaseModel):
     """Generation settings of a spec; `seeds` has one entry per sample of an item."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    max_new_tokens: int = Field(360, ge=1)
-    temperature: float = Field(0.0, ge=0)
+    max_new_tokens: int = Field(default=360, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
     top_k: int | None = None
     top_p: float | None = None
     seeds: tuple[int, ...] = (0,)

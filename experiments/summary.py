@@ -359,7 +359,7 @@ def sentence(arm: ArmSummary) -> str:
     interval = f"{100 * found.interval.level:g} % CI {_points(found.interval.low)} to {_points(found.interval.high)}"
     counts = f"{found.helped} helped, {found.hurt} hurt, {_items(found)}, {_p(found.p)}"
     tokens = f"tokens {round(found.token_difference):+d}."
-    if 0 in found.interval:
+    if 0 in found.interval or found.p >= 1 - found.interval.level:
         if found.detectable is None:
             power = "this n is too small to find any difference"
         else:

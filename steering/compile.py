@@ -39,7 +39,9 @@ class Slot:
 
     def select(self, keep: Tensor) -> Slot:
         """The same slot for a subset of rows."""
-        return Slot(*(getattr(self, name)[keep] for name in ("direction", "constant", "relative", "project", "active")))
+        return Slot(
+            self.direction[keep], self.constant[keep], self.relative[keep], self.project[keep], self.active[keep]
+        )
 
     def apply(self, hidden: Tensor, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Edit `hidden [rows, positions, d_model]`; also returns ‖delta‖/‖h‖ and the mask of edited positions, both `[rows, positions]`."""
@@ -136,5 +138,6 @@ def compile_plans(
                 direction[row, 0] = intervention.vector.direction / intervention.vector.norm
                 scalars[:, row, 0, 0] = torch.tensor(coefficients(intervention))
             planned += active
-            slots[site].append(Slot(direction.to(device), *scalars.to(device), active.to(device)))
+            constant, relative, project = scalars.to(device)
+            slots[site].append(Slot(direction.to(device), constant, relative, project, active.to(device)))
     return CompiledPlans(slots, planned.to(device))
