@@ -1,0 +1,38 @@
+"""Both pages on a real demo run: opened in a browser, a token clicked, its numbers found, no fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_results_and_compare_open_on_the_demo_run(
+    demo: tuple[Path, tuple], serve: Callable[[Path], str], open_page: Callable[..., Any]
+) -> None:
+    root, (_, run, _) = demo
+    url, run_id = serve(root), run.manifest.run_id
+    results = open_page(f"{url}/?run={run_id}")
+    body = results.page.locator('[data-testid="stMain"]').inner_text()
+    assert "base, steered" in body
+    assert "Traceback" not in body
+    assert results.faults == []
+    row = run.table(arms=["steered"], split="standard-test").to_pylist()[0]
+    address = f"{url}/compare?run={run_id}&cmp_split=standard-test&cmp_a=base_bare&cmp_b=steered&cmp_item={row['item']}"
+    compare = open_page(address)
+    position = len(row["prompt_ids"])
+    compare.page.locator(f'.token[data-address="b{position}"]').click()
+    compare.page.locator('.panel dd[data-fact="token id"]').wait_for()
+    compare.settle()
+
+    def fact(name: str) -> str:
+        return compare.page.locator(f'.panel dd[data-fact="{name}"]').inner_text()
+
+    assert fact("token id") == str(row["token_ids"][0])
+    assert float(fact("log-prob")) == pytest.approx(row["logprob"][0], abs=6e-5)
+    assert float(fact("entropy")) == pytest.approx(row["entropy"][0], abs=6e-5)
+    assert compare.faults == []

@@ -1,0 +1,22 @@
+"""Shared by several rooms: one small run of the real demo on the shipped pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple]:
+    """The store folder, and what `run_demo` returned."""
+    from rich.console import Console
+
+    from experiments.demo import run_demo
+    from experiments.store import Store
+
+    root = tmp_path_factory.mktemp("demo")
+    return root, run_demo(Store(root), **DEMO_SIZES, console=Console(quiet=True))
+
+
+DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 16}
