@@ -35,7 +35,8 @@ def _entries(root: str) -> list[RunEntry]:
 
 
 def entries(root: Path) -> list[RunEntry]:
-    """All runs of the store, complete ones first, then by id; broken ones are listed with their problem."""
+    """All runs of the store: complete ones first, of these the ones with a gap to show (a reference arm), then by id; broken
+    ones last, listed with their problem."""
     try:
         found = _entries(str(root))
     except OSError as error:
@@ -43,9 +44,10 @@ def entries(root: Path) -> list[RunEntry]:
     return sorted(found, key=_place)
 
 
-def _place(entry: RunEntry) -> tuple[bool, bool, str]:
+def _place(entry: RunEntry) -> tuple[bool, bool, bool, str]:
     complete = entry.manifest is not None and entry.manifest.status == "complete"
-    return entry.problem is not None, not complete, entry.run_id
+    gap = entry.manifest is not None and entry.manifest.reference is not None
+    return entry.problem is not None, not complete, not gap, entry.run_id
 
 
 def _content(run: Run) -> tuple[tuple[str, int, int], ...]:
