@@ -23,7 +23,7 @@ from .problem import HARD, STANDARD, draw_problem, parse_problem
 from .verifier import verify
 from .vocabulary import EOS, PAD
 
-HARD_SHARE = 0.5
+HARD_SHARE = 0.35
 """Share of GRPO prompts drawn at the hard difficulty (training rule chains)."""
 
 
@@ -72,7 +72,7 @@ def train_thinking(preset: Preset, base: Path, folder: Path) -> Path:
         bf16=False,
         seed=preset.seed,
         learning_rate=preset.grpo_lr,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="linear",
         warmup_steps=3,
         max_steps=preset.grpo_steps,
         per_device_train_batch_size=batch,

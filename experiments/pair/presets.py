@@ -45,7 +45,7 @@ PRESETS: dict[str, Preset] = {
         curriculum=(
             ("arithmetic", 12_490_000), ("transition", 15_701_000), ("main", 24_938_000), ("lookups", 31_000_000), ("main", 35_000_000),
         ),
-        rows=20, row_length=448, lr=2e-3, grpo_steps=60, grpo_prompts=8, grpo_samples=16, grpo_lr=3e-4, completion=340,
+        rows=20, row_length=448, lr=2e-3, grpo_steps=60, grpo_prompts=16, grpo_samples=8, grpo_lr=2e-4, completion=340,
     ),
     "quick": Preset(
         name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import store as store_module
+from experiments import manifest as manifest_module
 from experiments.store import ROW_SCHEMA, SCHEMA_VERSION, Arm, Manifest, Run, Store, StoreError
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_arms, make_fake_run, make_manifest, make_rows
 
@@ -222,7 +222,7 @@ def test_a_temporary_file_swept_by_another_writer_is_written_again(
     def sweep_once(handle: int) -> None:
         if not swept:
             swept.extend(run.folder.glob("rows/*.tmp"))
-            store_module._sweep(run.folder)
+            manifest_module.sweep(run.folder)
 
     monkeypatch.setattr(os, "fsync", sweep_once)
     run.write(make_rows(N)[:5])

@@ -1,0 +1,215 @@
+"""What a run is: its arms, splits and status, and how that is written to and read from `run.json`.
+
+1. A manifest is validated on construction: one baseline, at most one reference, arm names used once, plain JSON data.
+2. A file appears whole or not at all: temporary name, flush to disk, rename. Leftover `*.tmp` files are never read.
+3. A manifest that cannot be read says which file, what is wrong, and what to do; so does one of a newer schema version.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+
+SCHEMA_VERSION = 1
+Status = Literal["running", "complete", "interrupted"]
+Role = Literal["baseline", "prompt", "steered", "control", "reference"]
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+AGAIN = "delete this file and run the same command again"
+
+
+class StoreError(ValueError):
+    """A run or row that cannot be stored or read. The message says what was wrong, where, and what to do."""
+
+
+def check_run_id(run_id: object) -> str:
+    """`run_id` if it is a plain folder name, else StoreError."""
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        raise StoreError(
+            f"{run_id!r} is not a run id: use up to 120 letters, digits, '.', '_' and '-', the first a letter "
+            f"or digit, for example 'pair-steering-01'."
+        )
+    return run_id
+
+
+def near(name: str, valid: Iterable[str]) -> str:
+    """The nearest valid name and the valid names, as the end of an error message."""
+    names = sorted(valid)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return (f" Did you mean {nearest[0]!r}?" if nearest else "") + (
+        f" There are: {shown}." if names else " There are none."
+    )
+
+
+class Arm(BaseModel):
+    """One condition of a run. `form` is the form of the prompt, as the task names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    label: str
+    role: Role
+    model: str
+    form: str
+    plan: dict[str, Any] | None = None
+    description: str = ""
+
+
+class Manifest(BaseModel):
+    """What a run is; only its status changes after the first row. Raises ValidationError (a ValueError)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    name: str
+    status: Status = "running"
+    spec: dict[str, Any]
+    """Everything that was asked for, as plain JSON data."""
+    arms: list[Arm]
+    splits: dict[str, PositiveInt]
+    """Items per split, in the order of display."""
+    seeds: PositiveInt = 1
+    """Sequences per item and arm."""
+    facts: dict[str, Any] = {}
+    """What was found rather than asked for: versions, hashes of models and tokenizers."""
+
+    @field_validator("run_id")
+    @classmethod
+    def _plain_id(cls, value: str) -> str:
+        return check_run_id(value)
+
+    @field_validator("spec", "facts")
+    @classmethod
+    def _plain_data(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(json.loads(json.dumps(value, allow_nan=False)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"holds something that is not plain JSON data ({error})") from error
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(f"schema version is {self.schema_version}; this program writes version {SCHEMA_VERSION}")
+        twice = [name for name, count in Counter(a.name for a in self.arms).items() if count > 1]
+        if twice:
+            raise ValueError(f"arm name {twice[0]!r} is used twice; every arm needs its own name")
+        roles = Counter(a.role for a in self.arms)
+        if roles["baseline"] != 1:
+            raise ValueError(
+                f"{roles['baseline']} arms have the role baseline; exactly one must, to compare the others with"
+            )
+        if roles["reference"] > 1:
+            raise ValueError(f"{roles['reference']} arms have the role reference, the top of the gap; at most one may")
+        if not self.splits:
+            raise ValueError("there is no split; name at least one with its number of items")
+        return self
+
+    @property
+    def baseline(self) -> Arm:
+        """The arm that all others are compared with."""
+        return next(a for a in self.arms if a.role == "baseline")
+
+    @property
+    def reference(self) -> Arm | None:
+        """The top of the gap (the thinking model), if the run has one."""
+        return next((a for a in self.arms if a.role == "reference"), None)
+
+    @property
+    def rows_expected(self) -> int:
+        """Rows of the finished run: items of all splits x arms x seeds."""
+        return sum(self.splits.values()) * len(self.arms) * self.seeds
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """A JSON mapping. Raises StoreError that ends in `remedy`."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: it is half-written or damaged ({error}). {remedy}") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path} is not a JSON mapping. {remedy}")
+    return data
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run's folder. Raises StoreError."""
+    path, remedy = folder / "run.json", f"To go on, {AGAIN}: the rows are kept."
+    if not path.exists():
+        raise StoreError(f"{folder} has no run.json: no run, or one that ended before it began. Run its command again.")
+    data = read_json(path, remedy)
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}. Upgrade the program."
+        )
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise StoreError(f"{path} is not a valid manifest ({place}: {first['msg']}). {remedy}") from error
+    if manifest.run_id != folder.name:
+        raise StoreError(f"{path} says run {manifest.run_id!r}, its folder {folder.name!r}. Give the folder that name.")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `run.json` whole."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / "run.json", (text + "\n").encode())
+
+
+def difference(place: str, stored: Any, asked: Any) -> str | None:
+    """The first place where two JSON values differ, in words."""
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        pairs = [(f"{place}.{k}", stored.get(k), asked.get(k)) for k in dict.fromkeys([*stored, *asked])]
+    elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
+        pairs = [(f"{place}[{i}]", s, a) for i, (s, a) in enumerate(zip(stored, asked, strict=True))]
+    else:
+        return None if stored == asked else f"{place} is {stored!r:.80} there and {asked!r:.80} here"
+    return next((text for text in (difference(*pair) for pair in pairs) if text), None)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that an ended program left behind. A program that is still writing one writes it anew."""
+    for path in (*folder.glob("*.tmp"), *(folder / "rows").glob("*.tmp")):
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes, attempts: int = 5) -> None:
+    """Write `data` so that `path` holds all of it or is unchanged, also when the machine stops midway."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(attempts):
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+        with partial.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        try:
+            partial.replace(path)
+            break
+        except FileNotFoundError:
+            # Another program swept the temporary file away between the two steps.
+            if attempt == attempts - 1:
+                raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a rename to disk."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
