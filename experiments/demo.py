@@ -27,7 +27,7 @@ from .store import Arm, Run, Store
 BASE, THINKING = "builtin:base", "builtin:thinking"
 DOSES = (0.5, 1.0, 2.0, 4.0)
 EXTRACTION_PROBLEMS = 256
-BEHAVIOURS = ("checking", "backtracking", "doubting")
+BEHAVIOURS = ("checking", "doubting")
 BEHAVIOUR_DOSE = 0.35
 """Multiples of the residual norm for the behaviour directions."""
 
