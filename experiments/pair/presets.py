@@ -49,7 +49,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "quick": Preset(
         name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,
-        curriculum=(("main", 1_000_000),),
-        rows=8, row_length=448, lr=4e-3, grpo_steps=4, grpo_prompts=8, grpo_samples=8, grpo_lr=1e-4, completion=48,
+        curriculum=(("main", 2_000_000),),
+        rows=8, row_length=448, lr=4e-3, grpo_steps=8, grpo_prompts=32, grpo_samples=8, grpo_lr=1e-4, completion=48,
     ),
 }  # fmt: skip

@@ -24,6 +24,7 @@ def test_quick_preset_trains_both_models_which_load_and_generate(tmp_path: Path)
     assert curve[-1] < curve[0] - 0.5, "the loss must fall"
     rewards = [json.loads(line)["reward"] for line in (tmp_path / "grpo.jsonl").read_text().splitlines()]
     assert len(rewards) == PRESETS["quick"].grpo_steps
+    assert max(rewards) > 0, "GRPO must see a reward"
     for folder in (base, thinking):
         model = load_model(str(folder))
         ids = encode_prompt(model, "rules + 15 ; * 9 ; goal 3 start 4 5 6 7 ?")
