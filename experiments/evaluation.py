@@ -18,7 +18,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from steering.engine import Generation, Row, check_rows, generate
-from steering.errors import BadInput
 from steering.models import LoadedModel, load_model
 from steering.plan import Plan
 from steering.prompts import encode_prompt, token_texts
@@ -242,9 +241,3 @@ def _record(model: LoadedModel, task: Task, planned: _Planned, generation: Gener
 def run_vectors(run: Run) -> dict[str, SteeringVector]:
     """The vectors stored with a run, by digest."""
     return {path.stem: SteeringVector.load(path) for path in sorted(Path(run.folder, "vectors").glob("*.safetensors"))}
-
-
-def require_arms(spec: EvalSpec) -> None:
-    """Raises BadInput when a spec names no arm or no split."""
-    if not spec.arms or not spec.splits:
-        raise BadInput("An evaluation needs at least one arm and one split.")
