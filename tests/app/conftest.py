@@ -4,7 +4,7 @@
    all ended.
 2. `open_page(url, ...)` opens a page in Chromium and waits until the script has run. Console errors, uncaught
    errors and requests to other machines are collected in `page.faults`.
-3. Tests that use them are skipped when no Chromium is found, and say so.
+3. Tests that use them are skipped when no Chromium is found, and say so; where CI is set they fail instead.
 """
 
 from __future__ import annotations
@@ -106,11 +106,14 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A running Chromium."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    """A running Chromium. Without one the browser tests are skipped on a developer's machine and fail in CI."""
+    from playwright import sync_api
+
     executable = find_chromium()
     if executable is None:
-        pytest.skip("no Chromium found: install one (Debian: apt-get install chromium) or name it in CHROMIUM")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "no Chromium found: install one (Debian: apt-get install chromium) or name it in CHROMIUM"
+        )
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
