@@ -143,7 +143,7 @@ def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console:
     vectors: dict[str, SteeringVector] = {}
     for label in BEHAVIOURS:
         before, elsewhere = behaviour_readings(model, problems, traces, label)
-        contrast = f"mean at clause ends before {label} minus mean at other clause ends"
+        contrast = f"mean at ends of computed lines that {label} follows minus mean at other ends of computed lines"
         vector = mean_difference(model, before, elsewhere, [site], name=f"before {label}", contrast=contrast)[site]
         noise = random_like(vector, seed=1)
         vectors |= {vector.digest: vector, noise.digest: noise}

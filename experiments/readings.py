@@ -1,7 +1,8 @@
 """What to read when a vector is extracted on a task: prompts in a form, or labelled spans of traces.
 
 1. Extraction reads training problems only: neither the development nor the test split is ever read.
-2. Behaviour readings take the position that predicts a labelled span's first token, against the other clause ends of the same traces.
+2. Behaviour readings take the ends of computed lines, where a trace goes on or turns to something else: those that a labelled span follows,
+   against the others of the same traces.
 """
 
 from __future__ import annotations
@@ -42,23 +43,23 @@ def sampled_traces(
 def behaviour_readings(
     model: LoadedModel, problems: Sequence[Problem], traces: Sequence[Generation], label: str
 ) -> tuple[Reading, Reading]:
-    """Readings (before the behaviour, at other clause ends) over the same traces; clause ends are `;` tokens of the response.
+    """Readings (before the behaviour, elsewhere) over the same traces: the last tokens of computed lines that the behaviour follows
+    directly, and those of all other computed lines.
 
-    Raises BadInput when the behaviour does not occur.
+    Raises BadInput when the behaviour never follows a computed line.
     """
-    clause_end = model.tokenizer.convert_tokens_to_ids(";")
     sequences, before, elsewhere = [], [], []
     for problem, trace in zip(problems, traces, strict=True):
         words = [model.tokenizer.decode([t]) for t in trace.token_ids if t not in model.eos_ids]
         verdict = verify(problem, words)
         prompt = len(trace.prompt_ids)
         starts = {prompt + span.start - 1 for span in verdict.labels if span.label == label and span.start > 0}
-        ends = {prompt + i for i, token in enumerate(trace.token_ids[: len(words)]) if token == clause_end}
+        ends = {prompt + span.end - 1 for span in verdict.labels if span.label == "computing"}
         sequences.append((*trace.prompt_ids, *trace.token_ids))
         before.append(tuple(sorted(starts & ends)))
         elsewhere.append(tuple(sorted(ends - starts)))
     if not any(before):
         raise BadInput(
-            f"The behaviour {label!r} does not occur in {len(traces)} traces of {model.id}; read more traces."
+            f"The behaviour {label!r} never follows a computed line in {len(traces)} traces of {model.id}; read more traces."
         )
     return Reading(tuple(sequences), tuple(before)), Reading(tuple(sequences), tuple(elsewhere))
