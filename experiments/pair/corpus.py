@@ -40,7 +40,9 @@ class Mixture:
 
     @property
     def shares(self) -> dict[str, float]:
-        return {kind: share for kind, share in vars(self).items() if kind not in ("drill_noise_weight", "slips", "shuffled")}
+        return {
+            kind: share for kind, share in vars(self).items() if kind not in ("drill_noise_weight", "slips", "shuffled")
+        }
 
     def __post_init__(self) -> None:
         if abs(sum(self.shares.values()) - 1) > 1e-9:
@@ -90,7 +92,11 @@ def document(rng: random.Random, mixture: Mixture) -> Document:
     else:
         form, mode = kind.split("_")
         prompt = problem.prompt(form).split()  # type: ignore[arg-type]
-        response = direct_response(problem) if mode == "direct" else think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
+        response = (
+            direct_response(problem)
+            if mode == "direct"
+            else think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
+        )
     weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *[1.0] * (len(response) + 1)]
     return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
 
