@@ -19,4 +19,4 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple]:
     return root, run_demo(Store(root), **DEMO_SIZES, console=Console(quiet=True))
 
 
-DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 16}
+DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 64}

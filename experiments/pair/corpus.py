@@ -92,11 +92,10 @@ def document(rng: random.Random, mixture: Mixture) -> Document:
     else:
         form, mode = kind.split("_")
         prompt = problem.prompt(form).split()  # type: ignore[arg-type]
-        response = (
-            direct_response(problem)
-            if mode == "direct"
-            else think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
-        )
+        if mode == "direct":
+            response = direct_response(problem)
+        else:
+            response = think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
     weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *[1.0] * (len(response) + 1)]
     return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
 
