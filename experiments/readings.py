@@ -2,7 +2,8 @@
 
 1. Extraction reads training problems only: neither the development nor the test split is ever read.
 2. Behaviour readings take the ends of computed lines, where a trace goes on or turns to something else: after the trace has shown the
-   behaviour, against before it has (or where it never does).
+   behaviour, against before it has (or where it never does). The first side lies later in its traces on average, which the vector
+   may carry too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The pretraining corpus of the base model: generated on the fly, packed, never stored.
 
-1. Questions are mostly answered directly; about one document in eight reasons first, by style careful, sloppy or wandering.
+1. Questions are mostly answered directly; about one document in eight reasons after a bare prompt, by style careful,
+   sloppy or wandering, and a few more after one that asks for it.
 2. Only training rule chains occur; drills hold single arithmetic lines and no chains.
 3. Documents never attend to each other: a packed row carries document numbers and positions that restart at each `<bos>`.
 4. The stream is a pure function of (seed, step): resuming at a step continues the same corpus.

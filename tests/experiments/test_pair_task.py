@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from experiments.pair.corpus import Mixture, document, packed_batch
 from experiments.pair.problem import HARD, SPLITS, TRAINING, bucket_of, draw_problem, parse_problem, split_problems
-from experiments.pair.trace import STYLES, Style, direct_response, think_response
+from experiments.pair.trace import STYLES, Style, direct_response, draw_style, think_response
 from experiments.pair.verifier import BEHAVIOURS, verify
 from experiments.pair.vocabulary import BOS, EOS, ID, REASONING_STARTS, build_tokenizer, encode
 
@@ -93,6 +94,22 @@ def test_packed_rows_hold_whole_documents_with_restarting_positions() -> None:
         assert len(set(rows)) == 1 and ids[0] == ID[BOS] and ids[-1] == ID[EOS] and (ids == ID[BOS]).sum() == 1
         assert np.array_equal(batch.positions[rows, columns], np.arange(len(ids)))
     assert (batch.documents > 0).mean() > 0.85
+
+
+def test_late_curriculum_slips_less_and_tries_candidates_in_order() -> None:
+    rng = random.Random(3)
+    early, late = [draw_style(rng) for _ in range(200)], [draw_style(rng, 0.5, shuffled=False) for _ in range(200)]
+    assert any(style.shuffle for style in early) and not any(style.shuffle for style in late)
+    assert max(style.slip for style in late) == 0.5 * max(style.slip for style in early)
+    returned = 0
+    persistent = replace(STYLES["wander"], shuffle=False, abandon=0.3, give_up_early=0.0, give_up_late=0.0)
+    for problem in split_problems("hard-dev", 60):
+        words = think_response(problem, rng, persistent)
+        tried = [int(words[i + 1]) for i, word in enumerate(words) if word == "try"]
+        fresh = list(dict.fromkeys(tried))
+        assert fresh == list(problem.candidates[: len(fresh)])
+        returned += len(tried) > len(fresh)
+    assert returned > 0, "some abandoned candidates must be taken up again, or the order is not tested"
 
 
 def test_about_one_document_in_six_reasons_first() -> None:
