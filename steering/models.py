@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .errors import BadInput, unknown
-from .sites import Layout, layout_of, text_config
+from .layout import Layout, layout_of, text_config
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
@@ -51,6 +51,11 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the activations."""
+        return self.model.dtype
 
     @property
     def context(self) -> int:
