@@ -109,9 +109,17 @@ class Batch:
                 if progress.plan.active[number, position]:
                     batch.active[place, position] = True
 
+    def read(self, ids: Tensor, keep: int) -> Tensor:
+        """Feed whole sequences `ids [places, t]`; logits `[places, keep, vocabulary]` of the last `keep` columns."""
+        return self._forward(ids, 0, None, keep)[0]
+
     def forward(self, ids: Tensor, low: int, entropy: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Feed `ids [places, t]` at the coming `t` columns. Returns the last column's logits `[places, vocabulary]` float32 and the size
         of its edits `[places]` (None when nothing is steered)."""
+        logits, ratio = self._forward(ids, low, entropy, 1)
+        return logits[:, -1].float(), ratio
+
+    def _forward(self, ids: Tensor, low: int, entropy: Tensor | None, keep: int) -> tuple[Tensor, Tensor | None]:
         begin, end = self.column, self.column + ids.shape[1]
         columns = torch.arange(begin, end, device=ids.device)
         positions = columns[None] - self.offset[:, None]
@@ -125,13 +133,13 @@ class Batch:
                 position_ids=positions.clamp(0, self.positions - 1),
                 past_key_values=self.cache,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=keep,
             )
         if active is not None:
             self._write(active)
         self.column = end
         ratio = None if active is None or active.ratio is None else active.ratio[:, -1]
-        return output.logits[:, -1].float(), ratio
+        return output.logits, ratio
 
     def _write(self, done: Pass) -> None:
         assert self.ratio is not None and self.fired is not None
