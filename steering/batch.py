@@ -16,7 +16,6 @@ from torch import Tensor
 from .cache import ColumnCache, Masks
 from .compile import CompiledPlans
 from .gate import Gate
-from .layout import hooked
 from .models import LoadedModel
 from .passes import Pass, SlotBatch
 from .record import Generation, Progress
@@ -126,20 +125,20 @@ class Batch:
         active = Pass(self.slots, positions.clamp_max(self.positions - 1), entropy) if self.slots else None
         self.cache.open(low, begin, end)
         mask = self.masks.make(self.offset, low, begin, end, self.model.dtype)
-        with hooked(self.model.layout, active.edits() if active else {}):
-            output = self.model.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions.clamp(0, self.positions - 1),
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=keep,
-            )
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions.clamp(0, self.positions - 1),
+            "past_key_values": self.cache,
+            "use_cache": True,
+            "logits_to_keep": keep,
+        }
+        logits = self.model.runs.forward(active.edits() if active else {}, inputs)
         if active is not None:
             self._write(active)
         self.column = end
         ratio = None if active is None or active.ratio is None else active.ratio[:, -1]
-        return output.logits, ratio
+        return logits, ratio
 
     def _write(self, done: Pass) -> None:
         assert self.ratio is not None and self.fired is not None

@@ -105,15 +105,17 @@ class ColumnCache(Cache):
 class Masks:
     """Attention masks for column-aligned rows, in the form that a model's attention takes."""
 
-    def __init__(self, model: Any):
-        config = text_config(model.config)
+    def __init__(self, config: Any):
+        """`config` of the model as it is run. Raises BadInput for layers or attention that cannot be served."""
+        name = type(config).__name__
+        config = text_config(config)
         kinds = list(getattr(config, "layer_types", None) or [])
         window = getattr(config, "sliding_window", None)
         if not kinds:
             kinds = ["sliding_attention" if window else "full_attention"]
         odd = sorted(set(kinds) - set(SUPPORTED_LAYERS))
         if odd:
-            raise BadInput(f"{type(model).__name__} has {', '.join(odd)} layers, whose state cannot be shared or copied by column.")
+            raise BadInput(f"{name} has {', '.join(odd)} layers, whose state cannot be shared or copied by column.")
         self.kinds, self.window = tuple(dict.fromkeys(kinds)), window
         attention = config._attn_implementation
         if attention not in ("sdpa", "eager"):

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from .coverage import Coverage
 from .errors import BadInput
+from .formula import COLUMNS, Needs, SlotRows
 from .gate import Gate
 from .models import LoadedModel
-from .operation import COLUMNS, Needs, SlotRows, numbers
+from .operation import needs_of, numbers
 from .plan import SETS_PROJECTION, Intervention, Plan
 from .sites import Site
 
@@ -132,7 +133,7 @@ def _slot(site: Site, interventions: list[Intervention], model: LoadedModel) -> 
     once = [s is not None and s.kind == "once" and i.gate is not None for s, i in zip(schedules, interventions, strict=True)]
     return Slot(
         site,
-        Needs.of(interventions),
+        needs_of(interventions),
         torch.cat([torch.zeros(1, directions.shape[1]), directions]).to(device),
         table.to(device),
         any(s is not None and s.kind in ("linear", "decay") for s in schedules),

@@ -127,7 +127,7 @@ class _Run:
             progress = self._progress(index)
             self.needs[progress.row.prompt_ids] = max(self.needs.get(progress.row.prompt_ids, 0), shared_tokens(progress))
         self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
-        self.masks = Masks(model.model)
+        self.masks = Masks(model.runs.config)
         self.pool = PromptPool(model, self.masks, dict(Counter(row.prompt_ids for row in rows)))
         longest = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
         places = max(1, min(batch_size, len(rows)))

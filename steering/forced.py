@@ -57,7 +57,7 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
                 f"use a gate that reads activations."
             )
     compiled = compile_plans([text.plan for text in texts if text.plan], model)
-    masks = Masks(model.model)
+    masks = Masks(model.runs.config)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i].prompt_ids) + len(texts[i].token_ids))
     readings: dict[int, ForcedReading] = {}
     while order:

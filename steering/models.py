@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .errors import BadInput, unknown
+from .executor import Executor, HookExecutor
 from .layout import Layout, layout_of, text_config
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -38,6 +39,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
     revision: str | None = None
+    executor: Executor | None = None
+    """What runs the forward passes; the model itself, hooked, by default."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +54,11 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def runs(self) -> Executor:
+        """The executor in use."""
+        return self.executor or HookExecutor(self.model, self.layout)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from .compile import Slot
+from .formula import SlotRows, apply
 from .gate import Gate
 from .layout import Edit
-from .operation import SlotRows, apply
 from .sites import Site
 
 

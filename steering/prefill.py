@@ -66,17 +66,18 @@ class PromptPool:
         cache.open(0, 0, width)
         ends = sorted({len(p) - 1 for p in prompts if wanted[p] == len(p)})
         keep: Tensor | int = torch.tensor(ends, device=device) if ends else 1
-        output = model.model(
-            input_ids=ids,
-            attention_mask=self.masks.make(torch.zeros(len(prompts), dtype=torch.long, device=device), 0, 0, width, model.dtype),
-            position_ids=torch.arange(width, device=device)[None].expand(len(prompts), -1),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": self.masks.make(torch.zeros(len(prompts), dtype=torch.long, device=device), 0, 0, width, model.dtype),
+            "position_ids": torch.arange(width, device=device)[None].expand(len(prompts), -1),
+            "past_key_values": cache,
+            "use_cache": True,
+            "logits_to_keep": keep,
+        }
+        read = model.runs.forward({}, inputs)
         for row, prompt in enumerate(prompts):
             whole = wanted[prompt] == len(prompt)
-            logits = output.logits[row, ends.index(len(prompt) - 1)].float() if whole else None
+            logits = read[row, ends.index(len(prompt) - 1)].float() if whole else None
             self.entries[prompt] = _Entry(cache, row, logits)
 
     def done(self, prompt: tuple[int, ...]) -> None:

@@ -158,7 +158,7 @@ def test_a_plan_that_never_fires_raises_and_keeps_the_rows(monkeypatch: pytest.M
     with pytest.raises(NeverFired, match="ended before the span began") as caught:
         generate(model, [row], GenerationSettings(max_new_tokens=1))
     assert len(caught.value.generations) == 1
-    monkeypatch.setattr("steering.batch.hooked", lambda layout, edits: __import__("contextlib").nullcontext())
+    monkeypatch.setattr("steering.executor.hooked", lambda layout, edits: __import__("contextlib").nullcontext())
     with pytest.raises(NeverFired, match="covers 9 edits but 0 were made"):
         generate(model, [row], SETTINGS)
 
