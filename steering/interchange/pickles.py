@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -27,6 +28,7 @@ from .source import Source
 
 _TORCH_ZIP = b"PK\x03\x04"
 _TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_LIST = threading.Lock()
 
 
 class Record:
@@ -46,12 +48,15 @@ def unpickle(source: Source, *, classes: Collection[str] = ()) -> Any:
     data = source.content
     try:
         if data.startswith((_TORCH_ZIP, _TORCH_LEGACY)):
-            return _plain(_torch_load(data, source, classes))
+            return _plain(_torch_load(data, classes))
         if data[:1] == b"\x80":
             return _plain(_Unpickler(source, classes).load())
     except BadInput:
         raise
     except Exception as error:  # pickles of any bytes: the standard library promises no closed set of errors
+        named = re.search(r"GLOBAL ((?:\w+\.)*\w+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if named:
+            raise _refused(source, named[1] if "." in named[1] else f"builtins.{named[1]}") from None
         raise BadInput(f"{source.path} is corrupt or cut short ({_first_line(error)}). Copy the file again.") from error
     raise BadInput(
         f"{source.path} is not a pickled file (.pt, .pkl). SteeringVector.load reads safetensors, import_gguf reads GGUF."
@@ -68,17 +73,12 @@ def as_tensor(value: Any, what: str) -> Tensor:
     return value.detach().to("cpu", torch.float32)
 
 
-def _torch_load(data: bytes, source: Source, classes: Collection[str]) -> Any:
+def _torch_load(data: bytes, classes: Collection[str]) -> Any:
     allowed: list[Any] = [(function, name) for name, function in arrays.GLOBALS.items()]
     allowed += [(Record, name) for name in classes]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named:
-            raise _refused(source, named[1]) from None
-        raise
+    # torch keeps one list for the whole process; two threads at once would take each other's names off it.
+    with _LIST, torch.serialization.safe_globals(allowed):
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -90,7 +90,8 @@ class _Unpickler(pickle.Unpickler):
         self._records: dict[str, type[Record]] = {name: type("Record", (Record,), {}) for name in classes}
 
     def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
+        # Protocol 2 writes the module by its Python 2 name.
+        full = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if full in self._records:
             return self._records[full]
         if full in _TYPES:
