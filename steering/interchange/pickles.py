@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 import threading
 from collections import OrderedDict
@@ -50,6 +51,7 @@ def unpickle(source: Source, *, classes: Collection[str] = ()) -> Any:
         if data.startswith((_TORCH_ZIP, _TORCH_LEGACY)):
             return _plain(_torch_load(data, classes))
         if data[:1] == b"\x80":
+            _check_opcodes(data)
             return _plain(_Unpickler(source, classes).load())
     except BadInput:
         raise
@@ -79,6 +81,16 @@ def _torch_load(data: bytes, classes: Collection[str]) -> Any:
     # torch keeps one list for the whole process; two threads at once would take each other's names off it.
     with _LIST, torch.serialization.safe_globals(allowed):
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Walks a pickle without building anything. Raises ValueError for sizes that the file cannot have, and for registry lookups."""
+    # The unpickler takes a size on trust: it would fill memory up to a memo number, or a byte count, of four billion.
+    for opcode, argument, _ in pickletools.genops(data):
+        if "PUT" in opcode.name and int(argument) > len(data):
+            raise ValueError(f"memo number {argument} in a file of {len(data)} bytes")
+        if opcode.name.startswith("EXT"):
+            raise ValueError("an object of this machine's extension registry")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import resource
 import sys
 import types
 from collections import OrderedDict
@@ -163,6 +164,20 @@ def test_a_file_cut_anywhere_gives_one_clear_error(tmp_path: Path, write: Writer
         short.write_bytes(whole[:end])
         with pytest.raises(BadInput, match=r"short\.pt (is corrupt or cut short|is not a pickled file|asks for )"):
             load_plain(short)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "data",
+    [b"\x80\x02}r\xff\xff\xff\xff.", b"\x80\x04B\xff\xff\xff\xff.", b"\x80\x05\x96\xff\xff\xff\xff\x01\x00\x00\x00."],
+    ids=["memo", "bytes", "bytearray"],
+)
+def test_sizes_that_a_file_cannot_have_are_refused_before_memory_is_taken(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "f.pkl").write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match="corrupt or cut short"):
+        load_plain(tmp_path / "f.pkl")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
 
 
 def test_other_files_are_pointed_to_their_reader(tmp_path: Path) -> None:
