@@ -87,7 +87,7 @@ def _check_opcodes(data: bytes) -> None:
     """Walks a pickle without building anything. Raises ValueError for sizes that the file cannot have, and for registry lookups."""
     # The unpickler takes a size on trust: it would fill memory up to a memo number, or a byte count, of four billion.
     for opcode, argument, _ in pickletools.genops(data):
-        if "PUT" in opcode.name and int(argument) > len(data):
+        if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):
             raise ValueError(f"memo number {argument} in a file of {len(data)} bytes")
         if opcode.name.startswith("EXT"):
             raise ValueError("an object of this machine's extension registry")
