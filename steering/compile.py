@@ -36,7 +36,7 @@ def check_plan(plan: Plan, model: LoadedModel) -> None:
         gate = intervention.gate
         for site in intervention.sites:
             model.layout.check(site)
-            _check_width(intervention, site, model)
+            intervention.vector.check_width(model, site)
         if gate is not None:
             for site in (gate.site,) if gate.site is not None else intervention.sites:
                 model.layout.check(site)
@@ -44,16 +44,6 @@ def check_plan(plan: Plan, model: LoadedModel) -> None:
                     raise BadInput(
                         f"Gate {gate}: its vector has width {gate.vector.direction.shape[0]}, {site} has {model.layout.width(site)}."
                     )
-
-
-def _check_width(intervention: Intervention, site: Site, model: LoadedModel) -> None:
-    vector, width = intervention.vector, model.layout.width(site)
-    if vector.direction.shape[0] != width:
-        what = "d_model" if site.kind != "z" else "d_head"
-        raise BadInput(
-            f"Vector {vector.name!r} has width {vector.direction.shape[0]}, but {model.id} has {what} {width} at {site}. "
-            f"It was extracted from {vector.provenance.model_id or vector.provenance.model}; extract one from {model.id}."
-        )
 
 
 @dataclass

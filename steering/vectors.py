@@ -91,13 +91,17 @@ class SteeringVector:
         return hashlib.sha256(self.direction.numpy().tobytes() + self.site.name.encode()).hexdigest()[:16]
 
     def check(self, model: LoadedModel) -> None:
-        """Raises BadInput when the vector does not fit the model: width, site, or weights it was not extracted from."""
-        if self.direction.shape[0] != model.d_model:
+        """Raises BadInput when the vector cannot be used at its site in the model: wrong width, or no such site."""
+        self.check_width(model, model.layout.check(self.site))
+
+    def check_width(self, model: LoadedModel, site: Site) -> None:
+        """Raises BadInput when the vector's width is not that of the activations at a site."""
+        width = model.layout.width(site)
+        if self.direction.shape[0] != width:
             raise BadInput(
-                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has d_model {model.d_model}. "
-                f"It was extracted from {self.provenance.model_id or self.provenance.model}; extract one from {model.id}."
+                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has {'d_head' if site.kind == 'z' else 'd_model'} "
+                f"{width} at {site}. It was extracted from {self.provenance.model_id or self.provenance.model}; extract one from {model.id}."
             )
-        model.layout.check(self.site)
 
     def save(self, path: Path | str) -> Path:
         """Write to `path` atomically (temporary name, fsync, rename)."""
