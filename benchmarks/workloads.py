@@ -24,7 +24,7 @@ BOS, EOS = 1, 2
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way of steering: a vector added to the output of a layer at every generated token."""
+    """One way of steering: a unit vector times `scale`, added to the output of a layer."""
 
     layer: int
     scale: float
@@ -39,6 +39,8 @@ class Workload:
     configurations: tuple[Configuration, ...]
     new_tokens: int
     batch: int
+    span: str = "generated"
+    """What is steered: `generated`, or `all` for peers that cannot tell prompt and generated tokens apart."""
     end_ids: tuple[int, ...] = ()
     """Tokens that end a row; with none, every row runs to `new_tokens`."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from .batch import Batch, uniform_steps
 from .cache import Masks
 from .compile import CompiledPlans, RowPlan, check_plan, compile_plans
-from .errors import BadInput, Cancelled
+from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
 from .prefill import PromptPool, admit, shared_tokens
 from .record import ALTERNATIVES, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
@@ -30,6 +31,8 @@ from .sampling import GenerationSettings, choose, uniforms
 
 __all__ = ["ALTERNATIVES", "Finished", "Generation", "Receipt", "Row", "Step", "check_rows", "demand_fired", "generate", "stream"]
 
+Detail = Literal["scores", "tokens"]
+"""Whether the numbers per token are computed and kept."""
 COMPACT_BELOW = 0.7
 """With an empty queue, finished rows are dropped when fewer than this share of the batch is still running."""
 REFILL_FROM = 0.125
@@ -40,7 +43,7 @@ SLACK = 0.5
 
 @dataclass(frozen=True)
 class Step:
-    """One token of each running row. `numbers [rows, 2 + 2k]` and `edit_ratio [rows]` are float32 arrays."""
+    """One token of each running row. `numbers [rows, 2 + 2k]` (none when only tokens are kept) and `edit_ratio [rows]` are float32."""
 
     rows: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -93,18 +96,20 @@ def stream(
     settings: GenerationSettings,
     *,
     batch_size: int = 64,
+    detail: Detail = "scores",
     cancel: Callable[[], bool] | None = None,
     silent_ok: bool = False,
 ) -> Iterator[Step | Finished]:
     """Generate all rows, at most `batch_size` at a time. Yields a `Step` per token and a `Finished` per row, as they come.
 
+    With `detail="tokens"` no log-probabilities, entropies and alternatives are computed.
     Raises BadInput before the first forward pass, NeverFired after the last; with `silent_ok` a plan whose rows all ended before its span
     began is let through (the caller looks at a larger set of rows). When `cancel()` turns true the running rows are yielded as they
     are and the stream ends.
     """
     check_rows(model, rows, settings)
     compiled = compile_plans([row.plan for row in rows if row.plan], model)
-    run = _Run(model, rows, settings, compiled, batch_size)
+    run = _Run(model, rows, settings, compiled, batch_size, detail)
     done: list[Generation | None] = [None] * len(rows)
     for event in run.events(cancel):
         if isinstance(event, Finished):
@@ -119,8 +124,20 @@ class _Run:
     """One call of `stream`: the queue, the batch, and the step that both share."""
 
     def __init__(
-        self, model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings, compiled: CompiledPlans, batch_size: int
+        self,
+        model: LoadedModel,
+        rows: Sequence[Row],
+        settings: GenerationSettings,
+        compiled: CompiledPlans,
+        batch_size: int,
+        detail: Detail,
     ):
+        if detail not in get_args(Detail):
+            raise unknown("detail", detail, get_args(Detail))
+        if batch_size < 1:
+            raise BadInput(f"batch_size is {batch_size}; at least 1 row must run at a time.")
+        gates = [gate for slot in compiled.slots for gate in slot.gates if gate is not None]
+        self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
         self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
         self.needs: dict[tuple[int, ...], int] = {}
         for index in range(len(rows)):  # every span is resolved once before the model runs, so that a bad one is refused here
@@ -197,9 +214,10 @@ class _Run:
         index = torch.tensor(places, device=logits.device)
         history = batch.history[index] if batch.history is not None else None
         chosen = choose(logits, self.settings, drawn, history)
-        numbers = scores(logits, chosen)
+        numbers = scores(logits, chosen) if self.scored else logits[:, :0]
         self.pending[index, 0] = chosen
-        self.entropy[index, 0] = numbers[:, 1]
+        if self.uncertain:
+            self.entropy[index, 0] = numbers[:, 1] if self.scored else torch.distributions.Categorical(logits=logits).entropy()
         if batch.history is not None:
             where = torch.tensor([row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device)
             batch.history[index, where] = chosen
@@ -242,6 +260,7 @@ def generate(
     settings: GenerationSettings,
     *,
     batch_size: int = 64,
+    detail: Detail = "scores",
     on_rows: Callable[[int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> list[Generation]:
@@ -252,7 +271,7 @@ def generate(
     """
     done: dict[int, Generation] = {}
     ended = 0
-    for event in stream(model, rows, settings, batch_size=batch_size, cancel=cancel, silent_ok=True):
+    for event in stream(model, rows, settings, batch_size=batch_size, detail=detail, cancel=cancel, silent_ok=True):
         if isinstance(event, Finished):
             done[event.row] = event.generation
             ended += event.generation.finish != "cancelled"

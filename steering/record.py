@@ -56,7 +56,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Generation:
-    """One finished row. Lists hold one entry per generated token (the end token included), in nats under the model as run."""
+    """One finished row. Lists hold one entry per generated token (the end token included), in nats under the model as run; those of numbers
+    are empty where only tokens were asked for."""
 
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -99,7 +100,7 @@ class Progress:
         fed = self.length - 1
         planned = 0 if self.plan is None else int(self.plan.active[:, :fed].sum())
         receipt = Receipt(planned, fired, (*ratio, 0.0), bool(gates), tuple((*g, float("nan")) for g in gates))
-        table = np.stack(self.numbers) if self.numbers else np.zeros((0, 2))
+        table = np.stack(self.numbers) if self.numbers and len(self.numbers[0]) else np.zeros((0, 2))
         wide = (table.shape[1] - 2) // 2
         return Generation(
             self.row.prompt_ids,

@@ -18,15 +18,15 @@ def load(folder: str) -> Any:
 
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else None)
 
-    def plan(configuration: dict[str, Any]) -> Plan:
+    def plan(configuration: dict[str, Any], span: str) -> Plan:
         v = torch.randn(model.d_model, generator=torch.Generator().manual_seed(configuration["seed"]))
         vector = SteeringVector("v", Site(configuration["layer"]), v / v.norm(), Provenance("random", "none"))
-        return Plan((Intervention("add", vector, Span("generated"), Dose(configuration["scale"], "raw")),))
+        return Plan((Intervention("add", vector, Span(span), Dose(configuration["scale"], "raw")),))
 
     def run(workload: dict[str, Any]) -> list[list[int]]:
         wanted = replace(model, extra=dict(model.extra))
         wanted.__dict__["eos_ids"] = frozenset(workload["end_ids"])
-        plans = [plan(c) for c in workload["configurations"]] or [Plan()]
+        plans = [plan(c, workload["span"]) for c in workload["configurations"]] or [Plan()]
         rows = [Row(tuple(prompt), p) for p in plans for prompt in workload["prompts"]]
         detail = workload.get("detail", "tokens")
         found = generate(wanted, rows, GenerationSettings(workload["new_tokens"]), batch_size=workload["batch"], detail=detail)

@@ -32,14 +32,14 @@ def batches(prompts: list[list[int]], size: int) -> list[list[int]]:
 
 
 def run_with(model: Any, workload: dict[str, Any], steered: Any) -> list[list[int]]:
-    """Every configuration in turn; `steered(model, configuration)` is a context in which the model is steered."""
+    """Every configuration in turn; `steered(model, configuration, span)` is a context in which the model is steered."""
     ends = set(workload["end_ids"])
     results = []
     for configuration in workload["configurations"] or [None]:
         found: dict[int, list[int]] = {}
         for batch in batches(workload["prompts"], workload["batch"]):
             ids, mask = left_padded([workload["prompts"][i] for i in batch], model.device)
-            with torch.inference_mode(), steered(model, configuration):
+            with torch.inference_mode(), steered(model, configuration, workload["span"]):
                 out = model.generate(
                     input_ids=ids, attention_mask=mask, max_new_tokens=workload["new_tokens"], do_sample=False,
                     eos_token_id=sorted(ends) or -1, pad_token_id=0,
@@ -51,10 +51,10 @@ def run_with(model: Any, workload: dict[str, Any], steered: Any) -> list[list[in
 
 
 class hooked:
-    """Adds a vector to a layer's output at every generated token (a forward pass over one column)."""
+    """Adds a vector to a layer's output, at every token or at generated ones only (a forward pass over one column)."""
 
-    def __init__(self, model: Any, configuration: dict[str, Any] | None):
-        self.model, self.configuration = model, configuration
+    def __init__(self, model: Any, configuration: dict[str, Any] | None, span: str):
+        self.model, self.configuration, self.span = model, configuration, span
 
     def __enter__(self) -> None:
         self.handle = None
@@ -65,7 +65,7 @@ class hooked:
 
         def hook(module: Any, args: Any, output: Any) -> Any:
             hidden = output if isinstance(output, torch.Tensor) else output[0]
-            if hidden.shape[1] > 1:
+            if hidden.shape[1] > 1 and self.span == "generated":
                 return output
             return hidden + delta if isinstance(output, torch.Tensor) else (hidden + delta, *output[1:])
 
