@@ -26,11 +26,14 @@ class ColumnLayer(CacheLayerMixin):
     column that any row still uses."""
 
     is_sliding = False
+    is_compileable = True
 
     def __init__(self, rows: int, columns: int):
         super().__init__()
         self.rows, self.columns = rows, columns
         self.low = self.begin = self.end = 0
+        self.pinned: Tensor | None = None
+        """In a compiled step: the column to write, `[1]`; all columns are then read."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -41,6 +44,10 @@ class ColumnLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if self.pinned is not None:
+            self.keys.index_copy_(2, self.pinned, key_states)
+            self.values.index_copy_(2, self.pinned, value_states)
+            return self.keys, self.values
         self.keys[:, :, self.begin : self.end] = key_states
         self.values[:, :, self.begin : self.end] = value_states
         return self.keys[:, :, self.low : self.end], self.values[:, :, self.low : self.end]
@@ -132,7 +139,7 @@ class Masks:
             masks = {}
             for kind in self.kinds:
                 first = offset if kind == "full_attention" else offset.clamp_min(end - self.window)
-                masks[kind] = self._formed((keys[None] >= first[:, None])[:, None, None], dtype)
+                masks[kind] = self.formed((keys[None] >= first[:, None])[:, None, None], dtype)
             return masks if len(masks) > 1 else next(iter(masks.values()))
         queries = torch.arange(begin, end, device=offset.device)
         seen = (keys[None, :] <= queries[:, None])[None] & (keys[None, None, :] >= offset[:, None, None])
@@ -142,10 +149,11 @@ class Masks:
             here = seen
             if kind == "sliding_attention":
                 here = seen & (keys[None, :] > queries[:, None] - self.window)[None]
-            masks[kind] = self._formed((here | own)[:, None], dtype)
+            masks[kind] = self.formed((here | own)[:, None], dtype)
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
-    def _formed(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    def formed(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """A boolean mask in the form that the model's attention takes."""
         if not self.additive:
             return mask
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)

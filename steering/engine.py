@@ -23,6 +23,7 @@ from torch import Tensor
 from .batch import Batch, uniform_steps
 from .cache import Masks
 from .compile import CompiledPlans, RowPlan, check_plan, compile_plans
+from .compiled import StaticStep, can_compile
 from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
 from .prefill import PromptPool, admit, shared_tokens
@@ -97,19 +98,20 @@ def stream(
     *,
     batch_size: int = 64,
     detail: Detail = "scores",
+    compiled: bool | None = None,
     cancel: Callable[[], bool] | None = None,
     silent_ok: bool = False,
 ) -> Iterator[Step | Finished]:
     """Generate all rows, at most `batch_size` at a time. Yields a `Step` per token and a `Finished` per row, as they come.
 
-    With `detail="tokens"` no log-probabilities, entropies and alternatives are computed.
+    With `detail="tokens"` no log-probabilities, entropies and alternatives are computed. `compiled` runs the decoding step as one graph
+    (`compiled.py`); by default where a GPU is used.
     Raises BadInput before the first forward pass, NeverFired after the last; with `silent_ok` a plan whose rows all ended before its span
     began is let through (the caller looks at a larger set of rows). When `cancel()` turns true the running rows are yielded as they
     are and the stream ends.
     """
     check_rows(model, rows, settings)
-    compiled = compile_plans([row.plan for row in rows if row.plan], model)
-    run = _Run(model, rows, settings, compiled, batch_size, detail)
+    run = _Run(model, rows, settings, compile_plans([row.plan for row in rows if row.plan], model), batch_size, detail, compiled)
     done: list[Generation | None] = [None] * len(rows)
     for event in run.events(cancel):
         if isinstance(event, Finished):
@@ -131,6 +133,7 @@ class _Run:
         compiled: CompiledPlans,
         batch_size: int,
         detail: Detail,
+        graph: bool | None,
     ):
         if detail not in get_args(Detail):
             raise unknown("detail", detail, get_args(Detail))
@@ -153,6 +156,11 @@ class _Run:
         self.batch.column = longest - settings.max_new_tokens
         self.pending = torch.zeros(places, 1, dtype=torch.long, device=model.device)
         self.entropy = torch.zeros(places, 1, device=model.device)
+        wanted = model.device.type == "cuda" if graph is None else graph
+        self.graph_wanted = wanted and can_compile(self.batch)
+        if graph and not self.graph_wanted:
+            raise BadInput("The step cannot be compiled: another executor runs the model, or a gate calls a function; leave compiled out.")
+        self.graph: StaticStep | None = None
 
     def _progress(self, index: int) -> Progress:
         row = self.rows[index]
@@ -162,6 +170,13 @@ class _Run:
         return Progress(index, row, plan)
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
+        try:
+            yield from self._events(cancel)
+        finally:
+            if self.graph is not None:
+                self.graph.close()
+
+    def _events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
         stopped = False
         while (self.queue or self.batch.live) and not stopped:
             if self._refill_due():
@@ -191,6 +206,10 @@ class _Run:
     def _forward(self) -> tuple[Tensor, Tensor | None]:
         if self.batch.column + 1 > self.batch.cache.columns:
             self.batch.make_room()
+        if self.graph_wanted:
+            if self.graph is None:
+                self.graph = StaticStep(self.batch)
+            return self.graph(self.pending, self.entropy)
         return self.batch.forward(self.pending, self.batch.low, self.entropy)
 
     def _decode(self) -> Iterator[Step | Finished]:
@@ -200,7 +219,7 @@ class _Run:
             chosen_rows = torch.tensor(live, device=logits.device)
             logits, ratio = logits[chosen_rows], None if ratio is None else ratio[chosen_rows]
         yield from self._take(live, logits, ratio)
-        if not self.queue and 0 < len(self.batch.live) < COMPACT_BELOW * len(self.batch.rows):
+        if not self.queue and not self.graph_wanted and 0 < len(self.batch.live) < COMPACT_BELOW * len(self.batch.rows):
             keep = torch.tensor(self.batch.live, device=self.pending.device)
             self.pending, self.entropy = self.pending[keep], self.entropy[keep]
             self.batch.compact()
@@ -261,6 +280,7 @@ def generate(
     *,
     batch_size: int = 64,
     detail: Detail = "scores",
+    compiled: bool | None = None,
     on_rows: Callable[[int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> list[Generation]:
@@ -271,7 +291,7 @@ def generate(
     """
     done: dict[int, Generation] = {}
     ended = 0
-    for event in stream(model, rows, settings, batch_size=batch_size, detail=detail, cancel=cancel, silent_ok=True):
+    for event in stream(model, rows, settings, batch_size=batch_size, detail=detail, compiled=compiled, cancel=cancel, silent_ok=True):
         if isinstance(event, Finished):
             done[event.row] = event.generation
             ended += event.generation.finish != "cancelled"
