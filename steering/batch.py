@@ -48,15 +48,26 @@ class Batch:
             )
             for slot in compiled.slots
         ]
-        self.gates: list[tuple[Gate, Site]] = list(
-            dict.fromkeys((gate, gate.site or slot.site) for slot in compiled.slots for gate in slot.gates if gate is not None)
-        )
+        self.gates = _gates_of(compiled)
         steered = bool(compiled.slots)
         self.ratio = torch.zeros(places, positions, device=device) if steered else None
         self.fired = torch.zeros(places, positions, dtype=torch.int32, device=device) if steered else None
         self.gate_values = torch.full((places, len(self.gates), positions), float("nan"), device=device) if self.gates else None
         self.history = torch.zeros(places, positions, dtype=torch.long, device=device) if history else None
         """Tokens by position, every unused entry filled with the row's first token."""
+
+    def reuse(self, compiled: CompiledPlans) -> None:
+        """Empty all places for plans of the same shape."""
+        self.compiled, self.rows = compiled, [None] * len(self.rows)
+        self.gates = _gates_of(compiled)
+        for batch, slot in zip(self.slots, compiled.slots, strict=True):
+            batch.slot = slot
+            batch.lines.zero_()
+            batch.active.zero_()
+            batch.spent.zero_()
+        self.offset.zero_()
+        self.begins = [0] * len(self.rows)
+        self.refresh()
 
     @property
     def live(self) -> list[int]:
@@ -216,6 +227,11 @@ class Batch:
     def low(self) -> int:
         """First column that a running row uses."""
         return min((self.begins[place] for place in self.live), default=self.column)
+
+
+def _gates_of(compiled: CompiledPlans) -> list[tuple[Gate, Site]]:
+    """Every gate and the site that it reads."""
+    return list(dict.fromkeys((gate, gate.site or slot.site) for slot in compiled.slots for gate in slot.gates if gate is not None))
 
 
 def uniform_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,31 +3,42 @@
 1. Everything that changes between steps or runs is a tensor of fixed shape and place: the tokens, the column, the rows' offsets, and the plans'
    directions, numbers and coverage. Another dose, plan or row never compiles again.
 2. The graph computes what the eager step computes: the same hooks call the same formula.
-3. On CUDA the compiled step is replayed as a CUDA graph (`mode="reduce-overhead"`). A gate that calls user code cannot be compiled and
+3. Compiled steps are kept with the model and used again by later runs of the same shapes.
+4. On CUDA the compiled step is replayed as a CUDA graph (`mode="reduce-overhead"`). A gate that calls user code cannot be compiled and
    keeps the run on the eager path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from .cache import ColumnCache, Masks
+from .compile import CompiledPlans
 from .formula import SlotRows, apply
 from .layout import Edit, hooked
+from .models import LoadedModel
 from .sites import Site
 
 if TYPE_CHECKING:
     from .batch import Batch
 
 
-def can_compile(batch: Batch) -> bool:
-    """Whether every part of the batch's step can be in a graph: plain hooks, and no gate that calls user code."""
-    return batch.model.executor is None and not any(gate.slow for gate, _ in batch.gates)
+def shape_key(compiled: CompiledPlans, places: int, columns: int, positions: int, history: bool) -> tuple[object, ...]:
+    """What a compiled step depends on: shapes, sites, kinds of operations and gates. Not doses, directions, spans or rows."""
+    slots = []
+    for slot in compiled.slots:
+        gates = tuple((n, gate) for n, gate in enumerate(slot.gates) if gate is not None)
+        slots.append((slot.site, slot.needs, slot.scheduled, gates))
+    return places, columns, positions, history, tuple(slots)
+
+
+def can_compile(model: LoadedModel, compiled: CompiledPlans) -> bool:
+    """Whether every part of a step can be in a graph: plain hooks, and no gate that calls user code."""
+    return model.executor is None and not any(gate is not None and gate.slow for slot in compiled.slots for gate in slot.gates)
 
 
 class StaticStep:
@@ -44,16 +55,11 @@ class StaticStep:
         self.gates = {key: torch.zeros(places, 1, device=device) for key in batch.gates}
         for tensor in [self.ids, self.column, self.offset, self.entropy, *self.gates.values(), *(t for s in self.slots for t in s.tensors)]:
             torch._dynamo.mark_static_address(tensor)
-        for layer in batch.cache.layers:
-            layer.pinned = self.column
-            torch._dynamo.mark_static_address(layer.keys)
-            torch._dynamo.mark_static_address(layer.values)
-        self._hooks = ExitStack()
+        self._edits = self.edits()
         self._compiled = self._compile()
 
     def close(self) -> None:
-        """Take the hooks off."""
-        self._hooks.close()
+        """Give the cache back to eager passes."""
         for layer in self.batch.cache.layers:
             layer.pinned = None
 
@@ -79,21 +85,23 @@ class StaticStep:
         return {site: self._edit(site) for site in sites}
 
     def _edit(self, site: Site) -> Edit:
-        mine = [(s, b) for s, b in zip(self.slots, self.batch.slots, strict=True) if b.slot.site == site]
         gates = [(gate, kept) for (gate, where), kept in self.gates.items() if where == site]
+        mine = []
+        for static, batch in zip(self.slots, self.batch.slots, strict=True):
+            if batch.slot.site == site:
+                lines = [(n, g.threshold, g.below, self.gates[g, g.site or site]) for n, g in enumerate(batch.slot.gates) if g is not None]
+                mine.append((static, batch.slot.needs, lines))
 
         def edit(hidden: Tensor) -> Tensor | None:
             for gate, kept in gates:
                 kept.copy_(gate.value(hidden, self.entropy, self.column - self.offset[:, None], site))
-            for static, batch in mine:
+            for static, needs, lines in mine:
                 mask = static.active
-                for line, gate in enumerate(batch.slot.gates):
-                    if gate is not None:
-                        value = self.gates[gate, gate.site or site]
-                        open_ = value < gate.threshold if gate.below else value > gate.threshold
-                        mask = mask & (open_ | (static.lines[:, None] != line))
+                for line, threshold, below, value in lines:
+                    open_ = value < threshold if below else value > threshold
+                    mask = mask & (open_ | (static.lines[:, None] != line))
                 rows = SlotRows(static.direction, static.numbers, static.delta)
-                hidden, ratio = apply(hidden, rows, batch.slot.needs, mask, static.multiplier)
+                hidden, ratio = apply(hidden, rows, needs, mask, static.multiplier)
                 static.ratio.copy_(ratio)
                 static.fired.copy_(mask)
             return hidden if mine else None
@@ -114,8 +122,13 @@ class StaticStep:
             if live.slot.gated:
                 once = live.slot.once[live.lines]
                 static.active &= ~(once & live.spent)[:, None]
-        with hooked(batch.model.layout, self.edits_once()):
+        for layer in batch.cache.layers:
+            layer.pinned = self.column
+            torch._dynamo.mark_static_address(layer.keys)
+            torch._dynamo.mark_static_address(layer.values)
+        with hooked(batch.model.layout, self._edits):
             logits = self._compiled().clone()
+        self.close()
         ratio: Tensor | None = None
         for static, live in zip(self.slots, batch.slots, strict=True):
             live.spent |= static.fired[:, 0] & live.slot.once[live.lines]
@@ -130,12 +143,6 @@ class StaticStep:
                     batch.gate_values[:, number].scatter_(1, index, self.gates[key])
         batch.column += 1
         return logits.float(), None if ratio is None else ratio[:, -1]
-
-    def edits_once(self) -> dict[Site, Edit]:
-        """The same function objects at every step, so that the compiled graph's guards hold."""
-        if not hasattr(self, "_edits"):
-            self._edits = self.edits()
-        return self._edits
 
 
 class _StaticSlot:

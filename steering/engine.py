@@ -23,7 +23,7 @@ from torch import Tensor
 from .batch import Batch, uniform_steps
 from .cache import Masks
 from .compile import CompiledPlans, RowPlan, check_plan, compile_plans
-from .compiled import StaticStep, can_compile
+from .compiled import StaticStep, can_compile, shape_key
 from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
 from .prefill import PromptPool, admit, shared_tokens
@@ -152,15 +152,33 @@ class _Run:
         longest = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
         places = max(1, min(batch_size, len(rows)))
         columns = longest + (int(SLACK * longest) + 1 if len(rows) > places else 0)
-        self.batch = Batch(model, compiled, places, columns, longest, self.masks, settings.needs_history)
-        self.batch.column = longest - settings.max_new_tokens
+        self.graph: StaticStep | None = None
+        if self._graph_wanted(graph):
+            longest, columns = _rounded(longest), _rounded(columns)
+            self.graph, self.batch = self._static(places, columns, longest)
+        else:
+            self.batch = Batch(model, compiled, places, columns, longest, self.masks, settings.needs_history)
+        self.batch.column = max((len(row.prompt_ids) for row in rows), default=0)
         self.pending = torch.zeros(places, 1, dtype=torch.long, device=model.device)
         self.entropy = torch.zeros(places, 1, device=model.device)
-        wanted = model.device.type == "cuda" if graph is None else graph
-        self.graph_wanted = wanted and can_compile(self.batch)
-        if graph and not self.graph_wanted:
+
+    def _graph_wanted(self, asked: bool | None) -> bool:
+        possible = can_compile(self.model, self.compiled)
+        if asked and not possible:
             raise BadInput("The step cannot be compiled: another executor runs the model, or a gate calls a function; leave compiled out.")
-        self.graph: StaticStep | None = None
+        return possible and (self.model.device.type == "cuda" if asked is None else asked)
+
+    def _static(self, places: int, columns: int, positions: int) -> tuple[StaticStep, Batch]:
+        """A compiled step of these shapes, from an earlier run where there is one."""
+        kept: dict[object, tuple[StaticStep, Batch]] = self.model.extra.setdefault("compiled_steps", {})
+        key = shape_key(self.compiled, places, columns, positions, self.settings.needs_history)
+        if key in kept:
+            kept[key][1].reuse(self.compiled)
+        else:
+            batch = Batch(self.model, self.compiled, places, columns, positions, self.masks, self.settings.needs_history)
+            kept.clear()  # one at a time: a step holds a whole cache
+            kept[key] = StaticStep(batch), batch
+        return kept[key]
 
     def _progress(self, index: int) -> Progress:
         row = self.rows[index]
@@ -170,13 +188,6 @@ class _Run:
         return Progress(index, row, plan)
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
-        try:
-            yield from self._events(cancel)
-        finally:
-            if self.graph is not None:
-                self.graph.close()
-
-    def _events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
         stopped = False
         while (self.queue or self.batch.live) and not stopped:
             if self._refill_due():
@@ -206,9 +217,7 @@ class _Run:
     def _forward(self) -> tuple[Tensor, Tensor | None]:
         if self.batch.column + 1 > self.batch.cache.columns:
             self.batch.make_room()
-        if self.graph_wanted:
-            if self.graph is None:
-                self.graph = StaticStep(self.batch)
+        if self.graph is not None:
             return self.graph(self.pending, self.entropy)
         return self.batch.forward(self.pending, self.batch.low, self.entropy)
 
@@ -219,7 +228,7 @@ class _Run:
             chosen_rows = torch.tensor(live, device=logits.device)
             logits, ratio = logits[chosen_rows], None if ratio is None else ratio[chosen_rows]
         yield from self._take(live, logits, ratio)
-        if not self.queue and not self.graph_wanted and 0 < len(self.batch.live) < COMPACT_BELOW * len(self.batch.rows):
+        if not self.queue and self.graph is None and 0 < len(self.batch.live) < COMPACT_BELOW * len(self.batch.rows):
             keep = torch.tensor(self.batch.live, device=self.pending.device)
             self.pending, self.entropy = self.pending[keep], self.entropy[keep]
             self.batch.compact()
@@ -271,6 +280,11 @@ class _Run:
         generation = self.batch.finished(place)
         self.batch.rows[place] = None
         return Finished(progress.index, generation)
+
+
+def _rounded(n: int) -> int:
+    """Up to the next multiple of 64, so that runs of similar sizes share a compiled step."""
+    return -(-n // 64) * 64
 
 
 def generate(
