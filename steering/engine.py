@@ -154,7 +154,7 @@ class _Run:
         columns = longest + (int(SLACK * longest) + 1 if len(rows) > places else 0)
         self.graph: StaticStep | None = None
         if self._graph_wanted(graph):
-            longest, columns = _rounded(longest), _rounded(columns)
+            longest, columns = min(_rounded(longest), model.context), _rounded(columns)
             self.graph, self.batch = self._static(places, columns, longest)
         else:
             self.batch = Batch(model, compiled, places, columns, longest, self.masks, settings.needs_history)
