@@ -12,6 +12,7 @@ from .labels import LabelledSpan, LabelledTrace, LabelMeans, label_means, label_
 from .logistic import logistic_direction
 from .optimised import Descent, Example, optimised_vector, target_loss
 from .principal import pca_direction
+from .quality import Quality, assess, quality_table
 from .reading import Reading, unpadded
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "LabelledSpan",
     "LabelledTrace",
     "Part",
+    "Quality",
     "Reading",
     "TextSpan",
+    "assess",
     "checkpoint_difference",
     "label_means",
     "label_vectors",
@@ -35,6 +38,7 @@ __all__ = [
     "paired_difference",
     "parse_annotated",
     "pca_direction",
+    "quality_table",
     "target_loss",
     "unpadded",
 ]
