@@ -12,8 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from ..errors import BadInput
+from itertools import zip_longest
 
 LABELS = (
     "initializing",
@@ -47,18 +46,16 @@ class TextSpan:
 def parse_annotated(text: str, labels: Iterable[str] = LABELS) -> tuple[Part, ...]:
     """The parts of an annotated trace in order. Quoted labels are taken as they come, unquoted ones only when they are in `labels`.
 
-    Raises BadInput when the text holds no label at all.
+    Empty when the text holds no label: annotators sometimes return none, and a trace without parts is simply not read.
     """
     known = "|".join(re.escape(label) for label in (*labels, END))
     markers = list(re.finditer(rf'\["([^"\[\]\n]+)"\]|\[({known})\]', text))
     parts = []
-    for marker, after in zip(markers, [*markers[1:], None], strict=True):
+    for marker, after in zip_longest(markers, markers[1:]):
         label = (marker[1] or marker[2]).strip()
         body = text[marker.end() : after.start() if after else len(text)].strip()
         if label != END and body:
             parts.append(Part(label, body))
-    if not parts:
-        raise BadInput('No annotated part found; parts are written ["label"] text ["end-section"].')
     return tuple(parts)
 
 

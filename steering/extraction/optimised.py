@@ -85,6 +85,8 @@ class _Targets:
     suppressed: Tensor = field(repr=False)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def optimised_vector(
     model: LoadedModel,
     examples: Sequence[Example],
@@ -107,7 +109,7 @@ def optimised_vector(
     start = torch.randn(model.d_model, generator=generator)
     vector = (start / start.norm() * descent.start_norm).to(model.device).requires_grad_(True)
     losses: list[float] = []
-    with _still(model), torch.inference_mode(False), torch.enable_grad():
+    with _still(model):
         _constrain(vector, descent)
         optimiser = torch.optim.Adam([vector], lr=descent.learning_rate)
         for _ in range(descent.steps):

@@ -72,18 +72,17 @@ def separability(
     holds = np.isin(names, groups[0]) + 2 * np.isin(names, groups[1])
     strata = [np.flatnonzero(holds == kind) for kind in (1, 2, 3) if (holds == kind).any()]
     rng = np.random.default_rng(seed)
-    drawn: list[tuple[float, float]] = []
-    for _ in range(resamples):
+    ranks = np.unique(values, return_inverse=True)[1]
+    drawn = np.empty((resamples, 2))
+    for draw in drawn:
         times = np.zeros(len(names))
         for stratum in strata:
             times += np.bincount(rng.choice(stratum, len(stratum)), minlength=len(names))
-        weight = times[group]
-        drawn.append(_measures(truth, values, above, weight))
-    auc, accuracy = _measures(truth, values, above, np.ones(len(values)))
-    found = np.array(drawn)
+        draw[:] = weighted_measures(truth, ranks, above, times[group])
+    auc, accuracy = float(roc_auc_score(truth, values)), float(balanced_accuracy_score(truth, above))
     return Separability(
-        _interval(auc, found[:, 0], smaller),
-        _interval(accuracy, found[:, 1], smaller),
+        _interval(auc, drawn[:, 0], smaller),
+        _interval(accuracy, drawn[:, 1], smaller),
         float(threshold),
         len(positive),
         len(negative),
@@ -91,11 +90,19 @@ def separability(
     )
 
 
-def _measures(truth: np.ndarray, values: np.ndarray, above: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    kept = weight > 0
-    truth, values, above, weight = truth[kept], values[kept], above[kept], weight[kept]
-    auc = float(roc_auc_score(truth, values, sample_weight=weight))
-    return auc, float(balanced_accuracy_score(truth, above, sample_weight=weight))
+def weighted_measures(
+    truth: np.ndarray, ranks: np.ndarray, above: np.ndarray, weight: np.ndarray
+) -> tuple[float, float]:
+    """(AUC, balanced accuracy) of weighted samples: scikit-learn's, without its checks, which cost a hundred times the arithmetic.
+
+    `ranks` are dense ranks of the projections (equal values share one), `above` the decisions.
+    """
+    size = ranks.max() + 1
+    high, low = weight * truth, weight * (1 - truth)
+    highs, lows = np.bincount(ranks, high, size), np.bincount(ranks, low, size)
+    below = lows.cumsum() - lows / 2
+    auc = float(highs @ below / (high.sum() * low.sum()))
+    return auc, float((high @ above / high.sum() + low @ (1 - above) / low.sum()) / 2)
 
 
 def _interval(value: float, drawn: np.ndarray, n: int) -> Interval:

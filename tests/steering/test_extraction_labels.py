@@ -53,8 +53,7 @@ def test_parts_are_read_in_every_form_that_annotators_write() -> None:
         Part("summarizing", "all [y]"),
         Part("backtracking", "tail"),
     )
-    with pytest.raises(BadInput, match="No annotated part"):
-        parse_annotated("no labels [x] here")
+    assert parse_annotated("no labels [x] here") == ()
 
 
 def test_repeated_parts_are_located_one_after_the_other() -> None:
@@ -195,7 +194,7 @@ def test_the_published_traces_give_the_published_counts(name: str) -> None:
         assert counts == entry["label_counts"]
 
 
-@pytest.mark.parametrize(("name", "least"), [(TRACES[0], 0.98), (TRACES[1], 0.85)])
+@pytest.mark.parametrize(("name", "least"), [(TRACES[0], 0.99), (TRACES[1], 0.98)])
 def test_the_published_parts_are_located_in_their_text(name: str, least: float) -> None:
     found = lost = 0
     for entry in published(name):
