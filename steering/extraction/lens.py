@@ -37,7 +37,7 @@ def lens_logits(model: LoadedModel, direction: Tensor) -> Tensor:
     both = torch.stack([direction * size, -direction * size]).to(model.device)[:, None]
 
     def replace(hidden: Tensor) -> Tensor:
-        return both.to(hidden.dtype)
+        return both.to(hidden)
 
     ids = torch.zeros(2, 1, dtype=torch.long, device=model.device)
     with hooked(model.layout, {Site(model.n_layers - 1): replace}):

@@ -228,7 +228,7 @@ def _loss(
 
 def _batch_loss(model: LoadedModel, batch: _Targets, site: Site, vector: Tensor, logit_scale: float) -> Tensor:
     def edit(hidden: Tensor) -> Tensor:
-        return hidden + (batch.sign * vector).to(hidden.dtype)
+        return hidden + (batch.sign * vector).to(hidden)
 
     with hooked(model.layout, {site: edit}):
         logits = model.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]

@@ -1,7 +1,8 @@
 """Can a vector be trusted? One report per vector.
 
 1. Stability and explained variance are measured on the training readings; separability on held-out readings that share no sequence with
-   them, and with the threshold of the training readings.
+   them, and with the threshold of the training readings. Beside it stands what the
+   tokens read give away by themselves.
 2. Nothing here says that the vector *steers*: that is what runs with paired statistics and random controls are for.
 3. Everything in a report is plain data (`to_dict`), with remarks in words for what a reader should not miss.
 4. Memory: all samples of the four readings at the vector's site, 4 bytes x samples x d_model.
@@ -28,6 +29,7 @@ from .reading import Reading
 from .samples import check_paired, gathered
 from .separability import Separability, separability
 from .stability import Extract, SplitHalf, difference_of_means, split_half
+from .surface import token_accuracy
 
 UNSTABLE = 0.5
 """Split-half cosine below which a remark is made."""
@@ -51,6 +53,9 @@ class Quality:
     """Share of the training samples' variance (both sides about their common mean) along the direction; 1/d_model for a random one in
     isotropic data."""
     separability: Separability
+    token_accuracy: float
+    """Accuracy on the same held-out samples when only the ids of the tokens read are known. Where it is as high, the contrast may be
+    one of words: read both sides at the same token, or say so."""
     promoted: tuple[LensToken, ...]
     demoted: tuple[LensToken, ...]
     concentration: Concentration
@@ -111,6 +116,7 @@ def assess(
         (gathered(m, side, [site])[site].double() @ unit).numpy() for m, side in zip(sources, held_out, strict=True)
     )
     separated = separability(above, below, threshold, groups=_groups(*held_out), seed=seed)
+    by_token = token_accuracy(training, held_out)
     promoted, demoted = lens_tokens(model, vector, tokens)
     everything = list(dict.fromkeys(s for side in training for s in side.sequences))
     axis = concentration(vector.direction, massive_coordinates(model, everything, [site])[site])
@@ -125,10 +131,11 @@ def assess(
         stable,
         explained_variance(pooled, unit),
         separated,
+        by_token,
         promoted,
         demoted,
         axis,
-        _remarks(stable, separated, axis),
+        _remarks(stable, separated, by_token, axis),
     )
 
 
@@ -142,7 +149,16 @@ def explained_variance(values: Tensor, unit: Tensor) -> float:
 def quality_table(reports: Sequence[Quality]) -> Table:
     """One row per vector, for a terminal."""
     table = Table(title="Vector quality")
-    for heading in ("vector", "site", "norm / residual", "split-half", "variance", "held-out AUC", "accuracy"):
+    for heading in (
+        "vector",
+        "site",
+        "norm / residual",
+        "split-half",
+        "variance",
+        "held-out AUC",
+        "accuracy",
+        "by token",
+    ):
         table.add_column(heading)
     for heading in ("promotes", "demotes", "remarks"):
         table.add_column(heading, overflow="fold")
@@ -156,6 +172,7 @@ def quality_table(reports: Sequence[Quality]) -> Table:
             f"{report.explained_variance:.1%}",
             f"{auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]",
             f"{accuracy.value:.2f} [{accuracy.low:.2f}, {accuracy.high:.2f}]",
+            f"{report.token_accuracy:.2f}",
             " ".join(repr(t.text) for t in report.promoted[:5]),
             " ".join(repr(t.text) for t in report.demoted[:5]),
             "; ".join(report.remarks) or "none",
@@ -174,7 +191,7 @@ def _groups(positive: Reading, negative: Reading) -> tuple[np.ndarray, np.ndarra
     return sides[0], sides[1]
 
 
-def _remarks(stable: SplitHalf, separated: Separability, axis: Concentration) -> tuple[str, ...]:
+def _remarks(stable: SplitHalf, separated: Separability, by_token: float, axis: Concentration) -> tuple[str, ...]:
     remarks = []
     if stable.mean < UNSTABLE:
         remarks.append(f"unstable: split-half cosine {stable.mean:.2f}")
@@ -182,6 +199,8 @@ def _remarks(stable: SplitHalf, separated: Separability, axis: Concentration) ->
         remarks.append("points the wrong way on held-out data")
     elif separated.auc.low <= 0.5:
         remarks.append("does not separate held-out data")
+    elif by_token >= separated.accuracy.low and by_token > 0.5:
+        remarks.append(f"the tokens read tell the sides apart as well: accuracy {by_token:.2f}")
     if axis.massive_axis:
         remarks.append(
             f"massive-activation axis: {axis.massive_share:.0%} of its energy in coordinates {list(axis.massive)}"

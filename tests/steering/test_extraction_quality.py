@@ -28,6 +28,7 @@ from steering.extraction.principal import first_component
 from steering.extraction.quality import Quality, explained_variance
 from steering.extraction.separability import separability, weighted_measures
 from steering.extraction.stability import split_half
+from steering.extraction.surface import token_accuracy
 from steering.models import LoadedModel
 from steering.sites import Site
 from steering.vectors import SteeringVector, random_like
@@ -261,12 +262,42 @@ def test_the_report_equals_its_oracles() -> None:
     assert quality.norm_ratio == pytest.approx(found.norm / quality.residual_norm)
     variance = np.var(projected[: 2 * N]) / np.var(rows[: 2 * N].numpy(), axis=0).sum()
     assert quality.explained_variance == pytest.approx(variance, rel=1e-5)
+    assert quality.token_accuracy == 0.5, "every token is read once"
     assert quality.split_half.mean > 0.7 and quality.remarks == () and len(quality.promoted) == 4
     assert (quality.site, quality.digest, quality.method) == (
         "blocks.0.hook_resid_pre",
         found.digest,
         "mode difference",
     )
+
+
+def test_what_the_tokens_give_away_is_measured() -> None:
+    def read(*ends: int) -> Reading:
+        return Reading.last_token([(1, i + 5, t) for i, t in enumerate(ends)])
+
+    training = read(7, 7, 7, 8), read(8, 8)  # per side: token 7 positive, token 8 a quarter against all
+    assert token_accuracy(training, (read(7, 7), read(8))) == 1
+    assert token_accuracy(training, (read(7, 8), read(8))) == 0.75
+    assert token_accuracy(training, (read(9), read(10))) == 0.5, "tokens never seen say nothing"
+    assert token_accuracy((read(7), read(7)), (read(7), read(7))) == 0.5
+    spans = Reading.over([(1, 7, 8, 7)], [[(1, 4), (2, 3)]])
+    assert token_accuracy(training, (spans, read(8))) == 0.75, "scores 1, 0.2, 1 average above one half; 0.2 is below"
+
+
+def test_a_contrast_of_words_gets_a_remark() -> None:
+    rows = 0.1 * noise(100, D, seed=15)
+    rows[1] += U
+    model = planted(rows)
+
+    def read(ids: range, end: int) -> Reading:
+        return Reading.last_token([(t, end) for t in ids])
+
+    sides = read(range(10, 30), 1), read(range(10, 30), 2)
+    tested = read(range(30, 50), 1), read(range(30, 50), 2)
+    found = mean_difference(model, *sides, [EMBEDDING], name="word", contrast="c")[EMBEDDING]
+    quality = assess(model, found, sides, tested)
+    assert quality.token_accuracy == 1 and quality.separability.accuracy.value == 1
+    assert quality.remarks == ("the tokens read tell the sides apart as well: accuracy 1.00",)
 
 
 def test_explained_variance_of_a_component_is_its_eigenvalue_share() -> None:
