@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -131,13 +133,17 @@ METHODS = [
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_planted_direction_is_found_with_its_sign(method: object, options: dict[str, object], sign: int) -> None:
+def test_a_planted_direction_is_found_with_its_sign(
+    method: object, options: dict[str, object], sign: int, tmp_path: Path
+) -> None:
     u = torch.nn.functional.normalize(noise(D, seed=7), dim=0)
     high, low = noise(300, D, seed=8) + 3 * sign * u, noise(300, D, seed=9) - 3 * sign * u
     found = from_rows(high, low, method, **options)
     assert sign * cosine(found.direction, u) > (0.9 if method is logistic_direction else 0.98)
     assert found.norm == pytest.approx(6, rel=0.1), "the length is the gap between the two sides"
     assert float((high @ found.direction).mean()) > float((low @ found.direction).mean())
+    loaded = SteeringVector.load(found.save(tmp_path / "v.safetensors"))
+    assert loaded.provenance == found.provenance and loaded.digest == found.digest
 
 
 def test_the_logistic_vector_makes_the_classifiers_decisions() -> None:

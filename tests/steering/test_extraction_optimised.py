@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,6 +159,12 @@ def test_norm_constraints_hold() -> None:
     assert norm(constraint="at_most", norm=1.2) == pytest.approx(1.2, rel=1e-5)
     assert norm(constraint="at_most", norm=free * 3) == pytest.approx(free, rel=1e-5)
     assert norm(constraint="exactly", norm=free * 3) == pytest.approx(free * 3, rel=1e-5)
+
+
+def test_the_loss_curve_is_saved_with_the_vector(tmp_path: Path) -> None:
+    found = optimised_vector(tiny("llama"), EXAMPLES, Site(0), descent=Descent(steps=3))
+    loaded = SteeringVector.load(found.save(tmp_path / "v.safetensors"))
+    assert loaded.provenance == found.provenance and len(loaded.provenance.notes["losses"]) == 4
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
