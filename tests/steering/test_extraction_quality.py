@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_pairs_stay_together_when_asked() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox", "olmo2"])
 def test_the_lens_is_the_final_norm_and_the_unembedding(family: str) -> None:
-    model, direction = tiny(family), vector(4).direction
+    model, direction = deepcopy(tiny(family)), vector(4).direction
     inner = model.model
     final = {
         "gpt2": lambda: inner.transformer.ln_f,
@@ -161,6 +162,8 @@ def test_the_lens_is_the_final_norm_and_the_unembedding(family: str) -> None:
     }.get(family, lambda: inner.model.norm)()
     size = direction / direction.norm() * D**0.5
     with torch.no_grad():
+        if getattr(final, "bias", None) is not None:
+            final.bias.copy_(noise(D, seed=16))  # must cancel
         plain, mirrored = (inner.get_output_embeddings()(final(x)) for x in (size, -size))
         if getattr(inner.config, "final_logit_softcapping", None):
             cap = inner.config.final_logit_softcapping
@@ -182,8 +185,8 @@ def test_lens_tokens_are_the_two_ends_as_text() -> None:
     assert len(lens_tokens(model, up, 1000)[0]) == 61
     with pytest.raises(BadInput, match="at least 1"):
         lens_tokens(model, up, 0)
-    hooks = [h for layer in model.layout.layers for h in layer._forward_hooks]
-    assert not hooks
+    hooks = [h for layer in model.layout.layers for h in layer._forward_hooks.values()]
+    assert not any("steering" in getattr(h, "__module__", "") for h in hooks)
 
 
 # Massive activations
@@ -211,6 +214,16 @@ def test_massive_coordinates_are_those_of_the_definition(size: float, massive: t
     assert lower.coordinates == (3,)
     unread = massive_coordinates(massive_model(size), [(1, 5)], [EMBEDDING])[EMBEDDING]
     assert unread.coordinates == ()
+
+
+def test_both_parts_of_the_definition_count_in_each_hidden_state_by_itself() -> None:
+    rows = 0.05 * torch.where(noise(12, D, seed=8) > 0, 1.0, -1.0)
+    rows[7, 3] = 99.0  # 1,980 medians, but below 100
+    rows[4] *= 40
+    rows[4, 5] = 300.0  # above 100, but 150 medians of its own state
+    assert massive_coordinates(planted(rows), SEQUENCES, [EMBEDDING])[EMBEDDING].coordinates == ()
+    rows[7, 3] = 101.0
+    assert massive_coordinates(planted(rows), SEQUENCES, [EMBEDDING])[EMBEDDING].coordinates == (3,)
 
 
 def test_a_massive_axis_is_flagged_and_others_are_not() -> None:

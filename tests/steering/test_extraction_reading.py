@@ -56,9 +56,9 @@ def test_samples_are_the_hidden_states_in_order(family: str) -> None:
 
 def test_spans_are_means_and_each_span_weighs_the_same() -> None:
     model = tiny("llama")
-    spans = (((1, 4), (2, 3)), (), ((0, 6),), ((1, 3),))
+    spans = (((1, 4), (2, 3), (0, 2)), (), ((0, 6),), ((1, 3),))
     reading = Reading.over(SEQUENCES, spans)
-    assert reading.samples == (2, 0, 1, 1)
+    assert reading.samples == (3, 0, 1, 1)
     found = gathered(model, reading, [SITE], batch_size=2)[SITE].numpy()
     expected = [hidden(model, s)[a:b].mean(0) for s, row in zip(SEQUENCES, spans, strict=True) for a, b in row]
     assert np.allclose(found, expected, atol=1e-4)
@@ -66,7 +66,7 @@ def test_spans_are_means_and_each_span_weighs_the_same() -> None:
     vector = mean_difference(model, reading, low, [SITE], name="n", contrast="c")[SITE]
     ends = np.mean([hidden(model, s)[-1] for s in SEQUENCES], axis=0)
     assert np.allclose(vector.direction.numpy(), np.mean(expected, axis=0) - ends, atol=1e-4)
-    assert vector.provenance.counts == (4, 4)
+    assert vector.provenance.counts == (5, 4)
 
 
 def test_pads_are_never_read() -> None:
