@@ -91,8 +91,13 @@ def sweeps(size: str, folder: Path, threads: int, rounds: int) -> Section:
     section = Section(f"Sweeps, {size}", [])
     ours, theirs = Contender("engine", folder, threads), Contender("huggingface", folder, threads)
     fixed = Workload(prompts(6, 120, 192, vocabulary), sweep_configurations(layers, 3, 8), 32, 192)
-    varied = Workload(prompts(6, 120, 192, vocabulary), sweep_configurations(layers, 8, 8), 96, 192, end_ids=end_ids(vocabulary, 0.03))
-    for label, workload in (("24 configurations x 6 prompts x 32 tokens", fixed), ("64 configurations, lengths vary up to 96", varied)):
+    varied = Workload(
+        prompts(6, 120, 192, vocabulary), sweep_configurations(layers, 8, 8), 96, 192, end_ids=end_ids(vocabulary, 0.03)
+    )
+    for label, workload in (
+        ("24 configurations x 6 prompts x 32 tokens", fixed),
+        ("64 configurations, lengths vary up to 96", varied),
+    ):
         loops = [ours, theirs, theirs]
         results = contest(loops, [workload, replace(workload, batch=6), replace(workload, batch=1)], rounds, warm=False)
         results[1] = replace(results[1], contender="loop, prompts batched")
@@ -107,7 +112,9 @@ def main(
     sizes: Annotated[str, typer.Option(help="Which models, of 1M, 30M, 150M.")] = "1M,30M,150M",
     rounds: Annotated[int, typer.Option(help="Rounds of each contest.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads per contender.")] = 2,
-    only: Annotated[str, typer.Option(help="Parts to run: decoding, peers, sweeps, capture.")] = "decoding,peers,sweeps,capture",
+    only: Annotated[
+        str, typer.Option(help="Parts to run: decoding, peers, sweeps, capture.")
+    ] = "decoding,peers,sweeps,capture",
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = ROOT / "docs" / "performance.md",
 ) -> None:
     """Run the contests and write the report."""

@@ -68,7 +68,9 @@ def capture_cost(model: LoadedModel, rounds: int = 7, total_tokens: int = 100_00
     early = 0.0
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        stored = np.lib.format.open_memmap(Path(folder) / "h.npy", "w+", np.float32, (len(sequences) * 128, model.d_model))
+        stored = np.lib.format.open_memmap(
+            Path(folder) / "h.npy", "w+", np.float32, (len(sequences) * 128, model.d_model)
+        )
         at = 0
         for found in capture(model, sequences, [Site(layer)], batch_size=16):
             values = found.values[Site(layer)][found.mask].numpy()
@@ -80,4 +82,6 @@ def capture_cost(model: LoadedModel, rounds: int = 7, total_tokens: int = 100_00
         seconds = time.perf_counter() - start
         # pages of the file that are mapped count as the process's own until written back; they are bounded by the file itself
         growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - early - stored.nbytes / 2**20
-    return CaptureCost(statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:])), at, max(0.0, growth), at / seconds)
+    return CaptureCost(
+        statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:])), at, max(0.0, growth), at / seconds
+    )

@@ -25,7 +25,9 @@ class Contender:
     def __init__(self, name: str, model: Path, threads: int, python: str = sys.executable):
         self.name = name
         command = [python, str(WORKER), name, str(model), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -69,7 +71,9 @@ class Result:
     """Share of rows whose tokens equal the first contender's."""
 
 
-def contest(contenders: list[Contender], workloads: list[Workload | str], rounds: int, warm: bool = True) -> list[Result]:
+def contest(
+    contenders: list[Contender], workloads: list[Workload | str], rounds: int, warm: bool = True
+) -> list[Result]:
     """Run each contender on its workload (the same for all when one is given), in turn, `rounds` times."""
     lines = [w if isinstance(w, str) else w.to_json() for w in workloads]
     lines = lines * len(contenders) if len(lines) == 1 else lines

@@ -46,4 +46,6 @@ def measure(threads: int) -> Machine:
 
 def step_bound(parameters: int, batch: int, machine: Machine) -> float:
     """Least seconds of one decoding step: every weight read once from memory, and two operations per weight and row."""
-    return max(4 * parameters / (machine.gigabytes_per_second * 1e9 / 2), 2 * parameters * batch / (machine.gflops * 1e9))
+    return max(
+        4 * parameters / (machine.gigabytes_per_second * 1e9 / 2), 2 * parameters * batch / (machine.gflops * 1e9)
+    )

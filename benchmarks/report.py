@@ -27,7 +27,11 @@ class Section:
     def add(self, label: str, results: list[Result], note: str = "") -> None:
         """One workload: a line per contender, the first being what the others are compared with."""
         for index, result in enumerate(results):
-            ratio = "1" if index == 0 else f"{result.ratio:.2f} ({result.ratio_range[0]:.2f} to {result.ratio_range[1]:.2f})"
+            ratio = (
+                "1"
+                if index == 0
+                else f"{result.ratio:.2f} ({result.ratio_range[0]:.2f} to {result.ratio_range[1]:.2f})"
+            )
             same = "" if index == 0 else f"{result.same_tokens:.0%}"
             self.lines.append(
                 f"| {label} | {result.contender} | {result.tokens:,} | {result.tokens_per_second:,.0f} | {ratio} | {same} | "

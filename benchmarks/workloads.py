@@ -15,9 +15,30 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 SIZES: dict[str, dict[str, int]] = {
-    "1M": dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, intermediate_size=384, vocab_size=512),
-    "30M": dict(hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2, intermediate_size=1536, vocab_size=8192),
-    "150M": dict(hidden_size=768, num_hidden_layers=20, num_attention_heads=12, num_key_value_heads=4, intermediate_size=2304, vocab_size=16384),
+    "1M": dict(
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=384,
+        vocab_size=512,
+    ),
+    "30M": dict(
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        intermediate_size=1536,
+        vocab_size=8192,
+    ),
+    "150M": dict(
+        hidden_size=768,
+        num_hidden_layers=20,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        intermediate_size=2304,
+        vocab_size=16384,
+    ),
 }
 BOS, EOS = 1, 2
 
@@ -62,7 +83,11 @@ def prompts(n: int, low: int, high: int, vocabulary: int, seed: int = 0) -> tupl
 def sweep_configurations(layers: int, n_layers_swept: int, n_scales: int) -> tuple[Configuration, ...]:
     """Layers spread over the model times scales spread around zero."""
     chosen = [round((i + 1) * (layers - 1) / (n_layers_swept + 1)) for i in range(n_layers_swept)]
-    return tuple(Configuration(layer, 4.0 * (s + 1) / n_scales * (-1) ** s, seed=layer) for layer in chosen for s in range(n_scales))
+    return tuple(
+        Configuration(layer, 4.0 * (s + 1) / n_scales * (-1) ** s, seed=layer)
+        for layer in chosen
+        for s in range(n_scales)
+    )
 
 
 def end_ids(vocabulary: int, share: float, seed: int = 0) -> tuple[int, ...]:
@@ -76,7 +101,14 @@ def save_model(size: str, folder: Path) -> Path:
     if (target / "config.json").exists():
         return target
     torch.manual_seed(0)
-    config = Qwen2Config(**SIZES[size], max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=0)
+    config = Qwen2Config(
+        **SIZES[size],
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        pad_token_id=0,
+    )
     model = Qwen2ForCausalLM(config)
     with torch.no_grad():  # sharper than the default initialisation, so that greedy texts wander
         for name, parameter in model.named_parameters():
@@ -86,5 +118,7 @@ def save_model(size: str, folder: Path) -> Path:
     vocabulary = SIZES[size]["vocab_size"]
     core = Tokenizer(models.WordLevel({f"t{i}": i for i in range(vocabulary)}, unk_token="t0"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=core, pad_token="t0", bos_token="t1", eos_token="t2", padding_side="left").save_pretrained(target)
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="t0", bos_token="t1", eos_token="t2", padding_side="left"
+    ).save_pretrained(target)
     return target

@@ -26,7 +26,14 @@ class Batch:
     """`places` rows of at most `positions` tokens each."""
 
     def __init__(
-        self, model: LoadedModel, compiled: CompiledPlans, places: int, columns: int, positions: int, masks: Masks, history: bool = False
+        self,
+        model: LoadedModel,
+        compiled: CompiledPlans,
+        places: int,
+        columns: int,
+        positions: int,
+        masks: Masks,
+        history: bool = False,
     ):
         device = model.device
         self.model, self.compiled, self.masks = model, compiled, masks
@@ -52,7 +59,9 @@ class Batch:
         steered = bool(compiled.slots)
         self.ratio = torch.zeros(places, positions, device=device) if steered else None
         self.fired = torch.zeros(places, positions, dtype=torch.int32, device=device) if steered else None
-        self.gate_values = torch.full((places, len(self.gates), positions), float("nan"), device=device) if self.gates else None
+        self.gate_values = (
+            torch.full((places, len(self.gates), positions), float("nan"), device=device) if self.gates else None
+        )
         self.history = torch.zeros(places, positions, dtype=torch.long, device=device) if history else None
         """Tokens by position, every unused entry filled with the row's first token."""
 
@@ -93,7 +102,9 @@ class Batch:
                 covered = torch.from_numpy(progress.plan.active[number])
                 batch.active[place, : len(covered)] = covered.to(batch.active.device)
                 if batch.multiplier is not None:
-                    batch.multiplier[place, : len(covered)] = torch.from_numpy(progress.plan.multiplier[number]).to(batch.active.device)
+                    batch.multiplier[place, : len(covered)] = torch.from_numpy(progress.plan.multiplier[number]).to(
+                        batch.active.device
+                    )
         for ledger, empty in ((self.ratio, 0.0), (self.fired, 0), (self.gate_values, float("nan"))):
             if ledger is not None:
                 ledger[place] = empty
@@ -231,7 +242,11 @@ class Batch:
 
 def _gates_of(compiled: CompiledPlans) -> list[tuple[Gate, Site]]:
     """Every gate and the site that it reads."""
-    return list(dict.fromkeys((gate, gate.site or slot.site) for slot in compiled.slots for gate in slot.gates if gate is not None))
+    return list(
+        dict.fromkeys(
+            (gate, gate.site or slot.site) for slot in compiled.slots for gate in slot.gates if gate is not None
+        )
+    )
 
 
 def uniform_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:

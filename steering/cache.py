@@ -90,7 +90,9 @@ class ColumnCache(Cache):
                 for part in (layer.keys, layer.values):
                     part[:, :, : end - columns] = part[:, :, columns:end].clone()
 
-    def copy_rows(self, rows: Tensor, column: int, source: ColumnCache, source_rows: Tensor, begin: int, end: int) -> None:
+    def copy_rows(
+        self, rows: Tensor, column: int, source: ColumnCache, source_rows: Tensor, begin: int, end: int
+    ) -> None:
         """Copy columns `begin` to `end` of `source_rows` of another cache to `column` on of this one's `rows`."""
         if begin == end or not len(rows):
             return
@@ -105,7 +107,10 @@ class ColumnCache(Cache):
     def bytes(self) -> int:
         """Memory held."""
         return sum(
-            part.numel() * part.element_size() for layer in self.layers if layer.is_initialized for part in (layer.keys, layer.values)
+            part.numel() * part.element_size()
+            for layer in self.layers
+            if layer.is_initialized
+            for part in (layer.keys, layer.values)
         )
 
 
@@ -126,7 +131,9 @@ class Masks:
         self.kinds, self.window = tuple(dict.fromkeys(kinds)), window
         attention = config._attn_implementation
         if attention not in ("sdpa", "eager"):
-            raise BadInput(f"Attention {attention!r} takes no explicit mask; load the model with attn_implementation 'sdpa' or 'eager'.")
+            raise BadInput(
+                f"Attention {attention!r} takes no explicit mask; load the model with attn_implementation 'sdpa' or 'eager'."
+            )
         self.additive = attention == "eager"
 
     def make(self, offset: Tensor, low: int, begin: int, end: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
@@ -135,7 +142,9 @@ class Masks:
         A query on padding sees its own column, so that no row is without any key.
         """
         keys = torch.arange(low, end, device=offset.device)
-        if end - begin == 1:  # decoding: every key lies at or before the query, and the query's own column is one of them
+        if (
+            end - begin == 1
+        ):  # decoding: every key lies at or before the query, and the query's own column is one of them
             masks = {}
             for kind in self.kinds:
                 first = offset if kind == "full_attention" else offset.clamp_min(end - self.window)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .errors import BadInput
-from .models import LoadedModel
 from .layout import Edit, hooked
+from .models import LoadedModel
 from .sites import Site
 
 

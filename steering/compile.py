@@ -120,7 +120,9 @@ def _slot(site: Site, interventions: list[Intervention], model: LoadedModel) -> 
     directions = torch.stack([i.vector.direction / i.vector.norm for i in interventions])
     table = torch.tensor([[0.0] * len(COLUMNS), *map(numbers, interventions)])
     schedules = [i.dose.schedule if i.dose is not None else None for i in interventions]
-    once = [s is not None and s.kind == "once" and i.gate is not None for s, i in zip(schedules, interventions, strict=True)]
+    once = [
+        s is not None and s.kind == "once" and i.gate is not None for s, i in zip(schedules, interventions, strict=True)
+    ]
     return Slot(
         site,
         needs_of(interventions),
@@ -135,7 +137,9 @@ def _slot(site: Site, interventions: list[Intervention], model: LoadedModel) -> 
 class RowPlan:
     """One row's coverage: `active [slots, positions]` and `multiplier [slots, positions]` over prompt and generated positions."""
 
-    def __init__(self, compiled: CompiledPlans, plan: Plan, prompt_ids: Sequence[int], max_new_tokens: int, model: LoadedModel):
+    def __init__(
+        self, compiled: CompiledPlans, plan: Plan, prompt_ids: Sequence[int], max_new_tokens: int, model: LoadedModel
+    ):
         length = len(prompt_ids)
         total = length + max_new_tokens
         self.active = np.zeros((len(compiled.slots), total), bool)

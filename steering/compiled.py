@@ -38,7 +38,9 @@ def shape_key(compiled: CompiledPlans, places: int, columns: int, positions: int
 
 def can_compile(model: LoadedModel, compiled: CompiledPlans) -> bool:
     """Whether every part of a step can be in a graph: plain hooks, and no gate that calls user code."""
-    return model.executor is None and not any(gate is not None and gate.slow for slot in compiled.slots for gate in slot.gates)
+    return model.executor is None and not any(
+        gate is not None and gate.slow for slot in compiled.slots for gate in slot.gates
+    )
 
 
 class StaticStep:
@@ -51,9 +53,18 @@ class StaticStep:
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.offset = torch.zeros(places, dtype=torch.long, device=device)
         self.entropy = torch.zeros(places, 1, device=device)
-        self.slots = [_StaticSlot(slot_batch.slot.direction, slot_batch.slot.numbers, places) for slot_batch in batch.slots]
+        self.slots = [
+            _StaticSlot(slot_batch.slot.direction, slot_batch.slot.numbers, places) for slot_batch in batch.slots
+        ]
         self.gates = {key: torch.zeros(places, 1, device=device) for key in batch.gates}
-        for tensor in [self.ids, self.column, self.offset, self.entropy, *self.gates.values(), *(t for s in self.slots for t in s.tensors)]:
+        for tensor in [
+            self.ids,
+            self.column,
+            self.offset,
+            self.entropy,
+            *self.gates.values(),
+            *(t for s in self.slots for t in s.tensors),
+        ]:
             torch._dynamo.mark_static_address(tensor)
         self._edits = self.edits()
         self._compiled = self._compile()
@@ -71,7 +82,9 @@ class StaticStep:
         positions = (self.column - self.offset)[:, None].clamp(0, self.batch.positions - 1)
         output = self.batch.model.model(
             input_ids=self.ids,
-            attention_mask=static_mask(self.batch.masks, self.offset, self.column, self.batch.cache, self.batch.model.dtype),
+            attention_mask=static_mask(
+                self.batch.masks, self.offset, self.column, self.batch.cache, self.batch.model.dtype
+            ),
             position_ids=positions,
             past_key_values=self.batch.cache,
             use_cache=True,
@@ -89,7 +102,11 @@ class StaticStep:
         mine = []
         for static, batch in zip(self.slots, self.batch.slots, strict=True):
             if batch.slot.site == site:
-                lines = [(n, g.threshold, g.below, self.gates[g, g.site or site]) for n, g in enumerate(batch.slot.gates) if g is not None]
+                lines = [
+                    (n, g.threshold, g.below, self.gates[g, g.site or site])
+                    for n, g in enumerate(batch.slot.gates)
+                    if g is not None
+                ]
                 mine.append((static, batch.slot.needs, lines))
 
         def edit(hidden: Tensor) -> Tensor | None:
@@ -161,7 +178,16 @@ class _StaticSlot:
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [self.lines, self.direction, self.numbers, self.delta, self.active, self.multiplier, self.ratio, self.fired]
+        return [
+            self.lines,
+            self.direction,
+            self.numbers,
+            self.delta,
+            self.active,
+            self.multiplier,
+            self.ratio,
+            self.fired,
+        ]
 
     def fill(self, lines: Tensor, rows: SlotRows, active: Tensor, multiplier: Tensor | None, index: Tensor) -> None:
         self.lines.copy_(lines)

@@ -55,13 +55,17 @@ class TokenFacts:
         if isinstance(wanted, tuple):
             vocabulary = len(self.model.tokenizer)
             if any(not 0 <= token < vocabulary for token in wanted):
-                raise BadInput(f"Token ids {wanted} are not all in the vocabulary of {self.model.id} (0 to {vocabulary - 1}).")
+                raise BadInput(
+                    f"Token ids {wanted} are not all in the vocabulary of {self.model.id} (0 to {vocabulary - 1})."
+                )
             return wanted
         if wanted not in self._sequences:
             ids = tuple(self.model.tokenizer(wanted, add_special_tokens=False)["input_ids"])
             unknown = self.model.tokenizer.unk_token_id
             if not ids or (unknown is not None and unknown in ids):
-                raise BadInput(f"{wanted!r} is not text that the tokenizer of {self.model.id} knows; give token ids instead.")
+                raise BadInput(
+                    f"{wanted!r} is not text that the tokenizer of {self.model.id} knows; give token ids instead."
+                )
             self._sequences[wanted] = ids
         return self._sequences[wanted]
 
@@ -105,7 +109,9 @@ def _matches(model: LoadedModel, span: Span, ids: Sequence[int]) -> list[int]:
     found = [match.span() for match in re.finditer(pattern, text) if match.end() > match.start()]
     covered = [i for i, (low, high) in enumerate(places) if any(low < end and start < high for start, end in found)]
     if not covered:
-        raise BadInput(f"Span {span} matches nothing in the prompt {text[:120]!r}; spans by text look in the prompt only.")
+        raise BadInput(
+            f"Span {span} matches nothing in the prompt {text[:120]!r}; spans by text look in the prompt only."
+        )
     return covered
 
 
@@ -235,6 +241,12 @@ class Coverage:
             if not span.parts:
                 return bool(answers[id(span)] if id(span) in answers else self._fixed[id(span)][position])
             left, right = map(value, span.parts)
-            return left or right if span.kind == "union" else left and right if span.kind == "intersection" else left and not right
+            return (
+                left or right
+                if span.kind == "union"
+                else left and right
+                if span.kind == "intersection"
+                else left and not right
+            )
 
         return value(self.span)

@@ -32,7 +32,9 @@ class Schedule:
         if self.kind not in SCHEDULES:
             raise unknown("schedule", self.kind, SCHEDULES)
         if self.kind in ("linear", "decay") and not 0 < self.steps < float("inf"):
-            raise BadInput(f"Schedule {self.kind} needs a positive number of steps, as in {self.kind}:{'1:0:64' if self.kind == 'linear' else '16'}.")
+            raise BadInput(
+                f"Schedule {self.kind} needs a positive number of steps, as in {self.kind}:{'1:0:64' if self.kind == 'linear' else '16'}."
+            )
         if not all(abs(value) < float("inf") for value in (self.start, self.end)):
             raise BadInput(f"Schedule {self} has an end that is not a finite number.")
 

@@ -30,7 +30,18 @@ from .prefill import PromptPool, admit, shared_tokens
 from .record import ALTERNATIVES, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
 from .sampling import GenerationSettings, choose, uniforms
 
-__all__ = ["ALTERNATIVES", "Finished", "Generation", "Receipt", "Row", "Step", "check_rows", "demand_fired", "generate", "stream"]
+__all__ = [
+    "ALTERNATIVES",
+    "Finished",
+    "Generation",
+    "Receipt",
+    "Row",
+    "Step",
+    "check_rows",
+    "demand_fired",
+    "generate",
+    "stream",
+]
 
 Detail = Literal["scores", "tokens"]
 """Whether the numbers per token are computed and kept."""
@@ -111,7 +122,15 @@ def stream(
     are and the stream ends.
     """
     check_rows(model, rows, settings)
-    run = _Run(model, rows, settings, compile_plans([row.plan for row in rows if row.plan], model), batch_size, detail, compiled)
+    run = _Run(
+        model,
+        rows,
+        settings,
+        compile_plans([row.plan for row in rows if row.plan], model),
+        batch_size,
+        detail,
+        compiled,
+    )
     done: list[Generation | None] = [None] * len(rows)
     for event in run.events(cancel):
         if isinstance(event, Finished):
@@ -143,9 +162,13 @@ class _Run:
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
         self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
         self.needs: dict[tuple[int, ...], int] = {}
-        for index in range(len(rows)):  # every span is resolved once before the model runs, so that a bad one is refused here
+        for index in range(
+            len(rows)
+        ):  # every span is resolved once before the model runs, so that a bad one is refused here
             progress = self._progress(index)
-            self.needs[progress.row.prompt_ids] = max(self.needs.get(progress.row.prompt_ids, 0), shared_tokens(progress))
+            self.needs[progress.row.prompt_ids] = max(
+                self.needs.get(progress.row.prompt_ids, 0), shared_tokens(progress)
+            )
         self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
         self.masks = Masks(model.runs.config)
         self.pool = PromptPool(model, self.masks, dict(Counter(row.prompt_ids for row in rows)))
@@ -165,7 +188,9 @@ class _Run:
     def _graph_wanted(self, asked: bool | None) -> bool:
         possible = can_compile(self.model, self.compiled)
         if asked and not possible:
-            raise BadInput("The step cannot be compiled: another executor runs the model, or a gate calls a function; leave compiled out.")
+            raise BadInput(
+                "The step cannot be compiled: another executor runs the model, or a gate calls a function; leave compiled out."
+            )
         return possible and (self.model.device.type == "cuda" if asked is None else asked)
 
     def _static(self, places: int, columns: int, positions: int) -> tuple[StaticStep, Batch]:
@@ -175,7 +200,9 @@ class _Run:
         if key in kept:
             kept[key][1].reuse(self.compiled)
         else:
-            batch = Batch(self.model, self.compiled, places, columns, positions, self.masks, self.settings.needs_history)
+            batch = Batch(
+                self.model, self.compiled, places, columns, positions, self.masks, self.settings.needs_history
+            )
             kept.clear()  # one at a time: a step holds a whole cache
             kept[key] = StaticStep(batch), batch
         return kept[key]
@@ -201,7 +228,11 @@ class _Run:
 
     def _refill_due(self) -> bool:
         free = len(self.batch.free)
-        return bool(self.queue) and free > 0 and (free == len(self.batch.rows) or free >= REFILL_FROM * len(self.batch.rows))
+        return (
+            bool(self.queue)
+            and free > 0
+            and (free == len(self.batch.rows) or free >= REFILL_FROM * len(self.batch.rows))
+        )
 
     @torch.inference_mode()
     def _admitted(self) -> tuple[list[int], Tensor, Tensor]:
@@ -245,9 +276,13 @@ class _Run:
         numbers = scores(logits, chosen) if self.scored else logits[:, :0]
         self.pending[index, 0] = chosen
         if self.uncertain:
-            self.entropy[index, 0] = numbers[:, 1] if self.scored else torch.distributions.Categorical(logits=logits).entropy()
+            self.entropy[index, 0] = (
+                numbers[:, 1] if self.scored else torch.distributions.Categorical(logits=logits).entropy()
+            )
         if batch.history is not None:
-            where = torch.tensor([row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device)
+            where = torch.tensor(
+                [row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device
+            )
             batch.history[index, where] = chosen
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
         return torch.cat([chosen[:, None].float(), size.float(), numbers], dim=1).cpu().numpy()
@@ -305,7 +340,9 @@ def generate(
     """
     done: dict[int, Generation] = {}
     ended = 0
-    for event in stream(model, rows, settings, batch_size=batch_size, detail=detail, compiled=compiled, cancel=cancel, silent_ok=True):
+    for event in stream(
+        model, rows, settings, batch_size=batch_size, detail=detail, compiled=compiled, cancel=cancel, silent_ok=True
+    ):
         if isinstance(event, Finished):
             done[event.row] = event.generation
             ended += event.generation.finish != "cancelled"

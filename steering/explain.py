@@ -51,20 +51,27 @@ class Explanation:
             table.add_column(name, justify="right" if name == "position" else "left")
         for token in self.tokens:
             edits = ", ".join(
-                f"{n}" if m == 1.0 else f"{n} (x {m:.3g})" for n, m in zip(token.interventions, token.multipliers, strict=True)
+                f"{n}" if m == 1.0 else f"{n} (x {m:.3g})"
+                for n, m in zip(token.interventions, token.multipliers, strict=True)
             )
             table.add_row(str(token.position), repr(token.text), token.part, edits, style="bold" if edits else "dim")
         lines = []
         for number, i in enumerate(self.plan.interventions, 1):
             dose = f" {i.dose}" if i.dose is not None else ""
             gate = f" when {i.gate}" if i.gate is not None else ""
-            lines.append(f"{number}: {i.operation} {i.vector.name}{dose} at {', '.join(map(str, i.sites))} on {i.span}{gate}")
+            lines.append(
+                f"{number}: {i.operation} {i.vector.name}{dose} at {', '.join(map(str, i.sites))} on {i.span}{gate}"
+            )
         table.caption = "\n".join(lines)
         return table
 
 
 def explain(
-    model: LoadedModel, plan: Plan, prompt: str | Sequence[int], generated: Sequence[int] = (), max_new_tokens: int | None = None
+    model: LoadedModel,
+    plan: Plan,
+    prompt: str | Sequence[int],
+    generated: Sequence[int] = (),
+    max_new_tokens: int | None = None,
 ) -> Explanation:
     """The table for a prompt (text, or ids as fed) and, where given, tokens generated after it.
 
@@ -94,7 +101,9 @@ def explain(
     return Explanation(plan, tuple(tokens))
 
 
-def _by_intervention(plan: Plan, members: Sequence[tuple[int, object]], row: RowPlan) -> list[tuple[np.ndarray, np.ndarray]]:
+def _by_intervention(
+    plan: Plan, members: Sequence[tuple[int, object]], row: RowPlan
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Coverage and multiplier per intervention (its first site stands for all)."""
     first: dict[int, int] = {}
     at = 0

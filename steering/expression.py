@@ -48,7 +48,12 @@ def expression_of(plan: Plan, names: Mapping[str, str] | None = None) -> str:
 
     lines = []
     for i in plan.interventions:
-        words = [i.operation, name(i.vector), *([str(i.dose)] if i.dose is not None else []), *(["keep-norm"] if i.keep_norm else [])]
+        words = [
+            i.operation,
+            name(i.vector),
+            *([str(i.dose)] if i.dose is not None else []),
+            *(["keep-norm"] if i.keep_norm else []),
+        ]
         words += ["at", ",".join(site.name for site in i.sites), "on", str(i.span)]
         if i.gate is not None:
             inside = f"({name(i.gate.vector)})" if i.gate.vector is not None else ""
@@ -102,7 +107,9 @@ def _intervention(text: str, vectors: Mapping[str, SteeringVector]) -> Intervent
     if head and head[0] not in OPERATIONS:
         raise unknown("operation", head[0], OPERATIONS, text)
     if not 2 <= len(head) <= 3:
-        raise BadInput(f"{text!r}: write an operation, a vector and a dose, as in add wait.safetensors 0.5v on generated.")
+        raise BadInput(
+            f"{text!r}: write an operation, a vector and a dose, as in add wait.safetensors 0.5v on generated."
+        )
     return Intervention(
         head[0],  # type: ignore[arg-type]
         _vector(head[1], vectors),
@@ -123,7 +130,9 @@ def _gate(text: str, vectors: Mapping[str, SteeringVector]) -> Gate:
     condition, _, where = text.partition(" at ")
     match = _GATE.fullmatch(condition.strip())
     if match is None:
-        raise BadInput(f"{text!r} is not a gate. Write for example: entropy > 1.5, or cosine(wait) < 0.2 at blocks.1.hook_resid_post.")
+        raise BadInput(
+            f"{text!r} is not a gate. Write for example: entropy > 1.5, or cosine(wait) < 0.2 at blocks.1.hook_resid_post."
+        )
     kind, name, sign, number = match.groups()
     if kind == "call":
         raise BadInput("A gate that calls a function has no one-line form; build the plan in Python.")
@@ -145,6 +154,8 @@ def _vector(name: str, vectors: Mapping[str, SteeringVector]) -> SteeringVector:
         return vectors[name]
     if name.endswith(".safetensors") or "/" in name:
         return SteeringVector.load(Path(name))
-    raise unknown("vector", name, vectors) if vectors else BadInput(
-        f"No vector is called {name!r}. Give the path of a vector file, such as wait.safetensors."
+    raise (
+        unknown("vector", name, vectors)
+        if vectors
+        else BadInput(f"No vector is called {name!r}. Give the path of a vector file, such as wait.safetensors.")
     )

@@ -50,7 +50,9 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
         if not text.prompt_ids or not text.token_ids:
             raise BadInput(f"Text {index} needs a prompt and at least one forced token.")
         if len(text.prompt_ids) + len(text.token_ids) > model.context:
-            raise BadInput(f"Text {index} has {len(text.prompt_ids) + len(text.token_ids)} tokens; {model.id} reads {model.context}.")
+            raise BadInput(
+                f"Text {index} has {len(text.prompt_ids) + len(text.token_ids)} tokens; {model.id} reads {model.context}."
+            )
         if any(i.gate is not None and i.gate.kind == "entropy" for i in text.plan.interventions):
             raise BadInput(
                 f"Text {index}: an entropy gate reads the prediction before each token, which a forced reading makes all at once; "
@@ -71,7 +73,9 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
             forced = torch.tensor(text.token_ids, device=one.device)[:, None]
             divergence = (one.exp() * (one - two)).sum(-1).clamp_min(0.0)
             readings[index] = ForcedReading(
-                tuple(one.gather(1, forced)[:, 0].tolist()), tuple(two.gather(1, forced)[:, 0].tolist()), tuple(divergence.tolist())
+                tuple(one.gather(1, forced)[:, 0].tolist()),
+                tuple(two.gather(1, forced)[:, 0].tolist()),
+                tuple(divergence.tolist()),
             )
     return [readings[i] for i in range(len(texts))]
 

@@ -35,6 +35,7 @@ class Needs:
     rotate: bool
     keep_norm: bool
 
+
 @dataclass
 class SlotRows:
     """The numbers of one slot for the rows of one forward pass."""
@@ -57,7 +58,9 @@ def apply(
         edited = torch.addcmul(hidden.float(), share[..., None], rows.delta).to(hidden.dtype)
         ratio = (share * rows.numbers[:, :1]).abs() / norm.clamp_min(TINY)
         return edited, ratio
-    constant, relative, factor, project, low, high, angle, keep = (c[:, :, None] for c in rows.numbers[:, :, None].unbind(1))
+    constant, relative, factor, project, low, high, angle, keep = (
+        c[:, :, None] for c in rows.numbers[:, :, None].unbind(1)
+    )
     h, u = hidden.float(), rows.direction
     m = 1.0 if multiplier is None else multiplier[..., None]
     norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)

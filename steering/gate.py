@@ -76,7 +76,9 @@ class Gate:
             assert self.function is not None
             found = self.function(GateView(hidden, position, site))
             if not isinstance(found, Tensor) or found.shape != hidden.shape[:2]:
-                raise BadInput(f"Gate {self.name!r} must return a tensor of shape {list(hidden.shape[:2])}, one value per token.")
+                raise BadInput(
+                    f"Gate {self.name!r} must return a tensor of shape {list(hidden.shape[:2])}, one value per token."
+                )
             return found.float()
         assert self.vector is not None
         v = self.vector.direction.to(hidden.device)

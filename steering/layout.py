@@ -20,8 +20,23 @@ from torch import Tensor, nn
 from .errors import BadInput
 from .sites import KINDS, Site
 
-ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention", "post_attention_layernorm", "post_self_attn_layernorm")
-MLP_NAMES = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "moe", "post_feedforward_layernorm", "post_mlp_layernorm")
+ATTENTION_NAMES = (
+    "self_attn",
+    "attn",
+    "attention",
+    "self_attention",
+    "post_attention_layernorm",
+    "post_self_attn_layernorm",
+)
+MLP_NAMES = (
+    "mlp",
+    "feed_forward",
+    "ffn",
+    "block_sparse_moe",
+    "moe",
+    "post_feedforward_layernorm",
+    "post_mlp_layernorm",
+)
 PROJECTION_NAMES = ("o_proj", "c_proj", "dense", "out_proj", "wo")
 Edit = Callable[[Tensor], Tensor | None]
 """Takes activations `[batch, position, width]`; returns their replacement, or None to leave them."""
@@ -78,7 +93,9 @@ class Layout:
         if site.kind not in self.kinds(site.layer):
             parallel = site.kind == "resid_mid" and self.blocks[site.layer].parallel
             why = "attention and MLP run in parallel there" if parallel else "no module of this architecture carries it"
-            raise BadInput(f"{site} does not exist in this model: {why}. Layer {site.layer} has {', '.join(self.kinds(site.layer))}.")
+            raise BadInput(
+                f"{site} does not exist in this model: {why}. Layer {site.layer} has {', '.join(self.kinds(site.layer))}."
+            )
         if site.head is not None and not 0 <= site.head < self.heads:
             raise BadInput(f"{site} does not exist: this model has {self.heads} heads, 0 to {self.heads - 1}.")
         return site
@@ -142,7 +159,9 @@ def _probed(model: nn.Module, layout: Layout, name: str) -> Layout:
         return hook
 
     ids = torch.tensor([[0, 1, 0]], device=next(model.parameters()).device)
-    readers = {Site(i, kind): note(Site(i, kind)) for i in range(len(layout.blocks)) for kind in ("resid_pre", "resid_post")}  # type: ignore[arg-type]
+    readers = {
+        Site(i, kind): note(Site(i, kind)) for i in range(len(layout.blocks)) for kind in ("resid_pre", "resid_post")
+    }  # type: ignore[arg-type]
     with ExitStack() as stack:
         for index, block in enumerate(layout.blocks):
             for child, module in block.layer.named_children():
@@ -157,12 +176,19 @@ def _probed(model: nn.Module, layout: Layout, name: str) -> Layout:
     blocks = []
     for index, block in enumerate(layout.blocks):
         change = seen[Site(index)].float() - seen[Site(index, "resid_pre")].float()
-        blocks.append(_resolved(block.layer, layout, change, seen[Site(index, "resid_pre")], outputs[index], inputs[index]))
+        blocks.append(
+            _resolved(block.layer, layout, change, seen[Site(index, "resid_pre")], outputs[index], inputs[index])
+        )
     return Layout(tuple(blocks), layout.d_model, layout.heads, layout.d_head)
 
 
 def _resolved(
-    layer: nn.Module, layout: Layout, change: Tensor, before: Tensor, outputs: dict[str, Tensor], inputs: dict[str, Tensor]
+    layer: nn.Module,
+    layout: Layout,
+    change: Tensor,
+    before: Tensor,
+    outputs: dict[str, Tensor],
+    inputs: dict[str, Tensor],
 ) -> Block:
     """The block whose two branches add up to `change`; a bare `Block` when none do."""
     children = dict(layer.named_children())
@@ -178,7 +204,9 @@ def _resolved(
                 module = getattr(inner, child, None)
                 if isinstance(module, nn.Module) and _fan_in(module) == layout.heads * layout.d_head:
                     projection = module
-            return Block(layer, children[attention], children[mlp], projection, _parallel(before, inputs, attention, mlp))
+            return Block(
+                layer, children[attention], children[mlp], projection, _parallel(before, inputs, attention, mlp)
+            )
     return Block(layer)
 
 

@@ -20,7 +20,9 @@ def numbers(intervention: Intervention) -> list[float]:
     if operation == "floor":
         row["low"] = 0.0
     if dose is not None:
-        key = {"raw": "constant", "vector": "constant", "residual": "relative", "degrees": "angle", "factor": "factor"}[dose.unit]
+        key = {"raw": "constant", "vector": "constant", "residual": "relative", "degrees": "angle", "factor": "factor"}[
+            dose.unit
+        ]
         size = {"vector": intervention.vector.norm, "degrees": math.pi / 180}.get(dose.unit, 1.0)
         row[key] = dose.amount * size - (1.0 if dose.unit == "factor" else 0.0)
     return [row[name] for name in COLUMNS]

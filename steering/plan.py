@@ -67,7 +67,9 @@ class Intervention:
         if units and self.dose is None:
             raise BadInput(f"{self.operation} needs a dose, for example {_example(units)}.")
         if self.dose is not None and self.dose.unit not in units:
-            raise BadInput(f"{self.operation} takes a dose in {' or '.join(units)}, not {self.dose.unit}; for example {_example(units)}.")
+            raise BadInput(
+                f"{self.operation} takes a dose in {' or '.join(units)}, not {self.dose.unit}; for example {_example(units)}."
+            )
         if self.operation == "rotate" and self.dose is not None and not -180 <= self.dose.amount <= 180:
             raise BadInput(f"rotate by {self.dose.amount:g} degrees: give an angle from -180 to 180.")
         if self.site is not None and self.sites and self.sites != (self.site,):
@@ -84,7 +86,9 @@ class Intervention:
         read = [gate.site] if gate.site is not None else []
         late = [site for site in read for edited in self.sites if edited < site]
         if late:
-            raise BadInput(f"Gate {gate} reads {late[0]}, which lies behind the edit at {self.sites[0]}; read at or before it.")
+            raise BadInput(
+                f"Gate {gate} reads {late[0]}, which lies behind the edit at {self.sites[0]}; read at or before it."
+            )
         kinds = {atom.kind for atom in self.span.atoms}
         if gate.kind == "entropy" and not _generated_only(self.span):
             raise BadInput(
@@ -290,7 +294,10 @@ PLAN_SCHEMA: dict[str, Any] = {
                     "vector": {"type": "string", "description": "digest of the vector"},
                     "vector_name": {"type": "string", "description": "for readers; not part of the plan's identity"},
                     "site": _site_schema(),
-                    "span": {"type": "string", "description": 'generated, first_n:8, (prompt | at:"wait") - specials, ...'},
+                    "span": {
+                        "type": "string",
+                        "description": 'generated, first_n:8, (prompt | at:"wait") - specials, ...',
+                    },
                     "dose": {
                         "oneOf": [
                             {"type": "null"},

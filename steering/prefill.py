@@ -68,7 +68,9 @@ class PromptPool:
         keep: Tensor | int = torch.tensor(ends, device=device) if ends else 1
         inputs = {
             "input_ids": ids,
-            "attention_mask": self.masks.make(torch.zeros(len(prompts), dtype=torch.long, device=device), 0, 0, width, model.dtype),
+            "attention_mask": self.masks.make(
+                torch.zeros(len(prompts), dtype=torch.long, device=device), 0, 0, width, model.dtype
+            ),
             "position_ids": torch.arange(width, device=device)[None].expand(len(prompts), -1),
             "past_key_values": cache,
             "use_cache": True,
@@ -86,7 +88,9 @@ class PromptPool:
         if not self.waiting[prompt]:
             self.entries.pop(prompt, None)
 
-    def copy(self, batch: Batch, places: Sequence[int], prompts: Sequence[tuple[int, ...]], tokens: Sequence[int]) -> None:
+    def copy(
+        self, batch: Batch, places: Sequence[int], prompts: Sequence[tuple[int, ...]], tokens: Sequence[int]
+    ) -> None:
         """Copy the first `tokens` of each row's prompt into its place; they begin at the row's offset."""
         offsets = [batch.begins[place] for place in places]
         groups: dict[tuple[int, int, int], tuple[ColumnCache, list[int], list[int]]] = {}
@@ -150,7 +154,9 @@ def _read_privately(batch: Batch, pool: PromptPool, group: list[tuple[int, Progr
     lengths = [len(progress.row.prompt_ids) for _, progress in group]
     fed = max(length - shared_tokens(progress) for length, (_, progress) in zip(lengths, group, strict=True))
     width = max(lengths)
-    other = Batch(batch.model, batch.compiled, len(group), width, batch.positions, batch.masks, batch.history is not None)
+    other = Batch(
+        batch.model, batch.compiled, len(group), width, batch.positions, batch.masks, batch.history is not None
+    )
     other.column = width
     for place, (_, progress) in enumerate(group):
         other.seat(place, progress)

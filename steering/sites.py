@@ -42,7 +42,11 @@ class Site:
 
     @property
     def name(self) -> str:
-        return f"blocks.{self.layer}.attn.hook_z.{self.head}" if self.kind == "z" else f"blocks.{self.layer}.hook_{self.kind}"
+        return (
+            f"blocks.{self.layer}.attn.hook_z.{self.head}"
+            if self.kind == "z"
+            else f"blocks.{self.layer}.hook_{self.kind}"
+        )
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -99,7 +103,9 @@ def _layers(inside: str, where: str) -> list[int]:
     for part in inside.split(","):
         low, dash, high = part.strip().partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
-            raise BadInput(f"{part!r} in {where!r} is not a layer or a range of layers, as in blocks.{{2,4,6-8}}.hook_resid_post.")
+            raise BadInput(
+                f"{part!r} in {where!r} is not a layer or a range of layers, as in blocks.{{2,4,6-8}}.hook_resid_post."
+            )
         if dash and int(high) < int(low):
             raise BadInput(f"The layer range {part!r} in {where!r} runs backwards.")
         layers += range(int(low), int(high or low) + 1)

@@ -77,7 +77,9 @@ class Span:
         if self.kind == "after_n" and (self.n is None or self.n < 0):
             raise BadInput(f"Span after_n needs n of at least 0, not {self.n}.")
         if takes == "window" and (self.n is None or self.m is None or not 0 <= self.n < self.m):
-            raise BadInput(f"Span window needs 0 <= start < end, as in window:4:12, not {self.n}:{self.m}: it would cover no token.")
+            raise BadInput(
+                f"Span window needs 0 <= start < end, as in window:4:12, not {self.n}:{self.m}: it would cover no token."
+            )
         if takes == "positions" and not self.positions:
             raise BadInput("Span position needs at least one prompt position, as in position:0,-1.")
         if takes == "pattern":
@@ -87,11 +89,17 @@ class Span:
                 try:
                     re.compile(self.pattern)
                 except re.error as error:
-                    raise BadInput(f"Span regex:{json.dumps(self.pattern)} is not a regular expression: {error}.") from error
+                    raise BadInput(
+                        f"Span regex:{json.dumps(self.pattern)} is not a regular expression: {error}."
+                    ) from error
         if takes == "markers" and len(self.tokens) not in (0, 2):
-            raise BadInput(f'Span {self.kind} takes an opening and a closing marker, as in {self.kind}:"<think>","</think>".')
+            raise BadInput(
+                f'Span {self.kind} takes an opening and a closing marker, as in {self.kind}:"<think>","</think>".'
+            )
         if takes.startswith("tokens") and (not self.tokens or not all(self.tokens)):
-            raise BadInput(f'Span {self.kind} needs tokens, as ids or quoted text: {self.kind}:13 or {self.kind}:"wait".')
+            raise BadInput(
+                f'Span {self.kind} needs tokens, as ids or quoted text: {self.kind}:13 or {self.kind}:"wait".'
+            )
 
     @property
     def atoms(self) -> tuple[Span, ...]:
@@ -173,7 +181,9 @@ class _Parser:
 
     def single(self) -> Span:
         if not self.words or self.words[-1] in "|&-)":
-            raise BadInput(f"Span {self.text!r}: a span is missing{f' before {self.words[-1]!r}' if self.words else ' at the end'}.")
+            raise BadInput(
+                f"Span {self.text!r}: a span is missing{f' before {self.words[-1]!r}' if self.words else ' at the end'}."
+            )
         word = self.words.pop()
         if word != "(":
             return _atom(word)
@@ -201,7 +211,8 @@ def _atom(word: str) -> Span:
         pieces = re.findall(r'"(?:[^"\\]|\\.)*"|[^,:"]+|:', rest)
         colon = pieces.index(":") if ":" in pieces else len(pieces)
         tokens = tuple(
-            _quoted(p, word) if p.startswith('"') else tuple(_number(i, word) for i in p.split("+")) for p in pieces[:colon]
+            _quoted(p, word) if p.startswith('"') else tuple(_number(i, word) for i in p.split("+"))
+            for p in pieces[:colon]
         )
         n = _number("".join(pieces[colon + 1 :]), word) if colon < len(pieces) else (1 if kind == "after" else None)
         return Span(kind, n, tokens=tokens)

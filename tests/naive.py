@@ -25,7 +25,9 @@ def occurrences(ids: list[int], sequence: tuple[int, ...]) -> list[int]:
 
 def sequences(model: LoadedModel, span: Span) -> list[tuple[int, ...]]:
     wanted = span.tokens or ("<think>", "</think>")
-    return [t if isinstance(t, tuple) else tuple(model.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in wanted]
+    return [
+        t if isinstance(t, tuple) else tuple(model.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in wanted
+    ]
 
 
 def spans_position(span: Span, position: int, ids: list[int], prompt: int, model: LoadedModel) -> bool:
@@ -109,7 +111,11 @@ def multiplier(intervention: Intervention, position: int, prompt: int) -> float:
         return 1.0
     if schedule.kind == "decay":
         return math.exp(-math.log(2) * step / schedule.steps)
-    return schedule.end if step >= schedule.steps else schedule.start + (schedule.end - schedule.start) * step / schedule.steps
+    return (
+        schedule.end
+        if step >= schedule.steps
+        else schedule.start + (schedule.end - schedule.start) * step / schedule.steps
+    )
 
 
 def edited(h: torch.Tensor, intervention: Intervention, factor: float = 1.0) -> torch.Tensor:
@@ -157,7 +163,11 @@ def gate_value(gate: Gate, h: torch.Tensor, entropy: float) -> float:
 
 
 def naive_logits(
-    model: LoadedModel, ids: list[int], plan: Plan, prompt_length: int, edits_made: set[tuple[str, int, int]] | None = None
+    model: LoadedModel,
+    ids: list[int],
+    plan: Plan,
+    prompt_length: int,
+    edits_made: set[tuple[str, int, int]] | None = None,
 ) -> torch.Tensor:
     """Logits `[positions, vocabulary]` of the steered model over a whole sequence, and (into `edits_made`) which edits were made.
 
@@ -192,7 +202,9 @@ def _forward(
             out = hidden.clone()
             for position in range(hidden.shape[1]):
                 for number, intervention in enumerate(plan.interventions):
-                    if site not in intervention.sites or not spans_position(intervention.span, position, ids, prompt_length, model):
+                    if site not in intervention.sites or not spans_position(
+                        intervention.span, position, ids, prompt_length, model
+                    ):
                         continue
                     once = intervention.dose is not None and intervention.dose.schedule.kind == "once"
                     if once and (number, site) in spent:
@@ -204,7 +216,9 @@ def _forward(
                         if not (value < gate.threshold if gate.below else value > gate.threshold):
                             continue
                     spent.add((number, site))
-                    out[0, position] = edited(out[0, position], intervention, multiplier(intervention, position, prompt_length))
+                    out[0, position] = edited(
+                        out[0, position], intervention, multiplier(intervention, position, prompt_length)
+                    )
                     if edits_made is not None:
                         edits_made.add((site.name, number, position))
             return out

@@ -57,7 +57,17 @@ CONFIGS = {
 }  # fmt: skip
 
 
-WORDS = ["<pad>", "<bos>", "<eos>", "<think>", "</think>", ";", "stop.", "wait", *(f"w{i}" for i in range(8, VOCABULARY))]
+WORDS = [
+    "<pad>",
+    "<bos>",
+    "<eos>",
+    "<think>",
+    "</think>",
+    ";",
+    "stop.",
+    "wait",
+    *(f"w{i}" for i in range(8, VOCABULARY)),
+]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -85,7 +95,12 @@ D_HEAD = 8
 
 
 def vector(
-    seed: int = 0, layer: int = 1, kind: str = "resid_post", width: int | None = None, norm: float = 3.0, head: int | None = None
+    seed: int = 0,
+    layer: int = 1,
+    kind: str = "resid_post",
+    width: int | None = None,
+    norm: float = 3.0,
+    head: int | None = None,
 ) -> SteeringVector:
     """A random direction; the same seed gives the same one at every site of one width."""
     width = width or (D_HEAD if kind == "z" else WIDTH)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from huggingface import batches, cut, left_padded  # noqa: E402
+from huggingface import batches, cut, left_padded
 
 
 def load(folder: str) -> Any:
@@ -17,7 +17,10 @@ def load(folder: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     bridge = TransformerBridge.boot_transformers(
-        folder, hf_model=AutoModelForCausalLM.from_pretrained(folder), tokenizer=AutoTokenizer.from_pretrained(folder), device="cpu"
+        folder,
+        hf_model=AutoModelForCausalLM.from_pretrained(folder),
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+        device="cpu",
     )
 
     def run(workload: dict[str, Any]) -> list[list[int]]:

@@ -29,7 +29,9 @@ def load(folder: str) -> Any:
         plans = [plan(c, workload["span"]) for c in workload["configurations"]] or [Plan()]
         rows = [Row(tuple(prompt), p) for p in plans for prompt in workload["prompts"]]
         detail = workload.get("detail", "tokens")
-        found = generate(wanted, rows, GenerationSettings(workload["new_tokens"]), batch_size=workload["batch"], detail=detail)
+        found = generate(
+            wanted, rows, GenerationSettings(workload["new_tokens"]), batch_size=workload["batch"], detail=detail
+        )
         return [list(g.token_ids) for g in found]
 
     return run

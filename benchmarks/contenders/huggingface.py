@@ -60,7 +60,9 @@ class hooked:
         self.handle = None
         if self.configuration is None:
             return
-        v = torch.randn(self.model.config.hidden_size, generator=torch.Generator().manual_seed(self.configuration["seed"]))
+        v = torch.randn(
+            self.model.config.hidden_size, generator=torch.Generator().manual_seed(self.configuration["seed"])
+        )
         delta = (v / v.norm() * self.configuration["scale"]).to(self.model.device)
 
         def hook(module: Any, args: Any, output: Any) -> Any:

@@ -27,13 +27,21 @@ def load(folder: str) -> Any:
                 ids, mask = left_padded([workload["prompts"][i] for i in batch], "cpu")
                 given = {"input_ids": ids, "attention_mask": mask}
                 if configuration is None:
-                    with torch.inference_mode(), model.generate(given, max_new_tokens=new, do_sample=False, eos_token_id=-1) as tracer:
+                    with (
+                        torch.inference_mode(),
+                        model.generate(given, max_new_tokens=new, do_sample=False, eos_token_id=-1) as tracer,
+                    ):
                         out = tracer.result.save()
                 else:
-                    v = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(configuration["seed"]))
+                    v = torch.randn(
+                        model.config.hidden_size, generator=torch.Generator().manual_seed(configuration["seed"])
+                    )
                     delta, layer = v / v.norm() * configuration["scale"], model.model.layers[configuration["layer"]]
                     everywhere = workload["span"] == "all"
-                    with torch.inference_mode(), model.generate(given, max_new_tokens=new, do_sample=False, eos_token_id=-1) as tracer:
+                    with (
+                        torch.inference_mode(),
+                        model.generate(given, max_new_tokens=new, do_sample=False, eos_token_id=-1) as tracer,
+                    ):
                         for step in tracer.iter[:new]:
                             if everywhere or step > 0:
                                 layer.output = layer.output + delta

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from huggingface import run_with  # noqa: E402
+from huggingface import run_with
 
 
 def load(folder: str) -> Any:

@@ -48,7 +48,11 @@ class BridgeExecutor:
         return self.bridge.original_model.config
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any]) -> Tensor:
-        hooks = [hook for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order) for hook in self._hooks(site, edit)]
+        hooks = [
+            hook
+            for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order)
+            for hook in self._hooks(site, edit)
+        ]
         missing = sorted({name for name, _ in hooks if name not in self.bridge.hook_dict})
         if missing:
             raise BadInput(f"This bridge has no hook point {missing[0]}; run the plan on the model itself.")

@@ -45,7 +45,9 @@ def refuse_unsupported(sites: Mapping[Site, Any] | list[Site], executor: str) ->
     """Raises BadInput for a site that an executor does not reach."""
     for site in sites:
         if site.kind not in SUPPORTED:
-            raise BadInput(f"The {executor} executor edits {', '.join(SUPPORTED)}, not {site}; run the plan on the model itself.")
+            raise BadInput(
+                f"The {executor} executor edits {', '.join(SUPPORTED)}, not {site}; run the plan on the model itself."
+            )
 
 
 class TraceExecutor:

@@ -42,7 +42,9 @@ def check_remote(plans: Sequence[Plan], settings: GenerationSettings) -> None:
         for intervention in plan.interventions:
             refuse_unsupported(list(intervention.sites), "remote")
             if intervention.gate is not None:
-                raise BadInput(f"A remote run has no gates; drop 'when {intervention.gate}' or run the plan on the model itself.")
+                raise BadInput(
+                    f"A remote run has no gates; drop 'when {intervention.gate}' or run the plan on the model itself."
+                )
             if intervention.span.dynamic:
                 raise BadInput(
                     f"Span {intervention.span} follows the tokens generated, which a remote run cannot; use generated, first_n, after_n, "
@@ -51,7 +53,12 @@ def check_remote(plans: Sequence[Plan], settings: GenerationSettings) -> None:
 
 
 def generate_remotely(
-    model: LoadedModel, remote_model: Any, rows: Sequence[Row], settings: GenerationSettings, *, remote: bool | str = True
+    model: LoadedModel,
+    remote_model: Any,
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    remote: bool | str = True,
 ) -> list[RemoteRow]:
     """Generate rows in one request. `model` is a local copy of the architecture (weights are not used), `remote_model` the
     `nnsight.TransformersModel`; `remote` as nnsight takes it (`True`, a host, or `"local"` to simulate).
@@ -88,7 +95,11 @@ def generate_remotely(
         work.append((path.split("."), kind == "resid_pre", slot.rows(lines), slot.needs, mask, multiplier))
     apply = formula.apply
     with remote_model.generate(
-        {"input_ids": ids, "attention_mask": attention}, max_new_tokens=new, do_sample=False, eos_token_id=-1, remote=remote
+        {"input_ids": ids, "attention_mask": attention},
+        max_new_tokens=new,
+        do_sample=False,
+        eos_token_id=-1,
+        remote=remote,
     ) as tracer:
         for step in tracer.iter[:new]:
             begin = 0 if step == 0 else width + step - 1

@@ -19,8 +19,17 @@ pytestmark = pytest.mark.slow
 
 def rows_of(scale: float) -> list[Row]:
     rng = random.Random(4)
-    plans = [Plan(), plan(amount=scale), plan("rotate", amount=20 * scale, unit="degrees"), plan("clamp", "all", scale, "raw", layer=2)]
-    plans += [plan(span='at:";"', amount=scale, schedule="decay:3"), plan(gate=GATE, amount=scale, layer=2), plan("ablate", "prompt", layer=0)]
+    plans = [
+        Plan(),
+        plan(amount=scale),
+        plan("rotate", amount=20 * scale, unit="degrees"),
+        plan("clamp", "all", scale, "raw", layer=2),
+    ]
+    plans += [
+        plan(span='at:";"', amount=scale, schedule="decay:3"),
+        plan(gate=GATE, amount=scale, layer=2),
+        plan("ablate", "prompt", layer=0),
+    ]
     return [Row((1, *(rng.randrange(8, VOCABULARY) for _ in range(rng.randint(1, 8)))), p) for p in plans * 2]
 
 

@@ -31,8 +31,17 @@ def fresh(family: str) -> LoadedModel:
 
 def rows_of(kinds: list[str], gates: bool = True, dynamic: bool = True) -> list[Row]:
     rng = random.Random(2)
-    plans = [Plan(), plan(span="all", amount=1.0), plan("rotate", amount=40.0, unit="degrees"), plan("clamp", "prompt", 3.0, "raw")]
-    plans += [plan("ablate", "last_prompt", layer=2), plan(sites=(Site(0), Site(2)), amount=1.0), plan("scale", "first_n:3", 3.0, "factor")]
+    plans = [
+        Plan(),
+        plan(span="all", amount=1.0),
+        plan("rotate", amount=40.0, unit="degrees"),
+        plan("clamp", "prompt", 3.0, "raw"),
+    ]
+    plans += [
+        plan("ablate", "last_prompt", layer=2),
+        plan(sites=(Site(0), Site(2)), amount=1.0),
+        plan("scale", "first_n:3", 3.0, "factor"),
+    ]
     plans += [plan(kind=kind, amount=2.0, span="all", layer=1) for kind in kinds]
     if gates:
         plans.append(plan(gate=Gate("projection", 0.0, vector=vector(5)), amount=3.0, span="all"))
@@ -46,7 +55,11 @@ def same(one: list[Generation], two: list[Generation]) -> None:
         assert a.token_ids == b.token_ids
         assert torch.allclose(torch.tensor(a.logprob), torch.tensor(b.logprob), atol=1e-4)
         assert torch.allclose(torch.tensor(a.top_logprob), torch.tensor(b.top_logprob), atol=1e-4)
-        assert (a.receipt.planned, a.receipt.fired, a.receipt.positions) == (b.receipt.planned, b.receipt.fired, b.receipt.positions)
+        assert (a.receipt.planned, a.receipt.fired, a.receipt.positions) == (
+            b.receipt.planned,
+            b.receipt.fired,
+            b.receipt.positions,
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

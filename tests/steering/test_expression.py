@@ -109,7 +109,10 @@ def test_layer_sets_and_head_sites() -> None:
 
 def test_explain_shows_the_tokens_fed_and_what_would_be_edited() -> None:
     model = tiny("llama")
-    made = parse_plan('add wait 1v at blocks.1.hook_resid_post on text:"wait"; ablate doubt at blocks.1.hook_resid_post on at:";"', vectors())  # type: ignore[arg-type]
+    made = parse_plan(
+        'add wait 1v at blocks.1.hook_resid_post on text:"wait"; ablate doubt at blocks.1.hook_resid_post on at:";"',
+        vectors(),
+    )  # type: ignore[arg-type]
     found = explain(model, made, (1, 20, 7, 21), generated=(5, 22, 5))
     assert [t.text for t in found.tokens] == ["<bos>", "w20", "wait", "w21", ";", "w22", ";"]
     assert [t.interventions for t in found.tokens] == [(), (), (1,), (), (2,), (), (2,)]

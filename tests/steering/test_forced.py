@@ -18,8 +18,16 @@ from tests.tiny import plan, tiny
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_divergence_is_that_of_the_same_tokens_read_twice(family: str) -> None:
     model = tiny(family)
-    plans = [plan(amount=3.0), plan(span="all", amount=1.0), plan(span='at:";"', amount=4.0), Plan(), plan("ablate", span="sentence_starts")]
-    texts = [ForcedText((1, 20, 5, 21)[: 2 + i % 3], tuple([22, 5, 23, 24, 6, 25][: 2 + i]), p) for i, p in enumerate(plans)]
+    plans = [
+        plan(amount=3.0),
+        plan(span="all", amount=1.0),
+        plan(span='at:";"', amount=4.0),
+        Plan(),
+        plan("ablate", span="sentence_starts"),
+    ]
+    texts = [
+        ForcedText((1, 20, 5, 21)[: 2 + i % 3], tuple([22, 5, 23, 24, 6, 25][: 2 + i]), p) for i, p in enumerate(plans)
+    ]
     for text, reading in zip(texts, forced_divergence(model, texts), strict=True):
         ids, start = [*text.prompt_ids, *text.token_ids], len(text.prompt_ids)
         steered = naive_logits(model, ids, text.plan, start)[start - 1 : -1].log_softmax(-1)

@@ -93,11 +93,23 @@ def test_every_operation_span_and_gate_equals_the_oracle(family: str) -> None:
     model, rng, rows = tiny(family), random.Random(family), []
     for seed, (operation, span, gate) in enumerate(itertools.product(OPERATIONS, SPANS, GATES)):
         if gate == "entropy":
-            span = f"({span}) & generated" if not span.startswith(("generated", "first_n:2", "after_n", "window")) else span
-            if Span.parse(span).parts and span.split(")")[0][1:] in ("prompt", "last_prompt", "position:0,-2", 'text:"w9"', 'regex:"w1[0-3]"'):
+            span = (
+                f"({span}) & generated"
+                if not span.startswith(("generated", "first_n:2", "after_n", "window"))
+                else span
+            )
+            if Span.parse(span).parts and span.split(")")[0][1:] in (
+                "prompt",
+                "last_prompt",
+                "position:0,-2",
+                'text:"w9"',
+                'regex:"w1[0-3]"',
+            ):
                 continue  # a span of the prompt holds no generated token
         layer = rng.randrange(1, 3)
-        kind = rng.choice([k for k in kinds(model, layer) if k != "z" or gate in ("none", "entropy", "projection elsewhere")])
+        kind = rng.choice(
+            [k for k in kinds(model, layer) if k != "z" or gate in ("none", "entropy", "projection elsewhere")]
+        )
         made = plan(**operation, span=span, gate=GATES[gate], seed=seed % 7, layer=layer, kind=kind)  # type: ignore[arg-type]
         rows.append(Row(prompt(rng), made))
     generations = run(model, rows, batch_size=48)
@@ -114,7 +126,10 @@ def random_plans(draw: st.DrawFn) -> Plan:
     for seed in range(draw(st.integers(1, 3))):
         operation = draw(st.sampled_from(OPERATIONS))
         gate = draw(st.sampled_from([GATES["none"], GATES["projection"], GATES["cosine below"]]))
-        layer, kind = draw(st.integers(1, 2)), draw(st.sampled_from(["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]))
+        layer, kind = (
+            draw(st.integers(1, 2)),
+            draw(st.sampled_from(["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"])),
+        )
         span = draw(st.sampled_from(SPANS))
         made = plan(**operation, span=span, gate=gate, seed=10 * seed + draw(st.integers(0, 9)), layer=layer, kind=kind)  # type: ignore[arg-type]
         interventions += made.interventions

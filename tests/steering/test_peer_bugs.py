@@ -57,7 +57,9 @@ def test_a_gate_is_decided_per_row_and_ignores_padding() -> None:
     alone = [generate(model, [row], SETTINGS)[0] for row in rows if True]
     assert [g.token_ids for g in together] == [g.token_ids for g in alone]
     assert [g.receipt.positions for g in together] == [g.receipt.positions for g in alone]
-    assert len({g.receipt.fired / g.receipt.planned for g in together}) > 3, "rows must differ for this to prove anything"
+    assert len({g.receipt.fired / g.receipt.planned for g in together}) > 3, (
+        "rows must differ for this to prove anything"
+    )
 
 
 def test_two_edits_at_one_site_both_act() -> None:
@@ -70,7 +72,9 @@ def test_two_edits_at_one_site_both_act() -> None:
     for start in range(0, len(found), 3):
         assert found[start].receipt.fired == 2 * (len(found[start].token_ids) - 1)
         assert list(found[start].token_ids) == naive_generate(model, rows[start].prompt_ids, both, 8)
-    assert any(found[i].token_ids not in (found[i + 1].token_ids, found[i + 2].token_ids) for i in range(0, len(found), 3))
+    assert any(
+        found[i].token_ids not in (found[i + 1].token_ids, found[i + 2].token_ids) for i in range(0, len(found), 3)
+    )
 
 
 def test_prompts_hold_one_bos_however_they_were_made() -> None:
@@ -91,7 +95,10 @@ def test_a_batched_row_equals_the_row_alone() -> None:
     """TransformerLens, nnsight, unsloth: left padding changed rows of a batch."""
     for family in ("gpt2", "qwen2", "gpt_neox"):
         model = tiny(family)
-        rows = [Row(p, plan(span=s, amount=3.0)) for p, s in zip(prompts(5), ("all", "prompt", "last_prompt", "generated", "first_n:2"), strict=True)]
+        rows = [
+            Row(p, plan(span=s, amount=3.0))
+            for p, s in zip(prompts(5), ("all", "prompt", "last_prompt", "generated", "first_n:2"), strict=True)
+        ]
         together = generate(model, rows, SETTINGS)
         assert [g.token_ids for g in together] == [generate(model, [row], SETTINGS)[0].token_ids for row in rows]
 
@@ -136,7 +143,9 @@ def test_replaying_a_shared_prompt_does_not_steer_it_again() -> None:
     """ds4: a cached prefix was steered a second time."""
     model = tiny("llama")
     prompt = prompts(1)[0]
-    rows = [Row(prompt, plan(span=s, amount=a)) for s in ("last_prompt", "all", "position:1") for a in (1.0, 3.0)] + [Row(prompt)]
+    rows = [Row(prompt, plan(span=s, amount=a)) for s in ("last_prompt", "all", "position:1") for a in (1.0, 3.0)] + [
+        Row(prompt)
+    ]
     for row, found in zip(rows, generate(model, rows, SETTINGS), strict=True):
         assert list(found.token_ids) == naive_generate(model, prompt, row.plan, 8)
 

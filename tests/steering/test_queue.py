@@ -22,7 +22,10 @@ SETTINGS = GenerationSettings(max_new_tokens=8, temperature=1.0)
 def rows_of(n: int, seed: int = 0) -> list[Row]:
     rng = random.Random(seed)
     plans = [Plan(), plan(amount=2.0), plan(span="all", amount=1.0), plan(span="last_prompt", amount=3.0)]
-    return [Row((1, *(rng.randrange(8, VOCABULARY) for _ in range(rng.randint(1, 9)))), rng.choice(plans), seed=i) for i in range(n)]
+    return [
+        Row((1, *(rng.randrange(8, VOCABULARY) for _ in range(rng.randint(1, 9)))), rng.choice(plans), seed=i)
+        for i in range(n)
+    ]
 
 
 @pytest.mark.slow
@@ -103,7 +106,10 @@ def test_stop_strings_penalties_and_bias() -> None:
     (plain,) = generate(model, [Row(prompt)], GenerationSettings(8))
     third = model.tokenizer.decode([plain.token_ids[2]])
     (stopped,) = generate(model, [Row(prompt)], GenerationSettings(8, stop_strings=(third,)))
-    assert stopped.finish == "stop" and stopped.token_ids == plain.token_ids[: plain.token_ids.index(plain.token_ids[2]) + 1]
+    assert (
+        stopped.finish == "stop"
+        and stopped.token_ids == plain.token_ids[: plain.token_ids.index(plain.token_ids[2]) + 1]
+    )
     (biased,) = generate(model, [Row(prompt)], GenerationSettings(8, logit_bias=((33, 1e4),)))
     assert set(biased.token_ids) == {33}
     rows = [Row((1, *range(10, 10 + n))) for n in (3, 6)]

@@ -41,17 +41,22 @@ def test_an_edit_of_the_middle_reaches_both_the_mlp_and_the_stream(family: str) 
     model, v = tiny(family), vector().direction
     before = values(family, 1)
     seen: dict[str, torch.Tensor] = {}
-    with torch.inference_mode(), hooked(
-        model.layout,
-        {
-            Site(1, "resid_mid"): lambda h: h + v,
-            Site(1, "mlp_out"): lambda h: seen.update(mlp=h[0]),
-            Site(1, "resid_post"): lambda h: seen.update(post=h[0]),
-        },
+    with (
+        torch.inference_mode(),
+        hooked(
+            model.layout,
+            {
+                Site(1, "resid_mid"): lambda h: h + v,
+                Site(1, "mlp_out"): lambda h: seen.update(mlp=h[0]),
+                Site(1, "resid_post"): lambda h: seen.update(post=h[0]),
+            },
+        ),
     ):
         model.model(input_ids=torch.tensor([IDS]))
     assert not torch.allclose(seen["mlp"], before["mlp_out"], atol=1e-3), "the MLP reads the edited stream"
-    assert torch.allclose(seen["post"] - seen["mlp"], before["resid_mid"] + v, atol=1e-3), "and the stream carries the edit on"
+    assert torch.allclose(seen["post"] - seen["mlp"], before["resid_mid"] + v, atol=1e-3), (
+        "and the stream carries the edit on"
+    )
 
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))

@@ -21,7 +21,9 @@ ATOMS = st.sampled_from(
     ]
 )  # fmt: skip
 SPANS = st.recursive(
-    ATOMS, lambda inner: st.tuples(inner, st.sampled_from("|&-"), inner).map(lambda t: f"({t[0]}) {t[1]} ({t[2]})"), max_leaves=5
+    ATOMS,
+    lambda inner: st.tuples(inner, st.sampled_from("|&-"), inner).map(lambda t: f"({t[0]}) {t[1]} ({t[2]})"),
+    max_leaves=5,
 )
 
 
