@@ -1,4 +1,4 @@
-"""What reading activations costs: time against the bare forward pass up to the same layer, and memory while 100,000 tokens stream to disk."""
+"""What reading activations costs: time against the bare forward pass up to the same layer, and memory while tokens stream to disk."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .machine import Machine
 
 HEADER = """# Performance
 
-Measured by `python -m benchmarks` (make a virtual environment with `make test` first). Contenders run in their own processes and take turns on
+Measured by `python -m benchmarks` (after `make test` has made the environment). Contenders run in their own processes and take turns on
 the same workload, so that a drift of the machine meets all of them; ratios are medians over rounds of neighbouring runs, with their range.
 Weights are random and float32: speed does not depend on what a model says.
 """
@@ -45,7 +45,8 @@ class Section:
         self.remarks.append(text)
 
     def markdown(self) -> str:
-        head = "| workload | contender | tokens | tokens/s | time, first = 1 | same tokens | peak MiB | |\n|---|---|--:|--:|--:|--:|--:|---|"
+        head = "| workload | contender | tokens | tokens/s | time, first = 1 | same tokens | peak MiB | |"
+        head += "\n|---|---|--:|--:|--:|--:|--:|---|"
         parts = [f"## {self.title}", ""]
         if self.lines:
             parts += [head, *self.lines, ""]

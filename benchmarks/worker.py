@@ -1,7 +1,7 @@
 """One contender in its own process: reads workloads as JSON lines, answers with seconds, peak memory and tokens.
 
-Started as `python worker.py CONTENDER MODEL_FOLDER THREADS`; it needs torch and the contender's own library, nothing of this project unless the
-contender is this project.
+Started as `python worker.py CONTENDER MODEL_FOLDER THREADS`; it needs torch and the contender's own library, and nothing of this
+project unless the contender is this project.
 """
 
 from __future__ import annotations

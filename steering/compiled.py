@@ -1,7 +1,7 @@
 """The decoding step as one compiled graph: for GPUs, where launching kernels costs more than running them.
 
-1. Everything that changes between steps or runs is a tensor of fixed shape and place: the tokens, the column, the rows' offsets, and the plans'
-   directions, numbers and coverage. Another dose, plan or row never compiles again.
+1. Everything that changes between steps or runs is a tensor of fixed shape and place: the tokens, the column, the rows' offsets, and
+   the plans' directions, numbers and coverage. Another dose, plan or row never compiles again.
 2. The graph computes what the eager step computes: the same hooks call the same formula.
 3. Compiled steps are kept with the model and used again by later runs of the same shapes.
 4. On CUDA the compiled step is replayed as a CUDA graph (`mode="reduce-overhead"`). A gate that calls user code cannot be compiled and

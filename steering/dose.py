@@ -21,7 +21,7 @@ SCHEDULES = ("constant", "linear", "decay", "once")
 
 @dataclass(frozen=True)
 class Schedule:
-    """`linear`: from `start` to `end` over `steps` generated tokens, then `end`; `decay`: halved every `steps`; `once`: the first edit only."""
+    """`linear`: from `start` to `end` over `steps` generated tokens, then `end`; `decay`: halved every `steps`; `once`: one edit only."""
 
     kind: Literal["constant", "linear", "decay", "once"] = "constant"
     start: float = 1.0

@@ -171,7 +171,7 @@ def _probed(model: nn.Module, layout: Layout, name: str) -> Layout:
     wrong = {str(site): tuple(h.shape) for site, h in seen.items() if h.shape != (1, 3, layout.d_model)}
     if len(seen) != 2 * len(layout.blocks) or wrong:
         raise BadInput(
-            f"{type(model).__name__}: layers at {name!r} do not carry [1, 3, {layout.d_model}] as expected; saw {wrong or sorted(map(str, seen))}."
+            f"{type(model).__name__}: layers at {name!r} do not carry [1, 3, {layout.d_model}]; saw {wrong or sorted(map(str, seen))}."
         )
     blocks = []
     for index, block in enumerate(layout.blocks):

@@ -98,9 +98,11 @@ class SteeringVector:
         """Raises BadInput when the vector's width is not that of the activations at a site."""
         width = model.layout.width(site)
         if self.direction.shape[0] != width:
+            source = self.provenance.model_id or self.provenance.model
             raise BadInput(
-                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has {'d_head' if site.kind == 'z' else 'd_model'} "
-                f"{width} at {site}. It was extracted from {self.provenance.model_id or self.provenance.model}; extract one from {model.id}."
+                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has "
+                f"{'d_head' if site.kind == 'z' else 'd_model'} {width} at {site}. It was extracted from {source}; "
+                f"extract one from {model.id}."
             )
 
     def save(self, path: Path | str) -> Path:

@@ -151,7 +151,7 @@ def test_replaying_a_shared_prompt_does_not_steer_it_again() -> None:
 
 
 def test_reversing_an_ablation_is_not_offered() -> None:
-    """SteeringControl: the option 'reverse' of an ablation did nothing. Here ablation takes no sign, and the same text comes of -v as of v."""
+    """SteeringControl: 'reverse' of an ablation did nothing. Here ablation takes no sign, and -v gives the same text as v."""
     model = tiny("llama")
     v = vector(4)
     flipped = type(v)(v.name, v.site, -v.direction, v.provenance)
