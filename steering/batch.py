@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .cache import ColumnCache, Masks
 from .compile import CompiledPlans
+from .executor import Resume
 from .gate import Gate
 from .models import LoadedModel
 from .passes import Pass, SlotBatch
@@ -134,13 +135,17 @@ class Batch:
         """Feed whole sequences `ids [places, t]`; logits `[places, keep, vocabulary]` of the last `keep` columns."""
         return self._forward(ids, 0, None, keep)[0]
 
-    def forward(self, ids: Tensor, low: int, entropy: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Feed `ids [places, t]` at the coming `t` columns. Returns the last column's logits `[places, vocabulary]` float32 and the size
+    def forward(
+        self, ids: Tensor, low: int, entropy: Tensor | None, resume: Resume | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Feed `ids [places, t]` at the coming `t` columns, from the first layer or from `resume`. Returns the last column's logits `[places, vocabulary]` float32 and the size
         of its edits `[places]` (None when nothing is steered)."""
-        logits, ratio = self._forward(ids, low, entropy, 1)
+        logits, ratio = self._forward(ids, low, entropy, 1, resume)
         return logits[:, -1].float(), ratio
 
-    def _forward(self, ids: Tensor, low: int, entropy: Tensor | None, keep: int) -> tuple[Tensor, Tensor | None]:
+    def _forward(
+        self, ids: Tensor, low: int, entropy: Tensor | None, keep: int, resume: Resume | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         begin, end = self.column, self.column + ids.shape[1]
         columns = torch.arange(begin, end, device=ids.device)
         positions = columns[None] - self.offset[:, None]
@@ -155,7 +160,7 @@ class Batch:
             "use_cache": True,
             "logits_to_keep": keep,
         }
-        logits = self.model.runs.forward(active.edits() if active else {}, inputs)
+        logits = self.model.runs.forward(active.edits() if active else {}, inputs, resume)
         if active is not None:
             self._write(active)
         self.column = end

@@ -91,12 +91,19 @@ class ColumnCache(Cache):
                     part[:, :, : end - columns] = part[:, :, columns:end].clone()
 
     def copy_rows(
-        self, rows: Tensor, column: int, source: ColumnCache, source_rows: Tensor, begin: int, end: int
+        self,
+        rows: Tensor,
+        column: int,
+        source: ColumnCache,
+        source_rows: Tensor,
+        begin: int,
+        end: int,
+        layers: slice = slice(None),
     ) -> None:
-        """Copy columns `begin` to `end` of `source_rows` of another cache to `column` on of this one's `rows`."""
+        """Copy columns `begin` to `end` of `source_rows` of another cache to `column` on of this one's `rows`, in some layers."""
         if begin == end or not len(rows):
             return
-        for mine, theirs in zip(self.layers, source.layers, strict=True):
+        for mine, theirs in zip(self.layers[layers], source.layers[layers], strict=True):
             if not mine.is_initialized:
                 mine.lazy_initialization(theirs.keys, theirs.values)
             to, of = rows.to(mine.keys.device), source_rows.to(mine.keys.device)

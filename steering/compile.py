@@ -145,7 +145,7 @@ class RowPlan:
         self.active = np.zeros((len(compiled.slots), total), bool)
         self.multiplier = np.ones((len(compiled.slots), total), np.float32)
         self.followed: list[tuple[int, Coverage, bool, list[int]]] = []
-        self.lines = compiled.lines[plan]
+        self.compiled, self.lines = compiled, compiled.lines[plan]
         covered: dict[int, np.ndarray] = {}
         for slot, intervention in compiled.members[plan]:
             coverage = Coverage(model, intervention.span, prompt_ids, max_new_tokens)
@@ -171,6 +171,12 @@ class RowPlan:
         """First prompt or generated position known to be edited, over all slots."""
         columns = self.active.any(0)
         return int(columns.argmax()) if columns.any() else None
+
+    def first_layer(self, prompt: int) -> int:
+        """Lowest layer at which the prompt (its first `prompt` positions) is edited, or read by a gate of such an edit."""
+        edited = [slot for slot, active in zip(self.compiled.slots, self.active, strict=True) if active[:prompt].any()]
+        read = [gate.site.layer for slot in edited for gate in slot.gates if gate is not None and gate.site is not None]
+        return min([*(slot.site.layer for slot in edited), *read])
 
     def follow(self, position: int, token: int) -> bool:
         """Tell the row what was generated at `position`; returns whether coverage there changed."""

@@ -26,7 +26,7 @@ from .compile import CompiledPlans, RowPlan, check_plan, compile_plans
 from .compiled import StaticStep, can_compile, shape_key
 from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
-from .prefill import PromptPool, admit, shared_tokens
+from .prefill import PromptPool, admit, prompt_needs
 from .record import ALTERNATIVES, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
 from .sampling import GenerationSettings, choose, uniforms
 
@@ -161,17 +161,11 @@ class _Run:
         gates = [gate for slot in compiled.slots for gate in slot.gates if gate is not None]
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
         self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
-        self.needs: dict[tuple[int, ...], int] = {}
-        for index in range(
-            len(rows)
-        ):  # every span is resolved once before the model runs, so that a bad one is refused here
-            progress = self._progress(index)
-            self.needs[progress.row.prompt_ids] = max(
-                self.needs.get(progress.row.prompt_ids, 0), shared_tokens(progress)
-            )
+        # every span is resolved once before the model runs, so that a bad one is refused here
+        needs = prompt_needs((self._progress(index) for index in range(len(rows))), model.runs.resumes)
         self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
         self.masks = Masks(model.runs.config)
-        self.pool = PromptPool(model, self.masks, dict(Counter(row.prompt_ids for row in rows)))
+        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)))
         longest = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
         places = max(1, min(batch_size, len(rows)))
         columns = longest + (int(SLACK * longest) + 1 if len(rows) > places else 0)
@@ -238,7 +232,7 @@ class _Run:
     def _admitted(self) -> tuple[list[int], Tensor, Tensor]:
         count = min(len(self.batch.free), len(self.queue))
         coming = [self._progress(self.queue.popleft()) for _ in range(count)]
-        return admit(self.batch, self.pool, coming, self.needs)
+        return admit(self.batch, self.pool, coming)
 
     def _admit(self) -> Iterator[Step | Finished]:
         places, logits, ratio = self._admitted()

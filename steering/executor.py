@@ -7,26 +7,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from .layout import Edit, Layout, hooked
+from .layout import Edit, Layout, hooked, resumed
 from .sites import Site
+
+Resume = tuple[int, Tensor]
+"""The layer that a pass begins at, and the stream that enters it, `[rows, positions, d_model]`."""
 
 
 class Executor(Protocol):
     """Runs forward passes."""
 
     name: str
+    resumes: bool
+    """Whether a pass can begin at a later layer."""
 
     @property
     def config(self) -> Any:
         """Configuration of the model as it is run, attention implementation included."""
         ...
 
-    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any]) -> Tensor:
-        """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`."""
+    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
+        """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`, from the first layer or `resume`."""
         ...
 
 
@@ -34,6 +40,7 @@ class HookExecutor:
     """The model itself, with hooks for the duration of a pass."""
 
     name = "hooks"
+    resumes = True
 
     def __init__(self, model: Any, layout: Layout):
         self.model, self.layout = model, layout
@@ -42,6 +49,6 @@ class HookExecutor:
     def config(self) -> Any:
         return self.model.config
 
-    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any]) -> Tensor:
-        with hooked(self.layout, edits):
+    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
+        with resumed(self.layout, *resume) if resume else nullcontext(), hooked(self.layout, edits):
             return self.model(**inputs).logits

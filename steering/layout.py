@@ -257,6 +257,36 @@ def hooked(layout: Layout, edits: Mapping[Site, Edit]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def resumed(layout: Layout, layer: int, hidden: Tensor) -> Iterator[None]:
+    """Let a forward pass begin at `layer` with the stream `hidden [batch, position, d_model]`: the layers before it are passed over, and
+    neither compute nor touch the cache. Put it around `hooked`, so that edits at the layer's input meet `hidden`."""
+    passed = layout.layers[:layer]
+
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key, _ = _given(args, kwargs)
+        return _replaced(key, hidden, args, kwargs)
+
+    with ExitStack() as stack:
+        for module in passed:
+            stack.callback(_forget_forward, module, module.__dict__.get("forward"))
+            module.forward = _pass_through  # type: ignore[assignment]
+        stack.callback(layout.layers[layer].register_forward_pre_hook(enter, with_kwargs=True).remove)
+        yield
+
+
+def _pass_through(*args: Any, **kwargs: Any) -> Tensor:
+    return _given(args, kwargs)[1]
+
+
+def _forget_forward(module: nn.Module, own: Any) -> None:
+    """Give a module back the `forward` of its class, or its own if it had one."""
+    if own is None:
+        del module.__dict__["forward"]
+    else:
+        module.forward = own
+
+
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Tensor]:
     """Keyword (None when positional) and value of a module's activation argument."""
     if args:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import BadInput
+from ..executor import Resume
 from ..layout import Edit
 from ..models import LoadedModel
 from ..sites import Site
@@ -39,6 +40,7 @@ class BridgeExecutor:
     """Forward passes through a bridge."""
 
     name = "TransformerLens"
+    resumes = False
 
     def __init__(self, bridge: Any):
         self.bridge = bridge
@@ -47,7 +49,7 @@ class BridgeExecutor:
     def config(self) -> Any:
         return self.bridge.original_model.config
 
-    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any]) -> Tensor:
+    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         hooks = [
             hook
             for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
+from ..executor import Resume
 from ..layout import Edit, Layout
 from ..models import LoadedModel
 from ..sites import Site
@@ -54,6 +55,7 @@ class TraceExecutor:
     """Forward passes as nnsight traces."""
 
     name = "nnsight"
+    resumes = False
 
     def __init__(self, wrapped: Any, model: nn.Module, layout: Layout):
         self.wrapped, self.model = wrapped, model
@@ -69,7 +71,7 @@ class TraceExecutor:
             found = found[int(part)] if part.isdigit() else getattr(found, part)
         return found
 
-    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any]) -> Tensor:
+    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         refuse_unsupported(edits, self.name)
         if not edits:
             return self.model(**inputs).logits
