@@ -138,8 +138,8 @@ class Batch:
     def forward(
         self, ids: Tensor, low: int, entropy: Tensor | None, resume: Resume | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Feed `ids [places, t]` at the coming `t` columns, from the first layer or from `resume`. Returns the last column's logits `[places, vocabulary]` float32 and the size
-        of its edits `[places]` (None when nothing is steered)."""
+        """Feed `ids [places, t]` at the coming `t` columns, from the first layer or from `resume`. Returns the last
+        column's logits `[places, vocabulary]` float32 and the size of its edits `[places]` (None when nothing is steered)."""
         logits, ratio = self._forward(ids, low, entropy, 1, resume)
         return logits[:, -1].float(), ratio
 

@@ -32,7 +32,7 @@ class Executor(Protocol):
         ...
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
-        """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`, from the first layer or `resume`."""
+        """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`, from `resume` if given."""
         ...
 
 

@@ -150,7 +150,7 @@ class PromptPool:
         tokens: Sequence[int],
         layers: slice = slice(None),
     ) -> None:
-        """Copy the first `tokens` of each row's prompt into its place (only some layers' keys and values); they begin at the row's offset."""
+        """Copy the first `tokens` of each row's prompt into its place, in some layers; they begin at the row's offset."""
         groups: dict[tuple[int, int, int], tuple[ColumnCache, list[int], list[int]]] = {}
         for place, prompt, count in zip(places, prompts, tokens, strict=True):
             if count:

@@ -81,6 +81,24 @@ def test_each_prompt_is_read_once_whatever_number_of_plans_leave_it_unedited(mon
     assert pools[-1].tokens_read == 3 * 8 + 12 and not pools[-1].entries
 
 
+def test_layers_below_the_first_edited_one_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    computed = {layer: 0 for layer in range(3)}
+    for layer, block in enumerate(model.layout.blocks):
+        original = block.attention.forward  # type: ignore[union-attr]
+
+        def counted(*args: object, layer: int = layer, original: object = original, **kwargs: object) -> object:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            computed[layer] += hidden.shape[0] * hidden.shape[1]  # type: ignore[attr-defined]
+            return original(*args, **kwargs)  # type: ignore[operator]
+
+        monkeypatch.setattr(block.attention, "forward", counted)
+    prompt = (1, *range(10, 19))
+    rows = [Row(prompt, plan(span="all", layer=2, amount=a)) for a in (1.0, 2.0, 3.0, 4.0)]
+    generate(model, rows, GenerationSettings(1))
+    assert computed == {0: 10, 1: 10, 2: 10 + 4 * 10}, "one shared reading, and four of the last layer alone"
+
+
 def test_cancelling_keeps_what_is_done_and_the_rest_can_be_run_later() -> None:
     model, rows = tiny("llama"), rows_of(30, seed=5)
     whole = generate(model, rows, SETTINGS, batch_size=6)
