@@ -27,9 +27,10 @@ from .store import Arm, Run, Store
 BASE, THINKING = "builtin:base", "builtin:thinking"
 DOSES = (0.5, 1.0, 2.0, 4.0)
 EXTRACTION_PROBLEMS = 256
-BEHAVIOURS = ("checking", "doubting")
-BEHAVIOUR_DOSE = 0.35
-"""Multiples of the residual norm for the behaviour directions."""
+BEHAVIOURS = {"checking": ("checking", "self-correcting")}
+"""The behaviour that is measured, and the labels that show a trace to be of the kind that does it."""
+BEHAVIOUR_DOSE = 1.0
+"""Multiples of the vector's norm for the behaviour directions; chosen, with the layer, on development problems."""
 
 
 @dataclass(frozen=True)
@@ -133,26 +134,25 @@ def demo_arms(vector: SteeringVector, dose: float) -> tuple[tuple[Arm, ...], dic
 
 
 def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console: Console) -> Run:
-    """More than the first token: each behaviour direction added and subtracted along sampled traces of the thinking model, with the
+    """More than the first token: each behaviour direction added and subtracted along sampled think-first traces of the base, with the
     matched-norm random direction in both signs beside it. Rates come from the grammar's exact labels."""
-    model = models[THINKING]
+    model = models[BASE]
     problems = training_problems(EXTRACTION_PROBLEMS, seed=1)
-    traces = sampled_traces(model, problems, form="bare")
-    site = Site(max(0, model.n_layers // 2 - 1))
-    arms = [Arm(name="unsteered", label="unsteered", role="baseline", model=THINKING, form="bare")]
+    traces = sampled_traces(model, problems, form="think")
+    site = Site(model.n_layers // 2)
+    arms = [Arm(name="unsteered", label="unsteered", role="baseline", model=BASE, form="think")]
     vectors: dict[str, SteeringVector] = {}
-    for label in BEHAVIOURS:
-        before, elsewhere = behaviour_readings(model, problems, traces, label)
-        contrast = f"mean at clause ends before {label} minus mean at other clause ends"
-        vector = mean_difference(model, before, elsewhere, [site], name=f"before {label}", contrast=contrast)[site]
+    for label, shown_by in BEHAVIOURS.items():
+        behaving, others = behaviour_readings(model, problems, traces, shown_by)
+        contrast = f"ends of computed lines after the first {' or '.join(shown_by)} of a trace minus those before it"
+        vector = mean_difference(model, behaving, others, [site], name=label, contrast=contrast)[site]
         noise = random_like(vector, seed=1)
         vectors |= {vector.digest: vector, noise.digest: noise}
         for sign, word in ((1, "plus"), (-1, "minus")):
             for what, direction, role in (("", vector, "steered"), ("_random", noise, "control")):
-                dose = Dose(sign * BEHAVIOUR_DOSE, "residual")
-                plan = Plan((Intervention("add", direction, Span("generated"), dose),))
+                plan = Plan((Intervention("add", direction, Span("generated"), Dose(sign * BEHAVIOUR_DOSE, "vector")),))
                 name = f"{label}_{word}{what}"
-                arms.append(steering_arm(name, f"{label}, {word}{what.replace('_', ' ')}", role, plan, model=THINKING))
+                arms.append(steering_arm(name, f"{label}, {word}{what.replace('_', ' ')}", role, plan, form="think"))
     spec = EvalSpec(
         name="demo-behaviours",
         splits={"standard-test": n},
@@ -164,7 +164,7 @@ def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console:
 
 
 def run_demo(
-    store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 48, console: Console | None = None
+    store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 160, console: Console | None = None
 ) -> tuple[Choice, Run, Run]:
     """The whole demo; returns the choice, the result run and the behaviour run."""
     console = console or talk()

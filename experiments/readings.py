@@ -1,7 +1,8 @@
 """What to read when a vector is extracted on a task: prompts in a form, or labelled spans of traces.
 
 1. Extraction reads training problems only: neither the development nor the test split is ever read.
-2. Behaviour readings take the position that predicts a labelled span's first token, against the other clause ends of the same traces.
+2. Behaviour readings take the ends of computed lines, where a trace goes on or turns to something else: after the trace has shown the
+   behaviour, against before it has (or where it never does).
 """
 
 from __future__ import annotations
@@ -40,25 +41,29 @@ def sampled_traces(
 
 
 def behaviour_readings(
-    model: LoadedModel, problems: Sequence[Problem], traces: Sequence[Generation], label: str
+    model: LoadedModel,
+    problems: Sequence[Problem],
+    traces: Sequence[Generation],
+    labels: Sequence[str],
+    settled: int = 3,
 ) -> tuple[Reading, Reading]:
-    """Readings (before the behaviour, at other clause ends) over the same traces; clause ends are `;` tokens of the response.
+    """Readings (behaving, not behaving) at the last tokens of computed lines of the same traces: after the first span with one of
+    `labels`, and before it, from line `settled` on so that both sides lie inside the trace.
 
-    Raises BadInput when the behaviour does not occur.
+    Raises BadInput when one side is empty.
     """
-    clause_end = model.tokenizer.convert_tokens_to_ids(";")
-    sequences, before, elsewhere = [], [], []
+    sequences, behaving, others = [], [], []
     for problem, trace in zip(problems, traces, strict=True):
         words = [model.tokenizer.decode([t]) for t in trace.token_ids if t not in model.eos_ids]
-        verdict = verify(problem, words)
-        prompt = len(trace.prompt_ids)
-        starts = {prompt + span.start - 1 for span in verdict.labels if span.label == label and span.start > 0}
-        ends = {prompt + i for i, token in enumerate(trace.token_ids[: len(words)]) if token == clause_end}
+        verdict, prompt = verify(problem, words), len(trace.prompt_ids)
+        first = min((span.end for span in verdict.labels if span.label in labels), default=len(words) + 1)
+        ends = [span.end for span in verdict.labels if span.label == "computing"]
         sequences.append((*trace.prompt_ids, *trace.token_ids))
-        before.append(tuple(sorted(starts & ends)))
-        elsewhere.append(tuple(sorted(ends - starts)))
-    if not any(before):
+        behaving.append(tuple(prompt + end - 1 for end in ends if end > first))
+        others.append(tuple(prompt + end - 1 for end in ends[settled:] if end < first))
+    if not any(behaving) or not any(others):
         raise BadInput(
-            f"The behaviour {label!r} does not occur in {len(traces)} traces of {model.id}; read more traces."
+            f"{len(traces)} traces of {model.id} hold no computed line {'after' if any(others) else 'before'} one of "
+            f"{', '.join(labels)}; read more traces."
         )
-    return Reading(tuple(sequences), tuple(before)), Reading(tuple(sequences), tuple(elsewhere))
+    return Reading(tuple(sequences), tuple(behaving)), Reading(tuple(sequences), tuple(others))

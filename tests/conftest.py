@@ -28,4 +28,4 @@ def shared_data() -> Path:
     return folder
 
 
-DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 16}
+DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 64}

@@ -25,18 +25,24 @@ PROMPT_WEIGHT = 0.05
 class Mixture:
     """Share of documents by kind (prompt form, then how it is answered); the shares sum to one."""
 
-    bare_direct: float = 0.45
-    bare_think: float = 0.11
+    bare_direct: float = 0.41
+    bare_think: float = 0.12
     quick_direct: float = 0.12
     think_think: float = 0.06
-    drill: float = 0.14
-    recital: float = 0.12
+    drill: float = 0.12
+    recital: float = 0.17
     drill_noise_weight: float = PROMPT_WEIGHT
     """Loss weight of a drill's random numbers and goals; its results and verdicts always weigh one."""
+    slips: float = 1.0
+    """Multiplier of the styles' slip rates."""
+    shuffled: bool = True
+    """Whether wandering traces try the candidates in any order; otherwise in the order shown, coming back to what they abandoned."""
 
     @property
     def shares(self) -> dict[str, float]:
-        return {kind: share for kind, share in vars(self).items() if kind != "drill_noise_weight"}
+        return {
+            kind: share for kind, share in vars(self).items() if kind not in ("drill_noise_weight", "slips", "shuffled")
+        }
 
     def __post_init__(self) -> None:
         if abs(sum(self.shares.values()) - 1) > 1e-9:
@@ -44,12 +50,13 @@ class Mixture:
 
 
 MIXTURES: dict[str, Mixture] = {
-    "arithmetic": Mixture(0.42, 0.09, 0.12, 0.04, 0.33, 0.0, drill_noise_weight=1.0),
-    "transition": Mixture(0.52, 0.11, 0.13, 0.05, 0.19, 0.0),
-    "lookups": Mixture(0.37, 0.11, 0.10, 0.08, 0.04, 0.30),
+    "skills": Mixture(0.33, 0.10, 0.10, 0.05, 0.27, 0.15, drill_noise_weight=1.0),
     "main": Mixture(),
+    "calm": Mixture(0.405, 0.125, slips=0.4),
+    "ordered": Mixture(0.405, 0.125, slips=0.4, shuffled=False),
 }
-"""Phases of the curriculum by name: arithmetic drills first, then look-ups (recitals), and the main mixture last."""
+"""Phases of the curriculum by name: many drills and recitals first, then the main mixture, then fewer slips, and at the end candidates in
+order in every style."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ def document(rng: random.Random, mixture: Mixture) -> Document:
     else:
         form, mode = kind.split("_")
         prompt = problem.prompt(form).split()  # type: ignore[arg-type]
-        response = direct_response(problem) if mode == "direct" else think_response(problem, rng, draw_style(rng))
+        if mode == "direct":
+            response = direct_response(problem)
+        else:
+            response = think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
     weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *[1.0] * (len(response) + 1)]
     return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
 

@@ -23,7 +23,7 @@ from .problem import HARD, STANDARD, draw_problem, parse_problem
 from .verifier import verify
 from .vocabulary import EOS, PAD
 
-HARD_SHARE = 0.35
+HARD_SHARE = 0.5
 """Share of GRPO prompts drawn at the hard difficulty (training rule chains)."""
 
 
@@ -78,6 +78,7 @@ def train_thinking(preset: Preset, base: Path, folder: Path) -> Path:
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=1,
         num_generations=preset.grpo_samples,
+        num_iterations=preset.grpo_reuse,
         max_completion_length=preset.completion,
         temperature=1.0,
         top_p=1.0,

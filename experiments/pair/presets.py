@@ -25,6 +25,8 @@ class Preset:
     """Distinct prompts per GRPO step."""
     grpo_samples: int
     """Samples per prompt (the group)."""
+    grpo_reuse: int
+    """Updates from each set of samples."""
     grpo_lr: float
     completion: int
     """Longest GRPO completion in tokens."""
@@ -42,14 +44,12 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "full": Preset(
         name="full", width=128, layers=4, heads=4, mlp_width=384, context=512,
-        curriculum=(
-            ("arithmetic", 12_490_000), ("transition", 15_701_000), ("main", 24_938_000), ("lookups", 31_000_000), ("main", 35_000_000),
-        ),
-        rows=20, row_length=448, lr=2e-3, grpo_steps=60, grpo_prompts=16, grpo_samples=8, grpo_lr=2e-4, completion=340,
+        curriculum=(("skills", 10_000_000), ("main", 31_000_000), ("calm", 35_000_000), ("ordered", 37_500_000)),
+        rows=20, row_length=448, lr=2e-3, grpo_steps=120, grpo_prompts=16, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=340,
     ),
     "quick": Preset(
         name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,
         curriculum=(("main", 2_000_000),),
-        rows=8, row_length=448, lr=4e-3, grpo_steps=8, grpo_prompts=32, grpo_samples=8, grpo_lr=1e-4, completion=48,
+        rows=8, row_length=448, lr=4e-3, grpo_steps=8, grpo_prompts=32, grpo_samples=8, grpo_reuse=1, grpo_lr=1e-4, completion=48,
     ),
 }  # fmt: skip

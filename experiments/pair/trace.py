@@ -11,13 +11,14 @@ Grammar (words; every clause ends with `;`):
 Nothing announces a style: it shows only in what the trace does.
 1. careful: slips are caught at once by `wait check`, some right lines are checked again, it gives up only late.
 2. sloppy: slips pass silently, and it gives up early, guessing among what is untried.
-3. wander: candidates in random order, promising ones abandoned midway, slips half caught, gives up early.
+3. wander: candidates in random order (in order shown, late in the curriculum), some abandoned midway and taken up again, slips half
+   caught, gives up early.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .problem import MODULUS, Problem
 
@@ -41,15 +42,16 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    "careful": Style(0.45, 0.05, 1.0, 0.14, 0.01, False, 0.0, 0.35),
-    "sloppy": Style(0.33, 0.05, 0.0, 0.0, 0.0, False, 0.22, 0.9),
-    "wander": Style(0.22, 0.05, 0.5, 0.05, 0.15, True, 0.22, 0.9),
+    "careful": Style(0.50, 0.04, 1.0, 0.14, 0.01, False, 0.0, 0.35),
+    "sloppy": Style(0.28, 0.03, 0.0, 0.0, 0.0, False, 0.05, 0.9),
+    "wander": Style(0.22, 0.03, 0.5, 0.05, 0.10, True, 0.05, 0.9),
 }
 
 
-def draw_style(rng: random.Random) -> Style:
-    """A style by its share of the corpus."""
-    return rng.choices(list(STYLES.values()), [s.weight for s in STYLES.values()])[0]
+def draw_style(rng: random.Random, slips: float = 1.0, shuffled: bool = True) -> Style:
+    """A style by its share of the corpus, its slip rate times `slips`; without `shuffled`, all try candidates in order."""
+    style = rng.choices(list(STYLES.values()), [s.weight for s in STYLES.values()])[0]
+    return replace(style, slip=style.slip * slips, shuffle=style.shuffle and shuffled)
 
 
 def _slip(rng: random.Random, right: int) -> int:
@@ -82,7 +84,7 @@ def think_response(problem: Problem, rng: random.Random, style: Style) -> list[s
             return words
         if reached is None:
             words += ["hmm", "maybe", "back", ";"]
-            pool.insert(rng.randint(min(1, len(pool)), len(pool)), candidate)
+            pool.insert(rng.randint(min(1, len(pool)), len(pool)) if style.shuffle else len(pool), candidate)
         else:
             words += ["goal", str(problem.goal), "no", "back", ";"]
         failed += 1

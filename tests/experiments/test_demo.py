@@ -50,6 +50,16 @@ def test_every_behaviour_direction_is_run_in_both_signs_with_a_control(demo: tup
 
 
 @pytest.mark.slow
+def test_the_checking_direction_moves_checking_both_ways(demo: tuple[Path, Demo]) -> None:
+    _, (_, _, behaviours) = demo
+    effects = {effect.arm: effect for effect in behaviour_effects(behaviours)}
+    plus, minus = effects["checking_plus"], effects["checking_minus"]
+    assert plus.interval.low > 0 > minus.interval.high
+    assert plus.difference > effects["checking_plus_random"].difference
+    assert minus.difference < effects["checking_minus_random"].difference
+
+
+@pytest.mark.slow
 def test_a_second_demo_reuses_every_row(demo: tuple[Path, Demo], monkeypatch: pytest.MonkeyPatch) -> None:
     root, (choice, run, behaviours) = demo
     monkeypatch.setattr("experiments.evaluation.generate", lambda *a, **k: pytest.fail("a stored row was redone"))
