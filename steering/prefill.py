@@ -236,7 +236,8 @@ def _read_privately(
         other.seat(place, progress)
     other.refresh()
     unread = [max(0, len(prompt) - fed) for prompt in prompts]
-    pool.copy(other, range(len(group)), prompts, [len(p) for p in prompts], slice(0, layer))
+    if layer:
+        pool.copy(other, range(len(group)), prompts, [len(p) for p in prompts], slice(0, layer))
     pool.copy(other, range(len(group)), prompts, unread, slice(layer, None))
     ids = torch.zeros(len(group), fed, dtype=torch.long, device=batch.offset.device)
     for place, prompt in enumerate(prompts):
