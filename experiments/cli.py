@@ -16,6 +16,8 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from .commands.plans import generate_, plan_app
+from .commands.vectors import vectors_app
 from .progress import progress, talk
 
 app = typer.Typer(
@@ -29,6 +31,9 @@ runs_app = typer.Typer(help="Look at stored runs.", no_args_is_help=True)
 pair_app = typer.Typer(help="Train and report on the built-in model pair.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(pair_app, name="pair")
+app.add_typer(vectors_app, name="vectors")
+app.add_typer(plan_app, name="plan")
+app.command("generate")(generate_)
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

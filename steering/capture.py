@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import BadInput
+from .layout import Edit, hooked
 from .models import LoadedModel
-from .sites import Edit, Site, hooked
+from .sites import Site
 
 
 class _HighestSiteReached(Exception):
@@ -46,7 +47,7 @@ def capture(
     for index, sequence in enumerate(sequences):
         if not 0 < len(sequence) <= model.context:
             raise BadInput(f"Sequence {index} has {len(sequence)} tokens; {model.id} reads 1 to {model.context}.")
-    last = max(sites, key=lambda site: (site.layer, site.kind == "resid_post"))
+    last = max(sites, key=lambda site: site.order)
     for start in range(0, len(sequences), batch_size):
         batch = sequences[start : start + batch_size]
         width = max(map(len, batch))

@@ -1,143 +1,211 @@
-"""From plans to dense per-row tensors: everything that can be wrong is refused here, before a forward pass.
+"""From plans to tables of numbers: everything that can be wrong with a plan is refused here, before a forward pass.
 
-1. Every operation is one formula on the unit direction u: delta = (constant + relative * ‖h‖ - project * (h·u)) * u. Rows with different
-   plans, operations and spans therefore share one hook per site and one batch.
-2. Spans become a boolean ledger `[rows, columns]` over the padded batch layout (left padding, then the prompt, then generated tokens);
-   padding is never active.
-3. A row that a slot does not touch keeps its activations bit for bit.
+1. A slot is the j-th intervention at a site. Its table holds one line per distinct intervention, and line 0 for rows it does not touch, so
+   that a batch of any plans is described by one index per row and slot.
+2. A row's coverage is laid out by position: which positions each slot edits and with what multiplier. What depends on tokens yet to be
+   generated is followed token by token (`RowPlan.follow`).
+3. An intervention that would undo an earlier one completely is refused.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .coverage import Coverage
 from .errors import BadInput
+from .formula import COLUMNS, Needs, SlotRows
+from .gate import Gate
 from .models import LoadedModel
-from .plan import Intervention, Plan, Span
+from .operation import needs_of, numbers
+from .plan import SETS_PROJECTION, Intervention, Plan
 from .sites import Site
+
+SAME_DIRECTION = 0.999
+"""|cosine| from which two directions count as one in the conflict rule."""
+
+
+def check_plan(plan: Plan, model: LoadedModel) -> None:
+    """Raises BadInput when a plan cannot run on a model: wrong width, site it does not have."""
+    for intervention in plan.interventions:
+        gate = intervention.gate
+        for site in intervention.sites:
+            model.layout.check(site)
+            intervention.vector.check_width(model, site)
+        if gate is not None:
+            for site in (gate.site,) if gate.site is not None else intervention.sites:
+                model.layout.check(site)
+                if gate.vector is not None and gate.vector.direction.shape[0] != model.layout.width(site):
+                    raise BadInput(
+                        f"Gate {gate}: its vector has width {gate.vector.direction.shape[0]}, {site} has {model.layout.width(site)}."
+                    )
 
 
 @dataclass
 class Slot:
-    """The j-th intervention at a site for every row of a batch."""
+    """The j-th intervention at a site, over all plans of a call."""
 
+    site: Site
+    needs: Needs
     direction: Tensor
-    """`[rows, 1, d_model]`, unit length (zero for rows without a j-th intervention), float32."""
-    constant: Tensor
-    """`[rows, 1, 1]`, residual-stream units."""
-    relative: Tensor
-    """`[rows, 1, 1]`, multiples of the activation's norm."""
-    project: Tensor
-    """`[rows, 1, 1]`, how much of the present projection is taken away: 1 for ablate and clamp, 0 for add."""
-    active: Tensor
-    """`[rows, columns]` bool."""
+    """`[1 + interventions, width]`."""
+    numbers: Tensor
+    """`[1 + interventions, len(COLUMNS)]`."""
+    scheduled: bool
+    """Whether any intervention's multiplier varies."""
+    gates: tuple[Gate | None, ...]
+    """Per line of the table."""
+    once: Tensor
+    """`[1 + interventions]` bool: gated interventions that may act only once in a row."""
+    delta: Tensor = field(init=False)
 
-    def select(self, keep: Tensor) -> Slot:
-        """The same slot for a subset of rows."""
-        return Slot(
-            self.direction[keep], self.constant[keep], self.relative[keep], self.project[keep], self.active[keep]
-        )
+    def __post_init__(self) -> None:
+        self.delta = self.direction * self.numbers[:, :1]
 
-    def apply(self, hidden: Tensor, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Edit `hidden [rows, positions, d_model]`; also returns ‖delta‖/‖h‖ and the mask of edited positions, both `[rows, positions]`."""
-        h = hidden.float()
-        norm = h.norm(dim=-1, keepdim=True)
-        amount = self.constant + self.relative * norm - self.project * (h * self.direction).sum(-1, keepdim=True)
-        mask = self.active[:, columns]
-        edited = torch.where(mask[..., None], (h + amount * self.direction).to(hidden.dtype), hidden)
-        ratio = torch.where(mask, (amount.abs() / norm.clamp_min(1e-12)).squeeze(-1), 0.0)
-        return edited, ratio, mask
+    @property
+    def gated(self) -> bool:
+        return any(gate is not None for gate in self.gates)
+
+    def rows(self, lines: Tensor) -> SlotRows:
+        """The numbers of a batch whose rows use `lines [rows]` of the table."""
+        return SlotRows(self.direction[lines][:, None], self.numbers[lines], self.delta[lines][:, None])
 
 
-@dataclass
+@dataclass(frozen=True)
 class CompiledPlans:
-    """All plans of a batch: per site, the slots in order of application."""
+    """Slots in order of application (site, then depth), and each plan's line in every slot (0 where it has none)."""
 
-    slots: dict[Site, list[Slot]]
-    planned: Tensor
-    """`[rows, columns]` int32: how many edits the ledger asks for at each column."""
-
-    def select(self, keep: Tensor) -> CompiledPlans:
-        return CompiledPlans(
-            {s: [slot.select(keep) for slot in slots] for s, slots in self.slots.items()}, self.planned[keep]
-        )
+    slots: tuple[Slot, ...]
+    lines: dict[Plan, tuple[int, ...]]
+    members: dict[Plan, tuple[tuple[int, Intervention], ...]]
+    """Per plan: (slot, intervention) pairs."""
 
 
-def covered(span: Span, prompt_length: int, max_new_tokens: int) -> range:
-    """Positions (0 is the first real token) that a span names in a sequence of `prompt_length` plus generated tokens."""
-    end = prompt_length + max_new_tokens
-    if span.kind == "all":
-        return range(0, end)
-    if span.kind == "prompt":
-        return range(0, prompt_length)
-    if span.kind == "last_prompt":
-        return range(prompt_length - 1, prompt_length)
-    if span.kind == "generated":
-        return range(prompt_length, end)
-    assert span.n is not None
-    return range(prompt_length, min(prompt_length + span.n, end))
-
-
-def coefficients(intervention: Intervention) -> tuple[float, float, float]:
-    """(constant, relative, project) of the common formula for one intervention."""
-    project = 0.0 if intervention.operation == "add" else 1.0
-    if intervention.dose is None:
-        return 0.0, 0.0, project
-    amount, unit = intervention.dose.amount, intervention.dose.unit
-    if unit == "residual":
-        return 0.0, amount, project
-    return (amount * intervention.vector.norm if unit == "vector" else amount), 0.0, project
-
-
-def check_plan(plan: Plan, model: LoadedModel) -> None:
-    """Raises BadInput when a plan cannot run on a model: wrong width, site out of range."""
-    for intervention in plan.interventions:
-        intervention.vector.check(model)
-        assert intervention.site is not None
-        model.layout.check(intervention.site)
-
-
-def compile_plans(
-    plans: Sequence[Plan], prompt_lengths: Sequence[int], max_new_tokens: int, model: LoadedModel
-) -> CompiledPlans:
-    """Tensors for a left-padded batch whose prompts end at column `max(prompt_lengths)`."""
-    rows, widest = len(plans), max(prompt_lengths)
-    columns, device = widest + max_new_tokens, model.device
-    for plan in dict.fromkeys(plans):
+def compile_plans(plans: Sequence[Plan], model: LoadedModel) -> CompiledPlans:
+    """Tables for all distinct plans of a call. Raises BadInput for a plan that does not fit the model or whose edits conflict."""
+    distinct = list(dict.fromkeys(plans))
+    for plan in distinct:
         check_plan(plan, model)
-    at_site: dict[Site, list[list[tuple[int, Intervention]]]] = defaultdict(list)
-    for row, plan in enumerate(plans):
+    table: dict[tuple[Site, int], list[Intervention]] = defaultdict(list)
+    places: dict[Plan, list[tuple[Site, int, int, Intervention]]] = {}
+    for plan in distinct:
         depth: dict[Site, int] = defaultdict(int)
+        places[plan] = []
         for intervention in plan.interventions:
-            site = intervention.site
-            assert site is not None
-            if depth[site] == len(at_site[site]):
-                at_site[site].append([])
-            at_site[site][depth[site]].append((row, intervention))
-            depth[site] += 1
-    planned = torch.zeros(rows, columns, dtype=torch.int32)
-    slots: dict[Site, list[Slot]] = {}
-    for site, layers in at_site.items():
-        slots[site] = []
-        for entries in layers:
-            direction, active = torch.zeros(rows, 1, model.d_model), torch.zeros(rows, columns, dtype=torch.bool)
-            scalars = torch.zeros(3, rows, 1, 1)
-            for row, intervention in entries:
-                positions = covered(intervention.span, prompt_lengths[row], max_new_tokens)
-                if not positions:
-                    raise BadInput(
-                        f"Span {intervention.span} covers no position of row {row} ({max_new_tokens} new tokens)."
-                    )
-                shift = widest - prompt_lengths[row]
-                active[row, positions.start + shift : positions.stop + shift] = True
-                direction[row, 0] = intervention.vector.direction / intervention.vector.norm
-                scalars[:, row, 0, 0] = torch.tensor(coefficients(intervention))
-            planned += active
-            constant, relative, project = scalars.to(device)
-            slots[site].append(Slot(direction.to(device), constant, relative, project, active.to(device)))
-    return CompiledPlans(slots, planned.to(device))
+            for site in intervention.sites:
+                entries = table[site, depth[site]]
+                if intervention not in entries:
+                    entries.append(intervention)
+                places[plan].append((site, depth[site], entries.index(intervention) + 1, intervention))
+                depth[site] += 1
+    order = sorted(table, key=lambda key: (key[0].order, key[1]))
+    index = {key: i for i, key in enumerate(order)}
+    lines, members = {}, {}
+    for plan, found in places.items():
+        used = [0] * len(order)
+        for site, depth_here, line, _ in found:
+            used[index[site, depth_here]] = line
+        lines[plan] = tuple(used)
+        members[plan] = tuple((index[site, d], intervention) for site, d, _, intervention in found)
+    return CompiledPlans(tuple(_slot(site, table[site, d], model) for site, d in order), lines, members)
+
+
+def _slot(site: Site, interventions: list[Intervention], model: LoadedModel) -> Slot:
+    device = next(model.layout.blocks[site.layer].layer.parameters()).device
+    directions = torch.stack([i.vector.direction / i.vector.norm for i in interventions])
+    table = torch.tensor([[0.0] * len(COLUMNS), *map(numbers, interventions)])
+    schedules = [i.dose.schedule if i.dose is not None else None for i in interventions]
+    once = [
+        s is not None and s.kind == "once" and i.gate is not None for s, i in zip(schedules, interventions, strict=True)
+    ]
+    return Slot(
+        site,
+        needs_of(interventions),
+        torch.cat([torch.zeros(1, directions.shape[1]), directions]).to(device),
+        table.to(device),
+        any(s is not None and s.kind in ("linear", "decay") for s in schedules),
+        (None, *(i.gate for i in interventions)),
+        torch.tensor([False, *once], device=device),
+    )
+
+
+class RowPlan:
+    """One row's coverage: `active [slots, positions]` and `multiplier [slots, positions]` over prompt and generated positions."""
+
+    def __init__(
+        self, compiled: CompiledPlans, plan: Plan, prompt_ids: Sequence[int], max_new_tokens: int, model: LoadedModel
+    ):
+        length = len(prompt_ids)
+        total = length + max_new_tokens
+        self.active = np.zeros((len(compiled.slots), total), bool)
+        self.multiplier = np.ones((len(compiled.slots), total), np.float32)
+        self.followed: list[tuple[int, Coverage, bool, list[int]]] = []
+        self.compiled, self.lines = compiled, compiled.lines[plan]
+        covered: dict[int, np.ndarray] = {}
+        for slot, intervention in compiled.members[plan]:
+            coverage = Coverage(model, intervention.span, prompt_ids, max_new_tokens)
+            known, schedule = coverage.known, intervention.dose.schedule if intervention.dose else None
+            if not known.any() and not coverage.dynamic:
+                raise BadInput(
+                    f"Span {intervention.span} covers no position of a row of {length} prompt tokens and {max_new_tokens} new tokens."
+                )
+            once = schedule is not None and schedule.kind == "once" and intervention.gate is None
+            if once and known.any():
+                first = int(known.argmax())
+                known = known & (np.arange(total) == first)
+            self.active[slot] = known
+            if schedule is not None and schedule.kind in ("linear", "decay"):
+                self.multiplier[slot] = [schedule.factor(max(0, i - length)) for i in range(total)]
+            if coverage.dynamic:
+                self.followed.append((slot, coverage, once, [1] if known.any() else []))
+            covered[slot] = known
+        _refuse_conflicts(compiled, plan, covered)
+
+    @property
+    def first_edited(self) -> int | None:
+        """First prompt or generated position known to be edited, over all slots."""
+        columns = self.active.any(0)
+        return int(columns.argmax()) if columns.any() else None
+
+    def first_layer(self, prompt: int) -> int:
+        """Lowest layer at which the prompt (its first `prompt` positions) is edited, or read by a gate of such an edit."""
+        edited = [slot for slot, active in zip(self.compiled.slots, self.active, strict=True) if active[:prompt].any()]
+        read = [gate.site.layer for slot in edited for gate in slot.gates if gate is not None and gate.site is not None]
+        return min([*(slot.site.layer for slot in edited), *read])
+
+    def follow(self, position: int, token: int) -> bool:
+        """Tell the row what was generated at `position`; returns whether coverage there changed."""
+        changed = False
+        for slot, coverage, once, done in self.followed:
+            if coverage.next(token) and not (once and done):
+                self.active[slot, position] = True
+                done.append(position)
+                changed = True
+        return changed
+
+
+def _refuse_conflicts(compiled: CompiledPlans, plan: Plan, covered: dict[int, np.ndarray]) -> None:
+    members = compiled.members[plan]
+    for later in range(len(members)):
+        slot, intervention = members[later]
+        if intervention.operation not in SETS_PROJECTION or intervention.gate is not None:
+            continue
+        for earlier_slot, earlier in members[:later]:
+            if compiled.slots[earlier_slot].site != compiled.slots[slot].site:
+                continue
+            if earlier.operation == intervention.operation == "ablate":
+                continue
+            one, two = earlier.vector.direction, intervention.vector.direction
+            if abs(float(one @ two)) < SAME_DIRECTION * float(one.norm() * two.norm()):
+                continue
+            if (covered[earlier_slot] & covered[slot]).any():
+                raise BadInput(
+                    f"{intervention.operation} on {intervention.vector.name!r} at {compiled.slots[slot].site} undoes the earlier "
+                    f"{earlier.operation} on the same direction where their spans {earlier.span} and {intervention.span} overlap; "
+                    f"put it first, or separate the spans."
+                )

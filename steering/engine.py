@@ -1,84 +1,91 @@
-"""Steered generation: rows of any plans in one left-padded, KV-cached batch.
+"""Steered generation: rows of any plans in one KV-cached batch, refilled from a queue.
 
-1. The loop is ours: positions come from a ledger of columns, never from what a model hands its hooks.
-2. One hook per edited site, installed only while the model runs; it holds no host synchronisation and no Python branch on data.
-3. Finished rows are compacted away; a row's tokens do not depend on its neighbours (fp32), and its sample never does.
+1. The loop is ours: positions come from a ledger, never from what a model hands its hooks.
+2. Each distinct prompt is read once for all rows whose plan leaves it unedited (`prefill`); a row's first token is its own draw.
+3. Finished rows leave and queued rows take their places, so memory does not grow with the queue. A row's tokens do not depend on its
+   neighbours (fp32), and its sample never does.
 4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`.
-5. `stream` yields one event per step; `generate` collects them.
+5. `stream` yields tokens as they come and rows as they end; `generate` collects the rows. Both can be cancelled at any token and keep
+   what is done.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from .compile import Slot, check_plan, compile_plans
-from .errors import BadInput, NeverFired
+from .batch import Batch, uniform_steps
+from .cache import Masks
+from .compile import CompiledPlans, RowPlan, check_plan, compile_plans
+from .compiled import StaticStep, can_compile, shape_key
+from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
-from .plan import Plan
-from .sampling import GenerationSettings, choose
-from .sites import Edit, hooked
+from .prefill import PromptPool, admit, prompt_needs
+from .record import ALTERNATIVES, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
+from .sampling import GenerationSettings, choose, uniforms
 
-ALTERNATIVES = 5
-"""Likeliest tokens kept per generated position."""
+__all__ = [
+    "ALTERNATIVES",
+    "Finished",
+    "Generation",
+    "Receipt",
+    "Row",
+    "Step",
+    "check_rows",
+    "demand_fired",
+    "generate",
+    "stream",
+]
+
+Detail = Literal["scores", "tokens"]
+"""Whether the numbers per token are computed and kept."""
 COMPACT_BELOW = 0.7
-"""Finished rows are dropped when fewer than this share of the batch is still running."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sequence to generate. `prompt_ids` as fed (BOS included); `seed` matters only when sampling."""
-
-    prompt_ids: tuple[int, ...]
-    plan: Plan = field(default_factory=Plan)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was really edited in one row. `ratio [positions]` is ‖delta‖/‖h‖ over prompt and generated tokens, the largest over sites."""
-
-    planned: int
-    """Edits (site and position) that the plan covers among the positions fed to the model."""
-    fired: int
-    """Edits that the hooks made."""
-    ratio: tuple[float, ...]
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """Positions with an edit of non-zero size."""
-        return tuple(i for i, r in enumerate(self.ratio) if r > 0)
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished row. Per-token lists run over `token_ids`; log-probabilities and entropies in nats, of the model as run, before
-    temperature and truncation of the distribution."""
-
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    finish: Literal["eos", "length"]
-    logprob: tuple[float, ...]
-    entropy: tuple[float, ...]
-    top_ids: tuple[int, ...]
-    """`ALTERNATIVES` ids per token, flattened."""
-    top_logprob: tuple[float, ...]
-    receipt: Receipt
+"""With an empty queue, finished rows are dropped when fewer than this share of the batch is still running."""
+REFILL_FROM = 0.125
+"""Queued rows are admitted when at least this share of the batch has finished."""
+SLACK = 0.5
+"""Spare columns of the cache, as a share of the longest row, so that shifting it is rare while rows are refilled."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One decoding step: for each row still running, its index and the token chosen."""
+    """One token of each running row. `numbers [rows, 2 + 2k]` (none when only tokens are kept) and `edit_ratio [rows]` are float32."""
 
-    index: int
     rows: tuple[int, ...]
     token_ids: tuple[int, ...]
+    numbers: np.ndarray
+    edit_ratio: np.ndarray
+    """‖delta‖/‖h‖ at the position that this token was predicted from."""
+
+    @property
+    def logprob(self) -> np.ndarray:
+        return self.numbers[:, 0]
+
+    @property
+    def entropy(self) -> np.ndarray:
+        return self.numbers[:, 1]
+
+    @property
+    def top_logprob(self) -> np.ndarray:
+        return self.numbers[:, 2 : 2 + (self.numbers.shape[1] - 2) // 2]
+
+    @property
+    def top_ids(self) -> np.ndarray:
+        return self.numbers[:, 2 + (self.numbers.shape[1] - 2) // 2 :].astype(int)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row that has ended (or was cancelled), by its place in the rows asked for."""
+
+    row: int
+    generation: Generation
 
 
 def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings) -> None:
@@ -95,174 +102,218 @@ def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSett
         check_plan(plan, model)
 
 
-class _Ledger:
-    """What the hooks wrote, indexed by original row: edit counts and largest ratios per column."""
-
-    def __init__(self, rows: int, columns: int, device: torch.device):
-        self.fired = torch.zeros(rows, columns, dtype=torch.int32, device=device)
-        self.ratio = torch.zeros(rows, columns, device=device)
-
-    def hook(self, slots: list[Slot], rows: Tensor, columns: slice) -> Edit:
-        def edit(hidden: Tensor) -> Tensor:
-            for slot in slots:
-                hidden, ratio, mask = slot.apply(hidden, columns)
-                self.fired[rows, columns] += mask
-                self.ratio[rows, columns] = torch.maximum(self.ratio[rows, columns], ratio)
-            return hidden
-
-        return edit
-
-
-@torch.inference_mode()
 def stream(
-    model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings, *, silent_ok: bool = False
-) -> Iterator[Step | list[Generation]]:
-    """Decode one batch. Yields a `Step` per token and, last, the list of generations in the order of `rows`.
+    model: LoadedModel,
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    batch_size: int = 64,
+    detail: Detail = "scores",
+    compiled: bool | None = None,
+    cancel: Callable[[], bool] | None = None,
+    silent_ok: bool = False,
+) -> Iterator[Step | Finished]:
+    """Generate all rows, at most `batch_size` at a time. Yields a `Step` per token and a `Finished` per row, as they come.
 
+    With `detail="tokens"` no log-probabilities, entropies and alternatives are computed. `compiled` runs the decoding step as one graph
+    (`compiled.py`); by default where a GPU is used.
     Raises BadInput before the first forward pass, NeverFired after the last; with `silent_ok` a plan whose rows all ended before its span
-    began is let through (the caller looks at a larger set of rows).
+    began is let through (the caller looks at a larger set of rows). When `cancel()` turns true the running rows are yielded as they
+    are and the stream ends.
     """
     check_rows(model, rows, settings)
-    n, device = len(rows), model.device
-    lengths = [len(row.prompt_ids) for row in rows]
-    widest = max(lengths)
-    compiled = compile_plans([row.plan for row in rows], lengths, settings.max_new_tokens, model)
-    planned = compiled.planned.clone()
-    ledger = _Ledger(n, widest + settings.max_new_tokens, device)
-    pad_id = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else next(iter(model.eos_ids), 0)
-    ids = torch.full((n, widest), pad_id, device=device)
-    mask = torch.zeros(n, widest + settings.max_new_tokens, dtype=torch.long, device=device)
-    for index, row in enumerate(rows):
-        ids[index, widest - lengths[index] :] = torch.tensor(row.prompt_ids, device=device)
-        mask[index, widest - lengths[index] :] = 1
-    offset = torch.tensor([widest - length for length in lengths], device=device)
-    seeds = np.array([row.seed for row in rows], dtype=np.int64)
-    eos = torch.tensor(sorted(model.eos_ids), device=device, dtype=torch.long)
-    cache = DynamicCache(config=model.model.config)
-    alive = torch.arange(n, device=device)
-    columns = slice(0, widest)
-    record = _Record(n)
-    for step in range(settings.max_new_tokens):
-        edits = {site: ledger.hook(slots, alive, columns) for site, slots in compiled.slots.items()}
-        positions = (torch.arange(columns.start, columns.stop, device=device)[None] - offset[:, None]).clamp_min(0)
-        with hooked(model.layout, edits):
-            output = model.model(
-                input_ids=ids,
-                attention_mask=mask[:, : columns.stop],
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        logits = output.logits[:, -1].float()
-        chosen = choose(logits, settings, seeds, step)
-        ended = torch.isin(chosen, eos)
-        original, tokens = alive.tolist(), chosen.tolist()
-        record.add(original, tokens, logits, chosen)
-        yield Step(step, *record.new(original, tokens))
-        record.ended.update(row for row, end in zip(original, ended.tolist(), strict=True) if end)
-        running = [i for i, row in enumerate(original) if row not in record.ended]
-        if not running:
-            break
-        if len(running) < COMPACT_BELOW * len(original):
-            keep = torch.tensor(running, device=device)
-            cache.batch_select_indices(keep)
-            compiled, alive, mask, offset, chosen = (
-                compiled.select(keep),
-                alive[keep],
-                mask[keep],
-                offset[keep],
-                chosen[keep],
-            )
-            seeds = seeds[running]
-        ids = chosen[:, None]
-        columns = slice(columns.stop, columns.stop + 1)
-        mask[:, columns] = 1
-    generations = record.finish(rows, lengths, widest, planned, ledger)
-    _demand_as_planned(generations)
+    run = _Run(
+        model,
+        rows,
+        settings,
+        compile_plans([row.plan for row in rows if row.plan], model),
+        batch_size,
+        detail,
+        compiled,
+    )
+    done: list[Generation | None] = [None] * len(rows)
+    for event in run.events(cancel):
+        if isinstance(event, Finished):
+            demand_as_planned(event.row, event.generation)
+            done[event.row] = event.generation
+        yield event
     if not silent_ok:
-        demand_fired(rows, generations)
-    yield generations
+        demand_fired(rows, done)
 
 
-class _Record:
-    """Per-token records, gathered step by step; a finished row that still sits in the batch is not recorded further."""
+class _Run:
+    """One call of `stream`: the queue, the batch, and the step that both share."""
 
-    def __init__(self, n: int):
-        self.tokens: list[list[int]] = [[] for _ in range(n)]
-        self.logprob: list[list[float]] = [[] for _ in range(n)]
-        self.entropy: list[list[float]] = [[] for _ in range(n)]
-        self.top_ids: list[list[int]] = [[] for _ in range(n)]
-        self.top_logprob: list[list[float]] = [[] for _ in range(n)]
-        self.ended: set[int] = set()
+    def __init__(
+        self,
+        model: LoadedModel,
+        rows: Sequence[Row],
+        settings: GenerationSettings,
+        compiled: CompiledPlans,
+        batch_size: int,
+        detail: Detail,
+        graph: bool | None,
+    ):
+        if detail not in get_args(Detail):
+            raise unknown("detail", detail, get_args(Detail))
+        if batch_size < 1:
+            raise BadInput(f"batch_size is {batch_size}; at least 1 row must run at a time.")
+        gates = [gate for slot in compiled.slots for gate in slot.gates if gate is not None]
+        self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
+        self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
+        # every span is resolved once before the model runs, so that a bad one is refused here
+        needs = prompt_needs((self._progress(index) for index in range(len(rows))), model.runs.resumes)
+        self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
+        self.masks = Masks(model.runs.config)
+        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)))
+        longest = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
+        places = max(1, min(batch_size, len(rows)))
+        columns = longest + (int(SLACK * longest) + 1 if len(rows) > places else 0)
+        self.graph: StaticStep | None = None
+        if self._graph_wanted(graph):
+            longest, columns = min(_rounded(longest), model.context), _rounded(columns)
+            self.graph, self.batch = self._static(places, columns, longest)
+        else:
+            self.batch = Batch(model, compiled, places, columns, longest, self.masks, settings.needs_history)
+        self.batch.column = max((len(row.prompt_ids) for row in rows), default=0)
+        self.pending = torch.zeros(places, 1, dtype=torch.long, device=model.device)
+        self.entropy = torch.zeros(places, 1, device=model.device)
 
-    def add(self, original: list[int], tokens: list[int], logits: Tensor, chosen: Tensor) -> None:
-        logprobs = logits.log_softmax(-1)
-        entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)
-        top = logprobs.topk(min(ALTERNATIVES, logprobs.shape[-1]), dim=-1)
-        picked = logprobs.gather(-1, chosen[:, None]).squeeze(-1).tolist()
-        rows = zip(original, tokens, picked, entropy.tolist(), top.indices.tolist(), top.values.tolist(), strict=True)
-        for row, token, logprob, nats, ids, values in rows:
-            if row not in self.ended:
-                self.tokens[row].append(token)
-                self.logprob[row].append(logprob)
-                self.entropy[row].append(nats)
-                self.top_ids[row].extend(ids)
-                self.top_logprob[row].extend(values)
-
-    def new(self, original: list[int], tokens: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Rows that were still running before this step, and their tokens."""
-        pairs = [(row, token) for row, token in zip(original, tokens, strict=True) if row not in self.ended]
-        return tuple(row for row, _ in pairs), tuple(token for _, token in pairs)
-
-    def finish(
-        self, rows: Sequence[Row], lengths: list[int], widest: int, planned: Tensor, ledger: _Ledger
-    ) -> list[Generation]:
-        wanted, fired, ratio = planned.cpu(), ledger.fired.cpu(), ledger.ratio.cpu()
-        generations = []
-        for index, row in enumerate(rows):
-            start, fed = widest - lengths[index], widest + len(self.tokens[index]) - 1
-            sizes = [*ratio[index, start:fed].tolist(), 0.0]
-            receipt = Receipt(int(wanted[index, start:fed].sum()), int(fired[index, start:fed].sum()), tuple(sizes))
-            generations.append(
-                Generation(
-                    row.prompt_ids,
-                    tuple(self.tokens[index]),
-                    "eos" if index in self.ended else "length",
-                    tuple(self.logprob[index]),
-                    tuple(self.entropy[index]),
-                    tuple(self.top_ids[index]),
-                    tuple(self.top_logprob[index]),
-                    receipt,
-                )
+    def _graph_wanted(self, asked: bool | None) -> bool:
+        possible = can_compile(self.model, self.compiled)
+        if asked and not possible:
+            raise BadInput(
+                "The step cannot be compiled: another executor runs the model, or a gate calls a function; leave compiled out."
             )
-        return generations
+        return possible and (self.model.device.type == "cuda" if asked is None else asked)
 
-
-def _demand_as_planned(generations: list[Generation]) -> None:
-    for index, generation in enumerate(generations):
-        receipt = generation.receipt
-        if receipt.fired != receipt.planned:
-            raise NeverFired(
-                f"Row {index}: the plan covers {receipt.planned} edits but {receipt.fired} were made; the text is not steered as asked.",
-                generations,
+    def _static(self, places: int, columns: int, positions: int) -> tuple[StaticStep, Batch]:
+        """A compiled step of these shapes, from an earlier run where there is one."""
+        kept: dict[object, tuple[StaticStep, Batch]] = self.model.extra.setdefault("compiled_steps", {})
+        key = shape_key(self.compiled, places, columns, positions, self.settings.needs_history)
+        if key in kept:
+            kept[key][1].reuse(self.compiled)
+        else:
+            batch = Batch(
+                self.model, self.compiled, places, columns, positions, self.masks, self.settings.needs_history
             )
+            kept.clear()  # one at a time: a step holds a whole cache
+            kept[key] = StaticStep(batch), batch
+        return kept[key]
 
-
-def demand_fired(rows: Sequence[Row], generations: list[Generation]) -> None:
-    """Raises NeverFired when a plan fired in none of the rows that carry it."""
-    fired: dict[Plan, int] = {}
-    for row, generation in zip(rows, generations, strict=True):
+    def _progress(self, index: int) -> Progress:
+        row = self.rows[index]
+        plan = None
         if row.plan:
-            fired[row.plan] = fired.get(row.plan, 0) + generation.receipt.fired
-    silent = [plan for plan, count in fired.items() if count == 0]
-    if silent:
-        spans = ", ".join(str(i.span) for i in silent[0].interventions)
-        raise NeverFired(
-            f"A plan with span {spans} never fired: every row that carries it ended before the span began. "
-            f"The texts are unsteered; choose a span that starts earlier, such as last_prompt.",
-            generations,
+            plan = RowPlan(self.compiled, row.plan, row.prompt_ids, self.settings.max_new_tokens, self.model)
+        return Progress(index, row, plan)
+
+    def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
+        stopped = False
+        while (self.queue or self.batch.live) and not stopped:
+            if self._refill_due():
+                yield from self._admit()
+                stopped = cancel is not None and cancel()
+                continue
+            yield from self._decode()
+            stopped = cancel is not None and cancel()
+        for place in self.batch.live:
+            yield self._end(place)
+
+    def _refill_due(self) -> bool:
+        free = len(self.batch.free)
+        return (
+            bool(self.queue)
+            and free > 0
+            and (free == len(self.batch.rows) or free >= REFILL_FROM * len(self.batch.rows))
         )
+
+    @torch.inference_mode()
+    def _admitted(self) -> tuple[list[int], Tensor, Tensor]:
+        count = min(len(self.batch.free), len(self.queue))
+        coming = [self._progress(self.queue.popleft()) for _ in range(count)]
+        return admit(self.batch, self.pool, coming)
+
+    def _admit(self) -> Iterator[Step | Finished]:
+        places, logits, ratio = self._admitted()
+        yield from self._take(places, logits, ratio)
+
+    @torch.inference_mode()
+    def _forward(self) -> tuple[Tensor, Tensor | None]:
+        if self.batch.column + 1 > self.batch.cache.columns:
+            self.batch.make_room()
+        if self.graph is not None:
+            return self.graph(self.pending, self.entropy)
+        return self.batch.forward(self.pending, self.batch.low, self.entropy)
+
+    def _decode(self) -> Iterator[Step | Finished]:
+        logits, ratio = self._forward()
+        live = self.batch.live
+        if len(live) < len(self.batch.rows):
+            chosen_rows = torch.tensor(live, device=logits.device)
+            logits, ratio = logits[chosen_rows], None if ratio is None else ratio[chosen_rows]
+        yield from self._take(live, logits, ratio)
+        if not self.queue and self.graph is None and 0 < len(self.batch.live) < COMPACT_BELOW * len(self.batch.rows):
+            keep = torch.tensor(self.batch.live, device=self.pending.device)
+            self.pending, self.entropy = self.pending[keep], self.entropy[keep]
+            self.batch.compact()
+
+    @torch.inference_mode()
+    def _choose(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> np.ndarray:
+        """Choose a token for each place and set it to be fed next; one transfer: token, numbers, size of the edit."""
+        drawn, batch = None, self.batch
+        if self.settings.temperature > 0:
+            drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
+        index = torch.tensor(places, device=logits.device)
+        history = batch.history[index] if batch.history is not None else None
+        chosen = choose(logits, self.settings, drawn, history)
+        numbers = scores(logits, chosen) if self.scored else logits[:, :0]
+        self.pending[index, 0] = chosen
+        if self.uncertain:
+            self.entropy[index, 0] = (
+                numbers[:, 1] if self.scored else torch.distributions.Categorical(logits=logits).entropy()
+            )
+        if batch.history is not None:
+            where = torch.tensor(
+                [row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device
+            )
+            batch.history[index, where] = chosen
+        size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
+        return torch.cat([chosen[:, None].float(), size.float(), numbers], dim=1).cpu().numpy()
+
+    def _take(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> Iterator[Step | Finished]:
+        table = self._choose(places, logits, ratio)
+        tokens = table[:, 0].astype(int).tolist()
+        running = [row for place in places if (row := self.batch.rows[place]) is not None]
+        for place, progress, token, numbers in zip(places, running, tokens, table[:, 2:], strict=True):
+            progress.tokens.append(token)
+            progress.numbers.append(numbers)
+            self.batch.follow(place, token)
+            progress.finish = self._finish(progress, token)
+        yield Step(tuple(row.index for row in running), tuple(tokens), table[:, 2:], table[:, 1])
+        for place, progress in zip(places, running, strict=True):
+            if progress.finish is not None:
+                yield self._end(place)
+
+    def _finish(self, progress: Progress, token: int) -> str | None:
+        if token in self.model.eos_ids:
+            return "eos"
+        for stop in self.settings.stop_strings:
+            if stop in self.model.tokenizer.decode(progress.tokens[-(len(stop) + 8) :]):
+                return "stop"
+        return "length" if len(progress.tokens) == self.settings.max_new_tokens else None
+
+    def _end(self, place: int) -> Finished:
+        progress = self.batch.rows[place]
+        assert progress is not None
+        generation = self.batch.finished(place)
+        self.batch.rows[place] = None
+        return Finished(progress.index, generation)
+
+
+def _rounded(n: int) -> int:
+    """Up to the next multiple of 64, so that runs of similar sizes share a compiled step."""
+    return -(-n // 64) * 64
 
 
 def generate(
@@ -271,22 +322,28 @@ def generate(
     settings: GenerationSettings,
     *,
     batch_size: int = 64,
+    detail: Detail = "scores",
+    compiled: bool | None = None,
     on_rows: Callable[[int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
 ) -> list[Generation]:
-    """Generate all rows, `batch_size` at a time in order of prompt length; results in the order given.
+    """Generate all rows; results in the order given.
 
-    `on_rows(count)` is told after each batch how many rows are done. Raises as `stream`; everything is checked before the first batch.
+    `on_rows(count)` is told how many rows are done whenever one ends. Raises as `stream`, and Cancelled (which carries every row that was
+    begun) when `cancel()` turned true before the last row ended.
     """
-    check_rows(model, rows, settings)
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt_ids))
-    results: dict[int, Generation] = {}
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        for event in stream(model, [rows[index] for index in chunk], settings, silent_ok=True):
-            if isinstance(event, list):
-                results.update(zip(chunk, event, strict=True))
-        if on_rows is not None:
-            on_rows(len(results))
-    generations = [results[index] for index in range(len(rows))]
+    done: dict[int, Generation] = {}
+    ended = 0
+    for event in stream(
+        model, rows, settings, batch_size=batch_size, detail=detail, compiled=compiled, cancel=cancel, silent_ok=True
+    ):
+        if isinstance(event, Finished):
+            done[event.row] = event.generation
+            ended += event.generation.finish != "cancelled"
+            if on_rows is not None:
+                on_rows(ended)
+    if ended < len(rows):
+        raise Cancelled(f"Cancelled with {ended} of {len(rows)} rows done; they are kept.", done)
+    generations = [done[index] for index in range(len(rows))]
     demand_fired(rows, generations)
     return generations

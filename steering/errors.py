@@ -1,7 +1,7 @@
 """Errors written for the reader: what was wrong, where, and what to pass instead.
 
 1. `BadInput` is raised before any forward pass; the command line maps it to exit code 2 without a traceback.
-2. `NeverFired` carries the finished generations, so nothing that was computed is lost.
+2. `NeverFired` and `Cancelled` carry what was generated, so nothing that was computed is lost.
 """
 
 from __future__ import annotations
@@ -19,6 +19,14 @@ class NeverFired(RuntimeError):
     """An asked-for edit was not applied. `generations` holds the rows as generated."""
 
     def __init__(self, message: str, generations: list[Any]):
+        super().__init__(message)
+        self.generations = generations
+
+
+class Cancelled(RuntimeError):
+    """Generation was cancelled. `generations` maps the place of each row that was begun to what it has."""
+
+    def __init__(self, message: str, generations: dict[int, Any]):
         super().__init__(message)
         self.generations = generations
 

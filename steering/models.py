@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,15 +18,25 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .errors import BadInput, unknown
-from .sites import Layout, layout_of, text_config
+from .executor import Executor, HookExecutor
+from .layout import Layout, layout_of, text_config
 
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
+
+
+QUANTIZATIONS: dict[str, dict[str, Any]] = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True}}
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
     revision: str | None = None
+    executor: Executor | None = None
+    """What runs the forward passes; the model itself, hooked, by default."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +64,16 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def runs(self) -> Executor:
+        """The executor in use."""
+        return self.executor or HookExecutor(self.model, self.layout)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the activations."""
+        return self.model.dtype
 
     @property
     def context(self) -> int:
@@ -111,16 +134,19 @@ def load_model(
     dtype: str = "float32",
     device: str | None = None,
     device_map: str | dict[str, Any] | None = None,
+    tp_plan: str | None = None,
+    quantization: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Load `name` (hub id, local folder, or `builtin:...`), in evaluation mode.
 
-    Raises BadInput for an unknown built-in, dtype, folder, revision or architecture.
+    `device_map="auto"` spreads layers over devices, `tp_plan="auto"` each layer over the processes that torchrun started, `quantization` (`8bit`,
+    `4bit`) loads weights through bitsandbytes. Raises BadInput for an unknown built-in, dtype, folder, revision or architecture.
     """
+    if sum(option is not None for option in (device, device_map, tp_plan)) > 1:
+        raise BadInput("Give only one of device, device_map and tp_plan.")
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    if device is not None and device_map is not None:
-        raise BadInput("Give either device or device_map, not both.")
     source: str | Path = name
     if name.startswith("builtin:"):
         if name not in BUILTINS:
@@ -143,6 +169,8 @@ def load_model(
             device_map=device_map,
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
+            **({"tp_plan": tp_plan} if tp_plan else {}),
+            **quantized(quantization),
             **kwargs,
         )
     except (OSError, ValueError) as error:
@@ -154,6 +182,17 @@ def load_model(
     model.eval()
     commit = getattr(model.config, "_commit_hash", None) or revision
     return LoadedModel(name, model, tokenizer, layout_of(model), commit)
+
+
+def quantized(quantization: str | None) -> dict[str, Any]:
+    """The loading arguments of a quantization. Raises BadInput for an unknown one, or when bitsandbytes is not installed."""
+    if quantization is None:
+        return {}
+    if quantization not in QUANTIZATIONS:
+        raise unknown("quantization", quantization, QUANTIZATIONS)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BadInput(f"quantization {quantization!r} needs bitsandbytes: pip install bitsandbytes.")
+    return {"quantization_config": BitsAndBytesConfig(**QUANTIZATIONS[quantization])}
 
 
 def _first_line(error: Exception) -> str:

@@ -1,106 +1,133 @@
 """Plans: what to do to which activations, as frozen data.
 
-1. A plan is an ordered list of interventions; interventions at one site act in that order.
+1. A plan is an ordered list of interventions. At one site they act in that order, each on what the one before left.
 2. It is validated on construction, hashes by content (vectors' bytes included), and reads back from what it writes (`to_dict`,
-   `from_dict`, YAML and JSON).
-3. A span names token positions. An edit at a position changes the prediction of the token after it: `last_prompt` steers the choice of
-   the first generated token, `generated` steers every later one.
+   `from_dict`, YAML and JSON); `PLAN_SCHEMA` describes the format.
+3. Conflict rule: an intervention that would undo an earlier one completely (it sets or removes the projection on the same direction at
+   the same site and shares positions) is refused when the plan is compiled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
 
+from .dose import SUFFIXES, Dose, Schedule
 from .errors import BadInput, unknown
-from .sites import Site
+from .gate import GATES, Gate
+from .sites import Site, parse_sites
+from .span import Span
 from .vectors import SteeringVector
 
-SPANS = ("all", "prompt", "last_prompt", "generated", "first_n")
-OPERATIONS = ("add", "ablate", "clamp")
-UNITS = ("raw", "vector", "residual")
+__all__ = ["Dose", "Gate", "Intervention", "Plan", "Schedule", "Span"]
 
-
-@dataclass(frozen=True)
-class Span:
-    """Which positions: all, the prompt (with its BOS), its last token, the generated tokens, or the first `n` generated ones."""
-
-    kind: Literal["all", "prompt", "last_prompt", "generated", "first_n"]
-    n: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in SPANS:
-            raise unknown("span", self.kind, SPANS)
-        if self.kind == "first_n" and (self.n is None or self.n < 1):
-            raise BadInput(f"Span first_n needs n of at least 1, not {self.n}: it would cover no token.")
-        if self.kind != "first_n" and self.n is not None:
-            raise BadInput(f"Span {self.kind} takes no n (got {self.n}); use first_n:{self.n}.")
-
-    @staticmethod
-    def parse(text: str | Span) -> Span:
-        """Span from its short form: `generated`, `first_n:8`."""
-        if isinstance(text, Span):
-            return text
-        kind, _, n = text.partition(":")
-        if n and not n.lstrip("-").isdigit():
-            raise BadInput(f"Span {text!r}: n must be a whole number, as in first_n:8.")
-        return Span(kind, int(n) if n else None)  # type: ignore[arg-type]
-
-    def __str__(self) -> str:
-        return self.kind if self.n is None else f"{self.kind}:{self.n}"
-
-
-@dataclass(frozen=True)
-class Dose:
-    """How much. `raw`: residual-stream units along the unit direction; `vector`: times the vector's own norm; `residual`: times the norm
-    of the activation at that position."""
-
-    amount: float
-    unit: Literal["raw", "vector", "residual"] = "vector"
-
-    def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise unknown("dose unit", self.unit, UNITS)
-        if not float("-inf") < self.amount < float("inf"):
-            raise BadInput(f"Dose {self.amount} is not a finite number.")
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "add": ("raw", "vector", "residual"),
+    "ablate": (),
+    "clamp": ("raw", "vector", "residual"),
+    "cap": ("raw", "vector", "residual"),
+    "floor": ("raw", "vector", "residual"),
+    "rotate": ("degrees",),
+    "scale": ("factor",),
+}
+"""Operations and the dose units they take; ablate takes no dose."""
+SETS_PROJECTION = ("ablate", "clamp")
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """One edit. With unit direction u = v/‖v‖ and dose c: add h + c·u; ablate h - (h·u)u (takes no dose); clamp h + (c - h·u)u."""
+    """One edit. With unit direction u = v/‖v‖, present projection p = h·u and dose c:
 
-    operation: Literal["add", "ablate", "clamp"]
+    add h + c u; ablate h - p u; clamp h + (c - p) u; cap: clamp where p > c; floor: clamp where p < c; scale h + (c - 1) p u;
+    rotate: h turned by c degrees towards u in the plane of h and u, its norm kept (away from u when negative; it stops at u).
+    """
+
+    operation: Literal["add", "ablate", "clamp", "cap", "floor", "rotate", "scale"]
     vector: SteeringVector
     span: Span
     dose: Dose | None = None
     site: Site | None = None
-    """Defaults to the vector's own site."""
+    """Defaults to the vector's own site; `sites` names several."""
+    sites: tuple[Site, ...] = ()
+    gate: Gate | None = None
+    keep_norm: bool = False
+    """Rescale the edited activation to the norm it had."""
 
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:
             raise unknown("operation", self.operation, OPERATIONS)
-        if self.operation == "ablate" and self.dose is not None:
+        units = OPERATIONS[self.operation]
+        if self.dose is not None and not units:
             raise BadInput("ablate projects the direction out completely and takes no dose; leave the dose out.")
-        if self.operation != "ablate" and self.dose is None:
-            raise BadInput(f"{self.operation} needs a dose, for example Dose(1.0, 'vector').")
-        if self.site is None:
-            object.__setattr__(self, "site", self.vector.site)
+        if units and self.dose is None:
+            raise BadInput(f"{self.operation} needs a dose, for example {_example(units)}.")
+        if self.dose is not None and self.dose.unit not in units:
+            raise BadInput(
+                f"{self.operation} takes a dose in {' or '.join(units)}, not {self.dose.unit}; for example {_example(units)}."
+            )
+        if self.operation == "rotate" and self.dose is not None and not -180 <= self.dose.amount <= 180:
+            raise BadInput(f"rotate by {self.dose.amount:g} degrees: give an angle from -180 to 180.")
+        if self.site is not None and self.sites and self.sites != (self.site,):
+            raise BadInput("Give either site or sites, not both.")
+        sites = self.sites or ((self.site,) if self.site is not None else (self.vector.site,))
+        if len(set(sites)) != len(sites):
+            raise BadInput("A site is named twice in one intervention; the edit would be made twice there.")
+        object.__setattr__(self, "sites", tuple(sorted(sites, key=lambda s: s.order)))
+        object.__setattr__(self, "site", self.sites[0] if len(self.sites) == 1 else None)
+        if self.gate is not None:
+            self._check_gate(self.gate)
+
+    def _check_gate(self, gate: Gate) -> None:
+        read = [gate.site] if gate.site is not None else []
+        late = [site for site in read for edited in self.sites if edited < site]
+        if late:
+            raise BadInput(
+                f"Gate {gate} reads {late[0]}, which lies behind the edit at {self.sites[0]}; read at or before it."
+            )
+        kinds = {atom.kind for atom in self.span.atoms}
+        if gate.kind == "entropy" and not _generated_only(self.span):
+            raise BadInput(
+                f"Gate entropy is defined for generated tokens only, but span {self.span} ({', '.join(sorted(kinds))}) reaches into the "
+                f"prompt; use generated, or write ({self.span}) & generated."
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        assert self.site is not None
-        return {
+        facts: dict[str, Any] = {
             "operation": self.operation,
             "vector": self.vector.digest,
             "vector_name": self.vector.name,
-            "site": self.site.name,
+            "site": self.sites[0].name if len(self.sites) == 1 else [site.name for site in self.sites],
             "span": str(self.span),
             "dose": None if self.dose is None else {"amount": self.dose.amount, "unit": self.dose.unit},
         }
+        if self.dose is not None and self.dose.schedule.kind != "constant":
+            facts["dose"]["schedule"] = str(self.dose.schedule)
+        if self.gate is not None:
+            facts["gate"] = self.gate.to_dict()
+        if self.keep_norm:
+            facts["keep_norm"] = True
+        return facts
+
+
+def _example(units: tuple[str, ...]) -> str:
+    unit = "vector" if "vector" in units else units[0]
+    amount = {"vector": "1.0", "degrees": "30", "factor": "2"}[unit]
+    return f"Dose({amount}, {unit!r}) or {amount}{next(s for s, u in SUFFIXES.items() if u == unit)}"
+
+
+def _generated_only(span: Span) -> bool:
+    if span.kind == "intersection":
+        return any(map(_generated_only, span.parts))
+    if span.kind == "union":
+        return all(map(_generated_only, span.parts))
+    if span.kind == "difference":
+        return _generated_only(span.parts[0])
+    return span.kind in ("generated", "first_n", "after_n", "window")
 
 
 @dataclass(frozen=True)
@@ -122,40 +149,190 @@ class Plan:
     @property
     def digest(self) -> str:
         """Content hash: 16 hexadecimal digits, stable across processes. Names of vectors do not count."""
-        facts = [{k: v for k, v in i.to_dict().items() if k != "vector_name"} for i in self.interventions]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(_nameless(self.to_dict()), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def vectors(self) -> dict[str, SteeringVector]:
+        """Every vector that edits or gates, by digest."""
+        used = [v for i in self.interventions for v in (i.vector, i.gate.vector if i.gate else None) if v is not None]
+        return {vector.digest: vector for vector in used}
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any], vectors: Mapping[str, SteeringVector]) -> Plan:
-        """Inverse of `to_dict`; `vectors` maps digests (or names) to vectors. Raises BadInput naming the key that is wrong."""
-        interventions = []
+    def from_dict(
+        data: Mapping[str, Any],
+        vectors: Mapping[str, SteeringVector],
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> Plan:
+        """Inverse of `to_dict`; `vectors` maps digests (or names) to vectors, `functions` names of callable gates to functions.
+
+        Raises BadInput naming the key that is wrong.
+        """
         if not isinstance(data, Mapping) or not isinstance(data.get("interventions"), list):
             raise BadInput("A plan is a mapping with a list 'interventions'.")
-        for index, entry in enumerate(data["interventions"]):
-            where = f"interventions[{index}]"
-            missing = {"operation", "vector", "span"} - set(entry)
-            if missing:
-                raise BadInput(f"{where} lacks {', '.join(sorted(missing))}.")
-            extra = set(entry) - {"operation", "vector", "vector_name", "site", "span", "dose"}
-            if extra:
-                raise unknown("key", sorted(extra)[0], ("operation", "vector", "site", "span", "dose"), where)
-            if entry["vector"] not in vectors:
-                raise unknown("vector", entry["vector"], vectors, where)
-            dose = entry.get("dose")
-            interventions.append(
-                Intervention(
-                    entry["operation"],
-                    vectors[entry["vector"]],
-                    Span.parse(entry["span"]),
-                    None if dose is None else Dose(float(dose["amount"]), dose.get("unit", "vector")),
-                    Site.parse(entry["site"]) if entry.get("site") else None,
-                )
+        extra = set(data) - {"interventions"}
+        if extra:
+            raise unknown("key", sorted(extra)[0], ("interventions",), "the plan")
+        return Plan(
+            tuple(
+                _intervention(entry, f"interventions[{index}]", vectors, functions or {})
+                for index, entry in enumerate(data["interventions"])
             )
-        return Plan(tuple(interventions))
+        )
 
     @staticmethod
     def from_yaml(text: str, vectors: Mapping[str, SteeringVector]) -> Plan:
-        return Plan.from_dict(yaml.safe_load(text), vectors)
+        """From YAML or JSON text (JSON is YAML)."""
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BadInput(f"The plan is not YAML: {error}") from error
+        return Plan.from_dict(data, vectors)
+
+
+KEYS = ("operation", "vector", "vector_name", "site", "span", "dose", "gate", "keep_norm")
+DOSE_KEYS = ("amount", "unit", "schedule")
+GATE_KEYS = ("kind", "threshold", "below", "vector", "vector_name", "bias", "site", "name")
+
+
+def _checked(entry: Any, needed: Iterable[str], allowed: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise BadInput(f"{where} must be a mapping with {', '.join(needed)}, not {entry!r}.")
+    missing = sorted(set(needed) - set(entry))
+    if missing:
+        raise BadInput(f"{where} lacks {', '.join(missing)}.")
+    extra = sorted(set(entry) - set(allowed))
+    if extra:
+        raise unknown("key", extra[0], allowed, where)
+    return entry
+
+
+def _number(entry: Mapping[str, Any], key: str, default: float, where: str) -> float:
+    value = entry.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadInput(f"{where}.{key} must be a number, not {value!r}.")
+    return float(value)
+
+
+def _vector(entry: Mapping[str, Any], vectors: Mapping[str, SteeringVector], where: str) -> SteeringVector:
+    if entry["vector"] not in vectors:
+        raise unknown("vector", entry["vector"], vectors, where)
+    return vectors[entry["vector"]]
+
+
+def _intervention(
+    entry: Any, where: str, vectors: Mapping[str, SteeringVector], functions: Mapping[str, Callable[..., Any]]
+) -> Intervention:
+    entry = _checked(entry, ("operation", "vector", "span"), KEYS, where)
+    dose, gate = entry.get("dose"), entry.get("gate")
+    if isinstance(dose, str):
+        dose = Dose.parse(dose)
+    elif dose is not None:
+        dose = _checked(dose, ("amount",), DOSE_KEYS, f"{where}.dose")
+        schedule = Schedule.parse(dose.get("schedule", "constant"))
+        dose = Dose(_number(dose, "amount", 0.0, f"{where}.dose"), dose.get("unit", "vector"), schedule)
+    return Intervention(
+        entry["operation"],
+        _vector(entry, vectors, where),
+        Span.parse(entry["span"]),
+        dose,
+        sites=parse_sites(entry["site"]) if entry.get("site") else (),
+        gate=None if gate is None else _gate(gate, f"{where}.gate", vectors, functions),
+        keep_norm=bool(entry.get("keep_norm", False)),
+    )
+
+
+def _gate(
+    entry: Any, where: str, vectors: Mapping[str, SteeringVector], functions: Mapping[str, Callable[..., Any]]
+) -> Gate:
+    entry = _checked(entry, ("kind",), GATE_KEYS, where)
+    if entry["kind"] == "call" and entry.get("name") not in functions:
+        raise unknown("gate function", entry.get("name"), functions, where)
+    return Gate(
+        entry["kind"],
+        _number(entry, "threshold", 0.0, where),
+        bool(entry.get("below", False)),
+        _vector(entry, vectors, where) if "vector" in entry else None,
+        _number(entry, "bias", 0.0, where),
+        Site.parse(entry["site"]) if entry.get("site") else None,
+        functions.get(entry.get("name", "")) if entry["kind"] == "call" else None,
+        entry.get("name", ""),
+    )
+
+
+def _nameless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nameless(inner) for key, inner in value.items() if key != "vector_name"}
+    return [_nameless(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _site_schema() -> dict[str, Any]:
+    name = {"type": "string", "description": "blocks.2.hook_resid_post, or a layer set: blocks.{2,4-6}.hook_resid_post"}
+    return {"oneOf": [name, {"type": "array", "items": name, "minItems": 1}]}
+
+
+PLAN_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "steering plan",
+    "type": "object",
+    "required": ["interventions"],
+    "additionalProperties": False,
+    "properties": {
+        "interventions": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["operation", "vector", "span"],
+                "additionalProperties": False,
+                "properties": {
+                    "operation": {"enum": list(OPERATIONS)},
+                    "vector": {"type": "string", "description": "digest of the vector"},
+                    "vector_name": {"type": "string", "description": "for readers; not part of the plan's identity"},
+                    "site": _site_schema(),
+                    "span": {
+                        "type": "string",
+                        "description": 'generated, first_n:8, (prompt | at:"wait") - specials, ...',
+                    },
+                    "dose": {
+                        "oneOf": [
+                            {"type": "null"},
+                            {"type": "string", "description": "0.5v, 4, 0.2r, 30deg, 1.5f, each with ~schedule"},
+                            {
+                                "type": "object",
+                                "required": ["amount"],
+                                "additionalProperties": False,
+                                "properties": {
+                                    "amount": {"type": "number"},
+                                    "unit": {"enum": sorted({u for units in OPERATIONS.values() for u in units})},
+                                    "schedule": {"type": "string", "description": "linear:1:0:64, decay:16, once"},
+                                },
+                            },
+                        ]
+                    },
+                    "gate": {
+                        "type": "object",
+                        "required": ["kind"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "kind": {"enum": list(GATES)},
+                            "threshold": {"type": "number"},
+                            "below": {"type": "boolean"},
+                            "vector": {"type": "string"},
+                            "vector_name": {"type": "string"},
+                            "bias": {"type": "number"},
+                            "site": {"type": "string"},
+                            "name": {"type": "string"},
+                        },
+                    },
+                    "keep_norm": {"type": "boolean"},
+                },
+            },
+        }
+    },
+}
+"""JSON schema of a plan."""

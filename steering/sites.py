@@ -1,161 +1,112 @@
 """Where in the model: one vocabulary of sites for every architecture.
 
-1. A site is named as TransformerLens names it: `blocks.<layer>.hook_resid_pre` or `blocks.<layer>.hook_resid_post`.
-2. Names are resolved against a concrete model and checked when it is loaded (`layout_of`): the decoder layers are found, counted, and
-   a probe forward shows that each one carries a residual stream of width `d_model`.
-3. Hooks are installed by a context manager and are gone when it exits, whatever happened inside.
+1. A site is named as TransformerLens names it: `blocks.<layer>.hook_<kind>` with kind resid_pre, attn_out, resid_mid, mlp_out or
+   resid_post, and `blocks.<layer>.attn.hook_z.<head>` for the output of one attention head before the output projection.
+2. `attn_out` and `mlp_out` are what the block adds to the residual stream, after any norm that the architecture puts behind them, so
+   resid_mid = resid_pre + attn_out and resid_post = resid_mid + mlp_out hold in every architecture that has them.
+3. Sites have an order within the forward pass (`Site.order`): a gate may read what lies before the edit, never what lies behind it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import Literal
 
 from .errors import BadInput, unknown
 
-Kind = Literal["resid_pre", "resid_post"]
-KINDS: tuple[str, ...] = ("resid_pre", "resid_post")
+Kind = Literal["resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post"]
+KINDS: tuple[str, ...] = ("resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
+"""In forward order within a block."""
 _NAME = re.compile(r"blocks\.(\d+)\.hook_([a-z_]+)")
+_HEAD = re.compile(r"blocks\.(\d+)\.attn\.hook_z(?:\.(\d+))?")
+_SET = re.compile(r"blocks\.\{([^}]*)\}(\..+)")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Site:
-    """A place in the residual stream: 0-based decoder layer, and before (`resid_pre`) or after (`resid_post`) that layer."""
+    """A place in the forward pass: 0-based decoder layer, kind, and for `z` the 0-based attention head."""
 
     layer: int
     kind: Kind = "resid_post"
+    head: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("site kind", self.kind, KINDS)
+        if (self.kind == "z") != (self.head is not None):
+            raise BadInput(
+                f"Site kind {self.kind!r} {'needs a head, as in blocks.0.attn.hook_z.3' if self.kind == 'z' else 'takes no head'}."
+            )
 
     @property
     def name(self) -> str:
-        return f"blocks.{self.layer}.hook_{self.kind}"
+        return (
+            f"blocks.{self.layer}.attn.hook_z.{self.head}"
+            if self.kind == "z"
+            else f"blocks.{self.layer}.hook_{self.kind}"
+        )
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sort key: earlier in the forward pass is smaller."""
+        return self.layer, KINDS.index(self.kind), -1 if self.head is None else self.head
+
+    def __lt__(self, other: Site) -> bool:
+        return self.order < other.order
 
     def __str__(self) -> str:
         return self.name
 
     @staticmethod
     def parse(name: str | Site) -> Site:
-        """Site from its name. Raises BadInput for anything that is not `blocks.<layer>.hook_<kind>` with a known kind."""
+        """Site from its name. Raises BadInput for anything else, naming the nearest valid form."""
         if isinstance(name, Site):
             return name
+        head = _HEAD.fullmatch(name)
+        if head is not None:
+            if head[2] is None:
+                raise BadInput(f"{name!r} names all heads; a site is one head, as in {name}.0.")
+            return Site(int(head[1]), "z", int(head[2]))
         match = _NAME.fullmatch(name)
         if match is None:
             raise BadInput(
-                f"{name!r} is not a site. Write blocks.<layer>.hook_resid_pre or blocks.<layer>.hook_resid_post."
+                f"{name!r} is not a site. Write blocks.<layer>.hook_resid_pre, hook_attn_out, hook_resid_mid, hook_mlp_out or "
+                f"hook_resid_post, or blocks.<layer>.attn.hook_z.<head>."
             )
-        if match[2] not in KINDS:
-            raise unknown("site kind", match[2], KINDS, where=name)
+        if match[2] not in KINDS or match[2] == "z":
+            raise unknown("site kind", match[2], [k for k in KINDS if k != "z"], where=name)
         return Site(int(match[1]), match[2])  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a model's modules map to sites: its decoder layers in order, and the width of the residual stream."""
+def parse_sites(text: str | Site | Iterable[str | Site]) -> tuple[Site, ...]:
+    """Sites from one name, a list of names, or a layer set: `blocks.{2,4,6-8}.hook_resid_post`. Duplicates are refused."""
+    if isinstance(text, Site):
+        return (text,)
+    if isinstance(text, str):
+        many = _SET.fullmatch(text)
+        if many is None:
+            return (Site.parse(text),)
+        found = tuple(Site.parse(f"blocks.{layer}{many[2]}") for layer in _layers(many[1], text))
+    else:
+        found = tuple(site for entry in text for site in parse_sites(entry))
+    if not found:
+        raise BadInput("No site is named; give at least one, such as blocks.2.hook_resid_post.")
+    if len(set(found)) != len(found):
+        raise BadInput(f"A site is named twice in {text!r}; the edit would be made twice there.")
+    return found
 
-    layers: tuple[nn.Module, ...]
-    d_model: int
 
-    def check(self, site: Site) -> Site:
-        """The site itself. Raises BadInput when the model has no such layer."""
-        if not 0 <= site.layer < len(self.layers):
+def _layers(inside: str, where: str) -> list[int]:
+    layers: list[int] = []
+    for part in inside.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
             raise BadInput(
-                f"{site} does not exist: this model has {len(self.layers)} layers, 0 to {len(self.layers) - 1}."
+                f"{part!r} in {where!r} is not a layer or a range of layers, as in blocks.{{2,4,6-8}}.hook_resid_post."
             )
-        return site
-
-
-def text_config(config: Any) -> Any:
-    """The configuration of the language model inside `config` (itself, for text-only models)."""
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
-def layout_of(model: nn.Module, probe: bool = True) -> Layout:
-    """Find the decoder layers of a Hugging Face causal model and, with `probe`, verify them on a two-token forward pass.
-
-    Raises BadInput when the layers cannot be found or do not carry `[batch, position, d_model]`.
-    """
-    config = text_config(model.config)
-    n_layers, d_model = int(config.num_hidden_layers), int(config.hidden_size)
-    stacks = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers and len({type(layer) for layer in module}) <= 2
-    ]
-    stacks = [
-        (name, m) for name, m in stacks if not any(word in name for word in ("vision", "visual", "audio", "encoder"))
-    ]
-    if not stacks:
-        raise BadInput(
-            f"{type(model).__name__} has no stack of {n_layers} decoder layers that this workbench can find."
-        )
-    name, stack = min(stacks, key=lambda pair: pair[0].count("."))
-    layout = Layout(tuple(stack), d_model)
-    if probe:
-        seen: dict[Site, tuple[int, ...]] = {}
-
-        def note(site: Site) -> Callable[[Tensor], None]:
-            def read(hidden: Tensor) -> None:
-                seen[site] = tuple(hidden.shape)
-
-            return read
-
-        readers = {
-            Site(layer, kind): note(Site(layer, kind))
-            for layer in range(n_layers)
-            for kind in ("resid_pre", "resid_post")
-        }
-        ids = torch.tensor([[0, 1]], device=next(model.parameters()).device)
-        with torch.inference_mode(), hooked(layout, readers):
-            model(input_ids=ids, use_cache=False)
-        wrong = {str(site): shape for site, shape in seen.items() if shape != (1, 2, d_model)}
-        if len(seen) != 2 * n_layers or wrong:
-            raise BadInput(
-                f"{type(model).__name__}: layers at {name!r} do not carry [1, 2, {d_model}] as expected; saw {wrong or seen}."
-            )
-    return layout
-
-
-Edit = Callable[[Tensor], Tensor | None]
-"""Takes the residual stream `[batch, position, d_model]`; returns its replacement, or None to leave it."""
-
-
-@contextmanager
-def hooked(layout: Layout, edits: Mapping[Site, Edit]) -> Iterator[None]:
-    """Run `edits` at their sites for the duration of the context: one hook per site, none left afterwards."""
-    with ExitStack() as stack:
-        for site, edit in edits.items():
-            layer = layout.layers[layout.check(site).layer]
-            if site.kind == "resid_pre":
-                handle = layer.register_forward_pre_hook(_pre_hook(edit), with_kwargs=True)
-            else:
-                handle = layer.register_forward_hook(_post_hook(edit))
-            stack.callback(handle.remove)
-        yield
-
-
-def _pre_hook(edit: Edit) -> Callable[..., Any]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        in_args = bool(args)
-        hidden = args[0] if in_args else kwargs["hidden_states"]
-        edited = edit(hidden)
-        if edited is None:
-            return None
-        return ((edited, *args[1:]), kwargs) if in_args else (args, {**kwargs, "hidden_states": edited})
-
-    return hook
-
-
-def _post_hook(edit: Edit) -> Callable[..., Any]:
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        plain = isinstance(output, Tensor)
-        edited = edit(output if plain else output[0])
-        if edited is None:
-            return None
-        return edited if plain else (edited, *output[1:])
-
-    return hook
+        if dash and int(high) < int(low):
+            raise BadInput(f"The layer range {part!r} in {where!r} runs backwards.")
+        layers += range(int(low), int(high or low) + 1)
+    return layers

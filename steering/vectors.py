@@ -24,6 +24,8 @@ from .models import LoadedModel
 from .sites import Site
 
 FORMAT = "steering-workbench/vector@1"
+UNKNOWN = "unknown"
+"""The fingerprint of a model that an imported file does not identify."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Provenance:
     method: str
     """How it was computed, e.g. `checkpoint difference`, `mode difference`, `random`."""
     model: str
-    """Fingerprint of the weights whose residual stream it lives in."""
+    """Fingerprint of the weights whose residual stream it lives in; `unknown` where an imported file does not say."""
     model_id: str = ""
     contrast: str = ""
     """What was subtracted from what, and at which positions."""
@@ -44,6 +46,19 @@ class Provenance:
     parents: tuple[str, ...] = ()
     """Digests of the vectors it was derived from."""
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def parse(record: dict[str, Any]) -> Provenance:
+        """Provenance from its JSON record. Raises KeyError or TypeError when fields are missing or not known."""
+        return Provenance(**{**record, "counts": tuple(record["counts"]), "parents": tuple(record["parents"])})
+
+    def same_model(self, other: Provenance) -> bool | None:
+        """Whether both come from one model: by fingerprint, else by id; None where either does not say."""
+        if UNKNOWN not in (self.model, other.model):
+            return self.model == other.model
+        if self.model_id and other.model_id:
+            return self.model_id == other.model_id
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +91,19 @@ class SteeringVector:
         return hashlib.sha256(self.direction.numpy().tobytes() + self.site.name.encode()).hexdigest()[:16]
 
     def check(self, model: LoadedModel) -> None:
-        """Raises BadInput when the vector does not fit the model: width, site, or weights it was not extracted from."""
-        if self.direction.shape[0] != model.d_model:
+        """Raises BadInput when the vector cannot be used at its site in the model: wrong width, or no such site."""
+        self.check_width(model, model.layout.check(self.site))
+
+    def check_width(self, model: LoadedModel, site: Site) -> None:
+        """Raises BadInput when the vector's width is not that of the activations at a site."""
+        width = model.layout.width(site)
+        if self.direction.shape[0] != width:
+            source = self.provenance.model_id or self.provenance.model
             raise BadInput(
-                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has d_model {model.d_model}. "
-                f"It was extracted from {self.provenance.model_id or self.provenance.model}; extract one from {model.id}."
+                f"Vector {self.name!r} has width {self.direction.shape[0]}, but {model.id} has "
+                f"{'d_head' if site.kind == 'z' else 'd_model'} {width} at {site}. It was extracted from {source}; "
+                f"extract one from {model.id}."
             )
-        model.layout.check(self.site)
 
     def save(self, path: Path | str) -> Path:
         """Write to `path` atomically (temporary name, fsync, rename)."""
@@ -109,7 +130,8 @@ class SteeringVector:
         head = path.open("rb").read(8)
         if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             raise BadInput(
-                f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. Convert it to safetensors first."
+                f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. "
+                "steering.interchange reads the published kinds without running any; save the result as safetensors."
             )
         try:
             with safe_open(path, "pt") as handle:
@@ -120,10 +142,7 @@ class SteeringVector:
                     )
                 direction = handle.get_tensor("direction")
             facts = json.loads(metadata["vector"])
-            record = facts["provenance"]
-            provenance = Provenance(
-                **{**record, "counts": tuple(record["counts"]), "parents": tuple(record["parents"])}
-            )
+            provenance = Provenance.parse(facts["provenance"])
             return SteeringVector(facts["name"], Site.parse(facts["site"]), direction, provenance)
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise BadInput(

@@ -19,4 +19,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple]:
     return root, run_demo(Store(root), **DEMO_SIZES, console=Console(quiet=True))
 
 
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of published files, which lies beside the project and is no part of it."""
+    folder = (Path(__file__).parents[1] / "../shared/data").resolve()
+    if not folder.is_dir():
+        pytest.skip("../shared/data is not here: the published files are not part of the project")
+    return folder
+
+
 DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 64}

@@ -1,61 +1,231 @@
 """The naive oracle: one row, no cache, no padding, the whole sequence recomputed every step, edits by a plain position loop.
 
-It shares no code with the engine but the hook installer, and writes each operation out by its own formula.
+It shares no code with the engine but the hook installer: spans are read off the finished sequence, and each operation is written out by its
+own formula.
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
+
 import torch
 
+from steering.layout import hooked
 from steering.models import LoadedModel
-from steering.plan import Intervention, Plan
-from steering.sites import hooked
+from steering.plan import Gate, Intervention, Plan, Span
+from steering.sites import Site
 
 
-def spans_position(intervention: Intervention, position: int, prompt_length: int) -> bool:
-    kind, n = intervention.span.kind, intervention.span.n
-    if kind == "all":
-        return True
-    if kind == "prompt":
-        return position < prompt_length
-    if kind == "last_prompt":
-        return position == prompt_length - 1
-    if kind == "generated":
-        return position >= prompt_length
-    assert n is not None
-    return prompt_length <= position < prompt_length + n
+def occurrences(ids: list[int], sequence: tuple[int, ...]) -> list[int]:
+    """Last positions of a token sequence."""
+    return [i for i in range(len(ids)) if tuple(ids[max(0, i - len(sequence) + 1) : i + 1]) == sequence]
 
 
-def edited(h: torch.Tensor, intervention: Intervention) -> torch.Tensor:
+def sequences(model: LoadedModel, span: Span) -> list[tuple[int, ...]]:
+    wanted = span.tokens or ("<think>", "</think>")
+    return [
+        t if isinstance(t, tuple) else tuple(model.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in wanted
+    ]
+
+
+def spans_position(span: Span, position: int, ids: list[int], prompt: int, model: LoadedModel) -> bool:
+    """Whether a span covers a position of a sequence `ids` whose first `prompt` tokens are the prompt."""
+    if span.parts:
+        a, b = (spans_position(part, position, ids, prompt, model) for part in span.parts)
+        return {"union": a or b, "intersection": a and b, "difference": a and not b}[span.kind]
+    generated = position - prompt
+    n, m = span.n or 0, span.m or 0
+    plain: dict[str, Callable[[], bool]] = {
+        "all": lambda: True,
+        "prompt": lambda: generated < 0,
+        "last_prompt": lambda: generated == -1,
+        "generated": lambda: generated >= 0,
+        "first_n": lambda: 0 <= generated < n,
+        "after_n": lambda: generated >= n,
+        "window": lambda: n <= generated < m,
+        "position": lambda: position in span.positions or (generated < 0 and position - prompt in span.positions),
+        "specials": lambda: ids[position] in model.tokenizer.all_special_ids,
+    }
+    if span.kind in plain:
+        return plain[span.kind]()
+    if span.kind in ("text", "regex"):
+        return generated < 0 and position in matched(span, ids[:prompt], model)
+    if span.kind == "at":
+        return any(position in occurrences(ids[: position + 1], s) for s in sequences(model, span))
+    if span.kind == "after":
+        ends = [e for s in sequences(model, span) for e in occurrences(ids[:position], s)]
+        return any(e < position <= e + n for e in ends)
+    if span.kind == "sentence_starts":
+        return position in sentence_starts(ids, prompt, model)
+    opening, closing = sequences(model, span)
+    return (position in inside(ids[: position + 1], opening, closing)) == (span.kind == "inside_thinking")
+
+
+def matched(span: Span, ids: list[int], model: LoadedModel) -> set[int]:
+    """Positions of words that overlap a match: the tests' tokenizers join words by single blanks."""
+    words = [model.tokenizer.decode([i]) for i in ids]
+    text, found, at = " ".join(words), set(), 0
+    pattern = span.pattern if span.kind == "regex" else re.escape(span.pattern or "")
+    spans = [match.span() for match in re.finditer(pattern or "", text)]
+    for position, word in enumerate(words):
+        if any(low < at + len(word) and at < high for low, high in spans):
+            found.add(position)
+        at += len(word) + 1
+    return found
+
+
+def sentence_starts(ids: list[int], prompt: int, model: LoadedModel) -> set[int]:
+    """The first word of every sentence; the tests' enders are words that end in a full stop or are a semicolon."""
+    special = set(model.tokenizer.all_special_ids)
+    starts, fresh = set(), True
+    for position, token in enumerate(ids):
+        word = model.tokenizer.decode([token])
+        fresh = fresh or position == prompt
+        if token not in special and word.strip(".;!?"):
+            if fresh:
+                starts.add(position)
+            fresh = False
+        if token not in special and word.endswith((".", ";", "!", "?")):
+            fresh = True
+    return starts
+
+
+def inside(ids: list[int], opening: tuple[int, ...], closing: tuple[int, ...]) -> set[int]:
+    found, is_open = set(), False
+    for position in range(len(ids)):
+        if is_open and tuple(ids[position - len(closing) + 1 : position + 1]) == closing:
+            is_open = False
+        elif is_open:
+            found.add(position)
+        elif tuple(ids[max(0, position - len(opening) + 1) : position + 1]) == opening:
+            is_open = True
+    return found
+
+
+def multiplier(intervention: Intervention, position: int, prompt: int) -> float:
+    schedule = intervention.dose.schedule if intervention.dose else None
+    step = max(0, position - prompt)
+    if schedule is None or schedule.kind in ("constant", "once"):
+        return 1.0
+    if schedule.kind == "decay":
+        return math.exp(-math.log(2) * step / schedule.steps)
+    return (
+        schedule.end
+        if step >= schedule.steps
+        else schedule.start + (schedule.end - schedule.start) * step / schedule.steps
+    )
+
+
+def edited(h: torch.Tensor, intervention: Intervention, factor: float = 1.0) -> torch.Tensor:
     v = intervention.vector.direction
     u = v / v.norm()
-    if intervention.operation == "ablate":
-        return h - (h @ u) * u
-    dose = intervention.dose
-    assert dose is not None
-    size = {"raw": 1.0, "vector": float(v.norm()), "residual": float(h.norm())}[dose.unit] * dose.amount
-    if intervention.operation == "add":
-        return h + size * u
-    return h - (h @ u) * u + size * u
+    p = h @ u
+    dose, operation = intervention.dose, intervention.operation
+    if operation == "ablate":
+        new = h - p * u
+    else:
+        assert dose is not None
+        amount = dose.amount * factor
+        if operation == "rotate":
+            new = turned(h, u, amount)
+        elif operation == "scale":
+            new = h + ((dose.amount - 1) * factor) * p * u
+        else:
+            size = {"raw": 1.0, "vector": float(v.norm()), "residual": float(h.norm())}[dose.unit] * amount
+            if operation == "add":
+                new = h + size * u
+            elif operation == "clamp" or (operation == "cap" and p > size) or (operation == "floor" and p < size):
+                new = h - p * u + size * u
+            else:
+                new = h
+    return new * h.norm() / new.norm() if intervention.keep_norm else new
+
+
+def turned(h: torch.Tensor, u: torch.Tensor, degrees: float) -> torch.Tensor:
+    across = h - (h @ u) * u
+    if across.norm() <= 1e-6 * h.norm():
+        return h
+    angle = math.degrees(math.atan2(float(across.norm()), float(h @ u)))
+    new = math.radians(min(180.0, max(0.0, angle - degrees)))
+    return h.norm() * (math.cos(new) * u + math.sin(new) * across / across.norm())
+
+
+def gate_value(gate: Gate, h: torch.Tensor, entropy: float) -> float:
+    if gate.kind == "entropy":
+        return entropy
+    assert gate.vector is not None
+    v = gate.vector.direction
+    if gate.kind == "probe":
+        return 1 / (1 + math.exp(-float(h @ v) - gate.bias))
+    return float(h @ v / v.norm()) / (float(h.norm()) if gate.kind == "cosine" else 1.0)
+
+
+def naive_logits(
+    model: LoadedModel,
+    ids: list[int],
+    plan: Plan,
+    prompt_length: int,
+    edits_made: set[tuple[str, int, int]] | None = None,
+) -> torch.Tensor:
+    """Logits `[positions, vocabulary]` of the steered model over a whole sequence, and (into `edits_made`) which edits were made.
+
+    The entropy that a gate reads at a position is that of the distribution which the sequence before it gives.
+    """
+    entropies: dict[int, float] = {}
+    if any(i.gate is not None and i.gate.kind == "entropy" for i in plan.interventions):
+        for position in range(prompt_length, len(ids)):
+            logprobs = _forward(model, ids[:position], plan, prompt_length, entropies)[-1].log_softmax(-1)
+            entropies[position] = float(-(logprobs.exp() * logprobs).sum())
+    return _forward(model, ids, plan, prompt_length, entropies, edits_made)
 
 
 @torch.inference_mode()
-def naive_logits(model: LoadedModel, ids: list[int], plan: Plan, prompt_length: int) -> torch.Tensor:
-    """Logits `[positions, vocabulary]` of the steered model over a whole sequence."""
-    edits = {}
-    for site in {i.site for i in plan.interventions}:
-        here = [i for i in plan.interventions if i.site == site]
+def _forward(
+    model: LoadedModel,
+    ids: list[int],
+    plan: Plan,
+    prompt_length: int,
+    entropies: dict[int, float],
+    edits_made: set[tuple[str, int, int]] | None = None,
+) -> torch.Tensor:
+    stream: dict[Site, torch.Tensor] = {}
+    spent: set[tuple[int, Site]] = set()
+    sites = {s for i in plan.interventions for s in i.sites} | {
+        i.gate.site for i in plan.interventions if i.gate is not None and i.gate.site is not None
+    }
 
-        def edit(hidden: torch.Tensor, here: list[Intervention] = here) -> torch.Tensor:
+    def editor(site: Site) -> Callable[[torch.Tensor], torch.Tensor]:
+        def edit(hidden: torch.Tensor) -> torch.Tensor:
+            stream[site] = hidden.clone()
             out = hidden.clone()
-            for intervention in here:
-                for position in range(hidden.shape[1]):
-                    if spans_position(intervention, position, prompt_length):
-                        out[0, position] = edited(out[0, position], intervention)
+            for position in range(hidden.shape[1]):
+                for number, intervention in enumerate(plan.interventions):
+                    if site not in intervention.sites or not spans_position(
+                        intervention.span, position, ids, prompt_length, model
+                    ):
+                        continue
+                    once = intervention.dose is not None and intervention.dose.schedule.kind == "once"
+                    if once and (number, site) in spent:
+                        continue
+                    gate = intervention.gate
+                    if gate is not None:
+                        read = stream[gate.site or site][0, position].float()
+                        value = gate_value(gate, read, entropies.get(position, 0.0))
+                        if not (value < gate.threshold if gate.below else value > gate.threshold):
+                            continue
+                    spent.add((number, site))
+                    out[0, position] = edited(
+                        out[0, position], intervention, multiplier(intervention, position, prompt_length)
+                    )
+                    if edits_made is not None:
+                        edits_made.add((site.name, number, position))
             return out
 
-        edits[site] = edit
-    with hooked(model.layout, edits):
+        return edit
+
+    with hooked(model.layout, {site: editor(site) for site in sites}):
         return model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
 
 

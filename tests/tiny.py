@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from steering.models import LoadedModel, wrap
-from steering.plan import Dose, Intervention, Plan, Span
+from steering.plan import Dose, Gate, Intervention, Plan, Schedule, Span
 from steering.sites import Site
 from steering.vectors import Provenance, SteeringVector
 
@@ -57,8 +57,21 @@ CONFIGS = {
 }  # fmt: skip
 
 
+WORDS = [
+    "<pad>",
+    "<bos>",
+    "<eos>",
+    "<think>",
+    "</think>",
+    ";",
+    "stop.",
+    "wait",
+    *(f"w{i}" for i in range(8, VOCABULARY)),
+]
+
+
 def tokenizer() -> PreTrainedTokenizerFast:
-    words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, VOCABULARY))]
+    words = WORDS
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -78,17 +91,35 @@ def tiny(family: str) -> LoadedModel:
     return wrap(model.float(), tokenizer(), id=f"tiny-{family}")
 
 
+D_HEAD = 8
+
+
 def vector(
-    seed: int = 0, layer: int = 1, kind: str = "resid_post", width: int = WIDTH, norm: float = 3.0
+    seed: int = 0,
+    layer: int = 1,
+    kind: str = "resid_post",
+    width: int | None = None,
+    norm: float = 3.0,
+    head: int | None = None,
 ) -> SteeringVector:
+    """A random direction; the same seed gives the same one at every site of one width."""
+    width = width or (D_HEAD if kind == "z" else WIDTH)
     direction = torch.randn(width, generator=torch.Generator().manual_seed(seed))
-    return SteeringVector(
-        f"v{seed}", Site(layer, kind), direction / direction.norm() * norm, Provenance("random", "none")
-    )  # type: ignore[arg-type]
+    site = Site(layer, kind, 1 if kind == "z" and head is None else head)  # type: ignore[arg-type]
+    return SteeringVector(f"v{seed}", site, direction / direction.norm() * norm, Provenance("random", "none"))
 
 
 def plan(
-    operation: str = "add", span: str = "generated", amount: float = 2.0, unit: str = "vector", **where: object
+    operation: str = "add",
+    span: str = "generated",
+    amount: float = 2.0,
+    unit: str = "vector",
+    gate: Gate | None = None,
+    schedule: str = "constant",
+    keep_norm: bool = False,
+    sites: tuple[Site, ...] = (),
+    **where: object,
 ) -> Plan:
-    dose = None if operation == "ablate" else Dose(amount, unit)  # type: ignore[arg-type]
-    return Plan((Intervention(operation, vector(**where), Span.parse(span), dose),))  # type: ignore[arg-type]
+    dose = None if operation == "ablate" else Dose(amount, unit, Schedule.parse(schedule))  # type: ignore[arg-type]
+    made = Intervention(operation, vector(**where), Span.parse(span), dose, gate=gate, keep_norm=keep_norm, sites=sites)  # type: ignore[arg-type]
+    return Plan((made,))

@@ -65,7 +65,8 @@ def test_an_unsteered_row_in_a_steered_batch_equals_the_unsteered_run() -> None:
     alone = generate(model, [Row(p) for p in texts], SETTINGS)
     for i, generation in enumerate(generate(model, mixed, SETTINGS)):
         if i % 2 == 0:
-            assert generation == alone[i]
+            assert generation.token_ids == alone[i].token_ids and generation.receipt == alone[i].receipt
+            assert torch.allclose(torch.tensor(generation.logprob), torch.tensor(alone[i].logprob), atol=1e-5)
 
 
 def test_zero_dose_is_bit_identical_to_no_hook() -> None:
@@ -74,7 +75,10 @@ def test_zero_dose_is_bit_identical_to_no_hook() -> None:
         steered = generate(model, [Row(p, plan("add", span, 0.0)) for p in prompts(5)], SETTINGS)
         bare = generate(model, [Row(p) for p in prompts(5)], SETTINGS)
         assert [g.token_ids for g in steered] == [g.token_ids for g in bare]
-        assert [g.logprob for g in steered] == [g.logprob for g in bare]
+        if span in ("generated", "first_n:3"):  # the same forward passes, so the same bits
+            assert [g.logprob for g in steered] == [g.logprob for g in bare]
+        for one, two in zip(steered, bare, strict=True):
+            assert torch.allclose(torch.tensor(one.logprob), torch.tensor(two.logprob), atol=1e-5)
 
 
 def test_adding_twice_is_adding_double() -> None:
@@ -154,7 +158,7 @@ def test_a_plan_that_never_fires_raises_and_keeps_the_rows(monkeypatch: pytest.M
     with pytest.raises(NeverFired, match="ended before the span began") as caught:
         generate(model, [row], GenerationSettings(max_new_tokens=1))
     assert len(caught.value.generations) == 1
-    monkeypatch.setattr("steering.engine.hooked", lambda layout, edits: __import__("contextlib").nullcontext())
+    monkeypatch.setattr("steering.executor.hooked", lambda layout, edits: __import__("contextlib").nullcontext())
     with pytest.raises(NeverFired, match="covers 9 edits but 0 were made"):
         generate(model, [row], SETTINGS)
 

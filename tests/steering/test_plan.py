@@ -6,14 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from steering.compile import covered
 from steering.errors import BadInput
 from steering.plan import Dose, Intervention, Plan, Span
 from steering.sites import Site
-from tests.naive import spans_position
 from tests.tiny import plan, tiny, vector
 
 
@@ -35,20 +31,6 @@ def test_the_digest_follows_content_and_not_the_process() -> None:
         plan("clamp", "all", 1.0),
     ]
     assert len({p.digest for p in different} | {fresh}) == len(different) + 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    kind=st.sampled_from(["all", "prompt", "last_prompt", "generated", "first_n"]),
-    n=st.integers(1, 9),
-    prompt=st.integers(1, 9),
-    new=st.integers(1, 9),
-)
-def test_spans_cover_what_the_oracle_covers(kind: str, n: int, prompt: int, new: int) -> None:
-    span = Span(kind, n if kind == "first_n" else None)  # type: ignore[arg-type]
-    intervention = Intervention("ablate", vector(), span)
-    naive = [p for p in range(prompt + new) if spans_position(intervention, p, prompt)]
-    assert list(covered(span, prompt, new)) == naive
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""This project's engine: all rows of all configurations in one queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+
+def load(folder: str) -> Any:
+    from steering.engine import Row, generate
+    from steering.models import load_model
+    from steering.plan import Dose, Intervention, Plan, Span
+    from steering.sampling import GenerationSettings
+    from steering.sites import Site
+    from steering.vectors import Provenance, SteeringVector
+
+    model = load_model(folder, device="cuda" if torch.cuda.is_available() else None)
+
+    def plan(configuration: dict[str, Any], span: str) -> Plan:
+        v = torch.randn(model.d_model, generator=torch.Generator().manual_seed(configuration["seed"]))
+        vector = SteeringVector("v", Site(configuration["layer"]), v / v.norm(), Provenance("random", "none"))
+        return Plan((Intervention("add", vector, Span(span), Dose(configuration["scale"], "raw")),))
+
+    def run(workload: dict[str, Any]) -> list[list[int]]:
+        wanted = replace(model, extra=dict(model.extra))
+        wanted.__dict__["eos_ids"] = frozenset(workload["end_ids"])
+        plans = [plan(c, workload["span"]) for c in workload["configurations"]] or [Plan()]
+        rows = [Row(tuple(prompt), p) for p in plans for prompt in workload["prompts"]]
+        detail = workload.get("detail", "tokens")
+        found = generate(
+            wanted, rows, GenerationSettings(workload["new_tokens"]), batch_size=workload["batch"], detail=detail
+        )
+        return [list(g.token_ids) for g in found]
+
+    return run

@@ -1,0 +1,128 @@
+"""`steer plan`: write plans down, and see what they would cover; `steer generate`: texts with and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from steering.plan import Plan
+
+plan_app = typer.Typer(help="Write plans down, and see what they would cover.", no_args_is_help=True)
+ExpressionArgument = Annotated[str, typer.Argument(help="One-line plan, or a YAML or JSON plan file.")]
+VectorOption = Annotated[
+    list[str] | None, typer.Option("--vector", help="NAME=FILE: what the plan calls a vector file.")
+]
+ModelOption = Annotated[str, typer.Option(help="Hub id, folder, or builtin:base.")]
+
+
+def read_plan(text: str, named: list[str] | None) -> Plan:
+    """A plan from its one-line form or a file; vectors by `NAME=FILE` or by path."""
+    from steering.errors import BadInput
+    from steering.expression import parse_plan
+    from steering.plan import Plan
+    from steering.vectors import SteeringVector
+
+    vectors = {}
+    for entry in named or []:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            raise BadInput(f"--vector {entry!r} is not NAME=FILE.")
+        vectors[name] = SteeringVector.load(path)
+    if Path(text).suffix in (".yaml", ".yml", ".json"):
+        if not Path(text).is_file():
+            raise BadInput(f"No plan file at {text}.")
+        return Plan.from_yaml(Path(text).read_text(), vectors | {v.digest: v for v in vectors.values()})
+    return parse_plan(text, vectors)
+
+
+@plan_app.command("show")
+def show(
+    plan: ExpressionArgument,
+    vector: VectorOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+) -> None:
+    """The plan as YAML, with its digest."""
+    made = read_plan(plan, vector)
+    print(made.to_json() if as_json else f"# {made.digest}\n{made.to_yaml()}", end="" if not as_json else "\n")
+
+
+@plan_app.command("schema")
+def schema() -> None:
+    """JSON schema of plan files."""
+    from steering.plan import PLAN_SCHEMA
+
+    print(json.dumps(PLAN_SCHEMA, indent=1))
+
+
+@plan_app.command("explain")
+def explain_(
+    plan: ExpressionArgument,
+    prompt: Annotated[str, typer.Option(help="The prompt, as fed.")],
+    model: ModelOption = "builtin:base",
+    vector: VectorOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Each token of a prompt and the interventions that would edit it. No model is run."""
+    from steering.explain import explain
+    from steering.models import load_model
+
+    found = explain(load_model(model), read_plan(plan, vector), prompt)
+    if as_json:
+        print(json.dumps([vars(token) for token in found.tokens], indent=1))
+    else:
+        Console().print(found.table())
+
+
+def generate_(
+    prompt: Annotated[list[str], typer.Option(help="A prompt, as fed; may be given several times.")],
+    plan: Annotated[
+        list[str] | None, typer.Option(help="One-line plan or plan file; may be given several times.")
+    ] = None,
+    model: ModelOption = "builtin:base",
+    vector: VectorOption = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Texts without steering and under each plan, with what was edited."""
+    from steering.engine import Row, generate
+    from steering.models import load_model
+    from steering.plan import Plan
+    from steering.prompts import encode_prompt
+    from steering.sampling import GenerationSettings
+
+    loaded = load_model(model)
+    plans = [Plan(), *(read_plan(text, vector) for text in plan or [])]
+    names = ["unsteered", *(plan or [])]
+    rows = [Row(encode_prompt(loaded, text), p, seed) for text in prompt for p in plans]
+    found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature))
+    documents = []
+    for index, generation in enumerate(found):
+        ids = [token for token in generation.token_ids if token not in loaded.eos_ids]
+        receipt = generation.receipt
+        documents.append(
+            {
+                "prompt": prompt[index // len(plans)],
+                "plan": names[index % len(plans)],
+                "text": loaded.tokenizer.decode(ids),
+                "finish": generation.finish,
+                "tokens": len(generation.token_ids),
+                "edits_planned": receipt.planned,
+                "edits_fired": receipt.fired,
+                "largest_edit": max(receipt.ratio, default=0.0),
+            }
+        )
+    if as_json:
+        print(json.dumps(documents, indent=1))
+        return
+    for document in documents:
+        print(
+            f"--- {document['plan']}: {document['edits_fired']} edits, {document['tokens']} tokens, {document['finish']}"
+        )
+        print(document["text"])

@@ -1,0 +1,144 @@
+"""`steer vectors`: look at vectors, and exchange them with other tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..progress import talk
+
+if TYPE_CHECKING:
+    from steering.vectors import SteeringVector
+
+vectors_app = typer.Typer(help="Look at steering vectors and exchange them with other tools.", no_args_is_help=True)
+FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means")
+
+
+@vectors_app.command("show")
+def show(
+    files: Annotated[list[Path], typer.Argument(help="Vector files (.safetensors).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Name, site, width, norm and provenance of vectors."""
+    from steering.vectors import SteeringVector
+
+    facts = []
+    for path in files:
+        vector = SteeringVector.load(path)
+        facts.append({"file": str(path), **_facts(vector), "provenance": vars(vector.provenance)})
+    if as_json:
+        print(json.dumps(facts, indent=1, sort_keys=True))
+        return
+    for fact in facts:
+        print("\t".join(str(fact[key]) for key in ("file", "name", "site", "width", "norm", "digest")))
+
+
+@vectors_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="File of another tool.")],
+    out: Annotated[Path, typer.Option(help="Folder for the vectors.")],
+    kind: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "gguf",
+    layers: Annotated[
+        str | None,
+        typer.Option(help="gguf: whose layer convention the file follows (llama.cpp, repeng, easysteer, ...)."),
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="directions: where they belong, blocks.<layer>.hook_<kind>.")] = None,
+    label: Annotated[str | None, typer.Option(help="behaviour-means: which behaviour.")] = None,
+    layer: Annotated[int | None, typer.Option(help="behaviour-means: which 0-based layer.")] = None,
+    raw: Annotated[bool, typer.Option(help="behaviour-means: keep the length of the difference.")] = False,
+    model_id: Annotated[str, typer.Option(help="Model that the vectors come from.")] = "",
+) -> None:
+    """Read vectors of another tool; pickled files are read without running them."""
+    from steering.errors import unknown
+
+    readers: dict[str, Callable[[], list[SteeringVector]]] = {
+        "gguf": lambda: _gguf(file, layers, model_id),
+        "steering-vectors": lambda: _steering_vectors(file, model_id),
+        "directions": lambda: _directions(file, site, model_id),
+        "behaviour-means": lambda: _behaviour_means(file, label, layer, raw, model_id),
+    }
+    if kind not in readers:
+        raise unknown("format", kind, readers)
+    written = []
+    for vector in readers[kind]():
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", vector.name).strip("-.") or "vector"
+        path = vector.save(out / f"{name}.{vector.site.name}.safetensors")
+        written.append({"file": str(path), **_facts(vector)})
+    print(json.dumps(written, indent=1))
+
+
+@vectors_app.command("export")
+def export(
+    files: Annotated[list[Path], typer.Argument(help="Vector files (.safetensors), one per layer.")],
+    out: Annotated[Path, typer.Option(help="The GGUF file to write.")],
+    layers: Annotated[
+        str, typer.Option(help="Layer convention of the reader: llama.cpp, repeng, easysteer.")
+    ] = "llama.cpp",
+    model_hint: Annotated[str, typer.Option(help="Architecture name that the reader expects, such as qwen2.")] = "",
+) -> None:
+    """Write a GGUF control vector for llama.cpp, repeng or EasySteer."""
+    from steering.interchange import export_gguf
+    from steering.vectors import SteeringVector
+
+    path = export_gguf([SteeringVector.load(file) for file in files], out, layers=layers, model_hint=model_hint)
+    print(json.dumps({"file": str(path), "vectors": len(files)}))
+
+
+def _facts(vector: SteeringVector) -> dict[str, object]:
+    return {
+        "name": vector.name,
+        "site": vector.site.name,
+        "width": vector.direction.shape[0],
+        "norm": round(vector.norm, 6),
+        "digest": vector.digest,
+    }
+
+
+def _needed(value: object, option: str, kind: str) -> None:
+    from steering.errors import BadInput
+
+    if value is None:
+        raise BadInput(f"--format {kind} needs {option}.")
+
+
+def _gguf(file: Path, layers: str | None, model_id: str) -> list[SteeringVector]:
+    from steering.interchange import import_gguf
+
+    _needed(
+        layers,
+        "--layers, the convention that the file follows (llama.cpp, repeng, easysteer, cvector-generator)",
+        "gguf",
+    )
+    return list(import_gguf(file, layers=str(layers), model_id=model_id).values())
+
+
+def _steering_vectors(file: Path, model_id: str) -> list[SteeringVector]:
+    from steering.interchange import import_steering_vectors
+
+    return list(import_steering_vectors(file, model_id=model_id).values())
+
+
+def _directions(file: Path, site: str | None, model_id: str) -> list[SteeringVector]:
+    from steering.interchange import import_directions
+    from steering.sites import Site
+
+    _needed(site, "--site, where the directions belong", "directions")
+    return list(import_directions(file, site=Site.parse(str(site)), model_id=model_id).values())
+
+
+def _behaviour_means(
+    file: Path, label: str | None, layer: int | None, raw: bool, model_id: str
+) -> list[SteeringVector]:
+    from steering.interchange import import_behaviour_means
+
+    _needed(label, "--label, the behaviour", "behaviour-means")
+    _needed(layer, "--layer, the 0-based layer", "behaviour-means")
+    means = import_behaviour_means(file, model_id=model_id)
+    for warning in means.warnings:
+        talk().print(f"Warning: {warning}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    return [means.vector(str(label), int(layer or 0), rescaled=not raw)]

@@ -1,0 +1,262 @@
+"""The rows being generated together: their cache, their places, their coverage, and what was done to them.
+
+1. A row sits in one place (an index of every tensor) from admission to its end; compaction moves rows together.
+2. Tokens of all rows end at the same column of the cache. A row's position is its column minus its offset.
+3. What the hooks did is kept per row by position and read back once, when the row ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cache import ColumnCache, Masks
+from .compile import CompiledPlans
+from .executor import Resume
+from .gate import Gate
+from .models import LoadedModel
+from .passes import Pass, SlotBatch
+from .record import Generation, Progress
+from .sites import Site
+
+
+class Batch:
+    """`places` rows of at most `positions` tokens each."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        compiled: CompiledPlans,
+        places: int,
+        columns: int,
+        positions: int,
+        masks: Masks,
+        history: bool = False,
+    ):
+        device = model.device
+        self.model, self.compiled, self.masks = model, compiled, masks
+        self.cache = ColumnCache(model.n_layers, places, columns)
+        self.column = 0
+        """The column that the next pass writes first."""
+        self.rows: list[Progress | None] = [None] * places
+        self.positions = positions
+        self.offset = torch.zeros(places, dtype=torch.long, device=device)
+        self.begins: list[int] = [0] * places
+        """`offset` on the host."""
+        self.slots = [
+            SlotBatch(
+                slot,
+                torch.zeros(places, dtype=torch.long, device=slot.direction.device),
+                torch.zeros(places, positions, dtype=torch.bool, device=slot.direction.device),
+                torch.ones(places, positions, device=slot.direction.device) if slot.scheduled else None,
+                torch.zeros(places, dtype=torch.bool, device=slot.direction.device),
+            )
+            for slot in compiled.slots
+        ]
+        self.gates = _gates_of(compiled)
+        steered = bool(compiled.slots)
+        self.ratio = torch.zeros(places, positions, device=device) if steered else None
+        self.fired = torch.zeros(places, positions, dtype=torch.int32, device=device) if steered else None
+        self.gate_values = (
+            torch.full((places, len(self.gates), positions), float("nan"), device=device) if self.gates else None
+        )
+        self.history = torch.zeros(places, positions, dtype=torch.long, device=device) if history else None
+        """Tokens by position, every unused entry filled with the row's first token."""
+
+    def reuse(self, compiled: CompiledPlans) -> None:
+        """Empty all places for plans of the same shape."""
+        self.compiled, self.rows = compiled, [None] * len(self.rows)
+        self.gates = _gates_of(compiled)
+        for batch, slot in zip(self.slots, compiled.slots, strict=True):
+            batch.slot = slot
+            batch.lines.zero_()
+            batch.active.zero_()
+            batch.spent.zero_()
+        self.offset.zero_()
+        self.begins = [0] * len(self.rows)
+        self.refresh()
+
+    @property
+    def live(self) -> list[int]:
+        """Places with a running row."""
+        return [place for place, row in enumerate(self.rows) if row is not None]
+
+    @property
+    def free(self) -> list[int]:
+        return [place for place, row in enumerate(self.rows) if row is None]
+
+    def seat(self, place: int, progress: Progress) -> None:
+        """Give a place to a row whose prompt ends at the current column."""
+        self.rows[place] = progress
+        prompt = len(progress.row.prompt_ids)
+        self.begins[place] = self.column - prompt
+        self.offset[place] = self.begins[place]
+        for number, batch in enumerate(self.slots):
+            batch.active[place] = False
+            batch.spent[place] = False
+            batch.lines[place] = 0
+            if progress.plan is not None:
+                batch.lines[place] = progress.plan.lines[number]
+                covered = torch.from_numpy(progress.plan.active[number])
+                batch.active[place, : len(covered)] = covered.to(batch.active.device)
+                if batch.multiplier is not None:
+                    batch.multiplier[place, : len(covered)] = torch.from_numpy(progress.plan.multiplier[number]).to(
+                        batch.active.device
+                    )
+        for ledger, empty in ((self.ratio, 0.0), (self.fired, 0), (self.gate_values, float("nan"))):
+            if ledger is not None:
+                ledger[place] = empty
+        if self.history is not None:
+            ids = torch.tensor(progress.row.prompt_ids, device=self.history.device)
+            self.history[place] = ids[0]
+            self.history[place, :prompt] = ids
+
+    def refresh(self) -> None:
+        """After rows were seated or moved: look their numbers up again."""
+        for batch in self.slots:
+            batch.refresh()
+
+    def follow(self, place: int, token: int) -> None:
+        """Tell a row its newest token, so that spans that depend on it cover the token's position."""
+        progress = self.rows[place]
+        assert progress is not None
+        if progress.plan is None or not progress.plan.followed:
+            return
+        position = progress.length - 1
+        if progress.plan.follow(position, token):
+            for number, batch in enumerate(self.slots):
+                if progress.plan.active[number, position]:
+                    batch.active[place, position] = True
+
+    def read(self, ids: Tensor, keep: int) -> Tensor:
+        """Feed whole sequences `ids [places, t]`; logits `[places, keep, vocabulary]` of the last `keep` columns."""
+        return self._forward(ids, 0, None, keep)[0]
+
+    def forward(
+        self, ids: Tensor, low: int, entropy: Tensor | None, resume: Resume | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Feed `ids [places, t]` at the coming `t` columns, from the first layer or from `resume`. Returns the last
+        column's logits `[places, vocabulary]` float32 and the size of its edits `[places]` (None when nothing is steered)."""
+        logits, ratio = self._forward(ids, low, entropy, 1, resume)
+        return logits[:, -1].float(), ratio
+
+    def _forward(
+        self, ids: Tensor, low: int, entropy: Tensor | None, keep: int, resume: Resume | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        begin, end = self.column, self.column + ids.shape[1]
+        columns = torch.arange(begin, end, device=ids.device)
+        positions = columns[None] - self.offset[:, None]
+        active = Pass(self.slots, positions.clamp_max(self.positions - 1), entropy) if self.slots else None
+        self.cache.open(low, begin, end)
+        mask = self.masks.make(self.offset, low, begin, end, self.model.dtype)
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions.clamp(0, self.positions - 1),
+            "past_key_values": self.cache,
+            "use_cache": True,
+            "logits_to_keep": keep,
+        }
+        logits = self.model.runs.forward(active.edits() if active else {}, inputs, resume)
+        if active is not None:
+            self._write(active)
+        self.column = end
+        ratio = None if active is None or active.ratio is None else active.ratio[:, -1]
+        return logits, ratio
+
+    def _write(self, done: Pass) -> None:
+        assert self.ratio is not None and self.fired is not None
+        if done.ratio is None or done.fired is None:
+            return
+        # padding has a negative position: its (empty) entry goes to the row's last position, which is never fed
+        index = torch.where(done.positions >= 0, done.positions, self.positions - 1)
+        self.ratio.scatter_(1, index, done.ratio)
+        self.fired.scatter_(1, index, done.fired)
+        if self.gate_values is not None:
+            for number, key in enumerate(self.gates):
+                if key in done.gate_values:
+                    self.gate_values[:, number].scatter_(1, index, done.gate_values[key].to(index.device))
+
+    def finished(self, place: int) -> Generation:
+        """The generation of a row, as far as it has come."""
+        progress = self.rows[place]
+        assert progress is not None
+        fed = progress.length - 1
+        if self.ratio is None or self.fired is None or progress.plan is None:
+            return progress.generation([0.0] * fed, 0, ())
+        gates: list[Sequence[float]] = []
+        if self.gate_values is not None:
+            for intervention in progress.row.plan.interventions:
+                if intervention.gate is not None:
+                    key = (intervention.gate, intervention.gate.site or intervention.sites[0])
+                    gates.append(self.gate_values[place, self.gates.index(key), :fed].tolist())
+        return progress.generation(self.ratio[place, :fed].tolist(), int(self.fired[place, :fed].sum()), gates)
+
+    def move_in(self, places: list[int], other: Batch) -> None:
+        """Take over all rows of `other` (same column, same compiled plans), one per place given."""
+        there = torch.arange(len(places))
+        here = torch.tensor(places, device=self.offset.device)
+        width = other.column
+        self.cache.copy_rows(here, self.column - width, other.cache, there, 0, width)
+        for place, progress in zip(places, other.rows, strict=True):
+            assert progress is not None
+            self.seat(place, progress)
+        for mine, theirs in zip(self.slots, other.slots, strict=True):
+            mine.active[here.to(mine.active.device)] = theirs.active
+            mine.spent[here.to(mine.active.device)] = theirs.spent
+        for name in ("ratio", "fired", "gate_values", "history"):
+            mine_ledger, other_ledger = getattr(self, name), getattr(other, name)
+            if mine_ledger is not None:
+                mine_ledger[here] = other_ledger
+
+    def compact(self) -> None:
+        """Drop the places that no row holds."""
+        live = self.live
+        keep = torch.tensor(live, device=self.offset.device)
+        self.cache.keep_rows(keep)
+        self.rows = [self.rows[place] for place in live]
+        self.offset, self.begins = self.offset[keep], [self.begins[place] for place in live]
+        for batch in self.slots:
+            there = keep.to(batch.lines.device)
+            batch.lines, batch.active, batch.spent = batch.lines[there], batch.active[there], batch.spent[there]
+            if batch.multiplier is not None:
+                batch.multiplier = batch.multiplier[there]
+        for name in ("ratio", "fired", "gate_values", "history"):
+            ledger = getattr(self, name)
+            if ledger is not None:
+                setattr(self, name, ledger[keep])
+        self.refresh()
+
+    def make_room(self) -> None:
+        """Shift the columns that no running row uses out of the cache."""
+        low = self.low
+        if low:
+            self.cache.shift(low, self.column)
+            self.column -= low
+            self.offset -= low
+            self.begins = [begin - low for begin in self.begins]
+
+    @property
+    def low(self) -> int:
+        """First column that a running row uses."""
+        return min((self.begins[place] for place in self.live), default=self.column)
+
+
+def _gates_of(compiled: CompiledPlans) -> list[tuple[Gate, Site]]:
+    """Every gate and the site that it reads."""
+    return list(
+        dict.fromkeys(
+            (gate, gate.site or slot.site) for slot in compiled.slots for gate in slot.gates if gate is not None
+        )
+    )
+
+
+def uniform_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Seed and number of tokens so far of each row (0 where there is none)."""
+    return (
+        np.array([0 if row is None else row.row.seed for row in rows], dtype=np.int64),
+        np.array([0 if row is None else len(row.tokens) for row in rows], dtype=np.int64),
+    )

@@ -1,0 +1,54 @@
+"""The one thing that the engine asks of whatever runs a model: a forward pass with activations edited at sites.
+
+1. An executor is called with the edits of one pass and the model's own inputs, and returns logits.
+2. Edits are functions of tensors; the executor decides how they reach the activations, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from .layout import Edit, Layout, hooked, resumed
+from .sites import Site
+
+Resume = tuple[int, Tensor]
+"""The layer that a pass begins at, and the stream that enters it, `[rows, positions, d_model]`."""
+
+
+class Executor(Protocol):
+    """Runs forward passes."""
+
+    name: str
+    resumes: bool
+    """Whether a pass can begin at a later layer."""
+
+    @property
+    def config(self) -> Any:
+        """Configuration of the model as it is run, attention implementation included."""
+        ...
+
+    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
+        """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`, from `resume` if given."""
+        ...
+
+
+class HookExecutor:
+    """The model itself, with hooks for the duration of a pass."""
+
+    name = "hooks"
+    resumes = True
+
+    def __init__(self, model: Any, layout: Layout):
+        self.model, self.layout = model, layout
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
+        with resumed(self.layout, *resume) if resume else nullcontext(), hooked(self.layout, edits):
+            return self.model(**inputs).logits

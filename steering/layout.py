@@ -1,0 +1,357 @@
+"""How a model's modules map to sites, checked on a probe forward pass when the model is loaded.
+
+1. The decoder layers are found and counted; each must carry a residual stream `[batch, position, d_model]`.
+2. The modules whose outputs a block adds to the stream are found by arithmetic, not by name: they are the pair with
+   resid_post = resid_pre + attn_out + mlp_out on the probe. Kinds that an architecture does not have are refused by name.
+3. Hooks are installed by a context manager, in forward order, and are gone when it exits, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import BadInput
+from .sites import KINDS, Site
+
+ATTENTION_NAMES = (
+    "self_attn",
+    "attn",
+    "attention",
+    "self_attention",
+    "post_attention_layernorm",
+    "post_self_attn_layernorm",
+)
+MLP_NAMES = (
+    "mlp",
+    "feed_forward",
+    "ffn",
+    "block_sparse_moe",
+    "moe",
+    "post_feedforward_layernorm",
+    "post_mlp_layernorm",
+)
+PROJECTION_NAMES = ("o_proj", "c_proj", "dense", "out_proj", "wo")
+Edit = Callable[[Tensor], Tensor | None]
+"""Takes activations `[batch, position, width]`; returns their replacement, or None to leave them."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder layer and the modules that its sites live on; None where the architecture has no such place."""
+
+    layer: nn.Module
+    attention: nn.Module | None = None
+    """Its output (first of a tuple) is what attention adds to the stream."""
+    mlp: nn.Module | None = None
+    projection: nn.Module | None = None
+    """Its input is every head's output, `[batch, position, heads * d_head]`."""
+    parallel: bool = False
+    """Attention and MLP both read resid_pre, so there is no resid_mid."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The decoder layers in order and the widths of what flows through them."""
+
+    blocks: tuple[Block, ...]
+    d_model: int
+    heads: int = 0
+    d_head: int = 0
+
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        return tuple(block.layer for block in self.blocks)
+
+    def width(self, site: Site) -> int:
+        """Width of the activations at a site."""
+        return self.d_head if site.kind == "z" else self.d_model
+
+    def kinds(self, layer: int) -> tuple[str, ...]:
+        """Site kinds that a layer has."""
+        block = self.blocks[layer]
+        missing = {
+            "z": block.projection is None,
+            "attn_out": block.attention is None,
+            "mlp_out": block.mlp is None,
+            "resid_mid": block.attention is None or block.mlp is None or block.parallel,
+        }
+        return tuple(kind for kind in KINDS if not missing.get(kind, False))
+
+    def check(self, site: Site) -> Site:
+        """The site itself. Raises BadInput when the model has no such layer, kind or head."""
+        if not 0 <= site.layer < len(self.blocks):
+            raise BadInput(
+                f"{site} does not exist: this model has {len(self.blocks)} layers, 0 to {len(self.blocks) - 1}."
+            )
+        if site.kind not in self.kinds(site.layer):
+            parallel = site.kind == "resid_mid" and self.blocks[site.layer].parallel
+            why = "attention and MLP run in parallel there" if parallel else "no module of this architecture carries it"
+            raise BadInput(
+                f"{site} does not exist in this model: {why}. Layer {site.layer} has {', '.join(self.kinds(site.layer))}."
+            )
+        if site.head is not None and not 0 <= site.head < self.heads:
+            raise BadInput(f"{site} does not exist: this model has {self.heads} heads, 0 to {self.heads - 1}.")
+        return site
+
+
+def text_config(config: Any) -> Any:
+    """The configuration of the language model inside `config` (itself, for text-only models)."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def layout_of(model: nn.Module, probe: bool = True) -> Layout:
+    """Find the decoder layers of a Hugging Face causal model and, with `probe`, the modules of every site on a three-token forward pass.
+
+    Raises BadInput when the layers cannot be found or do not carry `[batch, position, d_model]`.
+    """
+    config = text_config(model.config)
+    n_layers, d_model = int(config.num_hidden_layers), int(config.hidden_size)
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers and len({type(layer) for layer in module}) <= 2
+    ]
+    stacks = [
+        (name, m) for name, m in stacks if not any(word in name for word in ("vision", "visual", "audio", "encoder"))
+    ]
+    if not stacks:
+        raise BadInput(
+            f"{type(model).__name__} has no stack of {n_layers} decoder layers that this workbench can find."
+        )
+    name, stack = min(stacks, key=lambda pair: pair[0].count("."))
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    d_head = int(getattr(config, "head_dim", None) or (d_model // heads if heads else 0))
+    layout = Layout(tuple(Block(layer) for layer in stack), d_model, heads, d_head)
+    return _probed(model, layout, name) if probe else layout
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def _probed(model: nn.Module, layout: Layout, name: str) -> Layout:
+    seen: dict[Site, Tensor] = {}
+    outputs: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    inputs: dict[int, dict[str, Tensor]] = defaultdict(dict)
+
+    def note(site: Site) -> Edit:
+        def read(hidden: Tensor) -> None:
+            seen[site] = hidden.detach()
+
+        return read
+
+    def keep(layer: int, child: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            output = _first(output)
+            if isinstance(output, Tensor) and output.shape[-1:] == (layout.d_model,):
+                outputs[layer][child] = output.detach().reshape(1, -1, layout.d_model)
+            given = args[0] if args else kwargs.get("hidden_states")
+            if isinstance(given, Tensor):
+                inputs[layer][child] = given.detach()
+
+        return hook
+
+    ids = torch.tensor([[0, 1, 0]], device=next(model.parameters()).device)
+    readers = {
+        Site(i, kind): note(Site(i, kind)) for i in range(len(layout.blocks)) for kind in ("resid_pre", "resid_post")
+    }  # type: ignore[arg-type]
+    with ExitStack() as stack:
+        for index, block in enumerate(layout.blocks):
+            for child, module in block.layer.named_children():
+                stack.callback(module.register_forward_hook(keep(index, child), with_kwargs=True).remove)
+        with torch.inference_mode(), hooked(layout, readers):
+            model(input_ids=ids, use_cache=False)
+    wrong = {str(site): tuple(h.shape) for site, h in seen.items() if h.shape != (1, 3, layout.d_model)}
+    if len(seen) != 2 * len(layout.blocks) or wrong:
+        raise BadInput(
+            f"{type(model).__name__}: layers at {name!r} do not carry [1, 3, {layout.d_model}]; saw {wrong or sorted(map(str, seen))}."
+        )
+    blocks = []
+    for index, block in enumerate(layout.blocks):
+        change = seen[Site(index)].float() - seen[Site(index, "resid_pre")].float()
+        blocks.append(
+            _resolved(block.layer, layout, change, seen[Site(index, "resid_pre")], outputs[index], inputs[index])
+        )
+    return Layout(tuple(blocks), layout.d_model, layout.heads, layout.d_head)
+
+
+def _resolved(
+    layer: nn.Module,
+    layout: Layout,
+    change: Tensor,
+    before: Tensor,
+    outputs: dict[str, Tensor],
+    inputs: dict[str, Tensor],
+) -> Block:
+    """The block whose two branches add up to `change`; a bare `Block` when none do."""
+    children = dict(layer.named_children())
+    tolerance = 1e-3 if change.dtype == torch.float32 and before.dtype == torch.float32 else 0.05
+    for attention in reversed([c for c in outputs if c in ATTENTION_NAMES]):
+        for mlp in reversed([c for c in outputs if c in MLP_NAMES]):
+            gap = (outputs[attention].float() + outputs[mlp].float() - change).norm()
+            if gap > tolerance * change.norm().clamp_min(1e-6):
+                continue
+            inner = next((children[c] for c in ATTENTION_NAMES[:4] if c in children), None)
+            projection = None
+            for child in PROJECTION_NAMES:
+                module = getattr(inner, child, None)
+                if isinstance(module, nn.Module) and _fan_in(module) == layout.heads * layout.d_head:
+                    projection = module
+            return Block(
+                layer, children[attention], children[mlp], projection, _parallel(before, inputs, attention, mlp)
+            )
+    return Block(layer)
+
+
+def _fan_in(module: nn.Module) -> int | None:
+    width = getattr(module, "in_features", None)
+    if width is None and hasattr(module, "nx"):  # GPT-2's Conv1D
+        width = module.nx
+    return width
+
+
+def _parallel(before: Tensor, inputs: dict[str, Tensor], attention: str, mlp: str) -> bool:
+    """Whether both branches read resid_pre: through one shared norm (equal inputs) or through two norms of their own."""
+    one, two = inputs.get(attention), inputs.get(mlp)
+    shared = one is not None and two is not None and one.shape == two.shape and torch.equal(one, two)
+    readers = [c for c, given in inputs.items() if given.shape == before.shape and torch.equal(given, before)]
+    return shared or len(readers) > 1
+
+
+@contextmanager
+def hooked(layout: Layout, edits: Mapping[Site, Edit]) -> Iterator[None]:
+    """Run `edits` at their sites for the duration of the context: none left afterwards, whatever happens inside."""
+    with ExitStack() as stack:
+        heads: dict[int, dict[int, Edit]] = defaultdict(dict)
+        for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order):
+            block = layout.blocks[layout.check(site).layer]
+            if site.kind == "z":
+                assert site.head is not None
+                heads[site.layer][site.head] = edit
+                continue
+            if site.kind == "resid_mid":
+                assert block.attention is not None
+                stream: dict[str, Tensor] = {}
+                stack.callback(block.layer.register_forward_pre_hook(_note_hook(stream), with_kwargs=True).remove)
+                handle = block.attention.register_forward_hook(_mid_hook(edit, stream))
+            elif site.kind == "resid_pre":
+                handle = block.layer.register_forward_pre_hook(_pre_hook(edit), with_kwargs=True)
+            else:
+                modules = {"resid_post": block.layer, "attn_out": block.attention, "mlp_out": block.mlp}
+                module = modules[site.kind]
+                assert module is not None
+                handle = module.register_forward_hook(_post_hook(edit))
+            stack.callback(handle.remove)
+        for index, wanted in heads.items():
+            projection = layout.blocks[index].projection
+            assert projection is not None
+            handle = projection.register_forward_pre_hook(_head_hook(wanted, layout.d_head), with_kwargs=True)
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def resumed(layout: Layout, layer: int, hidden: Tensor) -> Iterator[None]:
+    """Let a forward pass begin at `layer` with the stream `hidden [batch, position, d_model]`: the layers before it are passed over, and
+    neither compute nor touch the cache. Put it around `hooked`, so that edits at the layer's input meet `hidden`."""
+    passed = layout.layers[:layer]
+
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key, _ = _given(args, kwargs)
+        return _replaced(key, hidden, args, kwargs)
+
+    with ExitStack() as stack:
+        for module in passed:
+            stack.callback(_forget_forward, module, module.__dict__.get("forward"))
+            module.forward = _pass_through  # type: ignore[assignment]
+        stack.callback(layout.layers[layer].register_forward_pre_hook(enter, with_kwargs=True).remove)
+        yield
+
+
+def _pass_through(*args: Any, **kwargs: Any) -> Tensor:
+    return _given(args, kwargs)[1]
+
+
+def _forget_forward(module: nn.Module, own: Any) -> None:
+    """Give a module back the `forward` of its class, or its own if it had one."""
+    if own is None:
+        del module.__dict__["forward"]
+    else:
+        module.forward = own
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Tensor]:
+    """Keyword (None when positional) and value of a module's activation argument."""
+    if args:
+        return None, args[0]
+    key = "hidden_states" if "hidden_states" in kwargs else next(k for k, v in kwargs.items() if isinstance(v, Tensor))
+    return key, kwargs[key]
+
+
+def _replaced(key: str | None, value: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return ((value, *args[1:]), kwargs) if key is None else (args, {**kwargs, key: value})
+
+
+def _pre_hook(edit: Edit) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key, hidden = _given(args, kwargs)
+        edited = edit(hidden)
+        return None if edited is None else _replaced(key, edited, args, kwargs)
+
+    return hook
+
+
+def _head_hook(edits: Mapping[int, Edit], d_head: int) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key, z = _given(args, kwargs)
+        copy = None
+        for head, edit in sorted(edits.items()):
+            part = slice(head * d_head, (head + 1) * d_head)
+            edited = edit(z[..., part])
+            if edited is not None:
+                copy = z.clone() if copy is None else copy
+                copy[..., part] = edited
+        return None if copy is None else _replaced(key, copy, args, kwargs)
+
+    return hook
+
+
+def _note_hook(stream: dict[str, Tensor]) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        stream["pre"] = _given(args, kwargs)[1]
+
+    return hook
+
+
+def _mid_hook(edit: Edit, stream: dict[str, Tensor]) -> Callable[..., Any]:
+    """Edits resid_mid through what attention adds: the stream carries resid_pre past attention unchanged, so a change of the sum is
+    a change of the summand."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        added = _first(output)
+        middle = stream["pre"] + added
+        edited = edit(middle)
+        if edited is None:
+            return None
+        changed = torch.where((edited == middle).all(-1, keepdim=True), added, edited - stream["pre"])
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    return hook
+
+
+def _post_hook(edit: Edit) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        plain = isinstance(output, Tensor)
+        edited = edit(output if plain else output[0])
+        if edited is None:
+            return None
+        return edited if plain else (edited, *output[1:])
+
+    return hook

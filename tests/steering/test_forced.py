@@ -1,0 +1,56 @@
+"""Forced readings against the oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steering.engine import Row, generate
+from steering.errors import BadInput
+from steering.forced import ForcedText, forced_divergence
+from steering.gate import Gate
+from steering.plan import Plan
+from steering.sampling import GenerationSettings
+from tests.naive import naive_logits
+from tests.tiny import plan, tiny
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_divergence_is_that_of_the_same_tokens_read_twice(family: str) -> None:
+    model = tiny(family)
+    plans = [
+        plan(amount=3.0),
+        plan(span="all", amount=1.0),
+        plan(span='at:";"', amount=4.0),
+        Plan(),
+        plan("ablate", span="sentence_starts"),
+    ]
+    texts = [
+        ForcedText((1, 20, 5, 21)[: 2 + i % 3], tuple([22, 5, 23, 24, 6, 25][: 2 + i]), p) for i, p in enumerate(plans)
+    ]
+    for text, reading in zip(texts, forced_divergence(model, texts), strict=True):
+        ids, start = [*text.prompt_ids, *text.token_ids], len(text.prompt_ids)
+        steered = naive_logits(model, ids, text.plan, start)[start - 1 : -1].log_softmax(-1)
+        plain = naive_logits(model, ids, Plan(), start)[start - 1 : -1].log_softmax(-1)
+        kl = torch.nn.functional.kl_div(plain, steered, log_target=True, reduction="none").sum(-1)
+        assert torch.allclose(torch.tensor(reading.divergence), kl, atol=2e-3)
+        forced = torch.tensor(text.token_ids)[:, None]
+        assert torch.allclose(torch.tensor(reading.logprob), steered.gather(1, forced)[:, 0], atol=2e-3)
+        assert torch.allclose(torch.tensor(reading.unsteered_logprob), plain.gather(1, forced)[:, 0], atol=2e-3)
+        assert (max(reading.divergence) > 1e-3) == bool(text.plan) or text.plan.interventions[0].operation == "ablate"
+
+
+def test_reading_a_generation_again_gives_its_log_probabilities() -> None:
+    model = tiny("llama")
+    made = plan(amount=2.0)
+    (found,) = generate(model, [Row((1, 20, 21), made)], GenerationSettings(8))
+    (reading,) = forced_divergence(model, [ForcedText(found.prompt_ids, found.token_ids, made)])
+    assert torch.allclose(torch.tensor(reading.logprob), torch.tensor(found.logprob), atol=1e-4)
+
+
+def test_what_cannot_be_read_in_one_pass_is_refused() -> None:
+    model = tiny("llama")
+    with pytest.raises(BadInput, match="entropy gate"):
+        forced_divergence(model, [ForcedText((1, 20), (21,), plan(gate=Gate("entropy", 1.0)))])
+    with pytest.raises(BadInput, match="at least one forced token"):
+        forced_divergence(model, [ForcedText((1, 20), (), Plan())])
