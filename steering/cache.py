@@ -154,7 +154,7 @@ class Masks:
         ):  # decoding: every key lies at or before the query, and the query's own column is one of them
             masks = {}
             for kind in self.kinds:
-                first = offset if kind == "full_attention" else offset.clamp_min(end - self.window)
+                first = offset if kind == "full_attention" else offset.clamp_min(end - (self.window or 0))
                 masks[kind] = self.formed((keys[None] >= first[:, None])[:, None, None], dtype)
             return masks if len(masks) > 1 else next(iter(masks.values()))
         queries = torch.arange(begin, end, device=offset.device)
@@ -164,7 +164,7 @@ class Masks:
         for kind in self.kinds:
             here = seen
             if kind == "sliding_attention":
-                here = seen & (keys[None, :] > queries[:, None] - self.window)[None]
+                here = seen & (keys[None, :] > queries[:, None] - (self.window or 0))[None]
             masks[kind] = self.formed((here | own)[:, None], dtype)
         return masks if len(masks) > 1 else next(iter(masks.values()))
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,8 @@ from .errors import BadInput
 from .models import LoadedModel
 from .span import Span
 
+Follower = Generator[bool, int, None]
+"""Sent one token at a time, answers whether a span covers it."""
 THINKING = ("<think>", "</think>")
 _CLOSERS = " \t\r\n\"'”’)]}*_"
 _ENDERS = ".!?;。！？"
@@ -61,13 +63,18 @@ class TokenFacts:
             return wanted
         if wanted not in self._sequences:
             ids = tuple(self.model.tokenizer(wanted, add_special_tokens=False)["input_ids"])
-            unknown = self.model.tokenizer.unk_token_id
-            if not ids or (unknown is not None and unknown in ids):
+            if not ids or self._unreadable(wanted, ids):
                 raise BadInput(
                     f"{wanted!r} is not text that the tokenizer of {self.model.id} knows; give token ids instead."
                 )
             self._sequences[wanted] = ids
         return self._sequences[wanted]
+
+    def _unreadable(self, text: str, ids: tuple[int, ...]) -> bool:
+        """Whether part of `text` became an unknown token (which a tokenizer need not name)."""
+        unknown = self.model.tokenizer.unk_token_id
+        lost = [token for token in ids if self.special(token) and self.text(token) not in text]
+        return bool(lost) or (unknown is not None and unknown in ids)
 
     def markers(self, span: Span) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Opening and closing marker of the thinking segment. Raises BadInput when the model has none and the span names none."""
@@ -142,7 +149,7 @@ def _fixed(model: LoadedModel, span: Span, ids: Sequence[int], total: int) -> np
     return covered
 
 
-def _follow(model: LoadedModel, span: Span, prompt_length: int) -> Iterator[bool]:
+def _follow(model: LoadedModel, span: Span, prompt_length: int) -> Follower:
     """A generator that is sent one token at a time and answers whether the span covers it."""
     facts = token_facts(model)
     if span.kind == "specials":
@@ -158,7 +165,7 @@ def _follow(model: LoadedModel, span: Span, prompt_length: int) -> Iterator[bool
         yield from _follow_thinking(facts, span)
 
 
-def _follow_triggers(facts: TokenFacts, span: Span) -> Iterator[bool]:
+def _follow_triggers(facts: TokenFacts, span: Span) -> Follower:
     wanted = [facts.sequence(tokens) for tokens in span.tokens]
     longest = max(map(len, wanted))
     recent: tuple[int, ...] = ()
@@ -171,7 +178,7 @@ def _follow_triggers(facts: TokenFacts, span: Span) -> Iterator[bool]:
         left = (span.n or 0) if hit else max(left - 1, 0)
 
 
-def _follow_sentences(facts: TokenFacts, prompt_length: int) -> Iterator[bool]:
+def _follow_sentences(facts: TokenFacts, prompt_length: int) -> Follower:
     pending, before, last, position, covered = True, "", "", 0, False
     while True:
         token = yield covered
@@ -187,7 +194,7 @@ def _follow_sentences(facts: TokenFacts, prompt_length: int) -> Iterator[bool]:
         before, last, position = last, text, position + 1
 
 
-def _follow_thinking(facts: TokenFacts, span: Span) -> Iterator[bool]:
+def _follow_thinking(facts: TokenFacts, span: Span) -> Follower:
     opening, closing = facts.markers(span)
     recent: tuple[int, ...] = ()
     inside, covered = False, False
@@ -211,7 +218,7 @@ class Coverage:
         self.span, self.dynamic = span, span.dynamic
         self._total, self._position = len(prompt_ids) + max_new_tokens, 0
         self._fixed: dict[int, np.ndarray] = {}
-        self._followers: dict[int, Iterator[bool]] = {}
+        self._followers: dict[int, Follower] = {}
         for atom in span.atoms:
             if atom.dynamic:
                 follower = _follow(model, atom, len(prompt_ids))
@@ -234,7 +241,7 @@ class Coverage:
 
     def next(self, token: int) -> bool:
         """Whether the next position is covered, given the token there. Only for dynamic spans, once per token, in order."""
-        answers = {key: follower.send(token) for key, follower in self._followers.items()}  # type: ignore[attr-defined]
+        answers = {key: follower.send(token) for key, follower in self._followers.items()}
         position, self._position = self._position, self._position + 1
 
         def value(span: Span) -> bool:
@@ -250,3 +257,13 @@ class Coverage:
             )
 
         return value(self.span)
+
+
+def continued(model: LoadedModel, span: Span, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> list[int]:
+    """Positions that a span covers in a prompt with a given continuation. Raises BadInput as `Coverage`."""
+    coverage = Coverage(model, span, prompt_ids, len(token_ids))
+    covered = coverage.known.copy()
+    if coverage.dynamic:
+        for position, token in enumerate(token_ids, len(prompt_ids)):
+            covered[position] = coverage.next(token)
+    return np.flatnonzero(covered).tolist()

@@ -27,7 +27,7 @@ from .compiled import StaticStep, can_compile, shape_key
 from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
 from .prefill import PromptPool, admit, prompt_needs
-from .record import ALTERNATIVES, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
+from .record import ALTERNATIVES, Finish, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
 from .sampling import GenerationSettings, choose, uniforms
 
 __all__ = [
@@ -295,7 +295,7 @@ class _Run:
             if progress.finish is not None:
                 yield self._end(place)
 
-    def _finish(self, progress: Progress, token: int) -> str | None:
+    def _finish(self, progress: Progress, token: int) -> Finish | None:
         if token in self.model.eos_ids:
             return "eos"
         for stop in self.settings.stop_strings:

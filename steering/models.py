@@ -140,8 +140,10 @@ def load_model(
 ) -> LoadedModel:
     """Load `name` (hub id, local folder, or `builtin:...`), in evaluation mode.
 
-    `device_map="auto"` spreads layers over devices, `tp_plan="auto"` each layer over the processes that torchrun started, `quantization` (`8bit`,
-    `4bit`) loads weights through bitsandbytes. Raises BadInput for an unknown built-in, dtype, folder, revision or architecture.
+    `device_map="auto"` spreads layers over devices, `tp_plan="auto"` each layer over the processes that torchrun started,
+    `quantization` (`8bit`, `4bit`) loads weights through bitsandbytes.
+
+    Raises BadInput for an unknown built-in, dtype, folder, revision or architecture.
     """
     if sum(option is not None for option in (device, device_map, tp_plan)) > 1:
         raise BadInput("Give only one of device, device_map and tp_plan.")

@@ -180,7 +180,8 @@ def admit(batch: Batch, pool: PromptPool, rows: Sequence[Progress]) -> tuple[lis
     pool.read(row.row.prompt_ids for row in rows)
     logits: dict[int, Tensor] = {}
     ratios: dict[int, Tensor] = {}
-    whole, private = [], []
+    whole: list[tuple[int, Progress]] = []
+    private: list[tuple[int, Progress]] = []
     for place, progress in zip(places, rows, strict=True):
         (whole if shared_tokens(progress) == len(progress.row.prompt_ids) else private).append((place, progress))
     for place, progress in whole:

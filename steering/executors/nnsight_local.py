@@ -25,11 +25,12 @@ SUPPORTED = ("resid_pre", "attn_out", "mlp_out", "resid_post")
 def through_nnsight(model: LoadedModel) -> LoadedModel:
     """The same model, run by nnsight traces. Raises BadInput when nnsight is not installed."""
     try:
-        from nnsight import TransformersModel
+        from nnsight import NNsight
     except ImportError as error:
         raise BadInput("nnsight is not installed; pip install nnsight.") from error
-    wrapped = TransformersModel(model.model, tokenizer=model.tokenizer, task="text-generation")
-    return replace(model, executor=TraceExecutor(wrapped, model.model, model.layout), extra=dict(model.extra))
+    return replace(
+        model, executor=TraceExecutor(NNsight(model.model), model.model, model.layout), extra=dict(model.extra)
+    )
 
 
 def module_paths(model: nn.Module, layout: Layout) -> dict[int, dict[str, str]]:
@@ -79,8 +80,7 @@ class TraceExecutor:
         for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order):
             paths = self.paths[site.layer]
             work.append((self._envoy(paths["layer" if site.kind.startswith("resid") else site.kind]), site.kind, edit))
-        given = dict(inputs)
-        with torch.inference_mode(), self.wrapped.trace(given.pop("input_ids"), **given):
+        with torch.inference_mode(), self.wrapped.trace(**inputs):
             for envoy, kind, edit in work:
                 if kind == "resid_pre":
                     edited = edit(envoy.input)

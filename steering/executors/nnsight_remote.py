@@ -104,9 +104,9 @@ def generate_remotely(
         for step in tracer.iter[:new]:
             begin = 0 if step == 0 else width + step - 1
             end = width if step == 0 else width + step
-            for path, before, numbers, needs, mask, multiplier in work:
+            for names, before, numbers, needs, mask, multiplier in work:
                 envoy = remote_model
-                for part in path:
+                for part in names:
                     envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
                 value = envoy.input if before else envoy.output
                 plain = isinstance(value, torch.Tensor)

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..compile import covered
+from ..coverage import continued
 from ..errors import BadInput, unknown
 from ..layout import hooked
 from ..models import LoadedModel
@@ -178,7 +178,7 @@ def _batches(model: LoadedModel, examples: Sequence[Example], span: Span, batch_
                 raise BadInput(
                     f"Example {index}: {n} prompt and {m} target tokens; {model.id} reads 1 to {model.context}."
                 )
-            edited = [p for p in covered(span, n, m) if p < n + m - 1]
+            edited = continued(model, span, example.prompt_ids, target[:-1])
             if not edited:
                 raise BadInput(
                     f"Example {index}: span {span} covers no position that a prediction of its {m}-token continuation depends on. Choose "

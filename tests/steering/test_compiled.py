@@ -26,7 +26,7 @@ def rows_of(scale: float) -> list[Row]:
         plan("clamp", "all", scale, "raw", layer=2),
     ]
     plans += [
-        plan(span='at:";"', amount=scale, schedule="decay:3"),
+        plan(span="generated - specials", amount=scale, schedule="decay:3"),
         plan(gate=GATE, amount=scale, layer=2),
         plan("ablate", "prompt", layer=0),
     ]

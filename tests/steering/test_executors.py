@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from steering.engine import Generation, Row, generate
 from steering.errors import BadInput
@@ -27,6 +29,13 @@ def fresh(family: str) -> LoadedModel:
     """A copy that an executor may wrap in place."""
     model = tiny(family)
     return wrap(copy.deepcopy(model.model), model.tokenizer, model.id)
+
+
+@pytest.fixture
+def stored_tokenizer(tmp_path: Path) -> Any:
+    """The tokenizer as loaded from a folder: TransformerLens loads it again by that name."""
+    tiny("llama").tokenizer.save_pretrained(tmp_path)
+    return PreTrainedTokenizerFast.from_pretrained(tmp_path)
 
 
 def rows_of(kinds: list[str], gates: bool = True, dynamic: bool = True) -> list[Row]:
@@ -63,12 +72,12 @@ def same(one: list[Generation], two: list[Generation]) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_bridge_agrees_with_the_engine(family: str) -> None:
+def test_the_bridge_agrees_with_the_engine(family: str, stored_tokenizer: Any) -> None:
     from transformer_lens.model_bridge import TransformerBridge
 
     model = fresh(family)
     bridge = TransformerBridge.boot_transformers(
-        f"tiny-{family}", hf_model=copy.deepcopy(tiny(family).model), tokenizer=model.tokenizer, device="cpu"
+        f"tiny-{family}", hf_model=copy.deepcopy(tiny(family).model), tokenizer=stored_tokenizer, device="cpu"
     )
     rows = rows_of(["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z"])
     bridged = through_bridge(model, bridge)

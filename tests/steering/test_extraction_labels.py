@@ -75,13 +75,13 @@ def test_characters_are_carried_over_to_the_tokens_that_cover_them() -> None:
 
 
 def test_a_text_becomes_a_labelled_trace() -> None:
-    text = "w5 w6 w7  w8 w9 w10"
-    spans, lost = locate(parse_annotated('["deduction"] w6 w7 ["end-section"] ["backtracking"] w8 w9 w10'), text)
+    text = "w15 w16 w17  w18 w19 w20"
+    spans, lost = locate(parse_annotated('["deduction"] w16 w17 ["end-section"] ["backtracking"] w18 w19 w20'), text)
     trace = labelled_trace(tiny("llama"), text, spans)
-    assert not lost and trace.token_ids == (5, 6, 7, 8, 9, 10)
+    assert not lost and trace.token_ids == (15, 16, 17, 18, 19, 20)
     assert trace.spans == (LabelledSpan(1, 3, "deduction"), LabelledSpan(3, 6, "backtracking"))
     with pytest.raises(BadInput, match="at most 128"):
-        labelled_trace(tiny("llama"), "w5 " * 129, spans)
+        labelled_trace(tiny("llama"), "w15 " * 129, spans)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from steering.models import LoadedModel
 from steering.plan import Dose, Intervention, Plan, Span
 from steering.sampling import GenerationSettings
 from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from steering.vectors import SteeringVector
 from tests.naive import naive_logits, spans_position
 from tests.planted import cosine
 from tests.tiny import tiny
@@ -37,34 +37,40 @@ def naive_loss(
 ) -> torch.Tensor:
     """One sequence at a time, one position at a time; log(1 - p) written out."""
     total = torch.zeros((), dtype=v.dtype)
-    intervention = Intervention(
-        "add", SteeringVector("v", site, torch.ones(16), Provenance("m", "x")), Span.parse(span), Dose(1, "raw")
-    )
+    where = Span.parse(span)
     for example in examples:
         for target, suppress in [(t, False) for t in example.promote] + [(t, True) for t in example.suppress]:
-            ids = (*example.prompt_ids, *target[:-1])
+            ids, prompt = (*example.prompt_ids, *target[:-1]), len(example.prompt_ids)
 
             def hook(
-                module: object, args: object, output: object, ids: tuple[int, ...] = ids, example: Example = example
+                module: object,
+                args: object,
+                output: object,
+                ids: tuple[int, ...] = ids,
+                example: Example = example,
+                prompt: int = prompt,
             ) -> object:
                 hidden = output if isinstance(output, torch.Tensor) else output[0]  # type: ignore[index]
                 columns = [
-                    hidden[:, p] + ((-v if example.negated else v) if spans_position(intervention, p, len(example.prompt_ids)) else 0)
+                    hidden[:, p]
+                    + ((-v if example.negated else v) if spans_position(where, p, list(ids), prompt, model) else 0)
                     for p in range(len(ids))
                 ]  # fmt: skip
                 new = torch.stack(columns, dim=1)
                 return new if isinstance(output, torch.Tensor) else (new, *output[1:])  # type: ignore[index]
 
             handle = model.layout.layers[site.layer].register_forward_hook(hook)
-            logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
-            handle.remove()
+            try:
+                logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+            finally:
+                handle.remove()
             for offset, token in enumerate(target):
                 p = (logits[len(example.prompt_ids) - 1 + offset] * scale).softmax(-1)[token]
                 total = total - torch.log(1 - p if suppress else p)
     return total
 
 
-@pytest.mark.parametrize("span", ["all", "prompt", "last_prompt"])
+@pytest.mark.parametrize("span", ["all", "prompt", "last_prompt", "all - specials"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_the_descent_equals_a_naive_loop(family: str, span: str) -> None:
     model, site = tiny(family), Site(1)

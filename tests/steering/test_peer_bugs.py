@@ -51,10 +51,10 @@ def test_the_dose_is_multiplied_in() -> None:
 def test_a_gate_is_decided_per_row_and_ignores_padding() -> None:
     """IBM activation-steering: row 0 decided for the batch, and left pads were averaged in."""
     model = tiny("llama")
-    gated = plan(amount=5.0, span="all", gate=Gate("projection", 0.5, vector=vector(9)))
+    gated = plan(amount=5.0, span="all", gate=Gate("projection", 0.0, vector=vector(9)))
     rows = [Row(p, gated) for p in prompts(10)]
     together = generate(model, rows, SETTINGS)
-    alone = [generate(model, [row], SETTINGS)[0] for row in rows if True]
+    alone = [generate(model, [row, Row((1, 20, 21), gated)], SETTINGS, batch_size=1)[0] for row in rows]
     assert [g.token_ids for g in together] == [g.token_ids for g in alone]
     assert [g.receipt.positions for g in together] == [g.receipt.positions for g in alone]
     assert len({g.receipt.fired / g.receipt.planned for g in together}) > 3, (
