@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from .compile import CompiledPlans
 from .executor import Resume
 from .gate import Gate
 from .models import LoadedModel
-from .passes import Pass, SlotBatch
+from .passes import Made, Passes, SlotBatch
 from .record import Generation, Progress
 from .sites import Site
+
+STEPS_KEPT = 128
+"""Decoding steps whose edits are written to the receipts together."""
 
 
 class Batch:
@@ -56,6 +59,7 @@ class Batch:
             )
             for slot in compiled.slots
         ]
+        self.passes = Passes(self.slots)
         self.gates = _gates_of(compiled)
         steered = bool(compiled.slots)
         self.ratio = torch.zeros(places, positions, device=device) if steered else None
@@ -63,11 +67,14 @@ class Batch:
         self.gate_values = (
             torch.full((places, len(self.gates), positions), float("nan"), device=device) if self.gates else None
         )
+        self._steps: list[tuple[Tensor, list[Made]]] = []
+        """Positions of decoding steps and what was done there, not yet written to the receipts."""
         self.history = torch.zeros(places, positions, dtype=torch.long, device=device) if history else None
         """Tokens by position, every unused entry filled with the row's first token."""
 
     def reuse(self, compiled: CompiledPlans) -> None:
         """Empty all places for plans of the same shape."""
+        self._steps = []
         self.compiled, self.rows = compiled, [None] * len(self.rows)
         self.gates = _gates_of(compiled)
         for batch, slot in zip(self.slots, compiled.slots, strict=True):
@@ -75,6 +82,7 @@ class Batch:
             batch.lines.zero_()
             batch.active.zero_()
             batch.spent.zero_()
+        self.passes = Passes(self.slots)
         self.offset.zero_()
         self.begins = [0] * len(self.rows)
         self.refresh()
@@ -90,6 +98,7 @@ class Batch:
 
     def seat(self, place: int, progress: Progress) -> None:
         """Give a place to a row whose prompt ends at the current column."""
+        self.settle()
         self.rows[place] = progress
         prompt = len(progress.row.prompt_ids)
         self.begins[place] = self.column - prompt
@@ -136,43 +145,74 @@ class Batch:
         return self._forward(ids, 0, None, keep)[0]
 
     def forward(
-        self, ids: Tensor, low: int, entropy: Tensor | None, resume: Resume | None = None
+        self, ids: Tensor, low: int, entropy: Tensor | None, resume: Resume | None = None, wanted: bool = True
     ) -> tuple[Tensor, Tensor | None]:
         """Feed `ids [places, t]` at the coming `t` columns, from the first layer or from `resume`. Returns the last
-        column's logits `[places, vocabulary]` float32 and the size of its edits `[places]` (None when nothing is steered)."""
+        column's logits `[places, vocabulary]` float32 and the size of its edits `[places]` (None when nothing is steered, or when it is
+        not `wanted`)."""
         logits, ratio = self._forward(ids, low, entropy, 1, resume)
-        return logits[:, -1].float(), ratio
+        return logits[:, -1].float(), ratio() if wanted and ratio is not None else None
 
     def _forward(
         self, ids: Tensor, low: int, entropy: Tensor | None, keep: int, resume: Resume | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Callable[[], Tensor] | None]:
         begin, end = self.column, self.column + ids.shape[1]
         columns = torch.arange(begin, end, device=ids.device)
-        positions = columns[None] - self.offset[:, None]
-        active = Pass(self.slots, positions.clamp_max(self.positions - 1), entropy) if self.slots else None
+        positions = (columns[None] - self.offset[:, None]).clamp_max(self.positions - 1)
+        fed = positions.clamp_min(0)
+        passes = self.passes
         self.cache.open(low, begin, end)
         mask = self.masks.make(self.offset, low, begin, end, self.model.dtype)
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
-            "position_ids": positions.clamp(0, self.positions - 1),
+            "position_ids": fed,
             "past_key_values": self.cache,
             "use_cache": True,
             "logits_to_keep": keep,
         }
-        logits = self.model.runs.forward(active.edits() if active else {}, inputs, resume)
-        if active is not None:
-            self._write(active)
+        if not self.slots:
+            logits = self.model.runs.forward({}, inputs, resume)
+            self.column = end
+            return logits, None
+        passes.begin(fed if begin + 1 == end else positions, entropy)
+        try:
+            logits = self.model.runs.forward(passes.edits, inputs, resume)
+        finally:
+            passes.end()
         self.column = end
-        ratio = None if active is None or active.ratio is None else active.ratio[:, -1]
-        return logits, ratio
+        if not passes.made:
+            self._write(positions)
+        else:
+            self._steps.append((fed, passes.made))
+            if len(self._steps) == STEPS_KEPT:
+                self.settle()
+        return logits, passes.last_ratio
 
-    def _write(self, done: Pass) -> None:
+    def settle(self) -> None:
+        """Write what the latest decoding steps did to the receipts."""
+        steps, self._steps = self._steps, []
+        if not steps:
+            return
+        assert self.ratio is not None and self.fired is not None
+        index = torch.cat([positions for positions, _ in steps], dim=1)
+        for number, made in enumerate(zip(*(done for _, done in steps), strict=True)):
+            whole = Made(
+                made[0].batch, torch.cat([m.fired for m in made], dim=1), torch.cat([m.size for m in made], dim=1)
+            )
+            ratio, fired = whole.ratio().to(index.device), (whole.fired != 0).to(index.device, torch.int32)
+            if number:
+                ratio, fired = torch.maximum(ratio, self.ratio.gather(1, index)), fired + self.fired.gather(1, index)
+            self.ratio.scatter_(1, index, ratio)
+            self.fired.scatter_(1, index, fired)
+
+    def _write(self, positions: Tensor) -> None:
+        done = self.passes
         assert self.ratio is not None and self.fired is not None
         if done.ratio is None or done.fired is None:
             return
         # padding has a negative position: its (empty) entry goes to the row's last position, which is never fed
-        index = torch.where(done.positions >= 0, done.positions, self.positions - 1)
+        index = torch.where(positions >= 0, positions, self.positions - 1)
         self.ratio.scatter_(1, index, done.ratio)
         self.fired.scatter_(1, index, done.fired)
         if self.gate_values is not None:
@@ -182,6 +222,7 @@ class Batch:
 
     def finished(self, place: int) -> Generation:
         """The generation of a row, as far as it has come."""
+        self.settle()
         progress = self.rows[place]
         assert progress is not None
         fed = progress.length - 1
@@ -197,6 +238,7 @@ class Batch:
 
     def move_in(self, places: list[int], other: Batch) -> None:
         """Take over all rows of `other` (same column, same compiled plans), one per place given."""
+        other.settle()
         there = torch.arange(len(places))
         here = torch.tensor(places, device=self.offset.device)
         width = other.column
@@ -214,6 +256,7 @@ class Batch:
 
     def compact(self) -> None:
         """Drop the places that no row holds."""
+        self.settle()
         live = self.live
         keep = torch.tensor(live, device=self.offset.device)
         self.cache.keep_rows(keep)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class Step:
     token_ids: tuple[int, ...]
     numbers: np.ndarray
     edit_ratio: np.ndarray
-    """‖delta‖/‖h‖ at the position that this token was predicted from."""
+    """‖delta‖/‖h‖ at the position that this token was predicted from; 0 when only tokens are kept."""
 
     @property
     def logprob(self) -> np.ndarray:
@@ -209,6 +209,10 @@ class _Run:
         return Progress(index, row, plan)
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
+        with self.model.runs.holding({} if self.graph else self.batch.passes.edits):
+            yield from self._events(cancel)
+
+    def _events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
         stopped = False
         while (self.queue or self.batch.live) and not stopped:
             if self._refill_due():
@@ -244,7 +248,7 @@ class _Run:
             self.batch.make_room()
         if self.graph is not None:
             return self.graph(self.pending, self.entropy)
-        return self.batch.forward(self.pending, self.batch.low, self.entropy)
+        return self.batch.forward(self.pending, self.batch.low, self.entropy, wanted=self.scored)
 
     def _decode(self) -> Iterator[Step | Finished]:
         logits, ratio = self._forward()
@@ -264,7 +268,8 @@ class _Run:
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
-        index = torch.tensor(places, device=logits.device)
+        everywhere = len(places) == len(batch.rows) and places == sorted(places)
+        index: Any = slice(None) if everywhere else torch.tensor(places, device=logits.device)
         history = batch.history[index] if batch.history is not None else None
         chosen = choose(logits, self.settings, drawn, history)
         numbers = scores(logits, chosen) if self.scored else logits[:, :0]
@@ -277,7 +282,9 @@ class _Run:
             where = torch.tensor(
                 [row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device
             )
-            batch.history[index, where] = chosen
+            batch.history[torch.tensor(places, device=logits.device), where] = chosen
+        if not self.scored:
+            return np.pad(chosen[:, None].cpu().numpy(), ((0, 0), (0, 1)))
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
         return torch.cat([chosen[:, None].float(), size.float(), numbers], dim=1).cpu().numpy()
 

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -31,24 +31,41 @@ class Executor(Protocol):
         """Configuration of the model as it is run, attention implementation included."""
         ...
 
+    def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
+        """A context in which passes with these `edits` follow each other."""
+        ...
+
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`, from `resume` if given."""
         ...
 
 
 class HookExecutor:
-    """The model itself, with hooks for the duration of a pass."""
+    """The model itself, with hooks for the duration of a pass, or of many where the caller holds them."""
 
     name = "hooks"
     resumes = True
 
     def __init__(self, model: Any, layout: Layout):
         self.model, self.layout = model, layout
+        self._held: list[Mapping[Site, Edit]] = []
 
     @property
     def config(self) -> Any:
         return self.model.config
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
+        if any(edits is held for held in self._held):
+            return self.model(**inputs).logits
         with resumed(self.layout, *resume) if resume else nullcontext(), hooked(self.layout, edits):
             return self.model(**inputs).logits
+
+    @contextmanager
+    def holding(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
+        """Keep the hooks of `edits` in place for many passes; between its own passes each edit must leave activations alone."""
+        with hooked(self.layout, edits):
+            self._held.append(edits)
+            try:
+                yield
+            finally:
+                self._held = [held for held in self._held if held is not edits]

@@ -54,10 +54,8 @@ def apply(
     """Edit `hidden [rows, positions, width]` where `mask [rows, positions]`; also returns ‖h' - h‖ / ‖h‖ `[rows, positions]`."""
     if needs.only_constant:
         share = mask.to(torch.float32) if multiplier is None else mask * multiplier
-        norm = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
-        edited = torch.addcmul(hidden.float(), share[..., None], rows.delta).to(hidden.dtype)
-        ratio = (share * rows.numbers[:, :1]).abs() / norm.clamp_min(TINY)
-        return edited, ratio
+        edited, norm = add_constant(hidden, rows, share)
+        return edited, plain_ratio(rows, share, norm)
     constant, relative, factor, project, low, high, angle, keep = (
         c[:, :, None] for c in rows.numbers[:, :, None].unbind(1)
     )
@@ -79,6 +77,19 @@ def apply(
         size = torch.linalg.vector_norm(edited - h, dim=-1, keepdim=True)
     ratio = torch.where(mask, (size / norm.clamp_min(TINY)).squeeze(-1), 0.0)
     return torch.where(mask[..., None], edited.to(hidden.dtype), hidden), ratio
+
+
+def add_constant(hidden: Tensor, rows: SlotRows, share: Tensor) -> tuple[Tensor, Tensor]:
+    """`hidden` with `share [rows, positions]` of each row's constant added; also returns ‖h‖ `[rows, positions]` before that."""
+    norm = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
+    if hidden.dtype == torch.float32:
+        return torch.addcmul(hidden, share[..., None], rows.delta), norm
+    return torch.addcmul(hidden.float(), share[..., None], rows.delta).to(hidden.dtype), norm
+
+
+def plain_ratio(rows: SlotRows, share: Tensor, norm: Tensor) -> Tensor:
+    """‖delta‖ / ‖h‖ `[rows, positions]` of an added constant."""
+    return (share * rows.numbers[:, :1]).abs() / norm.clamp_min(TINY)
 
 
 def _rotated(h: Tensor, u: Tensor, p: Tensor, norm: Tensor, angle: Tensor) -> Tensor:

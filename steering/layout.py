@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .errors import BadInput
 from .sites import KINDS, Site
@@ -64,6 +65,8 @@ class Layout:
     d_model: int
     heads: int = 0
     d_head: int = 0
+    _known: set[Site] = field(default_factory=set, compare=False, repr=False)
+    """Sites that have been checked."""
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
@@ -86,6 +89,8 @@ class Layout:
 
     def check(self, site: Site) -> Site:
         """The site itself. Raises BadInput when the model has no such layer, kind or head."""
+        if site in self._known:
+            return site
         if not 0 <= site.layer < len(self.blocks):
             raise BadInput(
                 f"{site} does not exist: this model has {len(self.blocks)} layers, 0 to {len(self.blocks) - 1}."
@@ -98,6 +103,7 @@ class Layout:
             )
         if site.head is not None and not 0 <= site.head < self.heads:
             raise BadInput(f"{site} does not exist: this model has {self.heads} heads, 0 to {self.heads - 1}.")
+        self._known.add(site)
         return site
 
 
@@ -228,33 +234,47 @@ def _parallel(before: Tensor, inputs: dict[str, Tensor], attention: str, mlp: st
 @contextmanager
 def hooked(layout: Layout, edits: Mapping[Site, Edit]) -> Iterator[None]:
     """Run `edits` at their sites for the duration of the context: none left afterwards, whatever happens inside."""
-    with ExitStack() as stack:
-        heads: dict[int, dict[int, Edit]] = defaultdict(dict)
-        for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order):
-            block = layout.blocks[layout.check(site).layer]
-            if site.kind == "z":
-                assert site.head is not None
-                heads[site.layer][site.head] = edit
-                continue
-            if site.kind == "resid_mid":
-                assert block.attention is not None
-                stream: dict[str, Tensor] = {}
-                stack.callback(block.layer.register_forward_pre_hook(_note_hook(stream), with_kwargs=True).remove)
-                handle = block.attention.register_forward_hook(_mid_hook(edit, stream))
-            elif site.kind == "resid_pre":
-                handle = block.layer.register_forward_pre_hook(_pre_hook(edit), with_kwargs=True)
-            else:
-                modules = {"resid_post": block.layer, "attn_out": block.attention, "mlp_out": block.mlp}
-                module = modules[site.kind]
-                assert module is not None
-                handle = module.register_forward_hook(_post_hook(edit))
-            stack.callback(handle.remove)
-        for index, wanted in heads.items():
-            projection = layout.blocks[index].projection
-            assert projection is not None
-            handle = projection.register_forward_pre_hook(_head_hook(wanted, layout.d_head), with_kwargs=True)
-            stack.callback(handle.remove)
+    handles: list[RemovableHandle] = []
+    try:
+        for site, edit in sorted(edits.items(), key=lambda pair: pair[0].order) if len(edits) > 1 else edits.items():
+            if site.kind != "z":
+                handles += _hooks(layout.blocks[layout.check(site).layer], site.kind, edit)
+        handles += _head_hooks(layout, edits)
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hooks(block: Block, kind: str, edit: Edit) -> list[RemovableHandle]:
+    if kind == "resid_post":
+        return [block.layer.register_forward_hook(_post_hook(edit))]
+    if kind == "resid_pre":
+        return [block.layer.register_forward_pre_hook(_pre_hook(edit), with_kwargs=True)]
+    if kind == "resid_mid":
+        assert block.attention is not None
+        stream: dict[str, Tensor] = {}
+        return [
+            block.layer.register_forward_pre_hook(_note_hook(stream), with_kwargs=True),
+            block.attention.register_forward_hook(_mid_hook(edit, stream)),
+        ]
+    module = block.attention if kind == "attn_out" else block.mlp
+    assert module is not None
+    return [module.register_forward_hook(_post_hook(edit))]
+
+
+def _head_hooks(layout: Layout, edits: Mapping[Site, Edit]) -> list[RemovableHandle]:
+    heads: dict[int, dict[int, Edit]] = defaultdict(dict)
+    for site, edit in edits.items():
+        if site.kind == "z":
+            assert layout.check(site).head is not None
+            heads[site.layer][site.head or 0] = edit
+    handles = []
+    for index, wanted in heads.items():
+        projection = layout.blocks[index].projection
+        assert projection is not None
+        handles.append(projection.register_forward_pre_hook(_head_hook(wanted, layout.d_head), with_kwargs=True))
+    return handles
 
 
 @contextmanager

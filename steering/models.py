@@ -65,12 +65,12 @@ class LoadedModel:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    @property
+    @cached_property
     def runs(self) -> Executor:
         """The executor in use."""
         return self.executor or HookExecutor(self.model, self.layout)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """Precision of the activations."""
         return self.model.dtype

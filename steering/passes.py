@@ -1,21 +1,24 @@
 """One forward pass of a batch of rows under their plans: hooks in, activations edited, what happened written down.
 
-1. One hook per edited site, none on sites that no row of the pass uses. A hook reads tensors prepared before the pass and writes to
-   tensors; there is no branch on data and no host synchronisation in it.
+1. One hook per edited site, none on sites that no row uses. A hook reads tensors prepared before the pass and writes to tensors; there
+   is no branch on data and no host synchronisation in it.
 2. Coverage is by position in the row. Padding has a negative position and is never edited.
 3. A gate is read before its edit, in the same pass; a gate at an earlier site is read there.
+4. What a decoding step did is kept as it is (`Made`) and written to the receipts in one go, many steps later.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .compile import Slot
-from .formula import SlotRows, apply
+from .formula import SlotRows, add_constant, apply, plain_ratio
 from .gate import Gate
 from .layout import Edit
 from .sites import Site
@@ -35,8 +38,13 @@ class SlotBatch:
     spent: Tensor
     """`[rows]` bool: a gated once-only edit has been made."""
     rows: SlotRows = field(init=False)
+    plain: bool = field(init=False)
+    """Adds constants on known terms: `active` is then a number to multiply by, and a decoding step costs three operations."""
 
     def __post_init__(self) -> None:
+        self.plain = self.slot.needs.only_constant and not self.slot.scheduled and not self.slot.gated
+        if self.plain:
+            self.active = self.active.float()
         self.refresh()
 
     def refresh(self) -> None:
@@ -44,52 +52,89 @@ class SlotBatch:
         self.rows = self.slot.rows(self.lines)
 
 
-class Pass:
-    """The edits of one forward pass over `positions [rows, columns]` (negative on padding), and what they did."""
+class Made(NamedTuple):
+    """What one slot did in one decoding step."""
 
-    def __init__(self, batches: list[SlotBatch], positions: Tensor, entropy: Tensor | None):
+    batch: SlotBatch
+    fired: Tensor
+    """`[rows, 1]`: not 0 where an edit was made."""
+    size: Tensor
+    """`[rows, 1]`: the norm ‖h‖ for a plain slot, ‖delta‖ / ‖h‖ for others."""
+
+    def ratio(self) -> Tensor:
+        """‖delta‖ / ‖h‖, `[rows, 1]`."""
+        return plain_ratio(self.batch.rows, self.fired, self.size) if self.batch.plain else self.size
+
+
+class Passes:
+    """The edits of a batch's forward passes, one at a time: `begin`, the pass, `end`. Outside of a pass the edits do nothing."""
+
+    def __init__(self, batches: Sequence[SlotBatch]):
+        self.gated = any(batch.slot.gated for batch in batches)
+        slots: dict[Site, list[SlotBatch]] = defaultdict(list)
+        reads: dict[Site, list[Gate]] = defaultdict(list)
+        for batch in batches:
+            slots[batch.slot.site].append(batch)
+            for gate in batch.slot.gates:
+                if gate is not None:
+                    reads[gate.site or batch.slot.site].append(gate)
+        self.positions: Tensor | None = None
+        """`[rows, columns]` of the pass in progress, negative on padding."""
+        self.edits = {site: self._edit(site, slots.get(site, []), reads.get(site, [])) for site in {**slots, **reads}}
+        """One function per site that is edited or read."""
+
+    def begin(self, positions: Tensor, entropy: Tensor | None) -> None:
+        """A pass over `positions [rows, columns]` is about to run."""
         self.positions, self.entropy = positions, entropy
         self.ratio: Tensor | None = None
         """`[rows, columns]`, the largest over slots."""
         self.fired: Tensor | None = None
         """`[rows, columns]` int32."""
+        self.made: list[Made] = []
+        """Of a decoding step without gates; `ratio` and `fired` stay empty then."""
         self.gate_values: dict[tuple[Gate, Site], Tensor] = {}
-        self._real = positions >= 0
-        self._index = positions.clamp_min(0)
-        self._reads: dict[Site, list[Gate]] = defaultdict(list)
-        self._batches: dict[Site, list[SlotBatch]] = defaultdict(list)
-        for batch in batches:
-            self._batches[batch.slot.site].append(batch)
-            for gate in batch.slot.gates:
-                if gate is not None:
-                    self._reads[gate.site or batch.slot.site].append(gate)
+        self._step = not self.gated and positions.shape[1] == 1
+        self._real = None if self._step else positions >= 0
+        self._index = positions if self._step else positions.clamp_min(0)
 
-    def edits(self) -> dict[Site, Edit]:
-        """One function per site that is edited or read."""
-        return {site: self._edit(site) for site in {*self._batches, *self._reads}}
+    def end(self) -> None:
+        """The pass is over, however it went."""
+        self.positions = None
 
-    def _edit(self, site: Site) -> Edit:
-        batches, gates = self._batches.get(site, []), self._reads.get(site, [])
+    def last_ratio(self) -> Tensor:
+        """‖delta‖ / ‖h‖ at the last column of the latest pass, `[rows]`, the largest over slots."""
+        largest = self.ratio if self.ratio is not None else torch.zeros(self._index.shape, device=self._index.device)
+        for made in self.made:
+            largest = torch.maximum(largest, made.ratio().to(largest.device))
+        return largest[:, -1]
 
+    def _edit(self, site: Site, batches: list[SlotBatch], gates: list[Gate]) -> Edit:
         def edit(hidden: Tensor) -> Tensor | None:
+            if self.positions is None:
+                return None
             for gate in gates:
                 if (gate, site) not in self.gate_values:
-                    self.gate_values[gate, site] = self._read(gate, hidden, site)
+                    self.gate_values[gate, site] = self._read(gate, hidden, self.positions, site)
             for batch in batches:
                 hidden = self._apply(batch, hidden)
             return hidden if batches else None
 
         return edit
 
-    def _read(self, gate: Gate, hidden: Tensor, site: Site) -> Tensor:
-        positions = self.positions.to(hidden.device)
+    def _read(self, gate: Gate, hidden: Tensor, positions: Tensor, site: Site) -> Tensor:
+        positions = positions.to(hidden.device)
         entropy = self.entropy if self.entropy is not None else torch.zeros(positions.shape)
         return gate.value(hidden, entropy.to(hidden.device), positions, site)
 
     def _apply(self, batch: SlotBatch, hidden: Tensor) -> Tensor:
         home = batch.active.device
-        index, real = self._index.to(home), self._real.to(home)
-        mask = batch.active.gather(1, index) & real
+        index = self._index.to(home)
+        mask = batch.active.gather(1, index)
+        if self._step and batch.plain:
+            edited, norm = add_constant(hidden, batch.rows, mask)
+            self.made.append(Made(batch, mask, norm))
+            return edited
+        mask = mask if self._real is None else (mask != 0) & self._real.to(home)
         multiplier = None if batch.multiplier is None else batch.multiplier.gather(1, index)
         if batch.slot.gated:
             mask = mask & self._open(batch)
@@ -98,14 +143,17 @@ class Pass:
             mask = torch.where(once, first, mask)
             batch.spent |= mask.any(1)
         edited, ratio = apply(hidden, batch.rows, batch.slot.needs, mask, multiplier)
-        ratio, fired = ratio.to(self.positions.device), mask.to(self.positions.device, torch.int32)
+        if self._step:
+            self.made.append(Made(batch, mask, ratio))
+            return edited
+        ratio, fired = ratio.to(self._index.device), mask.to(self._index.device, torch.int32)
         self.ratio = ratio if self.ratio is None else torch.maximum(self.ratio, ratio)
         self.fired = fired if self.fired is None else self.fired + fired
         return edited
 
     def _open(self, batch: SlotBatch) -> Tensor:
         """Where each row's gate is open, `[rows, columns]`; rows without a gate are open everywhere."""
-        shape, home = self.positions.shape, batch.active.device
+        shape, home = self._index.shape, batch.active.device
         open_ = torch.ones(shape, dtype=torch.bool, device=home)
         for line, gate in enumerate(batch.slot.gates):
             if gate is not None:

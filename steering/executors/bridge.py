@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,9 @@ class BridgeExecutor:
     @property
     def config(self) -> Any:
         return self.bridge.original_model.config
+
+    def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         hooks = [

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,9 @@ class TraceExecutor:
         for part in path.split("."):
             found = found[int(part)] if part.isdigit() else getattr(found, part)
         return found
+
+    def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         refuse_unsupported(edits, self.name)

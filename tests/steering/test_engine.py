@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from steering.engine import Row, generate, stream
+from steering.engine import Row, Step, generate, stream
 from steering.errors import BadInput, NeverFired
 from steering.plan import Plan
 from steering.sampling import GenerationSettings
@@ -137,11 +137,20 @@ def test_hooks_are_gone_after_an_exception_and_after_a_dropped_stream() -> None:
     def hooks() -> int:
         return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())
 
-    before = hooks()
-    events = stream(model, [Row((1, 4, 5), plan("add", "all", 1.0))], SETTINGS)
-    next(events)
-    assert hooks() == before, "no hook stays while the caller holds the stream"
+    before, ids = hooks(), torch.tensor([[1, 4, 5, 6]])
+    with torch.inference_mode():
+        plain = model.model(ids).logits
+        events = stream(model, [Row((1, 4, 5), plan("add", "all", 1.0))], SETTINGS)
+        next(events)
+        assert torch.equal(model.model(ids).logits, plain), "a stream that is held leaves other passes alone"
+    other = stream(model, [Row((1, 4, 5), plan("add", "all", -3.0))], SETTINGS)
+    turns = [[e.token_ids[0] for e in pair if isinstance(e, Step)] for pair in zip(events, other, strict=False)]
+    alone = [generate(model, [Row((1, 4, 5), plan("add", "all", a))], SETTINGS)[0] for a in (1.0, -3.0)]
+    assert [turn[0] for turn in turns[:5]] == list(alone[0].token_ids[1:6]), "two streams take turns on one model"
+    assert [turn[1] for turn in turns[:5]] == list(alone[1].token_ids[:5])
     events.close()
+    other.close()
+    assert hooks() == before
     original = model.model.lm_head.forward
     model.model.lm_head.forward = lambda *a, **k: 1 / 0
     try:
