@@ -136,9 +136,10 @@ class Batch:
             return
         position = progress.length - 1
         if progress.plan.follow(position, token):
-            for number, batch in enumerate(self.slots):
-                if progress.plan.active[number, position]:
-                    batch.active[place, position] = True
+            with torch.inference_mode():
+                for number, batch in enumerate(self.slots):
+                    if progress.plan.active[number, position]:
+                        batch.active[place, position] = True
 
     def read(self, ids: Tensor, keep: int) -> Tensor:
         """Feed whole sequences `ids [places, t]`; logits `[places, keep, vocabulary]` of the last `keep` columns."""
@@ -189,6 +190,7 @@ class Batch:
                 self.settle()
         return logits, passes.last_ratio
 
+    @torch.inference_mode()
     def settle(self) -> None:
         """Write what the latest decoding steps did to the receipts."""
         steps, self._steps = self._steps, []
