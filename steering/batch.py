@@ -60,6 +60,7 @@ class Batch:
             for slot in compiled.slots
         ]
         self.passes = Passes(self.slots)
+        self.edits = self.passes.edits()
         self.gates = _gates_of(compiled)
         steered = bool(compiled.slots)
         self.ratio = torch.zeros(places, positions, device=device) if steered else None
@@ -83,6 +84,7 @@ class Batch:
             batch.active.zero_()
             batch.spent.zero_()
         self.passes = Passes(self.slots)
+        self.edits = self.passes.edits()
         self.offset.zero_()
         self.begins = [0] * len(self.rows)
         self.refresh()
@@ -178,7 +180,7 @@ class Batch:
             return logits, None
         passes.begin(fed if begin + 1 == end else positions, entropy)
         try:
-            logits = self.model.runs.forward(passes.edits, inputs, resume)
+            logits = self.model.runs.forward(self.edits, inputs, resume)
         finally:
             passes.end()
         self.column = end

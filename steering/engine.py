@@ -209,7 +209,7 @@ class _Run:
         return Progress(index, row, plan)
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
-        with self.model.runs.holding({} if self.graph else self.batch.passes.edits):
+        with self.model.runs.holding({} if self.graph else self.batch.edits):
             yield from self._events(cancel)
 
     def _events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:

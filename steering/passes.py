@@ -71,17 +71,20 @@ class Passes:
 
     def __init__(self, batches: Sequence[SlotBatch]):
         self.gated = any(batch.slot.gated for batch in batches)
+        self._batches = batches
+        self.positions: Tensor | None = None
+        """`[rows, columns]` of the pass in progress, negative on padding."""
+
+    def edits(self) -> dict[Site, Edit]:
+        """One function per site that is edited or read."""
         slots: dict[Site, list[SlotBatch]] = defaultdict(list)
         reads: dict[Site, list[Gate]] = defaultdict(list)
-        for batch in batches:
+        for batch in self._batches:
             slots[batch.slot.site].append(batch)
             for gate in batch.slot.gates:
                 if gate is not None:
                     reads[gate.site or batch.slot.site].append(gate)
-        self.positions: Tensor | None = None
-        """`[rows, columns]` of the pass in progress, negative on padding."""
-        self.edits = {site: self._edit(site, slots.get(site, []), reads.get(site, [])) for site in {**slots, **reads}}
-        """One function per site that is edited or read."""
+        return {site: self._edit(site, slots.get(site, []), reads.get(site, [])) for site in {**slots, **reads}}
 
     def begin(self, positions: Tensor, entropy: Tensor | None) -> None:
         """A pass over `positions [rows, columns]` is about to run."""

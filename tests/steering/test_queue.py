@@ -47,6 +47,7 @@ def test_ten_thousand_queued_rows_keep_memory_flat_and_lose_none() -> None:
                 held = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
                 caches.append(sum(t.numel() * t.element_size() for t in held))
                 lives.append(len(held))
+                del held
     assert seen == set(range(10_000)) and fired > 0
     assert max(caches[1:]) <= 1.1 * caches[0] and max(lives[1:]) <= 1.2 * lives[0] + 50
 
