@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from .executor import Resume
 from .gate import Gate
 from .models import LoadedModel
 from .passes import Made, Passes, SlotBatch
+from .prefix import SharedPrompts
 from .record import Generation, Progress
 from .sites import Site
 
@@ -38,6 +40,7 @@ class Batch:
         positions: int,
         masks: Masks,
         history: bool = False,
+        shared: SharedPrompts | None = None,
     ):
         device = model.device
         self.model, self.compiled, self.masks = model, compiled, masks
@@ -49,6 +52,11 @@ class Batch:
         self.offset = torch.zeros(places, dtype=torch.long, device=device)
         self.begins: list[int] = [0] * places
         """`offset` on the host."""
+        self.start = torch.zeros(places, dtype=torch.long, device=device)
+        """First column of a row's own: its offset, or where its shared prompt ends."""
+        self.starts: list[int] = [0] * places
+        """`start` on the host."""
+        self.shared = shared
         self.slots = [
             SlotBatch(
                 slot,
@@ -86,7 +94,8 @@ class Batch:
         self.passes = Passes(self.slots)
         self.edits = self.passes.edits()
         self.offset.zero_()
-        self.begins = [0] * len(self.rows)
+        self.start.zero_()
+        self.begins, self.starts = [0] * len(self.rows), [0] * len(self.rows)
         self.refresh()
 
     @property
@@ -98,13 +107,20 @@ class Batch:
     def free(self) -> list[int]:
         return [place for place, row in enumerate(self.rows) if row is None]
 
-    def seat(self, place: int, progress: Progress) -> None:
-        """Give a place to a row whose prompt ends at the current column."""
+    def seat(self, place: int, progress: Progress, stored: tuple[ColumnCache, int] | None = None) -> None:
+        """Give a place to a row whose prompt ends at the current column; where the prompt is shared, `stored` says where it has been
+        read (a cache and its row)."""
         self.settle()
         self.rows[place] = progress
         prompt = len(progress.row.prompt_ids)
         self.begins[place] = self.column - prompt
         self.offset[place] = self.begins[place]
+        self.starts[place] = self.begins[place] if stored is None else self.column
+        self.start[place] = self.starts[place]
+        if self.shared is not None:
+            self.shared.leave(place)
+            if stored is not None:
+                self.shared.take(place, progress.row.prompt_ids, *stored)
         for number, batch in enumerate(self.slots):
             batch.active[place] = False
             batch.spent[place] = False
@@ -129,6 +145,8 @@ class Batch:
         """After rows were seated or moved: look their numbers up again."""
         for batch in self.slots:
             batch.refresh()
+        if self.shared is not None:
+            self.shared.refresh(self.offset.device)
 
     def follow(self, place: int, token: int) -> None:
         """Tell a row its newest token, so that spans that depend on it cover the token's position."""
@@ -165,7 +183,7 @@ class Batch:
         fed = positions.clamp_min(0)
         passes = self.passes
         self.cache.open(low, begin, end)
-        mask = self.masks.make(self.offset, low, begin, end, self.model.dtype)
+        mask = self.masks.make(self.start, low, begin, end, self.model.dtype)
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
@@ -174,16 +192,16 @@ class Batch:
             "use_cache": True,
             "logits_to_keep": keep,
         }
-        if not self.slots:
-            logits = self.model.runs.forward({}, inputs, resume)
-            self.column = end
-            return logits, None
-        passes.begin(fed if begin + 1 == end else positions, entropy)
-        try:
-            logits = self.model.runs.forward(self.edits, inputs, resume)
-        finally:
-            passes.end()
+        with self.shared.attended(self.model, fed) if self.shared is not None else nullcontext():
+            if self.slots:
+                passes.begin(fed if begin + 1 == end else positions, entropy)
+            try:
+                logits = self.model.runs.forward(self.edits, inputs, resume)
+            finally:
+                passes.end()
         self.column = end
+        if not self.slots:
+            return logits, None
         if not passes.made:
             self._write(positions)
         else:
@@ -266,6 +284,9 @@ class Batch:
         self.cache.keep_rows(keep)
         self.rows = [self.rows[place] for place in live]
         self.offset, self.begins = self.offset[keep], [self.begins[place] for place in live]
+        self.start, self.starts = self.start[keep], [self.starts[place] for place in live]
+        if self.shared is not None:
+            self.shared.keep(live)
         for batch in self.slots:
             there = keep.to(batch.lines.device)
             batch.lines, batch.active, batch.spent = batch.lines[there], batch.active[there], batch.spent[there]
@@ -279,17 +300,25 @@ class Batch:
 
     def make_room(self) -> None:
         """Shift the columns that no running row uses out of the cache."""
-        low = self.low
-        if low:
-            self.cache.shift(low, self.column)
-            self.column -= low
-            self.offset -= low
-            self.begins = [begin - low for begin in self.begins]
+        self._shift(self.low)
+
+    def make_way(self, width: int) -> None:
+        """See to it that a row of `width` columns can end at the current one."""
+        self._shift(min(0, self.column - width))
+
+    def _shift(self, columns: int) -> None:
+        if columns:
+            self.cache.shift(columns, self.column)
+            self.column -= columns
+            self.offset -= columns
+            self.start -= columns
+            self.begins = [begin - columns for begin in self.begins]
+            self.starts = [start - columns for start in self.starts]
 
     @property
     def low(self) -> int:
         """First column that a running row uses."""
-        return min((self.begins[place] for place in self.live), default=self.column)
+        return min((self.starts[place] for place in self.live), default=self.column)
 
 
 def _gates_of(compiled: CompiledPlans) -> list[tuple[Gate, Site]]:

@@ -84,11 +84,12 @@ class ColumnCache(Cache):
                 layer.keys, layer.values = layer.keys.index_select(0, index), layer.values.index_select(0, index)
 
     def shift(self, columns: int, end: int) -> None:
-        """Move everything up to column `end` to the left by `columns`."""
+        """Move everything up to column `end` to the left by `columns` (to the right, where negative)."""
         for layer in self.layers:
             if layer.is_initialized:
                 for part in (layer.keys, layer.values):
-                    part[:, :, : end - columns] = part[:, :, columns:end].clone()
+                    low, high = max(columns, 0), max(-columns, 0)
+                    part[:, :, high : end - low + high] = part[:, :, low:end].clone()
 
     def copy_rows(
         self,
@@ -131,11 +132,11 @@ class Masks:
         kinds = list(getattr(config, "layer_types", None) or [])
         window = getattr(config, "sliding_window", None)
         if not kinds:
-            kinds = ["sliding_attention" if window else "full_attention"]
+            kinds = ["sliding_attention" if window else "full_attention"] * int(config.num_hidden_layers)
         odd = sorted(set(kinds) - set(SUPPORTED_LAYERS))
         if odd:
             raise BadInput(f"{name} has {', '.join(odd)} layers, whose state cannot be shared or copied by column.")
-        self.kinds, self.window = tuple(dict.fromkeys(kinds)), window
+        self.layer_kinds, self.kinds, self.window = kinds, tuple(dict.fromkeys(kinds)), window
         attention = config._attn_implementation
         if attention not in ("sdpa", "eager"):
             raise BadInput(

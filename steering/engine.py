@@ -26,7 +26,8 @@ from .compile import CompiledPlans, RowPlan, check_plan, compile_plans
 from .compiled import StaticStep, can_compile, shape_key
 from .errors import BadInput, Cancelled, unknown
 from .models import LoadedModel
-from .prefill import PromptPool, admit, prompt_needs
+from .prefill import PromptPool, admit, prompt_needs, reading
+from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
 from .record import ALTERNATIVES, Finish, Generation, Progress, Receipt, Row, demand_as_planned, demand_fired, scores
 from .sampling import GenerationSettings, choose, uniforms
 
@@ -161,21 +162,28 @@ class _Run:
         gates = [gate for slot in compiled.slots for gate in slot.gates if gate is not None]
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
         self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
-        # every span is resolved once before the model runs, so that a bad one is refused here
-        needs = prompt_needs((self._progress(index) for index in range(len(rows))), model.runs.resumes)
-        self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
         self.masks = Masks(model.runs.config)
-        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)))
-        longest = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
         places = max(1, min(batch_size, len(rows)))
+        static = self._graph_wanted(graph)
+        # every span is resolved once before the model runs, so that a bad one is refused here
+        readings = [reading(self._progress(index)) for index in range(len(rows))]
+        whole = Counter(r.prompt for r in readings if r.whole)
+        shares = not static and whole.total() >= ROWS_PER_PROMPT * max(1, len(whole)) and can_share(model, self.masks)
+        needs = prompt_needs(readings, model.runs.resumes)
+        self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
+        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)))
+        positions = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
+        own = max((len(r.prompt) for r in readings if not (shares and r.whole)), default=0)
+        longest = own + settings.max_new_tokens
         columns = longest + (int(SLACK * longest) + 1 if len(rows) > places else 0)
         self.graph: StaticStep | None = None
-        if self._graph_wanted(graph):
-            longest, columns = min(_rounded(longest), model.context), _rounded(columns)
-            self.graph, self.batch = self._static(places, columns, longest)
+        if static:
+            positions, columns = min(_rounded(positions), model.context), _rounded(columns)
+            self.graph, self.batch = self._static(places, columns, positions)
         else:
-            self.batch = Batch(model, compiled, places, columns, longest, self.masks, settings.needs_history)
-        self.batch.column = max((len(row.prompt_ids) for row in rows), default=0)
+            shared = SharedPrompts(model.n_layers, places, max(map(len, whole)), self.masks) if shares else None
+            self.batch = Batch(model, compiled, places, columns, positions, self.masks, settings.needs_history, shared)
+        self.batch.column = own
         self.pending = torch.zeros(places, 1, dtype=torch.long, device=model.device)
         self.entropy = torch.zeros(places, 1, device=model.device)
 

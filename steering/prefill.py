@@ -42,16 +42,32 @@ class Needs:
     """Layers at which rows that edit it begin."""
 
 
-def prompt_needs(rows: Iterable[Progress], resumes: bool) -> dict[tuple[int, ...], Needs]:
+@dataclass(frozen=True)
+class Reading:
+    """How a row reads its prompt: `shared` leading tokens as everybody, the rest under its own plan from layer `begin` on."""
+
+    prompt: tuple[int, ...]
+    shared: int
+    begin: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the plan leaves the prompt unedited."""
+        return self.shared == len(self.prompt)
+
+
+def reading(progress: Progress) -> Reading:
+    return Reading(progress.row.prompt_ids, shared_tokens(progress), begin_layer(progress))
+
+
+def prompt_needs(readings: Iterable[Reading], resumes: bool) -> dict[tuple[int, ...], Needs]:
     """The needs of every distinct prompt; `resumes` says whether passes can begin at a later layer."""
     tokens: dict[tuple[int, ...], int] = {}
     layers: dict[tuple[int, ...], list[int]] = {}
-    for progress in rows:
-        prompt = progress.row.prompt_ids
-        tokens[prompt] = max(tokens.get(prompt, 0), shared_tokens(progress))
-        begin = begin_layer(progress)
-        if begin:
-            layers.setdefault(prompt, []).append(begin)
+    for row in readings:
+        tokens[row.prompt] = max(tokens.get(row.prompt, 0), row.shared)
+        if row.begin:
+            layers.setdefault(row.prompt, []).append(row.begin)
     needs = {}
     for prompt, count in tokens.items():
         begins = layers.get(prompt, [])
@@ -184,13 +200,17 @@ def admit(batch: Batch, pool: PromptPool, rows: Sequence[Progress]) -> tuple[lis
     private: list[tuple[int, Progress]] = []
     for place, progress in zip(places, rows, strict=True):
         (whole if shared_tokens(progress) == len(progress.row.prompt_ids) else private).append((place, progress))
+    own = private if batch.shared is not None else [*whole, *private]
+    batch.make_way(max((len(progress.row.prompt_ids) for _, progress in own), default=0))
     for place, progress in whole:
-        batch.seat(place, progress)
-        found = pool.entries[progress.row.prompt_ids].logits
+        entry = pool.entries[progress.row.prompt_ids]
+        batch.seat(place, progress, (entry.cache, entry.row) if batch.shared is not None else None)
+        found = entry.logits
         assert found is not None
         logits[place], ratios[place] = found, torch.zeros((), device=found.device)
-    prompts = [progress.row.prompt_ids for _, progress in whole]
-    pool.copy(batch, [place for place, _ in whole], prompts, [len(p) for p in prompts])
+    if batch.shared is None:
+        prompts = [progress.row.prompt_ids for _, progress in whole]
+        pool.copy(batch, [place for place, _ in whole], prompts, [len(p) for p in prompts])
     for layer, group in _groups(pool, private):
         found, ratio = _read_privately(batch, pool, group, layer)
         for number, (place, _) in enumerate(group):
