@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 import venv
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,100 +18,132 @@ from rich.console import Console
 from steering.models import load_model
 
 from .capture import capture_cost
-from .contest import Contender, Result, contest
+from .contest import Contender, Entry, contest
 from .machine import Machine, measure, step_bound
+from .overhead import overhead
 from .report import Section, write_report
 from .workloads import SIZES, Workload, end_ids, prompts, save_model, sweep_configurations
 
-PEER_REQUIREMENTS = ("torch==2.13.0", "transformers==4.57.6", "steering-vectors==0.12.2", "repeng==0.5.0")
+PEER_REQUIREMENTS = ("torch==2.13.0", "transformers==4.57.6", "steering-vectors==0.12.2", "repeng==0.4.0")
 PEER_ENVIRONMENT = Path(".bench/peers")
+BATCHES = (1, 8, 32)
 ROOT = Path(__file__).parent.parent
 say = Console()
 
 
 def peer_python() -> str:
     """Python of the environment for peers that need an older transformers; made on first use."""
-    python = PEER_ENVIRONMENT / "bin" / "python"
-    if not python.exists():
+    python, made = PEER_ENVIRONMENT / "bin" / "python", PEER_ENVIRONMENT / "requirements"
+    if not made.exists() or made.read_text() != " ".join(PEER_REQUIREMENTS):
         say.print("making an environment for peers that pin an older transformers ...")
-        venv.create(PEER_ENVIRONMENT, with_pip=True)
+        venv.create(PEER_ENVIRONMENT, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER_REQUIREMENTS], check=True)
+        made.write_text(" ".join(PEER_REQUIREMENTS))
     return str(python)
 
 
-def decoding(size: str, folder: Path, machine: Machine, threads: int, rounds: int) -> list[Section]:
+@dataclass(frozen=True)
+class Scale:
+    """How much work is timed at one size, so that the whole report takes about half an hour on two slow cores."""
+
+    decode_tokens: int
+    decode_rounds: int
+    overhead_tokens: int
+    overhead_runs: int
+    peer_tokens: int
+    loop_share: tuple[int, int]
+    """The loops over configurations do every k-th one: prompts batched, one prompt at a time."""
+
+
+SCALES = {
+    "1M": Scale(96, 9, 160, 8, 32, (1, 1)),
+    "30M": Scale(48, 5, 64, 5, 32, (1, 3)),
+    "150M": Scale(24, 3, 24, 3, 16, (4, 8)),
+}
+
+
+def decoding(size: str, folder: Path, machine: Machine, threads: int) -> list[Section]:
     """Unsteered decoding against Hugging Face, and what steering costs, at batch 1, 8 and 32."""
-    vocabulary, layers = SIZES[size]["vocab_size"], SIZES[size]["num_hidden_layers"]
-    ours, theirs = Contender("engine", folder, threads), Contender("huggingface", folder, threads)
-    parameters = sum(p.numel() for p in load_model(str(folder)).model.parameters())
-    plain, overhead = Section(f"Unsteered decoding, {size}", []), Section(f"Cost of steering one layer, {size}", [])
-    for batch in (1, 8, 32):
-        bare = Workload(prompts(batch, 16, 48, vocabulary), (), 48 if size != "1M" else 96, batch)
-        results = contest([ours, theirs], [bare], rounds)
-        bound = step_bound(parameters, batch, machine) * bare.new_tokens
-        plain.add(f"batch {batch}", results, note=f"{bound / min(results[0].seconds):.0%} of the machine's limit")
-        steered = replace(bare, configurations=sweep_configurations(layers, 1, 1))
-        overhead.add(f"batch {batch}", contest([ours, Again(ours)], [bare, steered], 2 * rounds))
-    ours.close()
-    theirs.close()
-    return [plain, overhead]
-
-
-class Again(Contender):
-    """A contender that shares the process of another, to compare two workloads of one engine."""
-
-    def __init__(self, other: Contender):
-        self.name, self.process = f"{other.name}, steered", other.process
+    vocabulary, scale, loaded = SIZES[size]["vocab_size"], SCALES[size], load_model(str(folder))
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    plain, cost = Section(f"Unsteered decoding, {size}"), Section(f"Cost of steering one layer, {size}")
+    with Contender("engine", folder, threads) as ours, Contender("huggingface", folder, threads) as theirs:
+        for batch in BATCHES:
+            bare = Workload(prompts(batch, 16, 48, vocabulary), (), scale.decode_tokens, batch)
+            results = contest([Entry(ours, bare), Entry(theirs, bare)], scale.decode_rounds)
+            share = step_bound(parameters, batch, machine) * results[0].tokens_per_second / batch
+            plain.add(f"batch {batch}", results, note=f"{share:.0%} of the machine's limit")
+    for batch in BATCHES:
+        found = overhead(loaded, batch, scale.overhead_tokens, scale.overhead_runs)
+        cost.remark(
+            f"* batch {batch}: a steered step takes {found.ratio:.3f} times an unsteered one ({found.ratio_range[0]:.3f} to "
+            f"{found.ratio_range[1]:.3f} over {scale.overhead_runs} runs; {found.milliseconds:.2f} ms, {found.steps} steps)"
+        )
+    return [plain, cost]
 
 
 def peers(size: str, folder: Path, threads: int, rounds: int) -> Section:
-    """The same steered work by each peer: one configuration, batch 8; spans as each can do them."""
+    """The same steered work by each peer: one configuration; spans as each can do them."""
     vocabulary, layers = SIZES[size]["vocab_size"], SIZES[size]["num_hidden_layers"]
-    section = Section(f"Steered decoding against peers, {size}, batch 8", [])
-    for name, span, python in (
-        ("huggingface", "generated", sys.executable),
-        ("bridge", "generated", sys.executable),
-        ("nnsight", "generated", sys.executable),
-        ("steering_vectors", "all", peer_python()),
-        ("repeng", "all", peer_python()),
+    section = Section(f"Steered decoding against peers, {size}")
+    for span, names in (
+        ("generated", ("huggingface", "bridge", "nnsight_library")),
+        ("all", ("steering_vectors_library", "repeng_library")),
     ):
-        workload = Workload(prompts(8, 16, 48, vocabulary), sweep_configurations(layers, 1, 1), 32, 8, span)
-        try:
-            ours, peer = Contender("engine", folder, threads), Contender(name, folder, threads, python)
-            section.add(f"{name}, {span}", contest([ours, peer], [workload], rounds))
-            ours.close()
-            peer.close()
-        except RuntimeError as error:
-            section.problem(name, str(error))
+        python = sys.executable if span == "generated" else peer_python()
+        with ExitStack() as stack:
+            contenders = [stack.enter_context(Contender("engine", folder, threads))]
+            for name in names:
+                try:
+                    contenders.append(stack.enter_context(Contender(name, folder, threads, python)))
+                except RuntimeError as error:
+                    section.problem(name, str(error))
+            for batch in BATCHES:
+                asked, chosen = prompts(batch, 16, 48, vocabulary), sweep_configurations(layers, 1, 1)
+                workload = Workload(asked, chosen, SCALES[size].peer_tokens, batch, span)
+                section.add(f"{span}, batch {batch}", contest([Entry(c, workload) for c in contenders], rounds))
     return section
 
 
 def sweeps(size: str, folder: Path, threads: int, rounds: int) -> Section:
     """Many configurations over few prompts: the engine in one queue, a loop with prompts batched, and a loop one at a time."""
     vocabulary, layers = SIZES[size]["vocab_size"], SIZES[size]["num_hidden_layers"]
-    section = Section(f"Sweeps, {size}", [])
-    ours, theirs = Contender("engine", folder, threads), Contender("huggingface", folder, threads)
-    fixed = Workload(prompts(6, 120, 192, vocabulary), sweep_configurations(layers, 3, 8), 32, 192)
-    varied = Workload(
-        prompts(6, 120, 192, vocabulary), sweep_configurations(layers, 8, 8), 96, 192, end_ids=end_ids(vocabulary, 0.03)
+    section = Section(f"Sweeps, {size}")
+    asked = prompts(6, 120, 192, vocabulary)
+    few = Workload(asked, sweep_configurations(layers, 3, 8), 32, 192)
+    ends = end_ids(vocabulary, 0.03)
+    many = Workload(asked, sweep_configurations(layers, 8, 8), 96, 192, end_ids=ends)
+    with Contender("engine", folder, threads) as ours, Contender("huggingface", folder, threads) as theirs:
+        for label, workload in (
+            ("24 configurations x 6 prompts x 32 tokens", few),
+            ("64 configurations x 6 prompts, lengths vary up to 96", many),
+        ):
+            loops = []
+            for batch, share, name in (
+                (6, SCALES[size].loop_share[0], "loop over configurations, prompts batched"),
+                (1, SCALES[size].loop_share[1], "loop one at a time"),
+            ):
+                picked = tuple(range(0, len(workload.configurations), share))
+                part = replace(workload, configurations=tuple(workload.configurations[i] for i in picked), batch=batch)
+                rows = tuple(i * len(asked) + j for i in picked for j in range(len(asked)))
+                loops.append(Entry(theirs, part, name, rows))
+            section.add(label, contest([Entry(ours, workload), *loops], rounds, warm=size == "1M"))
+    return section
+
+
+def captured(size: str, folder: Path) -> Section:
+    """What reading one site costs."""
+    cost, section = capture_cost(load_model(str(folder))), Section(f"Capture of one site, {size}")
+    section.remark(
+        f"* {cost.ratio:.3f} times the forward pass up to the layer ({cost.ratio_range[0]:.3f} to {cost.ratio_range[1]:.3f}); "
+        f"{cost.tokens:,} tokens to disk at {cost.tokens_per_second:,.0f} tokens/s, the process grew by {cost.growth_mib:.0f} MiB"
     )
-    for label, workload in (
-        ("24 configurations x 6 prompts x 32 tokens", fixed),
-        ("64 configurations, lengths vary up to 96", varied),
-    ):
-        loops = [ours, theirs, theirs]
-        results = contest(loops, [workload, replace(workload, batch=6), replace(workload, batch=1)], rounds, warm=False)
-        results[1] = replace(results[1], contender="loop, prompts batched")
-        results[2] = replace(results[2], contender="loop, one at a time")
-        section.add(label, results)
-    ours.close()
-    theirs.close()
     return section
 
 
 def main(
     sizes: Annotated[str, typer.Option(help="Which models, of 1M, 30M, 150M.")] = "1M,30M,150M",
-    rounds: Annotated[int, typer.Option(help="Rounds of each contest.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds of the contests with peers and of the sweeps.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads per contender.")] = 2,
     only: Annotated[
         str, typer.Option(help="Parts to run: decoding, peers, sweeps, capture.")
@@ -124,28 +157,21 @@ def main(
     sections: list[Section] = []
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes.split(","):
-            folder = save_model(size, Path(scratch))
+            folder, found = save_model(size, Path(scratch)), []
             if "decoding" in only:
-                sections += decoding(size, folder, machine, threads, rounds)
+                found += decoding(size, folder, machine, threads)
             if "sweeps" in only:
-                sections.append(sweeps(size, folder, threads, rounds))
+                found.append(sweeps(size, folder, threads, rounds))
             if "peers" in only:
-                sections.append(peers(size, folder, threads, rounds))
+                found.append(peers(size, folder, threads, rounds))
             if "capture" in only:
-                cost = capture_cost(load_model(str(folder)))
-                section = Section(f"Capture of one site, {size}", [])
-                section.remark(
-                    f"{cost.ratio:.3f} x the forward pass up to the layer ({cost.ratio_range[0]:.3f} to {cost.ratio_range[1]:.3f}); "
-                    f"{cost.tokens:,} tokens to disk at {cost.tokens_per_second:,.0f} tokens/s, process growth {cost.growth_mib:.0f} MiB"
-                )
-                sections.append(section)
-            for section in sections[-5:]:
-                say.print(section.markdown())
+                found.append(captured(size, folder))
+            for section in found:
+                print(section.markdown(), flush=True)
+            sections += found
     write_report(out, machine, sections)
     say.print(f"written to {out}")
 
-
-__all__ = ["Result", "main"]
 
 if __name__ == "__main__":
     typer.run(main)

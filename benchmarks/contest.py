@@ -10,6 +10,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,19 @@ class Contender:
     def __init__(self, name: str, model: Path, threads: int, python: str = sys.executable):
         self.name = name
         command = [python, str(WORKER), name, str(model), str(threads)]
+        self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
         self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        tail = self.process.stderr.read()[-600:]
-        raise RuntimeError(f"{self.name} ended: {tail}")
+        self.log.seek(0)
+        raise RuntimeError(f"{self.name} ended: {self.log.read()[-600:]}")
 
     def run(self, workload: str) -> dict[str, Any]:
         """Seconds, peak memory and tokens of one run. Raises RuntimeError when the contender cannot do the work."""
@@ -48,6 +50,12 @@ class Contender:
             raise RuntimeError(f"{self.name}: {answer['error']}")
         return answer
 
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -55,13 +63,23 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One contender's part in a contest."""
+
+    contender: Contender
+    workload: Workload
+    label: str = ""
+    picks: tuple[int, ...] | None = None
+    """Rows of the first entry that this one generates, where it does a share of the work."""
+
+
+@dataclass(frozen=True)
 class Result:
     """One contender's runs of a workload next to the first contender's."""
 
     contender: str
-    seconds: tuple[float, ...]
     ratio: float
-    """Median over rounds of this contender's seconds over the first contender's: above 1 is slower."""
+    """Median over rounds of this contender's seconds per token over the first contender's: above 1 is slower."""
     ratio_range: tuple[float, float]
     tokens: int
     tokens_per_second: float
@@ -71,35 +89,30 @@ class Result:
     """Share of rows whose tokens equal the first contender's."""
 
 
-def contest(
-    contenders: list[Contender], workloads: list[Workload | str], rounds: int, warm: bool = True
-) -> list[Result]:
-    """Run each contender on its workload (the same for all when one is given), in turn, `rounds` times."""
-    lines = [w if isinstance(w, str) else w.to_json() for w in workloads]
-    lines = lines * len(contenders) if len(lines) == 1 else lines
+def contest(entries: list[Entry], rounds: int, warm: bool = True) -> list[Result]:
+    """Run each contender on its workload, in turn, `rounds` times."""
     if warm:
-        for contender, line in zip(contenders, lines, strict=True):
-            contender.run(line)
-    answers: list[list[dict[str, Any]]] = [[] for _ in contenders]
+        for entry in entries:
+            entry.contender.run(entry.workload.to_json())
+    answers: list[list[dict[str, Any]]] = [[] for _ in entries]
     for _ in range(rounds):
-        for index, (contender, line) in enumerate(zip(contenders, lines, strict=True)):
-            answers[index].append(contender.run(line))
-    results = []
-    first = answers[0]
-    for contender, found in zip(contenders, answers, strict=True):
-        ratios = [a["seconds"] / b["seconds"] for a, b in zip(found, first, strict=True)]
-        tokens = sum(map(len, found[0]["tokens"]))
-        equal = [a == b for a, b in zip(found[0]["tokens"], first[0]["tokens"], strict=False)]
+        for entry, found in zip(entries, answers, strict=True):
+            found.append(entry.contender.run(entry.workload.to_json()))
+    results, first = [], answers[0]
+    counts = [sum(map(len, found[0]["tokens"])) for found in answers]
+    for entry, found, count in zip(entries, answers, counts, strict=True):
+        mine = found[0]["tokens"]
+        theirs = [first[0]["tokens"][i] for i in (range(len(mine)) if entry.picks is None else entry.picks)]
+        ratios = [a["seconds"] / count / (b["seconds"] / counts[0]) for a, b in zip(found, first, strict=True)]
         results.append(
             Result(
-                contender.name,
-                tuple(a["seconds"] for a in found),
+                entry.label or entry.contender.name.removesuffix("_library"),
                 statistics.median(ratios),
                 (min(ratios), max(ratios)),
-                tokens,
-                tokens / min(a["seconds"] for a in found),
+                count,
+                count / min(a["seconds"] for a in found),
                 max(a["peak_mib"] for a in found),
-                sum(equal) / len(equal) if equal else 0.0,
+                sum(a == b for a, b in zip(mine, theirs, strict=True)) / len(mine),
             )
         )
     return results

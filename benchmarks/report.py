@@ -45,7 +45,7 @@ class Section:
         self.remarks.append(text)
 
     def markdown(self) -> str:
-        head = "| workload | contender | tokens | tokens/s | time, first = 1 | same tokens | peak MiB | |"
+        head = "| workload | contender | tokens | tokens/s | time per token, first = 1 | same tokens | peak MiB | |"
         head += "\n|---|---|--:|--:|--:|--:|--:|---|"
         parts = [f"## {self.title}", ""]
         if self.lines:

@@ -41,7 +41,7 @@ def load(folder: str) -> Any:
                 with torch.inference_mode(), bridge.hooks(fwd_hooks=hooks):
                     out = bridge.hf_generate(
                         ids, attention_mask=mask, max_new_tokens=workload["new_tokens"], do_sample=False, return_type="tokens",
-                        eos_token_id=sorted(ends) or -1, verbose=False,
+                        eos_token_id=sorted(ends) or -1,
                     )  # fmt: skip
                 for row, index in enumerate(batch):
                     found[index] = cut(out[row, ids.shape[1] :].tolist(), ends)

@@ -20,7 +20,6 @@ def load(folder: str) -> Any:
 
     plain = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32).eval()
     width = plain.config.hidden_size
-    wrapped = ControlModel(plain, list(range(plain.config.num_hidden_layers)))
 
     @contextlib.contextmanager
     def steered(model: Any, configuration: dict[str, Any] | None, span: str) -> Iterator[None]:
@@ -31,10 +30,11 @@ def load(folder: str) -> Any:
             raise ValueError("repeng cannot steer generated tokens only")
         v = torch.randn(width, generator=torch.Generator().manual_seed(configuration["seed"]))
         direction = (v / v.norm()).numpy()
+        wrapped = ControlModel(plain, [configuration["layer"]])
         wrapped.set_control(ControlVector("qwen2", {configuration["layer"]: direction}), configuration["scale"])
         try:
             yield
         finally:
-            wrapped.reset()
+            wrapped.unwrap()
 
-    return lambda workload: run_with(wrapped, workload, steered)
+    return lambda workload: run_with(plain, workload, steered)

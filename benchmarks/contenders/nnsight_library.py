@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 
-_HERE = str(Path(__file__).parent)
-sys.path = [p for p in sys.path if p != _HERE]  # this file must not hide the library of the same name
-import nnsight as library  # noqa: E402
-
-sys.path.insert(0, _HERE)
-from huggingface import batches, cut, left_padded  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+from huggingface import batches, cut, left_padded
 
 
 def load(folder: str) -> Any:
-    model = library.TransformersModel(folder, task="text-generation", dispatch=True)
+    from nnsight import TransformersModel
+
+    model = TransformersModel(folder, task="text-generation", dispatch=True)
 
     def run(workload: dict[str, Any]) -> list[list[int]]:
         ends, results, new = set(workload["end_ids"]), [], workload["new_tokens"]
