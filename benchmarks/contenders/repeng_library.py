@@ -31,6 +31,8 @@ def load(folder: str) -> Any:
         v = torch.randn(width, generator=torch.Generator().manual_seed(configuration["seed"]))
         direction = (v / v.norm()).numpy()
         wrapped = ControlModel(plain, [configuration["layer"]])
+        layer = plain.model.layers[configuration["layer"]]
+        layer.attention_type = layer.block.attention_type  # read by transformers, not passed on by repeng 0.4.0
         wrapped.set_control(ControlVector("qwen2", {configuration["layer"]: direction}), configuration["scale"])
         try:
             yield
