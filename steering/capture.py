@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import BadInput
-from .layout import Edit, hooked
+from .hooks import Edit, hooked
 from .models import LoadedModel
 from .sites import Site
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from .cache import ColumnCache, Masks
 from .compile import CompiledPlans
 from .formula import SlotRows, apply
-from .layout import Edit, hooked
+from .hooks import Edit, hooked
 from .models import LoadedModel
 from .sites import Site
 

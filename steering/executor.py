@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .layout import Edit, Layout, hooked, resumed
+from .hooks import Edit, hooked, resumed
+from .layout import Layout
 from .sites import Site
 
 Resume = tuple[int, Tensor]

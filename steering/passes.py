@@ -20,7 +20,7 @@ from torch import Tensor
 from .compile import Slot
 from .formula import SlotRows, add_constant, apply, plain_ratio
 from .gate import Gate
-from .layout import Edit
+from .hooks import Edit
 from .sites import Site
 
 

@@ -2,7 +2,7 @@
 
 1. A plan is an ordered list of interventions. At one site they act in that order, each on what the one before left.
 2. It is validated on construction, hashes by content (vectors' bytes included), and reads back from what it writes (`to_dict`,
-   `from_dict`, YAML and JSON); `PLAN_SCHEMA` describes the format.
+   `from_dict`, YAML and JSON); `schema` describes the format.
 3. Conflict rule: an intervention that would undo an earlier one completely (it sets or removes the projection on the same direction at
    the same site and shares positions) is refused when the plan is compiled.
 """
@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from .dose import SUFFIXES, Dose, Schedule
 from .errors import BadInput, unknown
-from .gate import GATES, Gate
+from .gate import Gate
 from .sites import Site, parse_sites
 from .span import Span
 from .vectors import SteeringVector
+
+if TYPE_CHECKING:
+    from .explain import Explanation
+    from .models import LoadedModel
 
 __all__ = ["Dose", "Gate", "Intervention", "Plan", "Schedule", "Span"]
 
@@ -157,6 +161,12 @@ class Plan:
         used = [v for i in self.interventions for v in (i.vector, i.gate.vector if i.gate else None) if v is not None]
         return {vector.digest: vector for vector in used}
 
+    def explain(self, model: LoadedModel, prompt: str | Sequence[int], generated: Sequence[int] = ()) -> Explanation:
+        """The token table of a prompt with what would be edited (`explain.explain`)."""
+        from .explain import explain
+
+        return explain(model, self, prompt, generated)
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
@@ -269,70 +279,3 @@ def _nameless(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _nameless(inner) for key, inner in value.items() if key != "vector_name"}
     return [_nameless(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _site_schema() -> dict[str, Any]:
-    name = {"type": "string", "description": "blocks.2.hook_resid_post, or a layer set: blocks.{2,4-6}.hook_resid_post"}
-    return {"oneOf": [name, {"type": "array", "items": name, "minItems": 1}]}
-
-
-PLAN_SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "steering plan",
-    "type": "object",
-    "required": ["interventions"],
-    "additionalProperties": False,
-    "properties": {
-        "interventions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["operation", "vector", "span"],
-                "additionalProperties": False,
-                "properties": {
-                    "operation": {"enum": list(OPERATIONS)},
-                    "vector": {"type": "string", "description": "digest of the vector"},
-                    "vector_name": {"type": "string", "description": "for readers; not part of the plan's identity"},
-                    "site": _site_schema(),
-                    "span": {
-                        "type": "string",
-                        "description": 'generated, first_n:8, (prompt | at:"wait") - specials, ...',
-                    },
-                    "dose": {
-                        "oneOf": [
-                            {"type": "null"},
-                            {"type": "string", "description": "0.5v, 4, 0.2r, 30deg, 1.5f, each with ~schedule"},
-                            {
-                                "type": "object",
-                                "required": ["amount"],
-                                "additionalProperties": False,
-                                "properties": {
-                                    "amount": {"type": "number"},
-                                    "unit": {"enum": sorted({u for units in OPERATIONS.values() for u in units})},
-                                    "schedule": {"type": "string", "description": "linear:1:0:64, decay:16, once"},
-                                },
-                            },
-                        ]
-                    },
-                    "gate": {
-                        "type": "object",
-                        "required": ["kind"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "kind": {"enum": list(GATES)},
-                            "threshold": {"type": "number"},
-                            "below": {"type": "boolean"},
-                            "vector": {"type": "string"},
-                            "vector_name": {"type": "string"},
-                            "bias": {"type": "number"},
-                            "site": {"type": "string"},
-                            "name": {"type": "string"},
-                        },
-                    },
-                    "keep_norm": {"type": "boolean"},
-                },
-            },
-        }
-    },
-}
-"""JSON schema of a plan."""

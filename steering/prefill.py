@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .cache import ColumnCache, Masks
-from .layout import Edit
+from .hooks import Edit
 from .models import LoadedModel
 from .record import Progress
 from .sites import Site

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from steering.layout import hooked
+from steering.hooks import hooked
 from steering.models import LoadedModel
 from steering.plan import Gate, Intervention, Plan, Span
 from steering.sites import Site

@@ -54,7 +54,7 @@ def show(
 @plan_app.command("schema")
 def schema() -> None:
     """JSON schema of plan files."""
-    from steering.plan import PLAN_SCHEMA
+    from steering.schema import PLAN_SCHEMA
 
     print(json.dumps(PLAN_SCHEMA, indent=1))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..executor import Resume
-from ..layout import Edit
+from ..hooks import Edit
 from ..models import LoadedModel
 from ..sites import Site
 

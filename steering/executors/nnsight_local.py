@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..executor import Resume
-from ..layout import Edit, Layout
+from ..hooks import Edit
+from ..layout import Layout
 from ..models import LoadedModel
 from ..sites import Site
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..layout import hooked
+from ..hooks import hooked
 from ..models import LoadedModel
 from ..prompts import token_texts
 from ..sites import Site

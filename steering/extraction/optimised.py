@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..coverage import continued
 from ..errors import BadInput, unknown
-from ..layout import hooked
+from ..hooks import hooked
 from ..models import LoadedModel
 from ..plan import Span
 from ..sites import Site

@@ -39,7 +39,7 @@ def wait(tmp_path: Path) -> Path:
 
 
 def test_a_one_line_plan_reads_back_from_what_it_prints(steer: Steer, wait: Path, tmp_path: Path) -> None:
-    line = 'add wait 0.5v~decay:8 on generated - specials; rotate wait 20deg at blocks.3.hook_resid_pre on last_prompt'
+    line = "add wait 0.5v~decay:8 on generated - specials; rotate wait 20deg at blocks.3.hook_resid_pre on last_prompt"
     code, out, _ = steer("plan", "show", line, "--vector", f"wait={wait}")
     digest = out.splitlines()[0].removeprefix("# ")
     vector = SteeringVector.load(wait)
@@ -82,7 +82,9 @@ def test_vectors_travel_through_gguf_and_back(steer: Steer, wait: Path, tmp_path
     (fact,) = json.loads(out)
     assert code == 0 and fact["site"] == "blocks.2.hook_resid_post"
     target = tmp_path / "wait.gguf"
-    code, _, _ = steer("vectors", "export", str(wait), "--out", str(target), "--layers", "llama.cpp", "--model-hint", "qwen2")
+    code, _, _ = steer(
+        "vectors", "export", str(wait), "--out", str(target), "--layers", "llama.cpp", "--model-hint", "qwen2"
+    )
     assert code == 0
     code, out, _ = steer("vectors", "import", str(target), "--out", str(tmp_path / "in"), "--layers", "llama.cpp")
     (written,) = json.loads(out)
@@ -99,7 +101,10 @@ def test_vectors_travel_through_gguf_and_back(steer: Steer, wait: Path, tmp_path
         (["plan", "show", "add nothing 1"], "nothing"),
         (["plan", "show", "missing.yaml"], "No plan file at missing.yaml"),
         (["plan", "show", "add w 1", "--vector", "w"], "is not NAME=FILE"),
-        (["plan", "explain", 'add WAIT 1v on text:"zebra"', "--prompt", "rules + 1 ?"], "matches nothing in the prompt"),
+        (
+            ["plan", "explain", 'add WAIT 1v on text:"zebra"', "--prompt", "rules + 1 ?"],
+            "matches nothing in the prompt",
+        ),
         (["plan", "explain", "add WAIT 1v at blocks.9.hook_resid_post", "--prompt", "rules ?"], "4 layers, 0 to 3"),
         (["generate", "--prompt", "rules ?", "--plan", "add WAIT 1v on position:40"], "position 40 is not in it"),
         (["vectors", "import", "GGUF", "--out", "OUT"], "needs --layers"),
@@ -107,7 +112,9 @@ def test_vectors_travel_through_gguf_and_back(steer: Steer, wait: Path, tmp_path
         (["vectors", "show", "missing.safetensors"], "missing.safetensors"),
     ],
 )
-def test_mistakes_end_with_one_message(steer: Steer, wait: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_mistakes_end_with_one_message(
+    steer: Steer, wait: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     gguf = export_gguf([SteeringVector.load(wait)], tmp_path / "w.gguf", layers="llama.cpp", model_hint="qwen2")
     filled = [
         a.replace("WAIT", str(wait)).replace("GGUF", str(gguf)).replace("OUT", str(tmp_path / "out")) for a in arguments

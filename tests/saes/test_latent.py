@@ -18,7 +18,7 @@ from sae_lens import (
 from saes.latent import latent_of
 from steering.engine import Row, generate
 from steering.errors import BadInput
-from steering.layout import hooked
+from steering.hooks import hooked
 from steering.plan import Dose, Intervention, Plan, Span
 from steering.sampling import GenerationSettings
 from steering.sites import Site
@@ -31,7 +31,9 @@ CONFIGS = {"standard": (StandardSAE, StandardSAEConfig), "jumprelu": (JumpReLUSA
 def random_sae(kind: str, bias_in: bool = True) -> Any:
     torch.manual_seed(1)
     make, config = CONFIGS[kind]
-    sae = make(config(d_in=WIDTH, d_sae=LATENTS, apply_b_dec_to_input=bias_in, normalize_activations="none", device="cpu"))
+    sae = make(
+        config(d_in=WIDTH, d_sae=LATENTS, apply_b_dec_to_input=bias_in, normalize_activations="none", device="cpu")
+    )
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.copy_(torch.randn(parameter.shape))
@@ -91,7 +93,9 @@ def test_a_latent_is_added_where_the_autoencoder_has_a_decoder_bias() -> None:
     model, sae = tiny("llama"), random_sae("standard")
     latent, prompt = latent_of(sae, 7), (1, 20, 21, 22)
     assert float(sae.b_dec.norm()) > 1
-    plan = Plan((Intervention("add", latent.vector(Site(1)), Span("all"), Dose(2.0 * float(latent.decoder.norm()), "raw")),))
+    plan = Plan(
+        (Intervention("add", latent.vector(Site(1)), Span("all"), Dose(2.0 * float(latent.decoder.norm()), "raw")),)
+    )
     (found,) = generate(model, [Row(prompt, plan)], GenerationSettings(max_new_tokens=8))
 
     def raised(x: torch.Tensor) -> torch.Tensor:

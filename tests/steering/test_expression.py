@@ -11,7 +11,8 @@ from steering.errors import BadInput
 from steering.explain import explain
 from steering.expression import expression_of, parse_plan
 from steering.gate import Gate
-from steering.plan import PLAN_SCHEMA, Dose, Intervention, Plan, Schedule, Span
+from steering.plan import Dose, Intervention, Plan, Schedule, Span
+from steering.schema import PLAN_SCHEMA
 from steering.sites import Site, parse_sites
 from tests.tiny import plan, tiny, vector
 

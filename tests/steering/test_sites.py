@@ -7,7 +7,8 @@ import torch
 
 from steering.capture import capture
 from steering.errors import BadInput
-from steering.layout import hooked, layout_of
+from steering.hooks import hooked
+from steering.layout import layout_of
 from steering.sites import KINDS, Site
 from tests.tiny import CONFIGS, D_HEAD, plan, tiny, vector
 
