@@ -70,6 +70,41 @@ class Generation:
     receipt: Receipt
 
 
+@dataclass(frozen=True)
+class Step:
+    """One token of each running row. `numbers [rows, 2 + 2k]` (none when only tokens are kept) and `edit_ratio [rows]` are float32."""
+
+    rows: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    numbers: np.ndarray
+    edit_ratio: np.ndarray
+    """‖delta‖/‖h‖ at the position that this token was predicted from; 0 when only tokens are kept."""
+
+    @property
+    def logprob(self) -> np.ndarray:
+        return self.numbers[:, 0]
+
+    @property
+    def entropy(self) -> np.ndarray:
+        return self.numbers[:, 1]
+
+    @property
+    def top_logprob(self) -> np.ndarray:
+        return self.numbers[:, 2 : 2 + (self.numbers.shape[1] - 2) // 2]
+
+    @property
+    def top_ids(self) -> np.ndarray:
+        return self.numbers[:, 2 + (self.numbers.shape[1] - 2) // 2 :].astype(int)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row that has ended (or was cancelled), by its place in the rows asked for."""
+
+    row: int
+    generation: Generation
+
+
 def scores(logits: Tensor, chosen: Tensor) -> Tensor:
     """`[rows, 2 + 2 * ALTERNATIVES]` float32: log-probability of `chosen`, entropy, likeliest log-probabilities, their ids."""
     logprobs = logits.log_softmax(-1)

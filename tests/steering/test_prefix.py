@@ -7,9 +7,9 @@ import random
 import pytest
 import torch
 
-from steering import engine
+from steering import loop
 from steering.cache import Masks
-from steering.engine import Finished, Row, generate, stream
+from steering.engine import Finished, Generation, Row, generate, stream
 from steering.plan import Gate, Plan
 from steering.prefix import SharedPrompts, can_share
 from steering.sampling import GenerationSettings
@@ -41,10 +41,10 @@ def plans() -> list[Plan]:
 
 def both_ways(
     monkeypatch: pytest.MonkeyPatch, family: str, rows: list[Row], batch_size: int, settings: GenerationSettings
-) -> list[list[engine.Generation]]:
+) -> list[list[Generation]]:
     found = []
     for least in (1, 10**9):
-        monkeypatch.setattr(engine, "ROWS_PER_PROMPT", least)
+        monkeypatch.setattr(loop, "ROWS_PER_PROMPT", least)
         found.append(generate(tiny(family), rows, settings, batch_size=batch_size))
     return found
 
@@ -58,7 +58,7 @@ def test_shared_prompts_give_the_rows_of_copied_ones(monkeypatch: pytest.MonkeyP
             super().__init__(*args)  # type: ignore[arg-type]
             made.append(self)
 
-    monkeypatch.setattr(engine, "SharedPrompts", Watched)
+    monkeypatch.setattr(loop, "SharedPrompts", Watched)
     rows = [Row(p, q) for p in prompts(4) for q in plans()]
     random.Random(1).shuffle(rows)
     for batch_size in (3, 16):
@@ -87,7 +87,7 @@ def test_a_prompt_is_stored_once_while_rows_continue_it(monkeypatch: pytest.Monk
             super().__init__(*args)  # type: ignore[arg-type]
             made.append(self)
 
-    monkeypatch.setattr(engine, "SharedPrompts", Watched)
+    monkeypatch.setattr(loop, "SharedPrompts", Watched)
     model = tiny("qwen2")
     rows = [Row(p, plan(amount=a / 10)) for p in prompts(30) for a in range(1, 9)]
     slots = 0
@@ -100,7 +100,7 @@ def test_a_prompt_is_stored_once_while_rows_continue_it(monkeypatch: pytest.Monk
 
 
 def test_rows_of_their_own_prompts_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SharedPrompts", None)
+    monkeypatch.setattr(loop, "SharedPrompts", None)
     generate(tiny("llama"), [Row(p) for p in prompts(6)], SETTINGS)
 
 

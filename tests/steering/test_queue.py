@@ -8,7 +8,6 @@ import random
 import pytest
 import torch
 
-import steering.engine as engine
 from steering.engine import Finished, Generation, Row, generate, stream
 from steering.errors import Cancelled
 from steering.plan import Plan
@@ -72,7 +71,7 @@ def test_each_prompt_is_read_once_whatever_number_of_plans_leave_it_unedited(mon
             super().__init__(*args)  # type: ignore[arg-type]
             pools.append(self)
 
-    monkeypatch.setattr(engine, "PromptPool", Counted)
+    monkeypatch.setattr(loop, "PromptPool", Counted)
     prompts = [(1, *range(10 + i, 18 + i)) for i in range(3)]
     generated = [Row(p, plan(amount=a)) for p in prompts for a in (1.0, 2.0, 3.0, 4.0)]
     generate(model, generated, SETTINGS, batch_size=64)
