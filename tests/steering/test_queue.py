@@ -8,6 +8,7 @@ import random
 import pytest
 import torch
 
+from steering import loop
 from steering.engine import Finished, Generation, Row, generate, stream
 from steering.errors import Cancelled
 from steering.plan import Plan
