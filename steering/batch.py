@@ -252,11 +252,21 @@ class Batch:
             return progress.generation([0.0] * fed, 0, ())
         gates: list[Sequence[float]] = []
         if self.gate_values is not None:
-            for intervention in progress.row.plan.interventions:
-                if intervention.gate is not None:
-                    key = (intervention.gate, intervention.gate.site or intervention.sites[0])
-                    gates.append(self.gate_values[place, self.gates.index(key), :fed].tolist())
+            gates = [self.gate_values[place, number, :fed].tolist() for number in self.gates_of(progress)]
         return progress.generation(self.ratio[place, :fed].tolist(), int(self.fired[place, :fed].sum()), gates)
+
+    def gates_of(self, progress: Progress) -> list[int]:
+        """Numbers of the gates that a row's plan asks, in plan order."""
+        asked = [(i.gate, i.gate.site or i.sites[0]) for i in progress.row.plan.interventions if i.gate is not None]
+        return [self.gates.index(key) for key in asked]
+
+    def latest_gates(self, places: list[int]) -> Tensor | None:
+        """What each gate read at the position fed last, `[places, gates]`, NaN where it read nothing; None without gates."""
+        if self.gate_values is None:
+            return None
+        home = self.gate_values.device
+        fed = torch.tensor([row.length - 1 for p in places if (row := self.rows[p]) is not None], device=home)
+        return self.gate_values[torch.tensor(places, device=home), :, fed]
 
     def move_in(self, places: list[int], other: Batch) -> None:
         """Take over all rows of `other` (same column, same compiled plans), one per place given."""

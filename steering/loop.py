@@ -167,7 +167,7 @@ class Loop:
 
     @torch.inference_mode()
     def _choose(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> np.ndarray:
-        """Choose a token for each place and set it to be fed next; one transfer: token, numbers, size of the edit."""
+        """Choose a token for each place and set it to be fed next; one transfer: token, size of the edit, numbers, gates."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
@@ -176,6 +176,7 @@ class Loop:
         history = batch.history[index] if batch.history is not None else None
         chosen = choose(logits, self.settings, drawn, history)
         numbers = scores(logits, chosen) if self.scored else logits[:, :0]
+        gates: Any = batch.latest_gates(places) if self.scored else None
         self.pending[index, 0] = chosen
         if self.uncertain:
             self.entropy[index, 0] = (
@@ -189,18 +190,24 @@ class Loop:
         if not self.scored:
             return np.pad(chosen[:, None].cpu().numpy(), ((0, 0), (0, 1)))
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
-        return torch.cat([chosen[:, None].float(), size.float(), numbers], dim=1).cpu().numpy()
+        gates = [] if gates is None else [gates]
+        return torch.cat([chosen[:, None].float(), size.float(), numbers, *gates], dim=1).cpu().numpy()
 
     def _take(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> Iterator[Step | Finished]:
         table = self._choose(places, logits, ratio)
         tokens = table[:, 0].astype(int).tolist()
         running = [row for place in places if (row := self.batch.rows[place]) is not None]
+        asked = len(self.batch.gates) if self.scored else 0
+        table, gates = table[:, : table.shape[1] - asked], table[:, table.shape[1] - asked :]
         for place, progress, token, numbers in zip(places, running, tokens, table[:, 2:], strict=True):
             progress.tokens.append(token)
             progress.numbers.append(numbers)
             self.batch.follow(place, token)
             progress.finish = self._finish(progress, token)
-        yield Step(tuple(row.index for row in running), tuple(tokens), table[:, 2:], table[:, 1])
+        read = [gates[n, self.batch.gates_of(row)].tolist() if asked else [] for n, row in enumerate(running)]
+        yield Step(
+            tuple(row.index for row in running), tuple(tokens), table[:, 2:], table[:, 1], tuple(map(tuple, read))
+        )
         for place, progress in zip(places, running, strict=True):
             if progress.finish is not None:
                 yield self._end(place)

@@ -79,6 +79,8 @@ class Step:
     numbers: np.ndarray
     edit_ratio: np.ndarray
     """‖delta‖/‖h‖ at the position that this token was predicted from; 0 when only tokens are kept."""
+    gate_values: tuple[tuple[float, ...], ...] = ()
+    """Per row, what each gate of its plan (in plan order) read at that position; NaN where it read nothing."""
 
     @property
     def logprob(self) -> np.ndarray:

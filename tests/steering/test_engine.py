@@ -10,10 +10,11 @@ import torch
 
 from steering.engine import Row, Step, generate, stream
 from steering.errors import BadInput, NeverFired
+from steering.gate import Gate
 from steering.plan import Plan
 from steering.sampling import GenerationSettings
 from tests.naive import naive_generate, naive_logits
-from tests.tiny import CONFIGS, VOCABULARY, plan, tiny
+from tests.tiny import CONFIGS, VOCABULARY, plan, tiny, vector
 
 OPERATIONS = [
     ("add", 2.0, "vector"),
@@ -159,6 +160,33 @@ def test_hooks_are_gone_after_an_exception_and_after_a_dropped_stream() -> None:
     finally:
         model.model.lm_head.forward = original
     assert hooks() == before
+
+
+def test_steps_carry_what_each_rows_own_gates_read() -> None:
+    model = tiny("llama")
+    gates = [Gate("projection", 0.0, vector=vector(8)), Gate("cosine", 0.1, below=True, vector=vector(9))]
+    plans = [
+        plan(gate=gates[0]),
+        Plan(),
+        Plan(plan(gate=gates[1]).interventions + plan(gate=gates[0], layer=2).interventions),
+    ]
+    rows = [Row(p, q) for p in prompts(3) for q in plans]
+    read: dict[int, list[tuple[float, ...]]] = {index: [] for index in range(len(rows))}
+    done = {}
+    for event in stream(model, rows, SETTINGS, batch_size=4, silent_ok=True):
+        if isinstance(event, Step):
+            for row, values in zip(event.rows, event.gate_values, strict=True):
+                read[row].append(values)
+        else:
+            done[event.row] = event.generation
+    for index, row in enumerate(rows):
+        asked = sum(i.gate is not None for i in row.plan.interventions)
+        start, kept = len(row.prompt_ids) - 1, done[index].receipt.gate_values
+        assert len(kept) == asked and all(len(values) == asked for values in read[index])
+        for gate in range(asked):
+            expected = torch.tensor(kept[gate][start:-1])
+            assert torch.equal(torch.tensor([v[gate] for v in read[index]]).nan_to_num(7.0), expected.nan_to_num(7.0))
+            assert not expected[1:].isnan().any()
 
 
 def test_a_plan_that_never_fires_raises_and_keeps_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
