@@ -60,10 +60,10 @@ class Batch:
         self.slots = [
             SlotBatch(
                 slot,
-                torch.zeros(places, dtype=torch.long, device=slot.direction.device),
-                torch.zeros(places, positions, dtype=torch.bool, device=slot.direction.device),
-                torch.ones(places, positions, device=slot.direction.device) if slot.scheduled else None,
-                torch.zeros(places, dtype=torch.bool, device=slot.direction.device),
+                torch.zeros(places, dtype=torch.long, device=slot.device),
+                torch.zeros(places, positions, dtype=torch.bool, device=slot.device),
+                torch.ones(places, positions, device=slot.device) if slot.scheduled else None,
+                torch.zeros(places, dtype=torch.bool, device=slot.device),
             )
             for slot in compiled.slots
         ]

@@ -1,7 +1,6 @@
 """From plans to tables of numbers: everything that can be wrong with a plan is refused here, before a forward pass.
 
-1. A slot is the j-th intervention at a site. Its table holds one line per distinct intervention, and line 0 for rows it does not touch, so
-   that a batch of any plans is described by one index per row and slot.
+1. A slot is the j-th intervention at a site, with one table over all plans of a call (`slots`).
 2. A row's coverage is laid out by position: which positions each slot edits and with what multiplier. What depends on tokens yet to be
    generated is followed token by token (`RowPlan.follow`).
 3. An intervention that would undo an earlier one completely is refused.
@@ -11,20 +10,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .coverage import Coverage
 from .errors import BadInput
-from .formula import COLUMNS, Needs, SlotRows
-from .gate import Gate
 from .models import LoadedModel
-from .operation import needs_of, numbers
 from .plan import SETS_PROJECTION, Intervention, Plan
 from .sites import Site
+from .slots import LatentSlot, Slot, family, make_slot
+from .vectors import SteeringVector
 
 SAME_DIRECTION = 0.999
 """|cosine| from which two directions count as one in the conflict rule."""
@@ -46,41 +42,11 @@ def check_plan(plan: Plan, model: LoadedModel) -> None:
                     )
 
 
-@dataclass
-class Slot:
-    """The j-th intervention at a site, over all plans of a call."""
-
-    site: Site
-    needs: Needs
-    direction: Tensor
-    """`[1 + interventions, width]`."""
-    numbers: Tensor
-    """`[1 + interventions, len(COLUMNS)]`."""
-    scheduled: bool
-    """Whether any intervention's multiplier varies."""
-    gates: tuple[Gate | None, ...]
-    """Per line of the table."""
-    once: Tensor
-    """`[1 + interventions]` bool: gated interventions that may act only once in a row."""
-    delta: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.delta = self.direction * self.numbers[:, :1]
-
-    @property
-    def gated(self) -> bool:
-        return any(gate is not None for gate in self.gates)
-
-    def rows(self, lines: Tensor) -> SlotRows:
-        """The numbers of a batch whose rows use `lines [rows]` of the table."""
-        return SlotRows(self.direction[lines][:, None], self.numbers[lines], self.delta[lines][:, None])
-
-
 @dataclass(frozen=True)
 class CompiledPlans:
     """Slots in order of application (site, then depth), and each plan's line in every slot (0 where it has none)."""
 
-    slots: tuple[Slot, ...]
+    slots: tuple[Slot | LatentSlot, ...]
     lines: dict[Plan, tuple[int, ...]]
     members: dict[Plan, tuple[tuple[int, Intervention], ...]]
     """Per plan: (slot, intervention) pairs."""
@@ -91,47 +57,29 @@ def compile_plans(plans: Sequence[Plan], model: LoadedModel) -> CompiledPlans:
     distinct = list(dict.fromkeys(plans))
     for plan in distinct:
         check_plan(plan, model)
-    table: dict[tuple[Site, int], list[Intervention]] = defaultdict(list)
-    places: dict[Plan, list[tuple[Site, int, int, Intervention]]] = {}
+    table: dict[tuple[Site, int, str], list[Intervention]] = defaultdict(list)
+    places: dict[Plan, list[tuple[tuple[Site, int, str], int, Intervention]]] = {}
     for plan in distinct:
         depth: dict[Site, int] = defaultdict(int)
         places[plan] = []
         for intervention in plan.interventions:
             for site in intervention.sites:
-                entries = table[site, depth[site]]
+                key = (site, depth[site], family(intervention))
+                entries = table[key]
                 if intervention not in entries:
                     entries.append(intervention)
-                places[plan].append((site, depth[site], entries.index(intervention) + 1, intervention))
+                places[plan].append((key, entries.index(intervention) + 1, intervention))
                 depth[site] += 1
-    order = sorted(table, key=lambda key: (key[0].order, key[1]))
+    order = sorted(table, key=lambda key: (key[0].order, *key[1:]))
     index = {key: i for i, key in enumerate(order)}
     lines, members = {}, {}
     for plan, found in places.items():
         used = [0] * len(order)
-        for site, depth_here, line, _ in found:
-            used[index[site, depth_here]] = line
+        for key, line, _ in found:
+            used[index[key]] = line
         lines[plan] = tuple(used)
-        members[plan] = tuple((index[site, d], intervention) for site, d, _, intervention in found)
-    return CompiledPlans(tuple(_slot(site, table[site, d], model) for site, d in order), lines, members)
-
-
-def _slot(site: Site, interventions: list[Intervention], model: LoadedModel) -> Slot:
-    device = next(model.layout.blocks[site.layer].layer.parameters()).device
-    directions = torch.stack([i.vector.direction / i.vector.norm for i in interventions])
-    table = torch.tensor([[0.0] * len(COLUMNS), *map(numbers, interventions)])
-    schedules = [i.dose.schedule if i.dose is not None else None for i in interventions]
-    once = [
-        s is not None and s.kind == "once" and i.gate is not None for s, i in zip(schedules, interventions, strict=True)
-    ]
-    return Slot(
-        site,
-        needs_of(interventions),
-        torch.cat([torch.zeros(1, directions.shape[1]), directions]).to(device),
-        table.to(device),
-        any(s is not None and s.kind in ("linear", "decay") for s in schedules),
-        (None, *(i.gate for i in interventions)),
-        torch.tensor([False, *once], device=device),
-    )
+        members[plan] = tuple((index[key], intervention) for key, _, intervention in found)
+    return CompiledPlans(tuple(make_slot(key[0], table[key], model) for key in order), lines, members)
 
 
 class RowPlan:
@@ -199,6 +147,8 @@ def _refuse_conflicts(compiled: CompiledPlans, plan: Plan, covered: dict[int, np
             if compiled.slots[earlier_slot].site != compiled.slots[slot].site:
                 continue
             if earlier.operation == intervention.operation == "ablate":
+                continue
+            if not isinstance(earlier.vector, SteeringVector) or not isinstance(intervention.vector, SteeringVector):
                 continue
             one, two = earlier.vector.direction, intervention.vector.direction
             if abs(float(one @ two)) < SAME_DIRECTION * float(one.norm() * two.norm()):

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +22,7 @@ from .formula import SlotRows, apply
 from .hooks import Edit, hooked
 from .models import LoadedModel
 from .sites import Site
+from .slots import LatentSlot, Slot
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -30,14 +31,20 @@ if TYPE_CHECKING:
 def shape_key(compiled: CompiledPlans, places: int, columns: int, positions: int, history: bool) -> tuple[object, ...]:
     """What a compiled step depends on: shapes, sites, kinds of operations and gates. Not doses, directions, spans or rows."""
     slots = []
-    for slot in compiled.slots:
+    for slot in _directions(compiled.slots):
         gates = tuple((n, gate) for n, gate in enumerate(slot.gates) if gate is not None)
         slots.append((slot.site, slot.needs, slot.scheduled, gates))
     return places, columns, positions, history, tuple(slots)
 
 
+def _directions(slots: Sequence[Slot | LatentSlot]) -> list[Slot]:
+    return [slot for slot in slots if isinstance(slot, Slot)]
+
+
 def can_compile(model: LoadedModel, compiled: CompiledPlans) -> bool:
-    """Whether every part of a step can be in a graph: plain hooks, and no gate that calls user code."""
+    """Whether every part of a step can be in a graph: plain hooks, edits along directions, and no gate that calls user code."""
+    if len(_directions(compiled.slots)) < len(compiled.slots):
+        return False
     return model.executor is None and not any(
         gate is not None and gate.slow for slot in compiled.slots for gate in slot.gates
     )
@@ -54,7 +61,8 @@ class StaticStep:
         self.offset = torch.zeros(places, dtype=torch.long, device=device)
         self.entropy = torch.zeros(places, 1, device=device)
         self.slots = [
-            _StaticSlot(slot_batch.slot.direction, slot_batch.slot.numbers, places) for slot_batch in batch.slots
+            _StaticSlot(slot.direction, slot.numbers, places)
+            for slot in _directions([slot_batch.slot for slot_batch in batch.slots])
         ]
         self.gates = {key: torch.zeros(places, 1, device=device) for key in batch.gates}
         for tensor in [
@@ -107,6 +115,7 @@ class StaticStep:
                     for n, g in enumerate(batch.slot.gates)
                     if g is not None
                 ]
+                assert isinstance(batch.slot, Slot)
                 mine.append((static, batch.slot.needs, lines))
 
         def edit(hidden: Tensor) -> Tensor | None:

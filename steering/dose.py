@@ -1,7 +1,7 @@
 """Doses: how much, in which unit, and how it changes over the generated tokens.
 
 1. Units: `raw` (residual-stream units along the unit direction), `vector` (times the vector's own norm), `residual` (times the norm of the
-   activation at that position), `degrees` (rotate) and `factor` (scale).
+   activation at that position), `degrees` (rotate), `factor` (scale, raise) and `peak` (times a latent's largest activation).
 2. A schedule multiplies the amount by a number that depends on the generated token's index alone (0 for the first; prompt positions
    count as 0). `once` makes only the first edit that its span (and gate) allow in a row.
 """
@@ -14,8 +14,8 @@ from typing import Literal
 
 from .errors import BadInput, unknown
 
-UNITS = ("raw", "vector", "residual", "degrees", "factor")
-SUFFIXES = {"": "raw", "v": "vector", "r": "residual", "deg": "degrees", "f": "factor"}
+UNITS = ("raw", "vector", "residual", "degrees", "factor", "peak")
+SUFFIXES = {"": "raw", "v": "vector", "r": "residual", "deg": "degrees", "f": "factor", "p": "peak"}
 SCHEDULES = ("constant", "linear", "decay", "once")
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from .dose import Dose
 from .errors import BadInput, unknown
+from .features import Features, load_stored
 from .gate import GATES, NEEDS_VECTOR, Gate
-from .plan import OPERATIONS, Intervention, Plan
+from .plan import ALL_OPERATIONS, Intervention, Plan
 from .sites import Site, parse_sites
 from .span import Span
 from .vectors import SteeringVector
@@ -29,7 +30,7 @@ KEYWORDS = ("at", "on", "when", "keep-norm")
 _GATE = re.compile(r"([a-z]+)\s*(?:\(([^)]*)\))?\s*([<>])\s*(\S+)")
 
 
-def parse_plan(text: str, vectors: Mapping[str, SteeringVector] | None = None) -> Plan:
+def parse_plan(text: str, vectors: Mapping[str, SteeringVector | Features] | None = None) -> Plan:
     """Plan from its one-line form. Raises BadInput naming the intervention and the word that cannot be read."""
     known = dict(vectors or {})
     parts = [part for part in _split(text, ";") if part.strip()]
@@ -42,7 +43,7 @@ def expression_of(plan: Plan, names: Mapping[str, str] | None = None) -> str:
     """One-line form of a plan; `names` maps digests of vectors to what to call them (their own names otherwise)."""
     called = names or {}
 
-    def name(vector: SteeringVector) -> str:
+    def name(vector: SteeringVector | Features) -> str:
         own = called.get(vector.digest, vector.name)
         return f'"{own}"' if re.search(r"[\s;()\"]", own) or own in KEYWORDS else own
 
@@ -97,15 +98,15 @@ def _clauses(words: list[str], where: str) -> tuple[list[str], dict[str, list[st
     return head, found
 
 
-def _intervention(text: str, vectors: Mapping[str, SteeringVector]) -> Intervention:
+def _intervention(text: str, vectors: Mapping[str, SteeringVector | Features]) -> Intervention:
     head, clauses = _clauses(_words(text), text)
     if clauses.get("keep-norm"):
         raise BadInput(f"{clauses['keep-norm'][0]!r} after keep-norm is not understood in {text!r}.")
     for keyword in ("at", "on", "when"):
         if keyword in clauses and not clauses[keyword]:
             raise BadInput(f"Nothing follows {keyword!r} in {text!r}.")
-    if head and head[0] not in OPERATIONS:
-        raise unknown("operation", head[0], OPERATIONS, text)
+    if head and head[0] not in ALL_OPERATIONS:
+        raise unknown("operation", head[0], ALL_OPERATIONS, text)
     if not 2 <= len(head) <= 3:
         raise BadInput(
             f"{text!r}: write an operation, a vector and a dose, as in add wait.safetensors 0.5v on generated."
@@ -126,7 +127,7 @@ def _split_sites(text: str) -> list[str]:
     return [part.strip() for part in re.findall(r"(?:[^,{]|\{[^}]*\})+", text)]
 
 
-def _gate(text: str, vectors: Mapping[str, SteeringVector]) -> Gate:
+def _gate(text: str, vectors: Mapping[str, SteeringVector | Features]) -> Gate:
     condition, _, where = text.partition(" at ")
     match = _GATE.fullmatch(condition.strip())
     if match is None:
@@ -144,16 +145,23 @@ def _gate(text: str, vectors: Mapping[str, SteeringVector]) -> Gate:
         threshold = float(number)
     except ValueError as error:
         raise BadInput(f"{number!r} in {text!r} is not a number.") from error
-    vector = _vector(name, vectors) if name else None
+    vector = _direction(name, vectors) if name else None
     return Gate(kind, threshold, sign == "<", vector, site=Site.parse(where.strip()) if where else None)  # type: ignore[arg-type]
 
 
-def _vector(name: str, vectors: Mapping[str, SteeringVector]) -> SteeringVector:
+def _direction(name: str, vectors: Mapping[str, SteeringVector | Features]) -> SteeringVector:
+    found = _vector(name, vectors)
+    if not isinstance(found, SteeringVector):
+        raise BadInput(f"A gate reads a direction, but {name!r} holds latents.")
+    return found
+
+
+def _vector(name: str, vectors: Mapping[str, SteeringVector | Features]) -> SteeringVector | Features:
     name = name.strip().strip('"')
     if name in vectors:
         return vectors[name]
     if name.endswith(".safetensors") or "/" in name:
-        return SteeringVector.load(Path(name))
+        return load_stored(Path(name))
     raise (
         unknown("vector", name, vectors)
         if vectors

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from .feature_formula import LATENT_COLUMNS
+from .features import Features
 from .formula import COLUMNS, Needs
 from .plan import SETS_PROJECTION, Intervention
+from .vectors import SteeringVector
 
 
 def numbers(intervention: Intervention) -> list[float]:
@@ -23,9 +26,38 @@ def numbers(intervention: Intervention) -> list[float]:
         key = {"raw": "constant", "vector": "constant", "residual": "relative", "degrees": "angle", "factor": "factor"}[
             dose.unit
         ]
+        assert isinstance(intervention.vector, SteeringVector)
         size = {"vector": intervention.vector.norm, "degrees": math.pi / 180}.get(dose.unit, 1.0)
         row[key] = dose.amount * size - (1.0 if dose.unit == "factor" else 0.0)
     return [row[name] for name in COLUMNS]
+
+
+def latent_numbers(intervention: Intervention, features: Features) -> list[list[float]]:
+    """The numbers of one intervention for each chosen latent, in the order of `LATENT_COLUMNS`."""
+    rows = []
+    operation, dose = intervention.operation, intervention.dose
+    amount = 0.0 if dose is None else dose.amount
+    for place in range(len(features.chosen)):
+        peak = 1.0
+        if dose is not None and dose.unit == "peak":
+            assert features.peaks is not None
+            peak = float(features.peaks[place])
+        row = {"factor": 1.0, "constant": 0.0, "raise": 0.0, "low": -math.inf, "high": math.inf}
+        if operation in ("ablate", "clamp", "mean"):
+            mean = 0.0 if operation != "mean" or features.means is None else float(features.means[place])
+            row |= {"factor": 0.0, "constant": amount * peak if operation == "clamp" else mean}
+        elif operation == "add":
+            row["constant"] = amount * peak
+        elif operation == "cap":
+            row["high"] = amount * peak
+        elif operation == "floor":
+            row["low"] = amount * peak
+        elif operation == "scale":
+            row["factor"] = amount
+        else:
+            row["raise"] = amount
+        rows.append([row[name] for name in LATENT_COLUMNS])
+    return rows
 
 
 def needs_of(interventions: Sequence[Intervention]) -> Needs:

@@ -12,23 +12,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .compile import Slot
-from .formula import SlotRows, add_constant, apply, plain_ratio
+from .formula import add_constant, plain_ratio
 from .gate import Gate
 from .hooks import Edit
 from .sites import Site
+from .slots import LatentSlot, Slot
 
 
 @dataclass
 class SlotBatch:
     """One slot for the rows of a batch: their lines of its table and their coverage by position."""
 
-    slot: Slot
+    slot: Slot | LatentSlot
     lines: Tensor
     """`[rows]`."""
     active: Tensor
@@ -37,12 +37,12 @@ class SlotBatch:
     """`[rows, positions]`, where the slot is scheduled."""
     spent: Tensor
     """`[rows]` bool: a gated once-only edit has been made."""
-    rows: SlotRows = field(init=False)
+    rows: Any = field(init=False)
     plain: bool = field(init=False)
     """Adds constants on known terms: `active` is then a number to multiply by, and a decoding step costs three operations."""
 
     def __post_init__(self) -> None:
-        self.plain = self.slot.needs.only_constant and not self.slot.scheduled and not self.slot.gated
+        self.plain = self.slot.only_constant and not self.slot.scheduled and not self.slot.gated
         if self.plain:
             self.active = self.active.float()
         self.refresh()
@@ -145,7 +145,7 @@ class Passes:
             first = mask & (mask.cumsum(1) == 1) & ~batch.spent[:, None]
             mask = torch.where(once, first, mask)
             batch.spent |= mask.any(1)
-        edited, ratio = apply(hidden, batch.rows, batch.slot.needs, mask, multiplier)
+        edited, ratio = batch.slot.edit(hidden, batch.rows, mask, multiplier)
         if self._step:
             self.made.append(Made(batch, mask, ratio))
             return edited

@@ -19,6 +19,7 @@ import yaml
 
 from .dose import SUFFIXES, Dose, Schedule
 from .errors import BadInput, unknown
+from .features import Features
 from .gate import Gate
 from .sites import Site, parse_sites
 from .span import Span
@@ -39,7 +40,19 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
     "rotate": ("degrees",),
     "scale": ("factor",),
 }
-"""Operations and the dose units they take; ablate takes no dose."""
+"""Operations on directions and the dose units they take; ablate takes no dose."""
+LATENT_OPERATIONS: dict[str, tuple[str, ...]] = {
+    "add": ("raw", "peak"),
+    "ablate": (),
+    "mean": (),
+    "clamp": ("raw", "peak"),
+    "cap": ("raw", "peak"),
+    "floor": ("raw", "peak"),
+    "scale": ("factor",),
+    "raise": ("factor",),
+}
+"""Operations on latents and the dose units they take."""
+ALL_OPERATIONS = tuple({**OPERATIONS, **LATENT_OPERATIONS})
 SETS_PROJECTION = ("ablate", "clamp")
 
 
@@ -49,10 +62,13 @@ class Intervention:
 
     add h + c u; ablate h - p u; clamp h + (c - p) u; cap: clamp where p > c; floor: clamp where p < c; scale h + (c - 1) p u;
     rotate: h turned by c degrees towards u in the plane of h and u, its norm kept (away from u when negative; it stops at u).
+
+    With latents f of an autoencoder in place of a vector, the reconstruction error kept: add f + c; ablate 0; mean: their mean over the
+    corpus; clamp c; cap min(f, c); floor max(f, c); scale c f; raise: act(u + c mean|u|) of the pre-activations u (He et al., 2601.08058).
     """
 
-    operation: Literal["add", "ablate", "clamp", "cap", "floor", "rotate", "scale"]
-    vector: SteeringVector
+    operation: Literal["add", "ablate", "clamp", "cap", "floor", "rotate", "scale", "mean", "raise"]
+    vector: SteeringVector | Features
     span: Span
     dose: Dose | None = None
     site: Site | None = None
@@ -63,11 +79,14 @@ class Intervention:
     """Rescale the edited activation to the norm it had."""
 
     def __post_init__(self) -> None:
-        if self.operation not in OPERATIONS:
-            raise unknown("operation", self.operation, OPERATIONS)
-        units = OPERATIONS[self.operation]
+        operations = LATENT_OPERATIONS if isinstance(self.vector, Features) else OPERATIONS
+        if self.operation not in operations:
+            raise unknown("operation", self.operation, operations, f"an edit of {self.vector.name!r}")
+        units = operations[self.operation]
         if self.dose is not None and not units:
-            raise BadInput("ablate projects the direction out completely and takes no dose; leave the dose out.")
+            raise BadInput(f"{self.operation} takes no dose; leave it out.")
+        if isinstance(self.vector, Features):
+            self._check_features(self.vector)
         if units and self.dose is None:
             raise BadInput(f"{self.operation} needs a dose, for example {_example(units)}.")
         if self.dose is not None and self.dose.unit not in units:
@@ -85,6 +104,18 @@ class Intervention:
         object.__setattr__(self, "site", self.sites[0] if len(self.sites) == 1 else None)
         if self.gate is not None:
             self._check_gate(self.gate)
+
+    def _check_features(self, features: Features) -> None:
+        if self.keep_norm:
+            raise BadInput(
+                "keep-norm rescales the whole activation, reconstruction error included; leave it out with latents."
+            )
+        if self.dose is not None and self.dose.unit == "peak" and features.peaks is None:
+            raise BadInput(
+                f"{features.name!r} holds no peaks: give the dose in the latents' own units, or score them first."
+            )
+        if self.operation == "mean" and features.means is None:
+            raise BadInput(f"{features.name!r} holds no means: score them first, or ablate to zero.")
 
     def _check_gate(self, gate: Gate) -> None:
         read = [gate.site] if gate.site is not None else []
@@ -120,7 +151,7 @@ class Intervention:
 
 def _example(units: tuple[str, ...]) -> str:
     unit = "vector" if "vector" in units else units[0]
-    amount = {"vector": "1.0", "degrees": "30", "factor": "2"}[unit]
+    amount = {"vector": "1.0", "raw": "2.0", "degrees": "30", "factor": "2"}[unit]
     return f"Dose({amount}, {unit!r}) or {amount}{next(s for s, u in SUFFIXES.items() if u == unit)}"
 
 
@@ -156,7 +187,7 @@ class Plan:
         return hashlib.sha256(json.dumps(_nameless(self.to_dict()), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
-    def vectors(self) -> dict[str, SteeringVector]:
+    def vectors(self) -> dict[str, SteeringVector | Features]:
         """Every vector that edits or gates, by digest."""
         used = [v for i in self.interventions for v in (i.vector, i.gate.vector if i.gate else None) if v is not None]
         return {vector.digest: vector for vector in used}
@@ -176,7 +207,7 @@ class Plan:
     @staticmethod
     def from_dict(
         data: Mapping[str, Any],
-        vectors: Mapping[str, SteeringVector],
+        vectors: Mapping[str, SteeringVector | Features],
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> Plan:
         """Inverse of `to_dict`; `vectors` maps digests (or names) to vectors, `functions` names of callable gates to functions.
@@ -196,7 +227,7 @@ class Plan:
         )
 
     @staticmethod
-    def from_yaml(text: str, vectors: Mapping[str, SteeringVector]) -> Plan:
+    def from_yaml(text: str, vectors: Mapping[str, SteeringVector | Features]) -> Plan:
         """From YAML or JSON text (JSON is YAML)."""
         try:
             data = yaml.safe_load(text)
@@ -229,14 +260,28 @@ def _number(entry: Mapping[str, Any], key: str, default: float, where: str) -> f
     return float(value)
 
 
-def _vector(entry: Mapping[str, Any], vectors: Mapping[str, SteeringVector], where: str) -> SteeringVector:
+def _vector(
+    entry: Mapping[str, Any], vectors: Mapping[str, SteeringVector | Features], where: str
+) -> SteeringVector | Features:
     if entry["vector"] not in vectors:
         raise unknown("vector", entry["vector"], vectors, where)
     return vectors[entry["vector"]]
 
 
+def _direction(
+    entry: Mapping[str, Any], vectors: Mapping[str, SteeringVector | Features], where: str
+) -> SteeringVector:
+    found = _vector(entry, vectors, where)
+    if not isinstance(found, SteeringVector):
+        raise BadInput(f"{where} reads a direction, but {found.name!r} holds latents.")
+    return found
+
+
 def _intervention(
-    entry: Any, where: str, vectors: Mapping[str, SteeringVector], functions: Mapping[str, Callable[..., Any]]
+    entry: Any,
+    where: str,
+    vectors: Mapping[str, SteeringVector | Features],
+    functions: Mapping[str, Callable[..., Any]],
 ) -> Intervention:
     entry = _checked(entry, ("operation", "vector", "span"), KEYS, where)
     dose, gate = entry.get("dose"), entry.get("gate")
@@ -258,7 +303,10 @@ def _intervention(
 
 
 def _gate(
-    entry: Any, where: str, vectors: Mapping[str, SteeringVector], functions: Mapping[str, Callable[..., Any]]
+    entry: Any,
+    where: str,
+    vectors: Mapping[str, SteeringVector | Features],
+    functions: Mapping[str, Callable[..., Any]],
 ) -> Gate:
     entry = _checked(entry, ("kind",), GATE_KEYS, where)
     if entry["kind"] == "call" and entry.get("name") not in functions:
@@ -267,7 +315,7 @@ def _gate(
         entry["kind"],
         _number(entry, "threshold", 0.0, where),
         bool(entry.get("below", False)),
-        _vector(entry, vectors, where) if "vector" in entry else None,
+        _direction(entry, vectors, where) if "vector" in entry else None,
         _number(entry, "bias", 0.0, where),
         Site.parse(entry["site"]) if entry.get("site") else None,
         functions.get(entry.get("name", "")) if entry["kind"] == "call" else None,

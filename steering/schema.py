@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .dose import UNITS
 from .gate import GATES
-from .plan import OPERATIONS
+from .plan import ALL_OPERATIONS
 
 
 def _site_schema() -> dict[str, Any]:
@@ -27,7 +28,7 @@ PLAN_SCHEMA: dict[str, Any] = {
                 "required": ["operation", "vector", "span"],
                 "additionalProperties": False,
                 "properties": {
-                    "operation": {"enum": list(OPERATIONS)},
+                    "operation": {"enum": list(ALL_OPERATIONS)},
                     "vector": {"type": "string", "description": "digest of the vector"},
                     "vector_name": {"type": "string", "description": "for readers; not part of the plan's identity"},
                     "site": _site_schema(),
@@ -45,7 +46,7 @@ PLAN_SCHEMA: dict[str, Any] = {
                                 "additionalProperties": False,
                                 "properties": {
                                     "amount": {"type": "number"},
-                                    "unit": {"enum": sorted({u for units in OPERATIONS.values() for u in units})},
+                                    "unit": {"enum": list(UNITS)},
                                     "schedule": {"type": "string", "description": "linear:1:0:64, decay:16, once"},
                                 },
                             },

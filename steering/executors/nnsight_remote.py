@@ -21,6 +21,8 @@ from ..models import LoadedModel
 from ..plan import Plan
 from ..record import Row
 from ..sampling import GenerationSettings
+from ..slots import Slot
+from ..vectors import SteeringVector
 from .nnsight_local import module_paths, refuse_unsupported
 
 
@@ -41,6 +43,10 @@ def check_remote(plans: Sequence[Plan], settings: GenerationSettings) -> None:
     for plan in plans:
         for intervention in plan.interventions:
             refuse_unsupported(list(intervention.sites), "remote")
+            if not isinstance(intervention.vector, SteeringVector):
+                raise BadInput(
+                    f"A remote run edits directions, not latents; {intervention.vector.name!r} runs on the model itself."
+                )
             if intervention.gate is not None:
                 raise BadInput(
                     f"A remote run has no gates; drop 'when {intervention.gate}' or run the plan on the model itself."
@@ -81,6 +87,7 @@ def generate_remotely(
     paths = module_paths(model.model, model.layout)
     work = []
     for number, slot in enumerate(compiled.slots):
+        assert isinstance(slot, Slot)
         lines = torch.tensor([0 if plan is None else plan.lines[number] for plan in plans])
         mask = torch.zeros(len(rows), width + new, dtype=torch.bool)
         multiplier = torch.ones(len(rows), width + new)
