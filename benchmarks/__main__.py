@@ -51,14 +51,15 @@ class Scale:
     overhead_tokens: int
     overhead_runs: int
     peer_tokens: int
+    peer_rounds: int
     loop_share: tuple[int, int]
     """The loops over configurations do every k-th one: prompts batched, one prompt at a time."""
 
 
 SCALES = {
-    "1M": Scale(96, 9, 160, 8, 32, (1, 1)),
-    "30M": Scale(48, 5, 64, 5, 32, (1, 3)),
-    "150M": Scale(24, 3, 24, 3, 16, (4, 8)),
+    "1M": Scale(96, 21, 160, 8, 32, 9, (1, 1)),
+    "30M": Scale(48, 7, 64, 5, 32, 5, (1, 4)),
+    "150M": Scale(24, 3, 24, 3, 16, 3, (4, 12)),
 }
 
 
@@ -82,7 +83,7 @@ def decoding(size: str, folder: Path, machine: Machine, threads: int) -> list[Se
     return [plain, cost]
 
 
-def peers(size: str, folder: Path, threads: int, rounds: int) -> Section:
+def peers(size: str, folder: Path, threads: int) -> Section:
     """The same steered work by each peer: one configuration; spans as each can do them."""
     vocabulary, layers = SIZES[size]["vocab_size"], SIZES[size]["num_hidden_layers"]
     section = Section(f"Steered decoding against peers, {size}")
@@ -101,7 +102,10 @@ def peers(size: str, folder: Path, threads: int, rounds: int) -> Section:
             for batch in BATCHES:
                 asked, chosen = prompts(batch, 16, 48, vocabulary), sweep_configurations(layers, 1, 1)
                 workload = Workload(asked, chosen, SCALES[size].peer_tokens, batch, span)
-                section.add(f"{span}, batch {batch}", contest([Entry(c, workload) for c in contenders], rounds))
+                section.add(
+                    f"{span}, batch {batch}",
+                    contest([Entry(c, workload) for c in contenders], SCALES[size].peer_rounds),
+                )
     return section
 
 
@@ -143,7 +147,7 @@ def captured(size: str, folder: Path) -> Section:
 
 def main(
     sizes: Annotated[str, typer.Option(help="Which models, of 1M, 30M, 150M.")] = "1M,30M,150M",
-    rounds: Annotated[int, typer.Option(help="Rounds of the contests with peers and of the sweeps.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds of the sweeps.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads per contender.")] = 2,
     only: Annotated[
         str, typer.Option(help="Parts to run: decoding, peers, sweeps, capture.")
@@ -163,7 +167,7 @@ def main(
             if "sweeps" in only:
                 found.append(sweeps(size, folder, threads, rounds))
             if "peers" in only:
-                found.append(peers(size, folder, threads, rounds))
+                found.append(peers(size, folder, threads))
             if "capture" in only:
                 found.append(captured(size, folder))
             for section in found:
