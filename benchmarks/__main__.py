@@ -52,14 +52,16 @@ class Scale:
     overhead_runs: int
     peer_tokens: int
     peer_rounds: int
+    end_share: float
+    """Share of the vocabulary that ends a row, chosen so that rows end all over their budget: small models repeat themselves more."""
     loop_share: tuple[int, int]
     """The loops over configurations do every k-th one: prompts batched, one prompt at a time."""
 
 
 SCALES = {
-    "1M": Scale(96, 21, 160, 8, 32, 9, (1, 1)),
-    "30M": Scale(48, 7, 64, 5, 32, 5, (1, 4)),
-    "150M": Scale(24, 3, 24, 3, 16, 3, (4, 12)),
+    "1M": Scale(96, 21, 160, 8, 32, 9, 0.08, (1, 2)),
+    "30M": Scale(48, 7, 64, 5, 32, 5, 0.03, (1, 4)),
+    "150M": Scale(24, 3, 24, 3, 16, 3, 0.03, (4, 12)),
 }
 
 
@@ -115,12 +117,12 @@ def sweeps(size: str, folder: Path, threads: int, rounds: int) -> Section:
     section = Section(f"Sweeps, {size}")
     asked = prompts(6, 120, 192, vocabulary)
     few = Workload(asked, sweep_configurations(layers, 3, 8), 32, 192)
-    ends = end_ids(vocabulary, 0.03)
-    many = Workload(asked, sweep_configurations(layers, 8, 8), 96, 192, end_ids=ends)
+    ends = end_ids(vocabulary, SCALES[size].end_share)
+    many = Workload(asked, sweep_configurations(layers, 8, 8), 64, 384, end_ids=ends)
     with Contender("engine", folder, threads) as ours, Contender("huggingface", folder, threads) as theirs:
         for label, workload in (
             ("24 configurations x 6 prompts x 32 tokens", few),
-            ("64 configurations x 6 prompts, lengths vary up to 96", many),
+            ("64 configurations x 6 prompts, lengths vary up to 64", many),
         ):
             loops = []
             for batch, share, name in (
