@@ -51,14 +51,17 @@ class Scale:
     overhead_tokens: int
     overhead_runs: int
     peer_tokens: int
+    peer_rounds: int
+    end_share: float
+    """Share of the vocabulary that ends a row, chosen so that rows end all over their budget: small models repeat themselves more."""
     loop_share: tuple[int, int]
     """The loops over configurations do every k-th one: prompts batched, one prompt at a time."""
 
 
 SCALES = {
-    "1M": Scale(96, 9, 160, 8, 32, (1, 1)),
-    "30M": Scale(48, 5, 64, 5, 32, (1, 3)),
-    "150M": Scale(24, 3, 24, 3, 16, (4, 8)),
+    "1M": Scale(96, 21, 160, 8, 32, 9, 0.08, (1, 2)),
+    "30M": Scale(48, 7, 64, 5, 32, 5, 0.03, (1, 4)),
+    "150M": Scale(24, 3, 24, 3, 16, 3, 0.03, (4, 12)),
 }
 
 
@@ -82,7 +85,7 @@ def decoding(size: str, folder: Path, machine: Machine, threads: int) -> list[Se
     return [plain, cost]
 
 
-def peers(size: str, folder: Path, threads: int, rounds: int) -> Section:
+def peers(size: str, folder: Path, threads: int) -> Section:
     """The same steered work by each peer: one configuration; spans as each can do them."""
     vocabulary, layers = SIZES[size]["vocab_size"], SIZES[size]["num_hidden_layers"]
     section = Section(f"Steered decoding against peers, {size}")
@@ -101,7 +104,10 @@ def peers(size: str, folder: Path, threads: int, rounds: int) -> Section:
             for batch in BATCHES:
                 asked, chosen = prompts(batch, 16, 48, vocabulary), sweep_configurations(layers, 1, 1)
                 workload = Workload(asked, chosen, SCALES[size].peer_tokens, batch, span)
-                section.add(f"{span}, batch {batch}", contest([Entry(c, workload) for c in contenders], rounds))
+                section.add(
+                    f"{span}, batch {batch}",
+                    contest([Entry(c, workload) for c in contenders], SCALES[size].peer_rounds),
+                )
     return section
 
 
@@ -111,12 +117,12 @@ def sweeps(size: str, folder: Path, threads: int, rounds: int) -> Section:
     section = Section(f"Sweeps, {size}")
     asked = prompts(6, 120, 192, vocabulary)
     few = Workload(asked, sweep_configurations(layers, 3, 8), 32, 192)
-    ends = end_ids(vocabulary, 0.03)
-    many = Workload(asked, sweep_configurations(layers, 8, 8), 96, 192, end_ids=ends)
+    ends = end_ids(vocabulary, SCALES[size].end_share)
+    many = Workload(asked, sweep_configurations(layers, 8, 8), 64, 384, end_ids=ends)
     with Contender("engine", folder, threads) as ours, Contender("huggingface", folder, threads) as theirs:
         for label, workload in (
             ("24 configurations x 6 prompts x 32 tokens", few),
-            ("64 configurations x 6 prompts, lengths vary up to 96", many),
+            ("64 configurations x 6 prompts, lengths vary up to 64", many),
         ):
             loops = []
             for batch, share, name in (
@@ -143,7 +149,7 @@ def captured(size: str, folder: Path) -> Section:
 
 def main(
     sizes: Annotated[str, typer.Option(help="Which models, of 1M, 30M, 150M.")] = "1M,30M,150M",
-    rounds: Annotated[int, typer.Option(help="Rounds of the contests with peers and of the sweeps.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds of the sweeps.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads per contender.")] = 2,
     only: Annotated[
         str, typer.Option(help="Parts to run: decoding, peers, sweeps, capture.")
@@ -163,7 +169,7 @@ def main(
             if "sweeps" in only:
                 found.append(sweeps(size, folder, threads, rounds))
             if "peers" in only:
-                found.append(peers(size, folder, threads, rounds))
+                found.append(peers(size, folder, threads))
             if "capture" in only:
                 found.append(captured(size, folder))
             for section in found:

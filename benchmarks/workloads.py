@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, int]] = {
         num_attention_heads=4,
         num_key_value_heads=4,
         intermediate_size=384,
-        vocab_size=512,
+        vocab_size=2048,
     ),
     "30M": dict(
         hidden_size=512,

@@ -75,8 +75,8 @@ def latent_of(sae: Any, index: int) -> Latent:
     if not 0 <= index < sae.W_dec.shape[0]:
         raise BadInput(f"Latent {index} does not exist: the autoencoder has {sae.W_dec.shape[0]}.")
     encoder = sae.W_enc[:, index].detach().float()
-    bias = float(sae.b_enc[index])
+    bias = float(sae.b_enc.detach()[index])
     if config.apply_b_dec_to_input:
         bias -= float(sae.b_dec.detach().float() @ encoder)
-    threshold = float(sae.threshold[index]) if architecture == "jumprelu" else 0.0
+    threshold = float(sae.threshold.detach()[index]) if architecture == "jumprelu" else 0.0
     return Latent(index, encoder, bias, threshold, sae.W_dec[index].detach().float())

@@ -107,10 +107,22 @@ class Batch:
     def free(self) -> list[int]:
         return [place for place, row in enumerate(self.rows) if row is None]
 
+    def clear(self, places: list[int]) -> None:
+        """Forget what places held, before rows are seated there."""
+        self.settle()
+        index = torch.tensor(places, device=self.offset.device)
+        for batch in self.slots:
+            there = index.to(batch.lines.device)
+            batch.active[there] = False
+            batch.spent[there] = False
+            batch.lines[there] = 0
+        for ledger, empty in ((self.ratio, 0.0), (self.fired, 0), (self.gate_values, float("nan"))):
+            if ledger is not None:
+                ledger[index] = empty
+
     def seat(self, place: int, progress: Progress, stored: tuple[ColumnCache, int] | None = None) -> None:
         """Give a place to a row whose prompt ends at the current column; where the prompt is shared, `stored` says where it has been
-        read (a cache and its row)."""
-        self.settle()
+        read (a cache and its row). The place is clear."""
         self.rows[place] = progress
         prompt = len(progress.row.prompt_ids)
         self.begins[place] = self.column - prompt
@@ -122,10 +134,7 @@ class Batch:
             if stored is not None:
                 self.shared.take(place, progress.row.prompt_ids, *stored)
         for number, batch in enumerate(self.slots):
-            batch.active[place] = False
-            batch.spent[place] = False
-            batch.lines[place] = 0
-            if progress.plan is not None:
+            if progress.plan is not None and progress.plan.lines[number]:
                 batch.lines[place] = progress.plan.lines[number]
                 covered = torch.from_numpy(progress.plan.active[number])
                 batch.active[place, : len(covered)] = covered.to(batch.active.device)
@@ -133,9 +142,6 @@ class Batch:
                     batch.multiplier[place, : len(covered)] = torch.from_numpy(progress.plan.multiplier[number]).to(
                         batch.active.device
                     )
-        for ledger, empty in ((self.ratio, 0.0), (self.fired, 0), (self.gate_values, float("nan"))):
-            if ledger is not None:
-                ledger[place] = empty
         if self.history is not None:
             ids = torch.tensor(progress.row.prompt_ids, device=self.history.device)
             self.history[place] = ids[0]
@@ -275,6 +281,7 @@ class Batch:
         here = torch.tensor(places, device=self.offset.device)
         width = other.column
         self.cache.copy_rows(here, self.column - width, other.cache, there, 0, width)
+        self.clear(places)
         for place, progress in zip(places, other.rows, strict=True):
             assert progress is not None
             self.seat(place, progress)

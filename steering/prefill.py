@@ -201,6 +201,7 @@ def admit(batch: Batch, pool: PromptPool, rows: Sequence[Progress]) -> tuple[lis
     for place, progress in zip(places, rows, strict=True):
         (whole if shared_tokens(progress) == len(progress.row.prompt_ids) else private).append((place, progress))
     own = private if batch.shared is not None else [*whole, *private]
+    batch.clear(places)
     batch.make_way(max((len(progress.row.prompt_ids) for _, progress in own), default=0))
     for place, progress in whole:
         entry = pool.entries[progress.row.prompt_ids]

@@ -18,14 +18,19 @@ def load(folder: str) -> Any:
 
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else None)
 
+    ending: dict[frozenset[int], Any] = {}
+
     def plan(configuration: dict[str, Any], span: str) -> Plan:
         v = torch.randn(model.d_model, generator=torch.Generator().manual_seed(configuration["seed"]))
         vector = SteeringVector("v", Site(configuration["layer"]), v / v.norm(), Provenance("random", "none"))
         return Plan((Intervention("add", vector, Span(span), Dose(configuration["scale"], "raw")),))
 
     def run(workload: dict[str, Any]) -> list[list[int]]:
-        wanted = replace(model, extra=dict(model.extra))
-        wanted.__dict__["eos_ids"] = frozenset(workload["end_ids"])
+        ends = frozenset(workload["end_ids"])
+        if ends not in ending:
+            ending[ends] = replace(model, extra=dict(model.extra))
+            ending[ends].__dict__["eos_ids"] = ends
+        wanted = ending[ends]
         plans = [plan(c, workload["span"]) for c in workload["configurations"]] or [Plan()]
         rows = [Row(tuple(prompt), p) for p in plans for prompt in workload["prompts"]]
         detail = workload.get("detail", "tokens")

@@ -92,7 +92,7 @@ def test_a_latent_is_added_where_the_autoencoder_has_a_decoder_bias() -> None:
     """lm-eval's steered models: adding a feature of an autoencoder with a bias raised an error."""
     model, sae = tiny("llama"), random_sae("standard")
     latent, prompt = latent_of(sae, 7), (1, 20, 21, 22)
-    assert float(sae.b_dec.norm()) > 1
+    assert float(sae.b_dec.detach().norm()) > 1
     plan = Plan(
         (Intervention("add", latent.vector(Site(1)), Span("all"), Dose(2.0 * float(latent.decoder.norm()), "raw")),)
     )
