@@ -74,7 +74,7 @@ class Dose:
     """How much of an operation; see the module for units."""
 
     amount: float
-    unit: Literal["raw", "vector", "residual", "degrees", "factor"] = "vector"
+    unit: Literal["raw", "vector", "residual", "degrees", "factor", "peak"] = "vector"
     schedule: Schedule = Schedule()
 
     def __post_init__(self) -> None:
@@ -89,12 +89,12 @@ class Dose:
 
     @staticmethod
     def parse(text: str | Dose) -> Dose:
-        """`4` (raw), `0.5v`, `0.2r`, `30deg`, `1.5f`, each with an optional schedule: `0.5v~linear:1:0:64`."""
+        """`4` (raw), `0.5v`, `0.2r`, `30deg`, `1.5f`, `2p`, each with an optional schedule: `0.5v~linear:1:0:64`."""
         if isinstance(text, Dose):
             return text
         number, tilde, schedule = text.partition("~")
-        match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(v|r|deg|f|)", number.strip())
+        match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(v|r|deg|f|p|)", number.strip())
         if match is None:
             raise BadInput(f"{text!r} is not a dose. Write 4 (raw units), 0.5v (times the vector's norm), 0.2r (times the residual "
-                           f"norm), 30deg (rotate) or 1.5f (scale).")  # fmt: skip
+                           f"norm), 30deg (rotate), 1.5f (scale, raise) or 2p (times a latent's peak).")  # fmt: skip
         return Dose(float(match[1]), SUFFIXES[match[2]], Schedule.parse(schedule) if tilde else Schedule())  # type: ignore[arg-type]

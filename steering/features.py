@@ -88,7 +88,9 @@ class Features:
                 raise BadInput(f"Features {self.name!r}: {self.activation} needs {name} of shape [{rows}].")
         if (self.activation == "topk") != (0 < self.k <= rows):
             raise BadInput(f"Features {self.name!r}: k {self.k} does not fit {self.activation} over {rows} rows.")
-        if not self.chosen or len(set(self.chosen)) != len(self.chosen) or len(self.latents) != len(self.chosen):
+        if not self.chosen or not len(self.chosen) == len(set(self.chosen)) == len(self.latents) == len(
+            set(self.latents)
+        ):
             raise BadInput(f"Features {self.name!r}: name each latent to edit once; got {self.latents}.")
         if not all(0 <= row < rows for row in self.chosen):
             raise BadInput(f"Features {self.name!r}: rows {self.chosen} are not all among the {rows}.")

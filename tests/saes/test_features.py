@@ -216,9 +216,9 @@ def test_what_latents_cannot_do_is_refused_by_name() -> None:
             Intervention(operation, bare, Span.parse("all"), dose)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="keep-norm"):
         Intervention("ablate", bare, Span.parse("all"), keep_norm=True)
+    on_a_head = Plan((Intervention("ablate", bare, Span.parse("all"), sites=(Site(1, "z", 0),)),))
     with pytest.raises(BadInput, match="read activations of width 16"):
-        plan_of = Plan((Intervention("ablate", bare, Span.parse("all"), sites=(Site(1, "z", 0),)),))
-        generate(tiny("llama"), [Row((1, 20), plan_of)], GenerationSettings(2))
+        generate(tiny("llama"), [Row((1, 20), on_a_head)], GenerationSettings(2))
     with pytest.raises(BadInput, match="Latent 40 does not exist"):
         features_of(sae, (40,), SITE)
     with pytest.raises(BadInput, match="name each latent to edit once"):
