@@ -24,12 +24,15 @@ from saes.loading import features_of
 from steering.engine import Row, generate
 from steering.errors import BadInput
 from steering.expression import expression_of, parse_plan
+from steering.feature_formula import apply_latents
 from steering.features import Features, load_stored
+from steering.forced import ForcedText, forced_divergence
 from steering.hooks import hooked
 from steering.models import LoadedModel
 from steering.plan import Dose, Intervention, Plan, Span
 from steering.sampling import GenerationSettings
 from steering.sites import Site
+from steering.slots import LatentSlot, make_slot
 from tests.naive import spans_position
 from tests.tiny import VOCABULARY, WIDTH, plan, tiny, vector
 
@@ -74,6 +77,8 @@ def random_sae(kind: str) -> Any:
 
 def pre_activations(sae: Any, x: torch.Tensor) -> torch.Tensor:
     read = sae.process_sae_in(x)
+    if sae.cfg.architecture() == "gated":
+        return read @ sae.W_enc + sae.b_gate
     u = read @ sae.W_enc + sae.b_enc
     return u * sae.W_dec.norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else u
 
@@ -87,9 +92,16 @@ def changed(sae: Any, x: torch.Tensor, operation: str, dose: Dose | None, chosen
     if operation == "raise":
         assert dose is not None
         u = pre_activations(sae, x)
-        u[..., list(chosen)] += dose.amount * u[..., list(chosen)].abs().mean(-1, keepdim=True)
+        lift = dose.amount * u[..., list(chosen)].abs().mean(-1, keepdim=True)
+        u[..., list(chosen)] += lift
         kind = sae.cfg.architecture()
-        new = sae.activation_fn(u) if kind != "jumprelu" else torch.where(u > sae.threshold, u.relu(), 0.0)
+        if kind == "gated":  # both of its paths are raised
+            size = sae.process_sae_in(x) @ (sae.W_enc * sae.r_mag.exp()) + sae.b_mag
+            sae.encode(x)
+            size[..., list(chosen)] += lift
+            new = torch.where(u > 0, size.relu(), 0.0)
+        else:
+            new = sae.activation_fn(u) if kind != "jumprelu" else torch.where(u > sae.threshold, u.relu(), 0.0)
     else:
         for place, latent in enumerate(chosen):
             f = features[..., latent]
@@ -132,14 +144,11 @@ def naive(model: LoadedModel, sae: Any, edit: str, span: str, prompt: tuple[int,
     return ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("edit", list(EDITS))
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_an_edit_is_decode_of_the_changed_latents_plus_error(kind: str, edit: str) -> None:
-    if kind == "gated" and edit == "raise":
-        pytest.skip("a gated autoencoder has two pre-activations; raising both is this project's own reading")
-    from steering.feature_formula import apply_latents
-    from steering.slots import LatentSlot, make_slot
+PAIRS = [(kind, edit) for kind in KINDS for edit in EDITS]
 
+
+@pytest.mark.parametrize(("kind", "edit"), PAIRS)
+def test_an_edit_is_decode_of_the_changed_latents_plus_error(kind: str, edit: str) -> None:
     sae, model = random_sae(kind), tiny("llama")
     slot = make_slot(SITE, [intervention(sae, edit)], model)
     assert isinstance(slot, LatentSlot)
@@ -176,6 +185,35 @@ def test_rows_of_latent_plans_in_one_batch_equal_naive_runs(kind: str) -> None:
         assert one.receipt.fired == one.receipt.planned
     alone = [generate(model, [row], GenerationSettings(max_new_tokens=8))[0] for row in rows[-3:]]
     assert [g.token_ids for g in found[-3:]] == [g.token_ids for g in alone]
+
+
+def test_ablation_with_the_error_term_changes_the_output() -> None:
+    """SAELens: an error term computed after the edit took the edit back, so that ablations did nothing."""
+    model, sae, prompt = tiny("llama"), random_sae("jumprelu"), (1, *range(20, 32))
+    with torch.no_grad():
+        seen: list[torch.Tensor] = []
+        with hooked(model.layout, {SITE: lambda x: seen.append(x[0].clone())}):
+            model.model(input_ids=torch.tensor([prompt]))
+        busiest = int((sae.encode(seen[0]) > 0).float().mean(0).argmax())
+    plans = [
+        Plan((Intervention(operation, features_of(sae, (busiest,), SITE), Span("all"), dose),))  # type: ignore[arg-type]
+        for operation, dose in (("ablate", None), ("scale", Dose(1.0, "factor")))
+    ]
+    bare, ablated, kept = (
+        forced_divergence(model, [ForcedText(prompt[:2], prompt[2:], p)])[0].logprob for p in (Plan(), *plans)
+    )
+    assert max(abs(a - b) for a, b in zip(bare, ablated, strict=True)) > 1e-2
+    assert kept == pytest.approx(bare, abs=1e-4), "a latent left at its value changes nothing"
+
+
+def test_a_latent_is_added_where_the_autoencoder_has_a_decoder_bias() -> None:
+    """lm-eval's steered models: adding a feature of an autoencoder with a bias raised an error."""
+    model, sae, prompt = tiny("llama"), random_sae("standard"), (1, 20, 21, 22)
+    assert float(sae.b_dec.detach().norm()) > 1
+    (found,) = generate(model, [Row(prompt, Plan((intervention(sae, "add"),)))], GenerationSettings(max_new_tokens=8))
+    assert list(found.token_ids) == naive(model, sae, "add", "all", prompt, 8)
+    (bare,) = generate(model, [Row(prompt)], GenerationSettings(max_new_tokens=8))
+    assert bare.token_ids != found.token_ids
 
 
 def test_all_chosen_latents_are_read_before_any_is_written() -> None:
