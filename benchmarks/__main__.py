@@ -52,6 +52,7 @@ class Scale:
     overhead_runs: int
     peer_tokens: int
     peer_rounds: int
+    sweep_rounds: int
     end_share: float
     """Share of the vocabulary that ends a row, chosen so that rows end all over their budget: small models repeat themselves more."""
     loop_share: tuple[int, int]
@@ -59,9 +60,9 @@ class Scale:
 
 
 SCALES = {
-    "1M": Scale(96, 21, 160, 8, 32, 9, 0.08, (1, 2)),
-    "30M": Scale(48, 7, 64, 5, 32, 5, 0.03, (1, 4)),
-    "150M": Scale(24, 3, 24, 3, 16, 3, 0.03, (4, 12)),
+    "1M": Scale(96, 21, 160, 8, 32, 7, 3, 0.08, (1, 2)),
+    "30M": Scale(48, 7, 64, 5, 32, 3, 2, 0.03, (1, 4)),
+    "150M": Scale(24, 3, 24, 2, 16, 2, 1, 0.03, (8, 24)),
 }
 
 
@@ -111,7 +112,7 @@ def peers(size: str, folder: Path, threads: int) -> Section:
     return section
 
 
-def sweeps(size: str, folder: Path, threads: int, rounds: int) -> Section:
+def sweeps(size: str, folder: Path, threads: int) -> Section:
     """Many configurations over few prompts: the engine in one queue, a loop with prompts batched, and a loop one at a time."""
     vocabulary, layers = SIZES[size]["vocab_size"], SIZES[size]["num_hidden_layers"]
     section = Section(f"Sweeps, {size}")
@@ -133,7 +134,7 @@ def sweeps(size: str, folder: Path, threads: int, rounds: int) -> Section:
                 part = replace(workload, configurations=tuple(workload.configurations[i] for i in picked), batch=batch)
                 rows = tuple(i * len(asked) + j for i in picked for j in range(len(asked)))
                 loops.append(Entry(theirs, part, name, rows))
-            section.add(label, contest([Entry(ours, workload), *loops], rounds, warm=size == "1M"))
+            section.add(label, contest([Entry(ours, workload), *loops], SCALES[size].sweep_rounds, warm=size == "1M"))
     return section
 
 
@@ -149,7 +150,6 @@ def captured(size: str, folder: Path) -> Section:
 
 def main(
     sizes: Annotated[str, typer.Option(help="Which models, of 1M, 30M, 150M.")] = "1M,30M,150M",
-    rounds: Annotated[int, typer.Option(help="Rounds of the sweeps.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads per contender.")] = 2,
     only: Annotated[
         str, typer.Option(help="Parts to run: decoding, peers, sweeps, capture.")
@@ -167,7 +167,7 @@ def main(
             if "decoding" in only:
                 found += decoding(size, folder, machine, threads)
             if "sweeps" in only:
-                found.append(sweeps(size, folder, threads, rounds))
+                found.append(sweeps(size, folder, threads))
             if "peers" in only:
                 found.append(peers(size, folder, threads))
             if "capture" in only:
