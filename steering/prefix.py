@@ -192,9 +192,12 @@ ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
 
 @torch.inference_mode()
 def can_share(model: LoadedModel, masks: Masks) -> bool:
-    """Whether a model runs through this attention and gives its own logits with it: tried once per model on four tokens."""
+    """Whether a model runs through this attention and gives its own logits with it: tried once per model on four tokens. Other executors
+    have an attention of their own."""
+    if model.executor is not None:
+        return False
     if "shares_prompts" not in model.extra:
-        model.extra["shares_prompts"] = model.executor is None and _tried(model, masks)
+        model.extra["shares_prompts"] = _tried(model, masks)
     return bool(model.extra["shares_prompts"])
 
 

@@ -80,9 +80,14 @@ def test_the_bridge_agrees_with_the_engine(family: str, stored_tokenizer: Any) -
         f"tiny-{family}", hf_model=copy.deepcopy(tiny(family).model), tokenizer=stored_tokenizer, device="cpu"
     )
     rows = rows_of(["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z"])
+    generate(
+        model, [Row((1, 20, 21), plan(amount=float(a))) for a in range(1, 7)], SETTINGS
+    )  # which shares their prompt
     bridged = through_bridge(model, bridge)
     assert bridged.runs.name == "TransformerLens"
     same(generate(bridged, rows, SETTINGS, batch_size=5), generate(model, rows, SETTINGS, batch_size=5))
+    many = [Row((1, 20, 21), plan(amount=float(a))) for a in range(1, 7)]
+    same(generate(bridged, many, SETTINGS), generate(model, many, SETTINGS))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
