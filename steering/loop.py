@@ -33,6 +33,8 @@ COMPACT_BELOW = 0.7
 """With an empty queue, finished rows are dropped when fewer than this share of the batch is still running."""
 REFILL_FROM = 0.125
 """Queued rows are admitted when at least this share of the batch has finished."""
+NOTHING = np.zeros((0, 0), np.float32)
+"""The numbers of a step when only tokens are kept."""
 SLACK = 0.5
 """Spare columns of the cache, as a share of the longest row, so that shifting it is rare while rows are refilled."""
 
@@ -81,6 +83,8 @@ class Loop:
         self.batch.column = own
         self.pending = torch.zeros(places, 1, dtype=torch.long, device=model.device)
         self.entropy = torch.zeros(places, 1, device=model.device)
+        self.everywhere = list(range(places))
+        """All places, in order."""
 
     def _graph_wanted(self, asked: bool | None) -> bool:
         possible = can_compile(self.model, self.compiled)
@@ -164,50 +168,58 @@ class Loop:
             keep = torch.tensor(self.batch.live, device=self.pending.device)
             self.pending, self.entropy = self.pending[keep], self.entropy[keep]
             self.batch.compact()
+            self.everywhere = list(range(len(self.batch.rows)))
 
     @torch.inference_mode()
-    def _choose(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> np.ndarray:
-        """Choose a token for each place and set it to be fed next; one transfer: token, size of the edit, numbers, gates."""
+    def _choose(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> tuple[list[int], np.ndarray]:
+        """Choose a token for each place and set it to be fed next. Returns the tokens and, where numbers are kept, what came with them in
+        the same transfer: size of the edit, numbers, gates."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
-        everywhere = len(places) == len(batch.rows) and places == sorted(places)
+        everywhere = places == self.everywhere
         index: Any = slice(None) if everywhere else torch.tensor(places, device=logits.device)
         history = batch.history[index] if batch.history is not None else None
         chosen = choose(logits, self.settings, drawn, history)
-        numbers = scores(logits, chosen) if self.scored else logits[:, :0]
-        gates: Any = batch.latest_gates(places) if self.scored else None
         self.pending[index, 0] = chosen
-        if self.uncertain:
-            self.entropy[index, 0] = (
-                numbers[:, 1] if self.scored else torch.distributions.Categorical(logits=logits).entropy()
-            )
         if batch.history is not None:
             where = torch.tensor(
                 [row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device
             )
             batch.history[torch.tensor(places, device=logits.device), where] = chosen
         if not self.scored:
-            return np.pad(chosen[:, None].cpu().numpy(), ((0, 0), (0, 1)))
+            if self.uncertain:
+                self.entropy[index, 0] = torch.distributions.Categorical(logits=logits).entropy()
+            return chosen.tolist(), NOTHING
+        numbers, gates = scores(logits, chosen), batch.latest_gates(places)
+        if self.uncertain:
+            self.entropy[index, 0] = numbers[:, 1]
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
-        gates = [] if gates is None else [gates]
-        return torch.cat([chosen[:, None].float(), size.float(), numbers, *gates], dim=1).cpu().numpy()
+        parts = [chosen[:, None].float(), size.float(), numbers, *([] if gates is None else [gates])]
+        table = torch.cat(parts, dim=1).cpu().numpy()
+        return table[:, 0].astype(int).tolist(), table[:, 1:]
 
     def _take(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> Iterator[Step | Finished]:
-        table = self._choose(places, logits, ratio)
-        tokens = table[:, 0].astype(int).tolist()
+        tokens, table = self._choose(places, logits, ratio)
         running = [row for place in places if (row := self.batch.rows[place]) is not None]
-        asked = len(self.batch.gates) if self.scored else 0
-        table, gates = table[:, : table.shape[1] - asked], table[:, table.shape[1] - asked :]
-        for place, progress, token, numbers in zip(places, running, tokens, table[:, 2:], strict=True):
+        for place, progress, token in zip(places, running, tokens, strict=True):
             progress.tokens.append(token)
-            progress.numbers.append(numbers)
             self.batch.follow(place, token)
             progress.finish = self._finish(progress, token)
-        read = [gates[n, self.batch.gates_of(row)].tolist() if asked else [] for n, row in enumerate(running)]
-        yield Step(
-            tuple(row.index for row in running), tuple(tokens), table[:, 2:], table[:, 1], tuple(map(tuple, read))
-        )
+        indices = tuple(row.index for row in running)
+        if self.scored:
+            asked = len(self.batch.gates)
+            numbers, gates = table[:, 1 : table.shape[1] - asked], table[:, table.shape[1] - asked :]
+            for progress, own in zip(running, numbers, strict=True):
+                progress.numbers.append(own)
+            read = tuple(
+                tuple(gates[n, self.batch.gates_of(row)].tolist()) if asked else () for n, row in enumerate(running)
+            )
+            yield Step(indices, tuple(tokens), numbers, table[:, 0], read)
+        else:
+            yield Step(
+                indices, tuple(tokens), np.zeros((len(tokens), 0), np.float32), np.zeros(len(tokens), np.float32)
+            )
         for place, progress in zip(places, running, strict=True):
             if progress.finish is not None:
                 yield self._end(place)

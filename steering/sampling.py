@@ -99,8 +99,10 @@ def choose(logits: Tensor, settings: GenerationSettings, drawn: Tensor | None, h
 
     `drawn [rows]` holds the uniform numbers (None when greedy), `history [rows, n]` the tokens so far (padded with one of the row's own).
     """
-    empty = torch.empty(len(logits), 0, dtype=torch.long, device=logits.device)
-    scores = settings.processors(empty if history is None else history, logits)  # type: ignore[arg-type]
+    scores = logits
+    if settings.processors:
+        empty = torch.empty(len(logits), 0, dtype=torch.long, device=logits.device)
+        scores = settings.processors(empty if history is None else history, logits)  # type: ignore[arg-type]
     if settings.temperature == 0:
         return scores.argmax(-1)
     assert drawn is not None
