@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,19 +51,20 @@ def capture(
     last = max(sites, key=lambda site: site.order)
     for start in range(0, len(sequences), batch_size):
         batch = sequences[start : start + batch_size]
-        width = max(map(len, batch))
-        ids = torch.zeros(len(batch), width, dtype=torch.long, device=model.device)
-        mask = torch.zeros(len(batch), width, dtype=torch.bool, device=model.device)
+        lengths = np.array([len(sequence) for sequence in batch])
+        padded = np.zeros((len(batch), int(lengths.max())), np.int64)
         for row, sequence in enumerate(batch):
-            ids[row, : len(sequence)] = torch.tensor(list(sequence), device=model.device)
-            mask[row, : len(sequence)] = True
+            padded[row, : len(sequence)] = sequence
+        ids = torch.from_numpy(padded).to(model.device)
+        mask = torch.from_numpy(np.arange(padded.shape[1]) < lengths[:, None]).to(model.device)
         values: dict[Site, Tensor] = {}
 
         def reader(site: Site, values: dict[Site, Tensor] = values) -> Edit:
             def read(hidden: Tensor) -> None:
-                values[site] = hidden.detach().clone()
-                if site == last:
+                if site == last:  # nothing runs after it that could write to it
+                    values[site] = hidden.detach()
                     raise _HighestSiteReached
+                values[site] = hidden.detach().clone()
 
             return read
 
