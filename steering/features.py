@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import BadInput, unknown
 from .models import LoadedModel
 from .sites import Site
-from .vectors import Provenance, SteeringVector
+from .vectors import Provenance, SteeringVector, write_tensors
 
 FORMAT = "steering-workbench/features@1"
 ACTIVATIONS = ("relu", "jumprelu", "gated", "topk")
@@ -129,8 +127,6 @@ class Features:
 
     def save(self, path: Path | str) -> Path:
         """Write to `path` atomically (temporary name, fsync, rename)."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         facts = {
             "name": self.name,
             "site": self.site.name,
@@ -142,12 +138,7 @@ class Features:
             "provenance": vars(self.provenance),
         }
         tensors = {n: v for n in ("encoder", "bias", "decoder", *OPTIONAL) if (v := getattr(self, n)) is not None}
-        partial = path.with_name(path.name + ".tmp")
-        save_file(tensors, partial, metadata={"format": FORMAT, "features": json.dumps(facts, sort_keys=True)})
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(path)
-        return path
+        return write_tensors(path, tensors, {"format": FORMAT, "features": json.dumps(facts, sort_keys=True)})
 
     @staticmethod
     def load(path: Path | str) -> Features:

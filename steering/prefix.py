@@ -228,7 +228,11 @@ def _tried(model: LoadedModel, masks: Masks) -> bool:
     shared = SharedPrompts(model.n_layers, 2, 1, masks)
     try:
         found, own = step(shared), step(None)
-    except (TypeError, AttributeError, RuntimeError, AssertionError):
+    except (
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ):  # the module calls its attention in another way, or has other shapes
         return False
     tolerance = 1e-4 if model.dtype == torch.float32 else 3e-2
     return shared.calls == model.n_layers and float((found - own).norm()) <= tolerance * float(own.norm())

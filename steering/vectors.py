@@ -28,6 +28,18 @@ UNKNOWN = "unknown"
 """The fingerprint of a model that an imported file does not identify."""
 
 
+def write_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
+    """A safetensors file under a temporary name, made durable, then renamed: readers see all of it or none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".tmp")
+    save_file(tensors, partial, metadata=metadata)
+    with partial.open("rb") as handle:
+        os.fsync(handle.fileno())
+    partial.replace(path)
+    return path
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a vector came from."""
@@ -107,19 +119,10 @@ class SteeringVector:
 
     def save(self, path: Path | str) -> Path:
         """Write to `path` atomically (temporary name, fsync, rename)."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         facts = {"name": self.name, "site": self.site.name, "norm": self.norm, "provenance": vars(self.provenance)}
-        partial = path.with_name(path.name + ".tmp")
-        save_file(
-            {"direction": self.direction},
-            partial,
-            metadata={"format": FORMAT, "vector": json.dumps(facts, sort_keys=True)},
+        return write_tensors(
+            path, {"direction": self.direction}, {"format": FORMAT, "vector": json.dumps(facts, sort_keys=True)}
         )
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(path)
-        return path
 
     @staticmethod
     def load(path: Path | str) -> SteeringVector:

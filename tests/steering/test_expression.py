@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from steering.errors import BadInput
@@ -46,7 +47,6 @@ def test_a_vector_file_can_stand_for_its_name(tmp_path: Path) -> None:
 
 
 def test_the_schema_describes_what_plans_write_and_refuses_the_rest() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     known = vectors()
     made = parse_plan(FULL.replace('at:";" - specials', "generated"), known)  # type: ignore[arg-type]
     jsonschema.validate(made.to_dict(), PLAN_SCHEMA)

@@ -29,16 +29,13 @@ from steering.extraction.labels import window
 from steering.sites import Site
 from tests.tiny import tiny
 
-PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "published"
 TRACES = ("annotated_traces_r1-distill-qwen-1.5b.json", "annotated_traces_qwen2.5-1.5b-instruct.json")
 SITES = [Site(1), Site(2, "resid_pre"), Site(0)]
 
 
 @cache
-def published(name: str) -> list[dict[str, object]]:
-    if not (PUBLISHED / name).is_file():
-        pytest.skip(f"the published annotated traces are not at {PUBLISHED}")
-    return json.loads((PUBLISHED / name).read_text())
+def published(folder: Path, name: str) -> list[dict[str, object]]:
+    return json.loads((folder / "published" / name).read_text())
 
 
 def test_parts_are_read_in_every_form_that_annotators_write() -> None:
@@ -184,8 +181,8 @@ def test_unusable_traces_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_the_published_traces_give_the_published_counts(name: str) -> None:
-    entries = published(name)
+def test_the_published_traces_give_the_published_counts(shared_data: Path, name: str) -> None:
+    entries = published(shared_data, name)
     assert len(entries) == 100
     for entry in entries:
         counts = dict.fromkeys(LABELS, 0)
@@ -195,9 +192,9 @@ def test_the_published_traces_give_the_published_counts(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "least"), [(TRACES[0], 0.99), (TRACES[1], 0.98)])
-def test_the_published_parts_are_located_in_their_text(name: str, least: float) -> None:
+def test_the_published_parts_are_located_in_their_text(shared_data: Path, name: str, least: float) -> None:
     found = lost = 0
-    for entry in published(name):
+    for entry in published(shared_data, name):
         original = str(entry["thinking_process"])
         parts = parse_annotated(str(entry["annotated_response"]))
         spans, missing = locate(parts, original)
@@ -207,10 +204,8 @@ def test_the_published_parts_are_located_in_their_text(name: str, least: float) 
     assert found / (found + lost) > least
 
 
-def test_the_published_means_give_vectors_at_the_overall_norm() -> None:
-    path = PUBLISHED / "behaviour_mean_activations_r1-distill-qwen-1.5b.pt"
-    if not path.is_file():
-        pytest.skip(f"the published means are not at {path}")
+def test_the_published_means_give_vectors_at_the_overall_norm(shared_data: Path) -> None:
+    path = shared_data / "published/behaviour_mean_activations_r1-distill-qwen-1.5b.pt"
     stored = torch.load(path, weights_only=True)
     sites = [Site(layer) for layer in range(28)]
     overall = stored.pop("overall")

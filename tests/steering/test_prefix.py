@@ -40,6 +40,19 @@ def plans() -> list[Plan]:
     ]
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[SharedPrompts]:
+    """Every copy of shared prompts that is made from now on."""
+    made: list[SharedPrompts] = []
+
+    class Watched(SharedPrompts):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)  # type: ignore[arg-type]
+            made.append(self)
+
+    monkeypatch.setattr(loop, "SharedPrompts", Watched)
+    return made
+
+
 def both_ways(
     monkeypatch: pytest.MonkeyPatch, family: str, rows: list[Row], batch_size: int, settings: GenerationSettings
 ) -> list[list[Generation]]:
@@ -55,14 +68,7 @@ def both_ways(
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_shared_prompts_give_the_rows_of_copied_ones(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
-    made: list[SharedPrompts] = []
-
-    class Watched(SharedPrompts):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args)  # type: ignore[arg-type]
-            made.append(self)
-
-    monkeypatch.setattr(loop, "SharedPrompts", Watched)
+    made = watched(monkeypatch)
     rows = [Row(p, q) for p in prompts(4) for q in plans()]
     random.Random(1).shuffle(rows)
     for batch_size in (3, 16):
@@ -84,14 +90,7 @@ def test_samples_are_the_same_and_long_queues_shift_and_refill(monkeypatch: pyte
 
 
 def test_a_prompt_is_stored_once_while_rows_continue_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[SharedPrompts] = []
-
-    class Watched(SharedPrompts):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args)  # type: ignore[arg-type]
-            made.append(self)
-
-    monkeypatch.setattr(loop, "SharedPrompts", Watched)
+    made = watched(monkeypatch)
     model = tiny("qwen2")
     rows = [Row(p, plan(amount=a / 10)) for p in prompts(30) for a in range(1, 9)]
     slots = 0
