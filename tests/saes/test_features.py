@@ -165,6 +165,17 @@ def test_an_edit_is_decode_of_the_changed_latents_plus_error(kind: str, edit: st
     assert torch.allclose(ratio[0], size, atol=1e-4)
 
 
+def test_a_schedule_multiplies_the_change() -> None:
+    sae, x = random_sae("standard"), torch.randn(2, 9, WIDTH)
+    slot, share = make_slot(SITE, [intervention(sae, "clamp")], tiny("llama")), torch.rand(2, 9)
+    assert isinstance(slot, LatentSlot)
+    with torch.no_grad():
+        mask = torch.ones(2, 9, dtype=torch.bool)
+        found, _ = apply_latents(x, slot.reader, slot.rows(torch.tensor([1, 1])), mask, share)
+        whole = changed(sae, x, *EDITS["clamp"], CHOSEN)
+    assert torch.allclose(found, x + share[..., None] * (whole - x), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["standard", "jumprelu", "topk", "standard, layer norm"])
 def test_rows_of_latent_plans_in_one_batch_equal_naive_runs(kind: str) -> None:
     model, sae, rng = tiny("llama"), random_sae(kind), random.Random(0)
