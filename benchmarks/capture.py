@@ -7,7 +7,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,21 +66,16 @@ def capture_cost(model: LoadedModel, rounds: int = 7, total_tokens: int = 100_00
     sequences = prompts(total_tokens // 128, 128, 128, vocabulary, seed=1)
     early = 0.0
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        stored = np.lib.format.open_memmap(
-            Path(folder) / "h.npy", "w+", np.float32, (len(sequences) * 128, model.d_model)
-        )
+    with tempfile.TemporaryFile() as stored:
         at = 0
         for found in capture(model, sequences, [Site(layer)], batch_size=16):
             values = found.values[Site(layer)][found.mask].numpy()
-            stored[at : at + len(values)] = values
+            stored.write(values.astype(np.float32).tobytes())
             at += len(values)
-            stored.flush()
             if not early and at >= total_tokens // 10:
                 early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         seconds = time.perf_counter() - start
-        # pages of the file that are mapped count as the process's own until written back; they are bounded by the file itself
-        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - early - stored.nbytes / 2**20
+        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - early
     return CaptureCost(
-        statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:])), at, max(0.0, growth), at / seconds
+        statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:])), at, growth, at / seconds
     )
