@@ -20,7 +20,7 @@ from sae_lens import (
     TopKSAEConfig,
 )
 
-from saes.loading import features_of
+from saes.latents import features_of
 from steering.engine import Row, generate
 from steering.errors import BadInput
 from steering.expression import expression_of, parse_plan
