@@ -2,7 +2,7 @@
 
 1. A row sits in one place (an index of every tensor) from admission to its end; compaction moves rows together.
 2. Tokens of all rows end at the same column of the cache. A row's position is its column minus its offset.
-3. What the hooks did is kept per row by position and read back once, when the row ends.
+3. What the hooks did is kept per row by position (`ledger`) and read back once, when the row ends.
 """
 
 from __future__ import annotations
@@ -17,15 +17,11 @@ from torch import Tensor
 from .cache import ColumnCache, Masks
 from .compile import CompiledPlans
 from .executor import Resume
-from .gate import Gate
+from .ledger import Ledger
 from .models import LoadedModel
-from .passes import Made, Passes, SlotBatch
+from .passes import Passes, SlotBatch
 from .prefix import SharedPrompts
 from .record import Generation, Progress
-from .sites import Site
-
-STEPS_KEPT = 128
-"""Decoding steps whose edits are written to the receipts together."""
 
 
 class Batch:
@@ -69,23 +65,14 @@ class Batch:
         ]
         self.passes = Passes(self.slots)
         self.edits = self.passes.edits()
-        self.gates = _gates_of(compiled)
-        steered = bool(compiled.slots)
-        self.ratio = torch.zeros(places, positions, device=device) if steered else None
-        self.fired = torch.zeros(places, positions, dtype=torch.int32, device=device) if steered else None
-        self.gate_values = (
-            torch.full((places, len(self.gates), positions), float("nan"), device=device) if self.gates else None
-        )
-        self._steps: list[tuple[Tensor, list[Made]]] = []
-        """Positions of decoding steps and what was done there, not yet written to the receipts."""
+        self.ledger = Ledger(compiled, places, positions, device)
         self.history = torch.zeros(places, positions, dtype=torch.long, device=device) if history else None
         """Tokens by position, every unused entry filled with the row's first token."""
 
     def reuse(self, compiled: CompiledPlans) -> None:
         """Empty all places for plans of the same shape."""
-        self._steps = []
         self.compiled, self.rows = compiled, [None] * len(self.rows)
-        self.gates = _gates_of(compiled)
+        self.ledger.reuse(compiled)
         for batch, slot in zip(self.slots, compiled.slots, strict=True):
             batch.slot = slot
             batch.lines.zero_()
@@ -109,16 +96,14 @@ class Batch:
 
     def clear(self, places: list[int]) -> None:
         """Forget what places held, before rows are seated there."""
-        self.settle()
+        self.ledger.settle()
         index = torch.tensor(places, device=self.offset.device)
         for batch in self.slots:
             there = index.to(batch.lines.device)
             batch.active[there] = False
             batch.spent[there] = False
             batch.lines[there] = 0
-        for ledger, empty in ((self.ratio, 0.0), (self.fired, 0), (self.gate_values, float("nan"))):
-            if ledger is not None:
-                ledger[index] = empty
+        self.ledger.clear(index)
 
     def seat(self, place: int, progress: Progress, stored: tuple[ColumnCache, int] | None = None) -> None:
         """Give a place to a row whose prompt ends at the current column; where the prompt is shared, `stored` says where it has been
@@ -208,75 +193,21 @@ class Batch:
         self.column = end
         if not self.slots:
             return logits, None
-        if not passes.made:
-            self._write(positions)
-        else:
-            self._steps.append((fed, passes.made))
-            if len(self._steps) == STEPS_KEPT:
-                self.settle()
+        self.ledger.note(positions, fed, passes)
         return logits, passes.last_ratio
-
-    @torch.inference_mode()
-    def settle(self) -> None:
-        """Write what the latest decoding steps did to the receipts."""
-        steps, self._steps = self._steps, []
-        if not steps:
-            return
-        assert self.ratio is not None and self.fired is not None
-        index = torch.cat([positions for positions, _ in steps], dim=1)
-        for number, made in enumerate(zip(*(done for _, done in steps), strict=True)):
-            whole = Made(
-                made[0].batch, torch.cat([m.fired for m in made], dim=1), torch.cat([m.size for m in made], dim=1)
-            )
-            ratio, fired = whole.ratio().to(index.device), (whole.fired != 0).to(index.device, torch.int32)
-            if number:
-                ratio, fired = torch.maximum(ratio, self.ratio.gather(1, index)), fired + self.fired.gather(1, index)
-            self.ratio.scatter_(1, index, ratio)
-            self.fired.scatter_(1, index, fired)
-
-    def _write(self, positions: Tensor) -> None:
-        done = self.passes
-        assert self.ratio is not None and self.fired is not None
-        if done.ratio is None or done.fired is None:
-            return
-        # padding has a negative position: its (empty) entry goes to the row's last position, which is never fed
-        index = torch.where(positions >= 0, positions, self.positions - 1)
-        self.ratio.scatter_(1, index, done.ratio)
-        self.fired.scatter_(1, index, done.fired)
-        if self.gate_values is not None:
-            for number, key in enumerate(self.gates):
-                if key in done.gate_values:
-                    self.gate_values[:, number].scatter_(1, index, done.gate_values[key].to(index.device))
 
     def finished(self, place: int) -> Generation:
         """The generation of a row, as far as it has come."""
-        self.settle()
         progress = self.rows[place]
         assert progress is not None
-        fed = progress.length - 1
-        if self.ratio is None or self.fired is None or progress.plan is None:
-            return progress.generation([0.0] * fed, 0, ())
-        gates: list[Sequence[float]] = []
-        if self.gate_values is not None:
-            gates = [self.gate_values[place, number, :fed].tolist() for number in self.gates_of(progress)]
-        return progress.generation(self.ratio[place, :fed].tolist(), int(self.fired[place, :fed].sum()), gates)
-
-    def gates_of(self, progress: Progress) -> list[int]:
-        """Numbers of the gates that a row's plan asks, in plan order."""
-        asked = [(i.gate, i.gate.site or i.sites[0]) for i in progress.row.plan.interventions if i.gate is not None]
-        return [self.gates.index(key) for key in asked]
+        return progress.generation(*self.ledger.row(place, progress))
 
     def latest_gates(self, places: list[int]) -> Tensor | None:
         """What each gate read at the position fed last, `[places, gates]`, NaN where it read nothing; None without gates."""
-        if self.gate_values is None:
-            return None
-        home = self.gate_values.device
-        fed = torch.tensor([row.length - 1 for p in places if (row := self.rows[p]) is not None], device=home)
-        return self.gate_values[torch.tensor(places, device=home), :, fed]
+        return self.ledger.latest_gates(places, [row.length - 1 for p in places if (row := self.rows[p]) is not None])
 
     def move_in(self, places: list[int], other: Batch) -> None:
         """Take over all rows of `other` (same column, same compiled plans), one per place given."""
-        other.settle()
         there = torch.arange(len(places))
         here = torch.tensor(places, device=self.offset.device)
         width = other.column
@@ -288,14 +219,12 @@ class Batch:
         for mine, theirs in zip(self.slots, other.slots, strict=True):
             mine.active[here.to(mine.active.device)] = theirs.active
             mine.spent[here.to(mine.active.device)] = theirs.spent
-        for name in ("ratio", "fired", "gate_values", "history"):
-            mine_ledger, other_ledger = getattr(self, name), getattr(other, name)
-            if mine_ledger is not None:
-                mine_ledger[here] = other_ledger
+        self.ledger.take(here, other.ledger)
+        if self.history is not None and other.history is not None:
+            self.history[here] = other.history
 
     def compact(self) -> None:
         """Drop the places that no row holds."""
-        self.settle()
         live = self.live
         keep = torch.tensor(live, device=self.offset.device)
         self.cache.keep_rows(keep)
@@ -309,10 +238,9 @@ class Batch:
             batch.lines, batch.active, batch.spent = batch.lines[there], batch.active[there], batch.spent[there]
             if batch.multiplier is not None:
                 batch.multiplier = batch.multiplier[there]
-        for name in ("ratio", "fired", "gate_values", "history"):
-            ledger = getattr(self, name)
-            if ledger is not None:
-                setattr(self, name, ledger[keep])
+        self.ledger.keep(keep)
+        if self.history is not None:
+            self.history = self.history[keep]
         self.refresh()
 
     def make_room(self) -> None:
@@ -336,15 +264,6 @@ class Batch:
     def low(self) -> int:
         """First column that a running row uses."""
         return min((self.starts[place] for place in self.live), default=self.column)
-
-
-def _gates_of(compiled: CompiledPlans) -> list[tuple[Gate, Site]]:
-    """Every gate and the site that it reads."""
-    return list(
-        dict.fromkeys(
-            (gate, gate.site or slot.site) for slot in compiled.slots for gate in slot.gates if gate is not None
-        )
-    )
 
 
 def uniform_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ class StaticStep:
             _StaticSlot(slot.direction, slot.numbers, places)
             for slot in _directions([slot_batch.slot for slot_batch in batch.slots])
         ]
-        self.gates = {key: torch.zeros(places, 1, device=device) for key in batch.gates}
+        self.gates = {key: torch.zeros(places, 1, device=device) for key in batch.ledger.gates}
         for tensor in [
             self.ids,
             self.column,
@@ -102,7 +102,7 @@ class StaticStep:
 
     def edits(self) -> dict[Site, Edit]:
         """One function per site, reading and writing the fixed tensors."""
-        sites = {batch.slot.site for batch in self.batch.slots} | {site for _, site in self.batch.gates}
+        sites = {batch.slot.site for batch in self.batch.slots} | {site for _, site in self.batch.ledger.gates}
         return {site: self._edit(site) for site in sites}
 
     def _edit(self, site: Site) -> Edit:
@@ -161,12 +161,10 @@ class StaticStep:
             size = static.ratio.to(index.device)
             ratio = size if ratio is None else torch.maximum(ratio, size)
         if ratio is not None:
-            assert batch.ratio is not None and batch.fired is not None
-            batch.ratio.scatter_(1, index, ratio)
-            batch.fired.scatter_(1, index, sum(s.fired.to(index.device, torch.int32) for s in self.slots))
-            if batch.gate_values is not None:
-                for number, key in enumerate(batch.gates):
-                    batch.gate_values[:, number].scatter_(1, index, self.gates[key])
+            fired = sum(
+                (s.fired.to(index.device, torch.int32) for s in self.slots), torch.zeros_like(index, dtype=torch.int32)
+            )
+            batch.ledger.write(index, ratio, fired, self.gates)
         batch.column += 1
         return logits.float(), None if ratio is None else ratio[:, -1]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from .hooks import Edit, hooked, resumed
@@ -36,6 +37,11 @@ class Executor(Protocol):
         """A context in which passes with these `edits` follow each other."""
         ...
 
+    def picking(self, index: Tensor) -> AbstractContextManager[None]:
+        """A context in which logits are computed at one of the kept positions of each row, `index [rows]`, where that can be done: the
+        logits are then `[rows, 1, vocabulary]`."""
+        ...
+
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         """Logits `[rows, kept positions, vocabulary]` of one pass over a causal model's keyword `inputs`, from `resume` if given."""
         ...
@@ -60,6 +66,21 @@ class HookExecutor:
             return self.model(**inputs).logits
         with resumed(self.layout, *resume) if resume else nullcontext(), hooked(self.layout, edits):
             return self.model(**inputs).logits
+
+    @contextmanager
+    def picking(self, index: Tensor) -> Iterator[None]:
+        def pick(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            hidden = args[0]
+            rows = torch.arange(len(index), device=hidden.device)
+            return (hidden[rows, index.to(hidden.device)][:, None], *args[1:])
+
+        head = self.model.get_output_embeddings()
+        handle = None if head is None else head.register_forward_pre_hook(pick)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
 
     @contextmanager
     def holding(self, edits: Mapping[Site, Edit]) -> Iterator[None]:

@@ -208,12 +208,13 @@ class Loop:
             progress.finish = self._finish(progress, token)
         indices = tuple(row.index for row in running)
         if self.scored:
-            asked = len(self.batch.gates)
+            asked = len(self.batch.ledger.gates)
             numbers, gates = table[:, 1 : table.shape[1] - asked], table[:, table.shape[1] - asked :]
             for progress, own in zip(running, numbers, strict=True):
                 progress.numbers.append(own)
             read = tuple(
-                tuple(gates[n, self.batch.gates_of(row)].tolist()) if asked else () for n, row in enumerate(running)
+                tuple(gates[n, self.batch.ledger.gates_of(row)].tolist()) if asked else ()
+                for n, row in enumerate(running)
             )
             yield Step(indices, tuple(tokens), numbers, table[:, 0], read)
         else:

@@ -147,9 +147,12 @@ class PromptPool:
             return read
 
         wanted = sorted({layer for p in prompts for layer in self.needs[p].layers})
-        found = model.runs.forward({Site(layer, "resid_pre"): note(layer) for layer in wanted}, inputs)
+        own = [ends.index(n - 1) if n == len(p) else 0 for p, n in zip(prompts, lengths, strict=True)]
+        with model.runs.picking(torch.tensor(own, device=device)):
+            found = model.runs.forward({Site(layer, "resid_pre"): note(layer) for layer in wanted}, inputs)
+        single = found.shape[1] == 1
         for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-            logits = found[row, ends.index(length - 1)].float() if length == len(prompt) else None
+            logits = found[row, 0 if single else own[row]].float() if length == len(prompt) else None
             self.entries[prompt] = _Entry(cache, row, logits, streams)
 
     def done(self, prompt: tuple[int, ...]) -> None:

@@ -53,6 +53,9 @@ class BridgeExecutor:
     def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def picking(self, index: Tensor) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         hooks = [
             hook

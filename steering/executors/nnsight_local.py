@@ -77,6 +77,9 @@ class TraceExecutor:
     def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def picking(self, index: Tensor) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         refuse_unsupported(edits, self.name)
         if not edits:
