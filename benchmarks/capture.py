@@ -76,6 +76,4 @@ def capture_cost(model: LoadedModel, rounds: int = 7, total_tokens: int = 100_00
                 early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         seconds = time.perf_counter() - start
         growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - early
-    return CaptureCost(
-        statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:])), at, growth, at / seconds
-    )
+    return CaptureCost(statistics.median(ratios[1:]), (min(ratios[1:]), max(ratios[1:])), at, growth, at / seconds)

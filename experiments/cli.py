@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from .commands.plans import generate_, plan_app
+from .commands.saes import ablate, sae_app
 from .commands.vectors import vectors_app
 from .progress import progress, talk
 
@@ -33,7 +34,9 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(pair_app, name="pair")
 app.add_typer(vectors_app, name="vectors")
 app.add_typer(plan_app, name="plan")
+app.add_typer(sae_app, name="sae")
 app.command("generate")(generate_)
+app.command("ablate")(ablate)
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

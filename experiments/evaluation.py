@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from steering.engine import Generation, Row, check_rows, generate
+from steering.features import Features, load_stored
 from steering.models import LoadedModel, load_model
 from steering.plan import Plan
 from steering.prompts import encode_prompt, token_texts
@@ -74,15 +75,16 @@ class _Planned:
 def run_evaluation(
     spec: EvalSpec,
     store: Store,
-    vectors: Mapping[str, SteeringVector] | None = None,
+    vectors: Mapping[str, SteeringVector | Features] | None = None,
     *,
     models: dict[str, LoadedModel] | None = None,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Run or resume an evaluation; returns the run, sealed with its summary.
 
-    `vectors` maps digests to vectors named by the arms' plans; `models` is a cache shared between calls; `on_rows(done, total)` reports
-    progress. Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked interrupted and keeps every stored chunk.
+    `vectors` maps digests to vectors and features named by the arms' plans; `models` is a cache shared between calls;
+    `on_rows(done, total)` reports progress. Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked
+    interrupted and keeps every stored chunk.
     """
     from .summary import summarise, to_json
 
@@ -124,7 +126,7 @@ def run_evaluation(
 
 
 def _chunks(
-    spec: EvalSpec, task: Task, models: Mapping[str, LoadedModel], vectors: Mapping[str, SteeringVector]
+    spec: EvalSpec, task: Task, models: Mapping[str, LoadedModel], vectors: Mapping[str, SteeringVector | Features]
 ) -> Iterator[list[_Planned]]:
     """Rows in batches: per split and model, blocks of items crossed with all arms of that model and all seeds."""
     for split, n in spec.splits.items():
@@ -138,7 +140,7 @@ def _chunks(
                 chunk = []
                 for order, item in items[start : start + block]:
                     for arm in arms:
-                        prompt = task.prompt(item, arm.form)
+                        prompt = task.prompt(item, arm.form) + arm.opening
                         ids = encode_prompt(model, prompt)
                         for seed in spec.generation.seeds:
                             row = Row(ids, plans[arm.name], _row_seed(item.id, seed))
@@ -166,7 +168,7 @@ def _row_key(
 def _manifest(
     spec: EvalSpec,
     models: Mapping[str, LoadedModel],
-    vectors: Mapping[str, SteeringVector],
+    vectors: Mapping[str, SteeringVector | Features],
     chunks: list[list[_Planned]],
 ) -> Manifest:
     import torch
@@ -186,7 +188,9 @@ def _manifest(
             "models": {name: models[name].fingerprint for name in used},
             "tokenizers": {name: models[name].tokenizer_fingerprint for name in used},
             "vectors": {
-                v.digest: {"name": v.name, "site": v.site.name, "norm": round(v.norm, 4)} for v in vectors.values()
+                v.digest: {"name": v.name, "site": v.site.name}
+                | ({"norm": round(v.norm, 4)} if isinstance(v, SteeringVector) else {"latents": list(v.latents)})
+                for v in vectors.values()
             },
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -199,7 +203,9 @@ def _record(model: LoadedModel, task: Task, planned: _Planned, generation: Gener
     ids = list(generation.token_ids)
     body = [token for token in ids if token not in model.eos_ids]
     text = model.tokenizer.decode(body)
-    grade = task.grade(planned.item, text)
+    opening = planned.arm.opening
+    grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text)
+    given = len(opening.split())
     tokens = token_texts(model, ids)
     receipt = generation.receipt
     return {
@@ -232,12 +238,19 @@ def _record(model: LoadedModel, task: Task, planned: _Planned, generation: Gener
         "edits_planned": receipt.planned,
         "edits_fired": receipt.fired,
         "labels": [
-            {"label": s.label, "start": s.start, "end": s.end, "detector": grade.detector, "confidence": 1.0}
+            {
+                "label": s.label,
+                "start": max(0, s.start - given),
+                "end": s.end - given,
+                "detector": grade.detector,
+                "confidence": 1.0,
+            }
             for s in grade.labels
+            if s.end > given
         ],
     }
 
 
-def run_vectors(run: Run) -> dict[str, SteeringVector]:
-    """The vectors stored with a run, by digest."""
-    return {path.stem: SteeringVector.load(path) for path in sorted(Path(run.folder, "vectors").glob("*.safetensors"))}
+def run_vectors(run: Run) -> dict[str, SteeringVector | Features]:
+    """The vectors and features stored with a run, by digest."""
+    return {path.stem: load_stored(path) for path in sorted(Path(run.folder, "vectors").glob("*.safetensors"))}

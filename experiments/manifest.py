@@ -17,7 +17,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 SCHEMA_VERSION = 1
 Status = Literal["running", "complete", "interrupted"]
@@ -62,6 +72,13 @@ class Arm(BaseModel):
     form: str
     plan: dict[str, Any] | None = None
     description: str = ""
+    opening: str = ""
+    """First words of the response, given to the model after the prompt: whether steering does more than choose them."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        facts: dict[str, Any] = handler(self)
+        return facts if facts["opening"] else {k: v for k, v in facts.items() if k != "opening"}
 
 
 class Manifest(BaseModel):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from steering.errors import BadInput
+from steering.features import Features, load_stored
 from steering.plan import Plan
 from steering.vectors import SteeringVector
 
@@ -37,7 +38,9 @@ def pair_spec(n: int = 1000) -> EvalSpec:
     return EvalSpec(name="pair", splits={"standard-test": n, "hard-test": n}, arms=arms)
 
 
-def load_spec(path: Path | None, sets: list[str], n: int | None) -> tuple[EvalSpec, dict[str, SteeringVector]]:
+def load_spec(
+    path: Path | None, sets: list[str], n: int | None
+) -> tuple[EvalSpec, dict[str, SteeringVector | Features]]:
     """The spec and the vectors its plans name, by digest. Raises BadInput or pydantic's ValidationError, before any model is loaded."""
     if path is None:
         data: Any = pair_spec().model_dump(mode="json")
@@ -55,14 +58,14 @@ def load_spec(path: Path | None, sets: list[str], n: int | None) -> tuple[EvalSp
     if n is not None:
         data["splits"] = dict.fromkeys(data.get("splits") or {}, n)
     folder = path.parent if path is not None else Path()
-    vectors: dict[str, SteeringVector] = {}
+    vectors: dict[str, SteeringVector | Features] = {}
     arms = data.get("arms")
     for index, arm in enumerate(arms if isinstance(arms, list | tuple) else []):
         for step, entry in enumerate((arm.get("plan") or {}).get("interventions", [])):
             name = str(entry.get("vector", ""))
             if name.endswith((".safetensors", ".pt", ".pkl", ".bin")):
                 try:
-                    vector = SteeringVector.load(folder / name)
+                    vector = load_stored(folder / name)
                 except BadInput as error:
                     raise BadInput(f"arms.{index}.plan.interventions.{step}.vector: {error}") from error
                 vectors[vector.digest] = vector

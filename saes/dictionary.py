@@ -49,6 +49,11 @@ class Dictionary:
     def width(self) -> int:
         return int(self.sae.W_dec.shape[1])
 
+    @property
+    def competes(self) -> bool:
+        """Whether latents compete for being active (top-k), so that most activations are zero."""
+        return self._rows.activation == "topk"
+
     @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits."""

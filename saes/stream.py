@@ -19,6 +19,9 @@ from steering.errors import BadInput
 from steering.models import LoadedModel
 from steering.sites import Site
 
+POOL = 1024
+"""Sequences that are sorted by length together, so that batches pad little."""
+
 
 def activation_stream(
     model: LoadedModel,
@@ -27,12 +30,13 @@ def activation_stream(
     *,
     batch: int = 4096,
     buffer: int = 65_536,
-    read_batch: int = 64,
+    read_tokens: int = 8192,
     seed: int = 0,
     keep_specials: bool = False,
     skip: int = 0,
 ) -> Iterator[Tensor]:
-    """Batches `[batch, width]` float32 of activations at `site`, for ever. `skip` batches are drawn and dropped first.
+    """Batches `[batch, width]` float32 of activations at `site`, for ever. `skip` batches are drawn and dropped first; `read_tokens` are
+    read in one forward pass, padding included.
 
     Raises BadInput when there are no sequences, or the buffer does not hold two batches.
     """
@@ -42,7 +46,7 @@ def activation_stream(
         raise BadInput(f"A buffer of {buffer} activations does not hold two batches of {batch}.")
     generator, order = torch.Generator().manual_seed(seed), random.Random(seed)
     held = torch.empty(0, model.layout.width(site))
-    source = _rows(model, sequences, site, read_batch, order, keep_specials)
+    source = _rows(model, sequences, site, read_tokens, order, keep_specials)
     drawn = 0
     while True:
         if len(held) < buffer // 2 + batch:
@@ -63,25 +67,37 @@ def _rows(
     model: LoadedModel,
     sequences: Sequence[Sequence[int]],
     site: Site,
-    read_batch: int,
+    tokens: int,
     order: random.Random,
     keep_specials: bool,
 ) -> Iterator[Tensor]:
-    special = set() if keep_specials else set(model.tokenizer.all_special_ids)
+    special = torch.tensor([] if keep_specials else sorted(set(model.tokenizer.all_special_ids)), dtype=torch.long)
     while True:
-        places = list(range(len(sequences)))
-        order.shuffle(places)
         found = False
-        for start in range(0, len(places), read_batch):
-            chunk = [sequences[place] for place in places[start : start + read_batch]]
-            for captured in capture(model, chunk, [site], batch_size=read_batch):
-                wanted = captured.mask.clone()
-                for row, index in enumerate(captured.rows):
-                    for position, token in enumerate(chunk[index]):
-                        if token in special:
-                            wanted[row, position] = False
-                values = captured.values[site][wanted].float().cpu()
+        for chunk in _chunks(sequences, tokens, order):
+            for captured in capture(model, chunk, [site], batch_size=len(chunk)):
+                wanted = captured.mask.cpu()
+                ids = torch.zeros(wanted.shape, dtype=torch.long)
+                for row, sequence in enumerate(chunk):
+                    ids[row, : len(sequence)] = torch.tensor(sequence)
+                wanted = wanted & ~torch.isin(ids, special)
+                values = captured.values[site].float().cpu()[wanted]
                 found = found or bool(len(values))
                 yield values
         if not found:
             raise BadInput("All tokens of the sequences are special tokens; nothing is left to train on.")
+
+
+def _chunks(sequences: Sequence[Sequence[int]], tokens: int, order: random.Random) -> Iterator[list[Sequence[int]]]:
+    """All sequences once, in random order, in batches of similar length that hold `tokens` with their padding (or one sequence)."""
+    places = list(range(len(sequences)))
+    order.shuffle(places)
+    for start in range(0, len(places), POOL):
+        pool = sorted(places[start : start + POOL], key=lambda place: len(sequences[place]))
+        batches: list[list[Sequence[int]]] = [[]]
+        for place in pool:
+            if batches[-1] and (len(batches[-1]) + 1) * len(sequences[place]) > tokens:
+                batches.append([])
+            batches[-1].append(sequences[place])
+        order.shuffle(batches)
+        yield from batches

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -151,36 +152,36 @@ def train_sae(
         n_batches_for_norm_estimate=min(50, spec.steps),
     )
     latest = _latest(folder / "checkpoints")
+    drawn = 0 if latest is None else config.n_batches_for_norm_estimate + latest[0] // spec.batch
     stream = activation_stream(
-        model,
-        sequences,
-        site,
-        batch=spec.batch,
-        buffer=16 * spec.batch,
-        seed=spec.seed,
-        skip=latest[0] if latest else 0,
+        model, sequences, site, batch=spec.batch, buffer=16 * spec.batch, seed=spec.seed, skip=drawn
     )
     trainer = SAETrainer(config, sae, stream)
     if latest is not None:
         sae.load_weights_from_checkpoint(latest[1])
         trainer.load_trainer_state(latest[1])
+        trainer.n_training_steps = latest[0] // spec.batch  # a checkpoint is written before its step is counted
+        trainer.checkpoint_thresholds = [n for n in trainer.checkpoint_thresholds if n > latest[0]]
     trained = trainer.fit()
     partial = folder / "sae.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     trained.cfg.metadata.hook_name = site.name
     trained.cfg.metadata.model_name = model.id
     trained.save_inference_model(partial)
+    shutil.copy(known, partial / CARD)
     partial.replace(finished)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return finished
 
 
 def _latest(folder: Path) -> tuple[int, Path] | None:
-    """Batches drawn from the stream before the last whole checkpoint, and its folder."""
+    """Activations trained on before the last whole checkpoint, and its folder."""
     found = []
     for state in folder.glob("*/trainer_state.pt"):
         try:
-            steps = int(torch.load(state, map_location="cpu", weights_only=True)["n_training_steps"])
-        except (OSError, RuntimeError, KeyError, EOFError):
+            seen = int(torch.load(state, map_location="cpu", weights_only=True)["n_training_samples"])
+            json.loads((state.parent / "activation_scaler.json").read_text())  # what a checkpoint ends with
+        except (OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError):
             continue  # cut short while it was written
-        found.append((steps, state.parent))
+        found.append((seen, state.parent))
     return max(found, default=None)

@@ -24,15 +24,16 @@ def read_plan(text: str, named: list[str] | None) -> Plan:
     """A plan from its one-line form or a file; vectors by `NAME=FILE` or by path."""
     from steering.errors import BadInput
     from steering.expression import parse_plan
+    from steering.features import Features, load_stored
     from steering.plan import Plan
     from steering.vectors import SteeringVector
 
-    vectors = {}
+    vectors: dict[str, SteeringVector | Features] = {}
     for entry in named or []:
         name, equals, path = entry.partition("=")
         if not equals:
             raise BadInput(f"--vector {entry!r} is not NAME=FILE.")
-        vectors[name] = SteeringVector.load(path)
+        vectors[name] = load_stored(path)
     if Path(text).suffix in (".yaml", ".yml", ".json"):
         if not Path(text).is_file():
             raise BadInput(f"No plan file at {text}.")

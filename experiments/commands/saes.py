@@ -1,0 +1,316 @@
+"""`steer sae`: train and look at autoencoders, find the latent that starts reasoning; `steer ablate`: edit latents and measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..progress import progress
+
+if TYPE_CHECKING:
+    from saes.dictionary import Dictionary
+    from saes.statistics import LatentStatistics
+    from steering.models import LoadedModel
+
+sae_app = typer.Typer(
+    help="Sparse autoencoders: train, look at, and find the latent that starts reasoning.", no_args_is_help=True
+)
+SaeOption = Annotated[str, typer.Option("--sae", help="builtin:base, release/id of SAELens, or a folder.")]
+ModelOption = Annotated[str, typer.Option(help="Hub id, folder, builtin:base or builtin:thinking.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+StatisticsOption = Annotated[
+    Path | None,
+    typer.Option("--statistics", help="File of latent statistics; by default the one beside the autoencoder."),
+]
+
+
+def opened(sae: str, statistics: Path | None, model: LoadedModel | None = None) -> tuple[Dictionary, LatentStatistics]:
+    """An autoencoder and its statistics. Raises BadInput where either cannot be read."""
+    from saes.loading import load_dictionary
+    from saes.statistics import LatentStatistics
+
+    from ..autoencoders import stored_statistics
+
+    dictionary = load_dictionary(sae, model=model)
+    found = LatentStatistics.load(statistics) if statistics is not None else stored_statistics(sae)
+    found.check(dictionary)
+    return dictionary, found
+
+
+@sae_app.command("train")
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the training; the autoencoder is its `sae`.")],
+    model: ModelOption = "builtin:base",
+    site: Annotated[str, typer.Option(help="Whose activations are read.")] = "blocks.2.hook_resid_post",
+    architecture: Annotated[str, typer.Option(help="topk, batchtopk, jumprelu, standard.")] = "topk",
+    latents: Annotated[int, typer.Option(help="Width of the dictionary.")] = 1024,
+    k: Annotated[int, typer.Option(help="Latents active per token (topk, batchtopk).")] = 16,
+    sparsity: Annotated[float, typer.Option(help="Sparsity coefficient (jumprelu, standard).")] = 1.0,
+    activations: Annotated[int, typer.Option(help="Tokens to train on; few texts are read several times.")] = 4_000_000,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    texts: Annotated[
+        Path | None, typer.Option(help="Texts: .jsonl with `text`, or one per line. Without: the built-in task's own.")
+    ] = None,
+    problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train an autoencoder, read its statistics, and measure its quality on held-back texts. Goes on where it stopped."""
+    from dataclasses import asdict
+
+    from saes.training import TrainingSpec
+    from steering.models import load_model
+    from steering.sites import Site
+
+    from ..autoencoders import make_autoencoder, texts_of
+
+    spec = TrainingSpec(
+        architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed  # type: ignore[arg-type]
+    )  # fmt: skip
+    loaded, place = load_model(model), Site.parse(site)
+    loaded.layout.check(place)
+    training, held_back = texts_of(loaded, texts, problems)
+    folder, quality = make_autoencoder(loaded, place, spec, out, training, held_back)
+    facts: dict[str, Any] = asdict(quality) | {"recovered": quality.recovered, "folder": str(folder)}
+    _show(facts, f"{architecture} autoencoder of {model} at {place}", as_json)
+
+
+@sae_app.command("show")
+def show(
+    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """What an autoencoder is, and its card."""
+    from saes.loading import load_dictionary
+
+    dictionary = load_dictionary(sae)
+    facts = {
+        "name": dictionary.name, "site": str(dictionary.site), "latents": dictionary.latents, "width": dictionary.width,
+        "architecture": dictionary.sae.cfg.architecture(), "digest": dictionary.digest, **dictionary.card,
+    }  # fmt: skip
+    _show(facts, sae, as_json)
+
+
+@sae_app.command("statistics")
+def statistics_(
+    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    out: Annotated[Path, typer.Option(help="Where the statistics go.")],
+    model: ModelOption = "builtin:base",
+    texts: Annotated[Path | None, typer.Option(help="Texts to read; without, the built-in task's own.")] = None,
+    problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 1000,
+) -> None:
+    """Density, mean and peak of every latent on texts, for doses in peaks and matched controls."""
+    from saes.loading import load_dictionary
+    from saes.statistics import latent_statistics
+    from steering.models import load_model
+
+    from ..autoencoders import texts_of
+
+    loaded = load_model(model)
+    dictionary = load_dictionary(sae, model=loaded)
+    training, _ = texts_of(loaded, texts, problems)
+    found = latent_statistics(loaded, dictionary, training)
+    print(found.save(out))
+
+
+@sae_app.command("score")
+def score(
+    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    out: Annotated[Path, typer.Option(help="Parquet file of the table.")],
+    by: Annotated[str, typer.Option(help="Score that the terminal's table is sorted by.")] = "cot_difference",
+    top: Annotated[int, typer.Option(help="Latents shown.")] = 12,
+    problems: Annotated[int, typer.Option(help="Development problems read.")] = 96,
+    injected: Annotated[int, typer.Option(help="Latents put to the token-injection test.")] = 48,
+    as_json: JsonOption = False,
+) -> None:
+    """Score every latent of an autoencoder of the built-in base on development problems, with intervals and adjusted p."""
+    from saes.loading import load_dictionary
+    from saes.scores import candidates
+    from steering.models import load_model
+
+    from ..scoring import score_pair
+
+    base, thinking = load_model("builtin:base"), load_model("builtin:thinking")
+    table = score_pair(base, thinking, load_dictionary(sae, model=base), problems=problems, injected=injected)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(out)
+    best = table.loc[candidates(table, by, top)]
+    if as_json:
+        print(best.reset_index().to_json(orient="records", indent=1))
+        return
+    shown = Table(title=f"Largest {by} (q at most 0.05), {table.attrs['tokens']:,} tokens; all of it in {out}")
+    columns = ["density", by, f"{by}_low", f"{by}_high", f"{by}_q", "reason_score", "injection_class", "promoted"]
+    columns = list(dict.fromkeys(c for c in columns if c in best))
+    for column in ("latent", *columns):
+        shown.add_column(column)
+    for latent, line in best[columns].iterrows():
+        shown.add_row(str(latent), *map(_cell, line))
+    Console().print(shown)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else " ".join(value)
+
+
+@sae_app.command("dashboard")
+def dashboard(
+    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the dashboard.")],
+    model: ModelOption = "builtin:base",
+    texts: Annotated[Path | None, typer.Option(help="Texts to read; without, the built-in task's own.")] = None,
+    problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 500,
+) -> None:
+    """Histograms, examples, logit effects and neighbours of every latent, as Parquet."""
+    from saes.dashboard import build_dashboard
+    from saes.loading import load_dictionary
+    from steering.models import load_model
+
+    from ..autoencoders import texts_of
+
+    loaded = load_model(model)
+    dictionary = load_dictionary(sae, model=loaded)
+    training, _ = texts_of(loaded, texts, problems)
+    print(build_dashboard(loaded, dictionary, training, out).folder)
+
+
+@sae_app.command("mode")
+def mode(
+    sae: SaeOption = "builtin:base",
+    statistics: StatisticsOption = None,
+    runs: RunsOption = Path("runs"),
+    n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
+    n_dev: Annotated[int, typer.Option(help="Development problems for the choice.")] = 48,
+    as_json: JsonOption = False,
+) -> None:
+    """The latent that starts reasoning: chosen on development problems, reported on test problems beside its controls."""
+    from ..mode import find_mode
+    from ..store import Store
+    from ..summary import render_table, summarise
+
+    dictionary, found = opened(sae, statistics)
+    choice, run = find_mode(Store(runs), dictionary, found, n=n, n_dev=n_dev)
+    facts = {
+        "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy, "tried": choice.tried,
+        "ranked": list(choice.ranked), "run": run.manifest.run_id,
+    }  # fmt: skip
+    if as_json:
+        print(json.dumps(facts | {"summary": run.summary()}, indent=1, sort_keys=True))
+        return
+    console = Console()
+    summary = summarise(run.table(), run.manifest)
+    for split in summary.splits:
+        console.print(render_table(summary, split.split))
+    console.print(
+        f"Chosen of {choice.tried} settings: latents {', '.join(map(str, choice.latents))} raised by {choice.strength:g} "
+        f"(development accuracy {choice.accuracy:.1%}). Stored as {run.folder}.",
+        highlight=False,
+    )
+
+
+def ablate(
+    latents: Annotated[
+        list[str], typer.Option(help="A latent, or several edited together: 12 or 12,40. May be given several times.")
+    ],
+    sae: SaeOption = "builtin:base",
+    statistics: StatisticsOption = None,
+    model: ModelOption = "builtin:thinking",
+    operation: Annotated[
+        list[str] | None, typer.Option(help="ablate, mean, 'clamp 2p', 'scale 0.5f', 'raise 15f', ...")
+    ] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="Spans: all, generated, last_prompt, ...")] = None,
+    form: Annotated[str, typer.Option(help="Prompt form of the task.")] = "bare",
+    split: Annotated[list[str] | None, typer.Option(help="Splits of the task.")] = None,
+    n: Annotated[int, typer.Option(help="Items per split.")] = 200,
+    controls: Annotated[int, typer.Option(help="Matched latents per target.")] = 4,
+    directions: Annotated[int, typer.Option(help="Random directions per target.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
+    seed: Annotated[int, typer.Option(help="Seed of the controls.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the run.")] = "ablation",
+    runs: RunsOption = Path("runs"),
+    figure: Annotated[Path | None, typer.Option(help="Write the forest plot to this HTML file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Edit latents, measure against the unsteered model and against matched controls."""
+    from steering.errors import BadInput
+    from steering.models import load_model
+
+    from ..ablation import AblationSpec, run_ablation
+    from ..ablation_figures import forest
+    from ..effects import effects
+    from ..evaluation import Generating
+    from ..store import Store
+
+    try:
+        groups = tuple(tuple(int(number) for number in text.split(",")) for text in latents)
+    except ValueError as error:
+        raise BadInput(
+            f"--latents {' '.join(latents)}: write numbers, as in --latents 12 or --latents 12,40."
+        ) from error
+    spec = AblationSpec(
+        name=name, model=model, form=form, splits=dict.fromkeys(split or ["standard-test"], n), features=groups,
+        operations=tuple(operation or ["ablate"]), scopes=tuple(scope or ["all"]), controls=controls, directions=directions,
+        generation=Generating(max_new_tokens=max_new_tokens), seed=seed,
+    )  # fmt: skip
+    models = {model: load_model(model)}
+    dictionary, found = opened(sae, statistics, models[model])
+    with progress("ablation") as report:
+        run = run_ablation(spec, Store(runs), dictionary, found, models=models, on_rows=report)
+    table = effects(run)
+    if figure is not None:
+        forest(table).write_html(figure, include_plotlyjs=True)
+    if as_json:
+        print(
+            json.dumps({"run": run.manifest.run_id, "effects": json.loads(table.to_json(orient="records"))}, indent=1)
+        )
+        return
+    Console().print(effects_table(table))
+
+
+def effects_table(table: Any) -> Table:
+    """The table of `effects` for a terminal, targets with the difference to their controls."""
+    shown = Table(title="Change of accuracy against the unsteered arm, paired, in points")
+    for column in (
+        "latents",
+        "operation",
+        "scope",
+        "arm",
+        "split",
+        "n",
+        "accuracy",
+        "change",
+        "95 %",
+        "p (Holm)",
+        "against controls",
+    ):
+        shown.add_column(
+            column, justify="left" if column in ("latents", "operation", "scope", "arm", "split") else "right"
+        )
+    for line in table.to_dict("records"):
+        target = line["kind"] == "target"
+        against = line.get("against")
+        shown.add_row(
+            line["latents"], line["operation"], line["scope"], line["arm"].rsplit("|", 1)[-1], line["split"], str(line["n"]),
+            f"{line['accuracy']:.1%}", f"{100 * line['difference']:+.1f}", f"{100 * line['low']:+.1f} to {100 * line['high']:+.1f}",
+            f"{line['p_holm']:.2g}" if target else "",
+            f"{100 * against:+.1f} ({100 * line['against_low']:+.1f} to {100 * line['against_high']:+.1f})"
+            if target and against is not None and against == against else "",
+        )  # fmt: skip
+    return shown
+
+
+def _show(facts: dict[str, Any], title: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=1, default=str))
+        return
+    table = Table(title=title, show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)

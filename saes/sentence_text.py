@@ -1,0 +1,147 @@
+"""Sentences of reasoning traces, and their mean activations (Venhoff et al., 2510.07364, App. A and code).
+
+1. A text is split after ., ?, !, ; and at line breaks. Points inside numbers (3.14), after single letters (E. coli, e.g.) and after a
+   few titles do not end a sentence, nor does the ! of k!. Sentences of fewer than three words are left out.
+2. Only the thinking segment is split: what lies between the last <think> and its </think>, the whole text where there is none.
+3. A sentence's vector is the mean of the layer output over its tokens and the one token before its first, which decides to begin it
+   (the authors' slice begins there too). A token that holds the last character of a sentence belongs to it.
+4. The centring mean is the mean over texts of each text's mean over the tokens from its first sentence to its last one, so that
+   a long trace weighs no more than a short one (the authors' running mean).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steering.errors import BadInput
+from steering.extraction.annotations import token_span
+from steering.extraction.reading import Reading
+from steering.extraction.samples import samples
+from steering.models import LoadedModel
+from steering.sites import Site
+
+MIN_WORDS = 3
+_END = re.compile(r"[.!?;]+[\"”]?|\n")
+_TITLES = re.compile(r"\b(?:Mrs|Mr|Ms|Dr|Prof|vs|cf|Fig|Eq)\.$")
+_LETTER = re.compile(r"\b[A-Za-z][.!]$")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of a text: characters `start` to `end` of it, and its tokens `first` to `last` (both ends exclusive on the right)."""
+
+    text: int
+    """Number of the text."""
+    start: int
+    end: int
+    first: int
+    last: int
+    words: str
+    """As written."""
+
+
+@dataclass(frozen=True, eq=False)
+class SentenceVectors:
+    """Sentences with their mean activations, not centred."""
+
+    vectors: Tensor
+    """`[sentences, width]` float32, in residual-stream units."""
+    mean: Tensor
+    """`[width]` float32: what they are centred by."""
+    sentences: tuple[Sentence, ...]
+    site: Site
+    data: str
+    """Hash of the tokens and spans read."""
+
+
+def thinking_span(text: str) -> tuple[int, int]:
+    """Characters of the thinking segment, end exclusive: after the last <think>, up to the </think> that follows."""
+    opened = text.rfind("<think>")
+    start = 0 if opened < 0 else opened + len("<think>")
+    end = text.find("</think>", start)
+    return start, len(text) if end < 0 else end
+
+
+def split_sentences(text: str, *, min_words: int = MIN_WORDS) -> tuple[tuple[int, int], ...]:
+    """Characters `(start, end)` of each sentence, end exclusive, without white space around it."""
+    pieces, start = [], 0
+    for match in _END.finditer(text):
+        if not _inside_sentence(text, match):
+            pieces.append((start, match.end()))
+            start = match.end()
+    pieces.append((start, len(text)))
+    found = []
+    for start, end in pieces:
+        words = text[start:end]
+        if len(words.split()) >= min_words:
+            found.append((start + len(words) - len(words.lstrip()), start + len(words.rstrip())))
+    return tuple(found)
+
+
+def _inside_sentence(text: str, match: re.Match[str]) -> bool:
+    if match[0] not in (".", "!"):
+        return False
+    before, after = text[: match.end()][-8:], text[match.end() :][:8]
+    if match[0] == "!":
+        return _LETTER.search(before) is not None
+    if after[:1].isdigit() and before[-2:-1].isdigit():
+        return True
+    follows = re.match(r"\s+[A-Za-z]|[A-Za-z]\b", after) is not None
+    return follows and (_LETTER.search(before) is not None or _TITLES.search(before) is not None)
+
+
+def sentence_vectors(
+    model: LoadedModel,
+    texts: Sequence[str],
+    site: Site | str,
+    *,
+    min_words: int = MIN_WORDS,
+    batch_size: int = 8,
+) -> SentenceVectors:
+    """Mean activations of every sentence at `site` (the paper reads layer outputs, `resid_post`), one streamed pass over the texts.
+
+    The texts are tokenised whole, as they were given to or written by the model. Raises BadInput when no text has a sentence, one is
+    longer than the context, or the tokenizer cannot say which characters a token covers.
+    """
+    site = model.layout.check(Site.parse(site))
+    if not model.tokenizer.is_fast:
+        raise BadInput(f"The tokenizer of {model.id} does not report character offsets; load its fast version.")
+    sequences: list[tuple[int, ...]] = []
+    spans: list[list[tuple[int, int]]] = []
+    sentences: list[Sentence] = []
+    for number, text in enumerate(texts):
+        begin, stop = thinking_span(text)
+        encoded = model.tokenizer(text, return_offsets_mapping=True)
+        found = []
+        for start, end in split_sentences(text[begin:stop], min_words=min_words):
+            tokens = token_span(encoded["offset_mapping"], begin + start, begin + end)
+            if tokens is not None:
+                words = text[begin + start : begin + end]
+                found.append(Sentence(number, begin + start, begin + end, *tokens, words))
+        if found:
+            whole = (found[0].first, found[-1].last)
+            sequences.append(tuple(encoded["input_ids"]))
+            spans.append([whole, *((max(0, one.first - 1), one.last) for one in found)])
+            sentences += found
+    if not sentences:
+        raise BadInput(
+            f"None of the {len(texts)} texts has a sentence of at least {min_words} words in its thinking segment."
+        )
+    reading = Reading.over(sequences, spans)
+    whole_text = torch.tensor([place == 0 for row in spans for place in range(len(row))])
+    parts = []
+    total, count = torch.zeros(model.layout.width(site), dtype=torch.float64), 0
+    done = 0
+    for batch in samples(model, reading, [site], batch_size=batch_size):
+        values = batch[site]
+        chosen = whole_text[done : done + len(values)]
+        done += len(values)
+        total += values[chosen].double().sum(0)
+        count += int(chosen.sum())
+        parts.append(values[~chosen])
+    return SentenceVectors(torch.cat(parts), (total / count).float(), tuple(sentences), site, reading.digest)

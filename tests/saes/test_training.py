@@ -1,0 +1,132 @@
+"""Training on streamed activations: it learns planted directions, the stream is bounded and fair, an interrupted training ends the same."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from saes import training
+from saes.loading import load_dictionary
+from saes.stream import activation_stream
+from saes.training import CARD, TrainingSpec, train_sae
+from steering.capture import capture
+from steering.errors import BadInput
+from steering.models import LoadedModel
+from steering.sites import Site
+from tests.planted import EMBEDDING, planted
+from tests.tiny import VOCABULARY, tiny
+
+SITE = Site(1)
+SEQUENCES = [
+    tuple([1, *torch.randint(8, VOCABULARY, (n,), generator=torch.Generator().manual_seed(n)).tolist()])
+    for n in range(5, 35)
+]
+SPEC = TrainingSpec("topk", latents=24, k=4, activations=64 * 40, batch=64, checkpoints=3)
+
+
+def test_the_stream_holds_every_activation_and_no_special_token() -> None:
+    model = tiny("llama")
+    drawn = torch.cat(list(islice(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=256, seed=3), 60)))
+    wanted = torch.cat([c.values[SITE][c.mask] for c in capture(model, SEQUENCES, [SITE])])
+    firsts = torch.cat([c.values[SITE][:, 0] for c in capture(model, SEQUENCES, [SITE])])
+    exactly = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    nearest = torch.cdist(wanted, drawn, **exactly).amin(1)
+    is_first = torch.cdist(wanted, firsts, **exactly).amin(1) < 1e-3
+    assert (nearest[~is_first] < 1e-3).all(), "an activation was never drawn"
+    assert (nearest[is_first] > 1e-2).all(), "a BOS activation was drawn"
+    again = torch.cat(list(islice(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=256, seed=3, skip=7), 5)))
+    assert torch.equal(again, drawn[7 * 32 : 12 * 32])
+    other = next(iter(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=256, seed=4)))
+    assert not torch.equal(other, drawn[:32])
+
+
+def test_a_buffer_too_small_no_sequences_and_specials_only_are_refused() -> None:
+    model = tiny("llama")
+    with pytest.raises(BadInput, match="two batches"):
+        next(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=40))
+    with pytest.raises(BadInput, match="no sequences"):
+        next(activation_stream(model, [], SITE))
+    with pytest.raises(BadInput, match="special tokens"):
+        next(activation_stream(model, [(1, 1)], SITE, batch=4, buffer=16))
+
+
+def directions(n: int = 12) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(n, 16, generator=torch.Generator().manual_seed(5)), dim=1)
+
+
+def combined(n_tokens: int = 600) -> tuple[LoadedModel, torch.Tensor]:
+    """A model whose token embeddings are sums of two of twelve planted directions."""
+    generator = torch.Generator().manual_seed(6)
+    truth = directions()
+    pairs = torch.stack([torch.randperm(len(truth), generator=generator)[:2] for _ in range(n_tokens)])
+    sizes = 1 + torch.rand(n_tokens, 2, generator=generator)
+    return planted((truth[pairs] * sizes[..., None]).sum(1)), truth
+
+
+def test_training_finds_planted_directions(tmp_path: Path) -> None:
+    model, truth = combined()
+    sequences = [tuple(range(start, start + 30)) for start in range(10, 570, 30)]
+    spec = TrainingSpec("topk", latents=24, k=2, activations=120_000, batch=256, learning_rate=4e-3, checkpoints=0)
+    dictionary = load_dictionary(train_sae(model, sequences, EMBEDDING, spec, tmp_path), model=model)
+    cosine = torch.nn.functional.normalize(dictionary.decoder, dim=1) @ truth.T
+    found = (cosine.amax(0) > 0.95).sum()
+    assert found >= 10, f"{found} of 12 planted directions found"
+    assert dictionary.site == EMBEDDING and dictionary.card["spec"]["k"] == 2
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu", "standard"])
+def test_an_interrupted_training_ends_with_the_same_weights(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny("llama")
+    spec = TrainingSpec(architecture, latents=24, k=4, activations=64 * 40, batch=64, checkpoints=3)  # type: ignore[arg-type]
+    whole = load_dictionary(train_sae(model, SEQUENCES, SITE, spec, tmp_path / "whole"))
+    real = training.activation_stream
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        yield from islice(real(*args, **kwargs), 40 + 27)  # the scale is measured on 40 batches
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "activation_stream", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(model, SEQUENCES, SITE, spec, tmp_path / "cut")
+    monkeypatch.setattr(training, "activation_stream", real)
+    assert not (tmp_path / "cut" / "sae").exists()
+    resumed = load_dictionary(train_sae(model, SEQUENCES, SITE, spec, tmp_path / "cut"))
+    assert (
+        torch.allclose(resumed.sae.W_enc, whole.sae.W_enc, atol=1e-6)
+        and resumed.sae.W_dec.shape == whole.sae.W_dec.shape
+    )
+    assert torch.allclose(resumed.sae.W_dec, whole.sae.W_dec, atol=1e-6)
+
+
+def test_a_cut_off_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "640"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.pt").write_bytes(b"PK half")
+    assert training._latest(tmp_path / "checkpoints") is None
+
+
+def test_a_folder_of_another_training_is_refused_and_a_finished_one_kept(tmp_path: Path) -> None:
+    model = tiny("llama")
+    place = train_sae(model, SEQUENCES, SITE, SPEC, tmp_path)
+    before = (place / "sae_weights.safetensors").read_bytes()
+    assert train_sae(model, SEQUENCES, SITE, SPEC, tmp_path) == place
+    assert (place / "sae_weights.safetensors").read_bytes() == before
+    assert json.loads((place / CARD).read_text())["site"] == SITE.name
+    with pytest.raises(BadInput, match="another folder"):
+        train_sae(model, SEQUENCES, Site(0), SPEC, tmp_path)
+
+
+def test_specs_that_cannot_be_trained_are_refused() -> None:
+    with pytest.raises(BadInput, match="architecture"):
+        TrainingSpec("top")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="does not fit"):
+        TrainingSpec("topk", latents=8, k=9)
+    with pytest.raises(BadInput, match="less than one batch"):
+        TrainingSpec(activations=100)
