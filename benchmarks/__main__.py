@@ -29,10 +29,11 @@ PEER_ENVIRONMENT = Path(".bench/peers")
 BATCHES = (1, 8, 32)
 ROOT = Path(__file__).parent.parent
 BOUNDS = (
-    "What bounds the sweep: the loops pay the fixed cost of a step (dispatch, and reading the weights) once per prompt or per configuration, "
-    "the engine once for all rows. What is left to the engine is arithmetic (matrix products, attention over each row's own columns), so its "
-    "tokens per second level off once the batch fills the machine, and with them the ratio to the loop one at a time, whose rate does not "
-    "depend on how lengths vary. The batched loop waits for the slowest row of each configuration, so the ratio to it rises with varied lengths."
+    "What bounds the sweep: the loops pay the fixed cost of a step (dispatch, and reading the weights) once per prompt or per "
+    "configuration, the engine once for all rows. What is left to the engine is arithmetic (matrix products, attention over each row's own "
+    "columns), so its tokens per second level off once the batch fills the machine, and with them the ratio to the loop one at a time, "
+    "whose rate does not depend on how lengths vary. The batched loop waits for the slowest row of each configuration, so the ratio "
+    "to it rises with varied lengths."
 )
 say = Console()
 

@@ -22,10 +22,12 @@ from saes.dictionary import Dictionary
 from saes.differences import PairedDifference, paired_difference
 from saes.statistics import LatentStatistics
 from steering.engine import Row, generate
+from steering.features import Features
 from steering.models import LoadedModel, load_model
 from steering.plan import Plan
 from steering.prompts import encode_prompt
 from steering.sampling import GenerationSettings
+from steering.vectors import SteeringVector
 
 from .ablation import AblationSpec, control_groups, cumulative_groups, edit_plan, edit_size, random_direction_plan
 from .demo import BASE, steering_arm
@@ -131,55 +133,38 @@ def mode_run(
     edit = edit_plan(chosen, choice.operation, "last_prompt")
     ratio = edit_size(probe, models[model], edit)
     opening = f" {first_words(models[model]).strip()}"
+    used: dict[str, SteeringVector | Features] = {}
     arms = [
         Arm(name="direct", label="direct prompt", role="baseline", model=model, form=DIRECT),
         Arm(name="reasoning", label="reasoning prompt", role="reference", model=model, form=REASONING),
         Arm(
-            name="opening",
-            label=f"direct prompt, begun with{opening!r}",
-            role="prompt",
-            model=model,
-            form=DIRECT,
-            opening=opening,
+            name="opening", label=f"direct prompt, begun with{opening!r}", role="prompt", model=model, form=DIRECT, opening=opening,
         ),
-    ]
-    used = {chosen.digest: chosen}
+    ]  # fmt: skip
+
+    def add(name: str, label: str, role: str, plan: Plan, form: str = DIRECT) -> None:
+        used.update({i.vector.digest: i.vector for i in plan.interventions})
+        arms.append(
+            steering_arm(
+                name, f"{'direct' if form == DIRECT else form} prompt, {label}", role, plan, form=form, model=model
+            )
+        )
+
     for form in forms:
         if form != DIRECT:
             arms.append(Arm(name=form, label=f"{form} prompt", role="prompt", model=model, form=form))
-        arms.append(
-            steering_arm(
-                f"{form}-raised", f"{form} prompt, {chosen.name} raised once", "steered", edit, form=form, model=model
-            )
-        )
+        add(f"{form}-raised", f"{chosen.name} raised once", "steered", edit, form)
     for number, group in enumerate(control_groups(statistics, choice.latents, CONTROLS, choice.ranked, 0)):
         other = statistics.features(dictionary, group)
-        used[other.digest] = other
-        plan = edit_plan(other, choice.operation, "last_prompt")
-        arms.append(
-            steering_arm(
-                f"control-{number}",
-                f"direct prompt, {other.name} raised instead",
-                "control",
-                plan,
-                form=DIRECT,
-                model=model,
-            )
+        add(
+            f"control-{number}",
+            f"{other.name} raised instead",
+            "control",
+            edit_plan(other, choice.operation, "last_prompt"),
         )
     for number in range(CONTROLS):
-        plan: Plan = random_direction_plan(dictionary, ratio, "last_prompt", number)
-        vector = plan.interventions[0].vector
-        used[vector.digest] = vector  # type: ignore[assignment]
-        arms.append(
-            steering_arm(
-                f"direction-{number}",
-                f"direct prompt, random direction {number}",
-                "control",
-                plan,
-                form=DIRECT,
-                model=model,
-            )
-        )
+        turned = random_direction_plan(dictionary, ratio, "last_prompt", number)
+        add(f"direction-{number}", f"random direction {number}", "control", turned)
     spec = EvalSpec(name="mode", splits={"standard-test": n, "hard-test": n}, arms=tuple(arms))
     with progress("test problems", console or talk()) as report:
         return run_evaluation(spec, store, used, models=models, on_rows=report)

@@ -55,6 +55,6 @@ def score_pair(
     chosen = chosen[: len(latents) + injected]
     if not chosen:
         return first
-    plain = [replace(t, spans=(), correct=None) for t in sampled_texts(model, asked, (DIRECT,))]
+    plain = [replace(t, spans=(), correct=None) for t in sampled_texts(model, asked, ("quick",))]
     found = injection_effects(model, dictionary, chosen, texts, [t.ids for t in plain])
     return score_table(model, dictionary, texts, injection=found, **common)  # type: ignore[arg-type]

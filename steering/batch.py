@@ -53,6 +53,8 @@ class Batch:
         self.starts: list[int] = [0] * places
         """`start` on the host."""
         self.shared = shared
+        self.reach = np.full((len(compiled.slots), places), -1)
+        """Last position of each row that each slot covers, -1 where there is none: a step beyond it edits nothing."""
         self.slots = [
             SlotBatch(
                 slot,
@@ -82,6 +84,7 @@ class Batch:
         self.edits = self.passes.edits()
         self.offset.zero_()
         self.start.zero_()
+        self.reach[:] = -1
         self.begins, self.starts = [0] * len(self.rows), [0] * len(self.rows)
         self.refresh()
 
@@ -104,6 +107,7 @@ class Batch:
             batch.spent[there] = False
             batch.lines[there] = 0
         self.ledger.clear(index)
+        self.reach[:, places] = -1
 
     def seat(self, place: int, progress: Progress, stored: tuple[ColumnCache, int] | None = None) -> None:
         """Give a place to a row whose prompt ends at the current column; where the prompt is shared, `stored` says where it has been
@@ -122,6 +126,7 @@ class Batch:
             if progress.plan is not None and progress.plan.lines[number]:
                 batch.lines[place] = progress.plan.lines[number]
                 covered = torch.from_numpy(progress.plan.active[number])
+                self.reach[number, place] = int(np.flatnonzero(progress.plan.active[number])[-1:].max(initial=-1))
                 batch.active[place, : len(covered)] = covered.to(batch.active.device)
                 if batch.multiplier is not None:
                     batch.multiplier[place, : len(covered)] = torch.from_numpy(progress.plan.multiplier[number]).to(
@@ -151,6 +156,7 @@ class Batch:
                 for number, batch in enumerate(self.slots):
                     if progress.plan.active[number, position]:
                         batch.active[place, position] = True
+                        self.reach[number, place] = max(self.reach[number, place], position)
 
     def read(self, ids: Tensor, keep: int) -> Tensor:
         """Feed whole sequences `ids [places, t]`; logits `[places, keep, vocabulary]` of the last `keep` columns."""
@@ -183,18 +189,23 @@ class Batch:
             "use_cache": True,
             "logits_to_keep": keep,
         }
+        edits = bool(self.slots) and (begin + 1 < end or self._covers(begin))
         with self.shared.attended(self.model, fed) if self.shared is not None else nullcontext():
-            if self.slots:
+            if edits:
                 passes.begin(fed if begin + 1 == end else positions, entropy)
             try:
                 logits = self.model.runs.forward(self.edits, inputs, resume)
             finally:
                 passes.end()
         self.column = end
-        if not self.slots:
+        if not edits:
             return logits, None
         self.ledger.note(positions, fed, passes)
         return logits, passes.last_ratio
+
+    def _covers(self, column: int) -> bool:
+        """Whether any row is edited, or read by a gate, in a step at this column."""
+        return self.passes.gated or bool((self.reach >= column - np.array(self.begins)).any())
 
     def finished(self, place: int) -> Generation:
         """The generation of a row, as far as it has come."""
@@ -239,6 +250,7 @@ class Batch:
             if batch.multiplier is not None:
                 batch.multiplier = batch.multiplier[there]
         self.ledger.keep(keep)
+        self.reach = self.reach[:, live]
         if self.history is not None:
             self.history = self.history[keep]
         self.refresh()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -97,14 +98,14 @@ class Features:
     def width(self) -> int:
         return self.encoder.shape[1]
 
-    @property
+    @cached_property
     def dictionary(self) -> str:
         """Hash of the rows, whatever is chosen of them: latents of one dictionary can be read together."""
         return self._hashed(
             ("encoder", "bias", "decoder", *OPTIONAL[:3]), f"{self.activation} {self.k} {self.normalisation}"
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of all numbers, the choice and the site: 16 hexadecimal digits."""
         facts = f"{self.dictionary} {self.chosen} {self.site.name}"

@@ -94,6 +94,7 @@ def test_reading_latents_and_leaving_them_alone_changes_nothing(run: Run) -> Non
 
 def test_random_directions_are_as_large_as_the_edit_they_stand_beside(run: Run, spec: AblationSpec) -> None:
     frame = run.table(columns=["arm", "edit_ratio", "edits_planned"], split="standard-test").to_pandas()
+    frame = frame[frame["edits_planned"] > 0]
     sizes = {arm: own["edit_ratio"].map(sum).sum() / own["edits_planned"].sum() for arm, own in frame.groupby("arm")}
     for group in ("3", "3+8+20"):
         target, turned = sizes[f"{group}|ablate|all|target"], sizes[f"{group}|ablate|all|direction 0"]
