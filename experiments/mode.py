@@ -4,7 +4,7 @@ He et al., 2601.08058: a latent whose activation is larger under a prompt that a
 directly is raised once, at the last token of the direct prompt.
 
 1. Candidates come from the paired difference on training problems; group of latents and strength are chosen by accuracy on the
-   development splits; the test splits are run once, with the choice fixed.
+   development splits (then by verified traces, fewer latents, and the smaller edit); the test splits are run once, with the choice fixed.
 2. Beside the chosen edit stand: latents matched to it on density and norm and raised by the same strength, random directions of the
    same ‖delta‖/‖h‖, the reasoning prompt, and the direct prompt with the first words of reasoning already given (`opening`), which shows
    whether the latent does more than choose the first word.
@@ -37,7 +37,7 @@ from .readings import prompt_reading, training_problems
 from .store import Arm, Run, Store
 
 DIRECT, REASONING = "quick", "think"
-STRENGTHS = (4.0, 8.0, 16.0, 32.0)
+STRENGTHS = (4.0, 8.0, 12.0, 16.0, 24.0)
 GROUP_SIZES = (1, 2, 4, 8, 16)
 CANDIDATES = 16
 PROBLEMS = 256
@@ -51,6 +51,8 @@ class ModeChoice:
     latents: tuple[int, ...]
     strength: float
     accuracy: float
+    edit: float
+    """Mean ‖delta‖/‖h‖ of the chosen edit there."""
     tried: int
     ranked: tuple[int, ...]
     """Candidates by their paired difference, largest first."""
@@ -101,11 +103,17 @@ def choose_mode(
     spec = EvalSpec(name="mode-choice", splits={"standard-dev": n_dev, "hard-dev": n_dev // 2}, arms=tuple(arms))
     with progress("choosing latents and strength on development problems", console or talk()) as report:
         run = run_evaluation(spec, store, used, models=models, on_rows=report)
-    frame = run.table(columns=["arm", "split", "correct"]).to_pandas()
-    means = frame.groupby(["arm", "split"])["correct"].mean().groupby("arm").mean()
-    best = max(settings, key=lambda n: (round(float(means[n]), 6), -len(settings[n][0]), -settings[n][1], n))
+    frame = run.table(columns=["arm", "split", "correct", "trace_ok", "edit_ratio"]).to_pandas()
+    frame["edit"] = frame["edit_ratio"].map(max)
+    frame["verified"] = frame["trace_ok"].fillna(False).astype(float)
+    means = frame.groupby(["arm", "split"])[["correct", "verified", "edit"]].mean().groupby("arm").mean().round(6)
+
+    def merit(name: str) -> tuple[float, ...]:
+        return means["correct"][name], means["verified"][name], -len(settings[name][0]), -means["edit"][name]
+
+    best = max(settings, key=merit)
     group, strength = settings[best]
-    return ModeChoice(group, strength, float(means[best]), len(settings), ranked)
+    return ModeChoice(group, strength, float(means["correct"][best]), float(means["edit"][best]), len(settings), ranked)
 
 
 def first_words(model: LoadedModel, problems: int = 64) -> str:

@@ -52,12 +52,12 @@ def train(
     latents: Annotated[int, typer.Option(help="Width of the dictionary.")] = 1024,
     k: Annotated[int, typer.Option(help="Latents active per token (topk, batchtopk).")] = 16,
     sparsity: Annotated[float, typer.Option(help="Sparsity coefficient (jumprelu, standard).")] = 1.0,
-    activations: Annotated[int, typer.Option(help="Tokens to train on; few texts are read several times.")] = 4_000_000,
+    activations: Annotated[int, typer.Option(help="Tokens to train on; few texts are read several times.")] = 2_000_000,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     texts: Annotated[
         Path | None, typer.Option(help="Texts: .jsonl with `text`, or one per line. Without: the built-in task's own.")
     ] = None,
-    problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 4000,
+    problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -198,8 +198,8 @@ def mode(
     dictionary, found = opened(sae, statistics)
     choice, run = find_mode(Store(runs), dictionary, found, n=n, n_dev=n_dev)
     facts = {
-        "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy, "tried": choice.tried,
-        "ranked": list(choice.ranked), "run": run.manifest.run_id,
+        "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy, "edit": choice.edit,
+        "tried": choice.tried, "ranked": list(choice.ranked), "run": run.manifest.run_id,
     }  # fmt: skip
     if as_json:
         print(json.dumps(facts | {"summary": run.summary()}, indent=1, sort_keys=True))

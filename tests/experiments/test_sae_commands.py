@@ -1,0 +1,182 @@
+"""`steer sae` and `steer ablate` on the shipped autoencoders, and the notebook that does the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+
+from experiments.autoencoders import read_texts, stored_statistics
+from experiments.cli import main
+from experiments.mode import choose_mode, mode_difference, mode_run, ranked_latents
+from experiments.scoring import score_pair
+from experiments.store import Run, Store
+from saes.dictionary import Dictionary
+from saes.loading import load_dictionary
+from saes.scores import candidates
+from steering.errors import BadInput
+from steering.models import LoadedModel, load_model
+
+STEER = [sys.executable, "-m", "experiments.cli"]
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
+N = 16
+
+
+def steer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*STEER, *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def base() -> LoadedModel:
+    return load_model("builtin:base")
+
+
+@pytest.fixture(scope="module")
+def shipped(base: LoadedModel) -> Dictionary:
+    return load_dictionary("builtin:base", model=base)
+
+
+@pytest.mark.parametrize("name", ["builtin:base", "builtin:thinking"])
+def test_the_shipped_autoencoders_fit_their_models_and_say_how_good_they_are(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dictionary = load_dictionary(name, model=load_model(name))
+    statistics = stored_statistics(name)
+    statistics.check(dictionary)
+    card = dictionary.card
+    assert card["model"] == load_model(name).fingerprint
+    assert card["quality"]["explained_variance"] > 0.97 and card["quality"]["recovered"] > 0.99
+    assert card["quality"]["dead"] < 0.12 and float(statistics.alive.float().mean()) > 0.85
+    monkeypatch.setattr(sys, "argv", ["steer", "sae", "show", name, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and json.loads(capsys.readouterr().out)["digest"] == dictionary.digest
+
+
+@pytest.fixture(scope="module")
+def table(base: LoadedModel, shipped: Dictionary) -> pd.DataFrame:
+    return score_pair(base, load_model("builtin:thinking"), shipped, problems=24, injected=10)
+
+
+def test_scores_of_the_pair_find_its_modes_and_call_them_token_driven(table: pd.DataFrame) -> None:
+    best = candidates(table, "cot_difference", 8)
+    assert len(best) == 8 and (table.loc[best, "cot_difference_q"] < 0.05).all()
+    assert (table.loc[best[:3], "injection_class"] == "token-driven").all()
+    for label in ("computing", "proposing", "testing the goal"):
+        assert table[f"auroc_{label}"].max() > 0.95
+    assert {"correctness", "reason_score", "thinking_difference", "promoted", "density"} <= set(table.columns)
+    assert table.attrs["dictionary"] and table.attrs["tokens"] > 1000
+
+
+@pytest.fixture(scope="module")
+def mode(base: LoadedModel, shipped: Dictionary, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Run]:
+    store, statistics = Store(tmp_path_factory.mktemp("mode")), stored_statistics("builtin:base")
+    choice = choose_mode(store, {"builtin:base": base}, shipped, statistics, n_dev=8)
+    return choice, mode_run(store, {"builtin:base": base}, shipped, statistics, choice, n=40)
+
+
+def test_one_latent_raised_once_overrides_the_direct_instruction(mode: tuple[Any, Run]) -> None:
+    choice, run = mode
+    frame = run.table(columns=["arm", "correct", "token_ids", "edits_fired"]).to_pandas()
+    right = frame.groupby("arm")["correct"].mean()
+    gap = right["reasoning"] - right["direct"]
+    assert len(choice.latents) <= 2 and choice.latents[0] in choice.ranked
+    assert (right["quick-raised"] - right["direct"]) / gap > 0.8
+    controls = [right[f"control-{i}"] for i in range(5)]
+    assert (np.mean(controls) - right["direct"]) / gap < 0.2
+    tokens = frame.assign(n=frame["token_ids"].map(len)).groupby("arm")["n"].mean()
+    assert tokens["quick-raised"] > 10 * tokens["direct"]
+    assert set(frame[frame["arm"] == "quick-raised"]["edits_fired"]) == {1}
+
+
+def test_a_given_opening_is_part_of_the_response_but_not_of_its_tokens(mode: tuple[Any, Run]) -> None:
+    _, run = mode
+    rows = run.table(
+        columns=["arm", "prompt", "tokens", "labels", "trace_ok"], arms=["opening", "reasoning"]
+    ).to_pylist()
+    opened = [r for r in rows if r["arm"] == "opening"]
+    assert all(r["prompt"].endswith("be quick let") and r["tokens"][0] != "let" for r in opened)
+    assert np.mean([r["trace_ok"] for r in opened]) > 0.5, "graded without its opening a trace is not verified"
+    assert all(0 <= s["start"] < s["end"] <= len(r["tokens"]) for r in opened for s in r["labels"])
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    runs = tmp_path_factory.mktemp("notebook")
+    notebook = nbformat.read(NOTEBOOK, 4)
+    setting = nbformat.v4.new_code_cell(
+        f"import os\nos.environ['STEERING_N'] = '{N}'\nos.environ['STEERING_RUNS'] = {str(runs)!r}"
+    )
+    notebook.cells.insert(0, setting)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    return notebook, runs
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_clean_and_the_command_gives_its_numbers(
+    executed: tuple[Any, Path], base: LoadedModel, shipped: Dictionary, tmp_path: Path
+) -> None:
+    notebook, runs = executed
+    errors = [o for c in notebook.cells for o in c.get("outputs", []) if o["output_type"] == "error"]
+    assert not errors
+    told = notebook.cells[-1]["outputs"][0]["text"].split()
+    assert told[:2] == ["steer", "ablate"]
+    ranked = ranked_latents(mode_difference(base, shipped), stored_statistics("builtin:base"), 8)
+    groups = [",".join(map(str, ranked[:k])) for k in (1, 2, 4, 8)]
+    assert [told[i + 1] for i, word in enumerate(told) if word == "--latents"] == groups
+    options = [part for group in groups for part in ("--latents", group)]
+    done = steer(
+        "ablate", *options, "--operation", "scale -4f", "--scope", "last_prompt", "--controls", 3, "--directions", 1, "--n", N,
+        "--runs", tmp_path, "--figure", tmp_path / "forest.html", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    document = json.loads(done.stdout)
+    (own,) = [e.run_id for e in Store(runs).list() if e.manifest is not None and e.manifest.name == "ablation"]
+    assert document["run"] == own
+    texts = [Store(folder).open(own).table(columns=["key", "text"]).to_pylist() for folder in (runs, tmp_path)]
+    assert texts[0] == texts[1]
+    largest = [e for e in document["effects"] if e["kind"] == "target" and e["size"] == 8][0]
+    assert largest["against_high"] < -0.3, "taking out what starts reasoning does more harm than its matched controls"
+    assert "<div" in (tmp_path / "forest.html").read_text()
+
+
+def test_the_committed_notebook_has_its_outputs() -> None:
+    cells = [c for c in nbformat.read(NOTEBOOK, 4).cells if c.cell_type == "code"]
+    pictures = sum("image/png" in o.get("data", {}) for c in cells for o in c["outputs"])
+    assert pictures >= 2 and all(c["execution_count"] for c in cells)
+    assert not [o for c in cells for o in c["outputs"] if o["output_type"] == "error"]
+
+
+def test_mistakes_on_the_command_line_end_with_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, told in (
+        (["ablate", "--latents", "x"], "write numbers"),
+        (["ablate", "--latents", "5000", "--runs", tmp_path], "5000 does not exist"),
+        (["ablate", "--latents", "3", "--sae", "nowhere/none"], "neither a folder"),
+        (["sae", "train", "--out", tmp_path / "x", "--architecture", "tok"], "architecture"),
+        (["sae", "train", "--out", tmp_path / "x", "--site", "blocks.9.hook_resid_post"], "blocks.9"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["steer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2 and told in capsys.readouterr().err, arguments
+
+
+def test_texts_come_from_files_line_by_line(tmp_path: Path, base: LoadedModel) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"rules + {i} ; goal 3 start 4 ?"}) + "\n" for i in range(30)))
+    assert len(read_texts(base, path)) == 30
+    path.write_text('{"text": "a"}\n{"tixt": "b"}\n')
+    with pytest.raises(BadInput, match="line 2"):
+        read_texts(base, path)
+    with pytest.raises(BadInput, match="No text file"):
+        read_texts(base, tmp_path / "none.txt")
