@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,8 +22,9 @@ from steering.prompts import token_texts
 from .activity import PARTS, Activity, Coactivation
 from .corpus import Text
 from .dictionary import Dictionary
-from .directions import decoder_neighbours, direction_logits
+from .directions import decoder_neighbours
 from .examples import Windows
+from .logit_effect import logit_effects
 
 FEATURES, EXAMPLES = "features.parquet", "examples.parquet"
 GROUP = 128
@@ -50,6 +52,17 @@ EXAMPLE_COLUMNS = pa.schema(
 )  # fmt: skip
 
 
+def _ends(
+    model: LoadedModel, dictionary: Dictionary, latents: range, count: int
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """(ids, effects) of the tokens most promoted, and of those most demoted; empty where decoder rows are not in the residual stream."""
+    if dictionary.site.kind == "z":
+        nothing = (np.zeros((len(latents), 0), np.int64), np.zeros((len(latents), 0), np.float32))
+        return nothing, nothing
+    found = logit_effects(model, dictionary, latents, k=count)
+    return (found.promoted, found.promoted_effects), (found.demoted, found.demoted_effects)
+
+
 def write_features(
     path: Path,
     model: LoadedModel,
@@ -66,7 +79,7 @@ def write_features(
     with pq.ParquetWriter(path, FEATURE_COLUMNS) as writer:
         for start in range(0, dictionary.latents, GROUP):
             stop = min(start + GROUP, dictionary.latents)
-            ends = direction_logits(model, dictionary, range(start, stop), tokens)
+            ends = _ends(model, dictionary, range(start, stop), tokens)
             shown = _texts(model, [token for ids, _ in ends for token in ids.flatten().tolist()])
             rows = []
             for latent in range(start, stop):

@@ -1,7 +1,8 @@
-"""Which tokens a latent writes for: its decoder row through the unembedding.
+"""Which tokens a latent writes for: its decoder row through the model's final norm and unembedding.
 
-1. The effect of latent j on token t is W_dec[j] · W_U[t], without the final norm: logits per unit of activation, up to the norm's scale
-   and gain. Layers between the site and the end are skipped, so it is a direct effect only.
+1. The effect of latent j on the logits is that of its decoder row, at norm sqrt(d_model), alone in the stream that enters the final norm:
+   what `steering.extraction.lens.lens_logits` gives for one direction, odd in it. Layers between the site and the end are skipped, so
+   it is a direct effect only.
 2. Latents are worked on a chunk at a time; memory is a chunk times the vocabulary.
 """
 
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from steering.errors import BadInput
+from steering.hooks import hooked
 from steering.models import LoadedModel
+from steering.sites import Site
 
 from .dictionary import Dictionary
 
@@ -36,11 +40,11 @@ class LogitEffects:
 
 @torch.inference_mode()
 def logit_effects(
-    model: LoadedModel, dictionary: Dictionary, latents: Sequence[int] | None = None, *, k: int = 10, chunk: int = 128
+    model: LoadedModel, dictionary: Dictionary, latents: Sequence[int] | None = None, *, k: int = 10, chunk: int = 32
 ) -> LogitEffects:
     """The `k` most promoted and most demoted tokens of `latents` (default: all), with how concentrated the effects are.
 
-    Raises BadInput for a site that does not write to the residual stream, a model without unembedding, or a latent that does not exist.
+    Raises BadInput for a site that does not write to the residual stream, or a latent that does not exist.
     """
     dictionary.check(model)
     if dictionary.site.kind == "z":
@@ -48,9 +52,6 @@ def logit_effects(
             f"{dictionary.site} is read before the output projection, so its decoder does not write to the residual stream; "
             f"use an autoencoder of a resid, attn_out or mlp_out site."
         )
-    unembedding = getattr(model.model.get_output_embeddings(), "weight", None)
-    if unembedding is None:
-        raise BadInput(f"{model.id} has no unembedding matrix to read effects on logits from.")
     chosen = list(range(dictionary.latents)) if latents is None else list(latents)
     missing = [latent for latent in chosen if not 0 <= latent < dictionary.latents]
     if missing or not chosen or k < 1:
@@ -59,12 +60,10 @@ def logit_effects(
             if missing
             else f"Asked for {k} tokens of {len(chosen)} latents; give at least one of each."
         )
-    unembedding = unembedding.detach().float()
-    k = min(k, len(unembedding) // 2)
+    k = min(k, int(model.model.config.vocab_size) // 2)
     parts = []
     for start in range(0, len(chosen), chunk):
-        rows = dictionary.decoder[chosen[start : start + chunk]].to(unembedding.device)
-        effects = rows @ unembedding.T
+        effects = _effects(model, dictionary.decoder[chosen[start : start + chunk]])
         high, low = effects.topk(k, dim=1), effects.topk(k, dim=1, largest=False)
         mean = effects.mean(1, keepdim=True)
         squared = (effects - mean).square_()
@@ -75,3 +74,13 @@ def logit_effects(
         found = (high.indices, high.values, low.indices, low.values, ends / whole, kurtosis)
         parts.append([part.cpu().numpy() for part in found])
     return LogitEffects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _effects(model: LoadedModel, rows: Tensor) -> Tensor:
+    """Logits `[rows, vocabulary]` float32 of directions `[rows, d_model]`."""
+    rows = rows * (rows.shape[1] ** 0.5 / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12))
+    both = torch.cat([rows, -rows]).to(model.device)[:, None]
+    ids = torch.zeros(len(both), 1, dtype=torch.long, device=model.device)
+    with hooked(model.layout, {Site(model.n_layers - 1): lambda hidden: both.to(hidden)}):
+        logits = model.model(input_ids=ids, use_cache=False).logits[:, 0].float()
+    return (logits[: len(rows)] - logits[len(rows) :]) / 2

@@ -36,7 +36,7 @@ class GroupedSums:
         return sums
 
 
-class Activity:
+class Firing:
     """How often each latent is active, its largest activation, and how well `reconstruct` gives back what was read.
 
     `active [groups, latents]`, `tokens [groups]`, `peak [latents]`. The reconstruction is measured on every `stride`-th token of a batch.

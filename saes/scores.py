@@ -45,7 +45,7 @@ from .differences import paired_difference
 from .estimates import adjusted, jackknifed, share_interval
 from .injection import NAMES, UNTESTED, Injection
 from .logit_effect import logit_effects
-from .moments import Activity, Correlation, GroupedSums, Spread
+from .moments import Correlation, Firing, GroupedSums, Spread
 from .reason_score import Vocabulary, reason_estimates
 
 COUNTED, GENERATED = 0, 1
@@ -75,7 +75,7 @@ class ScorePass:
         latents = dictionary.latents
         words = len(vocabulary.words) + 1 if vocabulary else 0
         self.sums = GroupedSums(self.groups, 2 + words, latents)
-        self.activity = Activity(self.groups, dictionary)
+        self.activity = Firing(self.groups, dictionary)
         labels = sorted({span.label for text in texts for span in text.spans})
         self._spans = SpanHistograms(self.groups, labels, latents) if labels else None
         known = {text.correct for text in texts if text.correct is not None}
@@ -85,7 +85,7 @@ class ScorePass:
                 f"texts of both, or leave `correct` out."
             )
         self._correctness = Correlation(latents) if known else None
-        self._thinking = (Spread(latents), Activity(self.groups, dictionary, stride=0)) if thinking else None
+        self._thinking = (Spread(latents), Firing(self.groups, dictionary, stride=0)) if thinking else None
 
     @torch.inference_mode()
     def add(self, batch: Encoded, thinking: Encoded | None = None) -> None:

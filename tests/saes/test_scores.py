@@ -24,6 +24,7 @@ from saes.moments import Correlation, Spread
 from saes.reason_score import Vocabulary
 from saes.scores import ScorePass, candidates, score_table
 from steering.errors import BadInput
+from steering.extraction.lens import lens_logits
 from steering.extraction.reading import Reading
 from steering.hooks import hooked
 from steering.models import LoadedModel
@@ -244,13 +245,13 @@ def test_the_paired_difference_reads_one_position_of_each_side(kind: str) -> Non
     assert np.isnan(found.difference.p[~moved]).all()
 
 
-def test_logit_effects_are_decoder_rows_through_the_unembedding(table: pd.DataFrame) -> None:
+def test_logit_effects_are_those_of_the_logit_lens(table: pd.DataFrame) -> None:
     model, dictionary = tiny("llama"), made()
-    effects = (dictionary.decoder @ model.model.get_output_embeddings().weight.detach().T).numpy()
+    effects = torch.stack([lens_logits(model, row) for row in dictionary.decoder]).numpy()
     order = np.argsort(-effects, axis=1)
     found = logit_effects(model, dictionary, k=3, chunk=7)
     assert np.array_equal(found.promoted, order[:, :3]) and np.array_equal(found.demoted, order[:, :-4:-1])
-    assert found.promoted_effects == pytest.approx(np.take_along_axis(effects, order[:, :3], 1), abs=1e-5)
+    assert found.promoted_effects == pytest.approx(np.take_along_axis(effects, order[:, :3], 1), abs=1e-4)
     assert found.kurtosis == pytest.approx(stats.kurtosis(effects, axis=1), abs=1e-3)
     squared = (effects - effects.mean(1, keepdims=True)) ** 2
     ends = np.take_along_axis(squared, np.concatenate([order[:, :3], order[:, -3:]], 1), 1).sum(1)
