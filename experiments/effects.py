@@ -26,8 +26,8 @@ def _facts(run: Run) -> dict[str, ArmFacts]:
 
 def effects(run: Run) -> pd.DataFrame:
     """One line per arm and split: `latents, size, operation, scope, kind, split, n, accuracy, unsteered, difference, low, high, p, p_holm`
-    (p_holm for targets only), the change in tokens `tokens, tokens_low, tokens_high`, how many items were helped and hurt, and for targets
-    the difference to their matched latents `against, against_low, against_high, against_p` and to random directions `against_direction...`.
+    (p_holm for targets only), the change in tokens `tokens` with `_low, _high, _p`, how many items were helped and hurt, and for targets
+    the difference to their matched latents `against` with `_low, _high, _p`, and to random directions `against_direction...`.
 
     Shares and differences in [0, 1].
     """
@@ -44,7 +44,7 @@ def effects(run: Run) -> pd.DataFrame:
                 "scope": fact.scope, "kind": fact.kind.split()[0], "arm": name, "split": split, "n": found.n,
                 "accuracy": float(after.mean()), "unsteered": float(before.mean()), "difference": found.difference,
                 "low": found.interval.low, "high": found.interval.high, "p": found.p, "p_holm": np.nan,
-                "tokens": longer.difference, "tokens_low": longer.interval.low, "tokens_high": longer.interval.high,
+                "tokens": longer.difference, "tokens_low": longer.interval.low, "tokens_high": longer.interval.high, "tokens_p": longer.p,
                 "helped": found.helped, "hurt": found.hurt,
             }  # fmt: skip
             if fact.kind == "target":

@@ -127,6 +127,8 @@ def score(
     top: Annotated[int, typer.Option(help="Latents shown.")] = 12,
     problems: Annotated[int, typer.Option(help="Development problems read.")] = 96,
     injected: Annotated[int, typer.Option(help="Latents put to the token-injection test.")] = 48,
+    causal: Annotated[int, typer.Option(help="Latents that are ablated and steered, the largest first.")] = 8,
+    runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """Score every latent of an autoencoder of the built-in base on development problems, with intervals and adjusted p."""
@@ -134,10 +136,22 @@ def score(
     from saes.scores import candidates
     from steering.models import load_model
 
-    from ..scoring import score_pair
+    from ..autoencoders import stored_statistics
+    from ..scoring import causal_effects, score_pair
+    from ..store import Store
 
     base, thinking = load_model("builtin:base"), load_model("builtin:thinking")
-    table = score_pair(base, thinking, load_dictionary(sae, model=base), problems=problems, injected=injected)
+    dictionary = load_dictionary(sae, model=base)
+    table = score_pair(base, thinking, dictionary, problems=problems, injected=injected)
+    tested = candidates(table, by, causal) if causal else []
+    if tested:
+        statistics = stored_statistics(sae)
+        with progress("ablating and steering") as report:
+            columns = causal_effects(
+                Store(runs), {"builtin:base": base}, dictionary, statistics, tested, on_rows=report
+            )
+        facts, table = table.attrs, table.join(columns)
+        table.attrs = facts
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(out)
     best = table.loc[candidates(table, by, top)]
@@ -145,18 +159,18 @@ def score(
         print(best.reset_index().to_json(orient="records", indent=1))
         return
     shown = Table(title=f"Largest {by} (q at most 0.05), {table.attrs['tokens']:,} tokens; all of it in {out}")
-    columns = ["density", by, f"{by}_low", f"{by}_high", f"{by}_q", "reason_score", "injection_class", "promoted"]
-    columns = list(dict.fromkeys(c for c in columns if c in best))
-    for column in ("latent", *columns):
-        shown.add_column(column)
-    for latent, line in best[columns].iterrows():
-        shown.add_row(str(latent), *map(_cell, line))
+    columns = [c for c in ("injection_class", "ablate_accuracy", "add_accuracy", "promoted") if c in best]
+    for column in ("latent", "density", by, "95 %", *columns):
+        shown.add_column(column.replace("_", " "))
+    for latent, line in best.iterrows():
+        ends = f"{line[f'{by}_low']:.3g} to {line[f'{by}_high']:.3g}" if f"{by}_low" in best else ""
+        shown.add_row(str(latent), _cell(line["density"]), _cell(line[by]), ends, *(_cell(line[c]) for c in columns))
     Console().print(shown)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return f"{value:.3g}" if value == value else ""
     return value if isinstance(value, str) else " ".join(value)
 
 

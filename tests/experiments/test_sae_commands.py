@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from experiments.autoencoders import read_texts, stored_statistics
 from experiments.cli import main
 from experiments.mode import choose_mode, mode_difference, mode_run, ranked_latents
-from experiments.scoring import score_pair
+from experiments.scoring import causal_effects, score_pair
 from experiments.store import Run, Store
 from saes.dictionary import Dictionary
 from saes.loading import load_dictionary
@@ -74,6 +74,28 @@ def test_scores_of_the_pair_find_its_modes_and_call_them_token_driven(table: pd.
         assert table[f"auroc_{label}"].max() > 0.95
     assert {"correctness", "reason_score", "thinking_difference", "promoted", "density"} <= set(table.columns)
     assert table.attrs["dictionary"] and table.attrs["tokens"] > 1000
+
+
+def test_causal_effects_are_those_of_an_ablation_of_each_latent_alone(
+    base: LoadedModel, shipped: Dictionary, tmp_path: Path
+) -> None:
+    store, statistics = Store(tmp_path), stored_statistics("builtin:base")
+    found = causal_effects(store, {"builtin:base": base}, shipped, statistics, (385, 464), n=12)
+    (entry,) = store.list()
+    rows = store.open(entry.run_id).table(columns=["arm", "item", "correct", "token_ids"]).to_pandas()
+    right = rows.groupby("arm")["correct"].mean()
+    lengths = rows.assign(n=rows["token_ids"].map(len)).groupby("arm")["n"].mean()
+    for latent in (385, 464):
+        for name, operation in (("ablate", "ablate"), ("add", "add 1p")):
+            arm = f"{latent}|{operation}|generated|target"
+            line = found.loc[latent]
+            assert line[f"{name}_accuracy"] == pytest.approx(right[arm] - right["unsteered"])
+            assert line[f"{name}_tokens"] == pytest.approx(lengths[arm] - lengths["unsteered"])
+            assert line[f"{name}_accuracy_low"] <= line[f"{name}_accuracy"] <= line[f"{name}_accuracy_high"]
+    assert {"ablate_tokens_q", "add_computing_low", "ablate_accuracy_p"} <= set(found.columns)
+    assert found.filter(regex="^add_(accuracy|tokens)$").abs().to_numpy().max() > 0, (
+        "an edit that does nothing tests nothing"
+    )
 
 
 @pytest.fixture(scope="module")
