@@ -23,6 +23,10 @@ from .sites import Site
 
 TOKENS_PER_PASS = 16_384
 """Prompt tokens (padding included) read in one forward pass."""
+EFFICIENT_TOKENS = 256
+"""Tokens from which on a larger pass is not faster per token on a CPU."""
+NEARLY = 0.8
+"""Prompts shorter than this share of the longest one wait for a pass of their own kind."""
 
 
 def shared_tokens(progress: Progress) -> int:
@@ -84,6 +88,19 @@ def begin_layer(progress: Progress) -> int:
     return progress.plan.first_layer(prompt)
 
 
+def fitting(lengths: Sequence[int], device: torch.device) -> int:
+    """How many of the longest prompts are read in one pass, of `lengths` in ascending order: as many as fit, and once a pass is
+    large enough to be efficient, no more than are nearly as long as the longest, so that little of it is padding."""
+    widest, count = lengths[-1], 0
+    enough = TOKENS_PER_PASS if device.type == "cuda" else EFFICIENT_TOKENS
+    for length in reversed(lengths):
+        tokens = (count + 1) * widest
+        if count and (tokens > TOKENS_PER_PASS or (tokens > enough and length < NEARLY * widest)):
+            break
+        count += 1
+    return count
+
+
 @dataclass
 class _Entry:
     cache: ColumnCache
@@ -112,7 +129,7 @@ class PromptPool:
             key=lambda p: (self.needs[p].tokens, p),
         )
         while missing:
-            count = max(1, TOKENS_PER_PASS // self.needs[missing[-1]].tokens)
+            count = fitting([self.needs[p].tokens for p in missing], self.model.device)
             chunk, missing = missing[-count:], missing[:-count]
             self._pass(chunk)
 
