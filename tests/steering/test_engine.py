@@ -111,6 +111,22 @@ def test_a_row_is_the_same_alone_in_any_batch_and_in_any_order() -> None:
     assert [g.token_ids for g in backwards[::-1]] == [g.token_ids for g in together]
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_span_that_follows_the_text_is_edited_in_a_row_that_runs_alone(family: str) -> None:
+    model, fired = tiny(family), 0
+    for prompt in prompts(6, seed=5):
+        (bare,) = generate(model, [Row(prompt)], SETTINGS)
+        if len(bare.token_ids) < 6:
+            continue
+        for span in (f"at:{bare.token_ids[3]}", f"after:{bare.token_ids[2]}:2"):
+            row = Row(prompt, plan("add", span, 8.0, "raw", seed=2, layer=1))
+            (alone,) = generate(model, [row], SETTINGS)
+            assert list(alone.token_ids) == naive_generate(model, prompt, row.plan, 10), span
+            assert alone.receipt.fired == alone.receipt.planned > 0
+            fired += alone.token_ids != bare.token_ids
+    assert fired >= 2, "the edits must move the text, or this comparison proves nothing"
+
+
 def test_first_sampled_token_differs_across_rows() -> None:
     model = tiny("llama")
     rows = [Row((1, 5, 6), seed=s) for s in range(24)]
