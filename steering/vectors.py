@@ -40,6 +40,24 @@ def write_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[s
     return path
 
 
+def read_tensors(path: Path | str, format: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file that `write_tensors` wrote with this format.
+
+    Raises BadInput, naming `what` was looked for, when there is no such file, or it is corrupt or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"No {what} at {path}.")
+    try:
+        with safe_open(path, "pt") as handle:
+            metadata = handle.metadata() or {}
+            if metadata.get("format") != format:
+                raise BadInput(f"{path} does not hold a {what}: its metadata lacks format {format!r}.")
+            return {name: handle.get_tensor(name) for name in handle.keys()}, metadata
+    except SafetensorError as error:
+        raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a vector came from."""

@@ -110,7 +110,7 @@ def optimised_vector(
     start = torch.randn(model.d_model, generator=generator)
     vector = (start / start.norm() * descent.start_norm).to(model.device).requires_grad_(True)
     losses: list[float] = []
-    with _still(model):
+    with still(model):
         _constrain(vector, descent)
         optimiser = torch.optim.Adam([vector], lr=descent.learning_rate)
         for _ in range(descent.steps):
@@ -162,7 +162,7 @@ def target_loss(
     model.layout.check(place)
     direction = torch.zeros(model.d_model) if vector is None else vector.direction
     batches = _batches(model, examples, Span.parse(span), batch_size)
-    with _still(model), torch.no_grad():
+    with still(model), torch.no_grad():
         return sum(float(_batch_loss(model, b, place, direction.to(model.device), logit_scale)) for b in batches)
 
 
@@ -250,7 +250,7 @@ def _constrain(vector: Tensor, descent: Descent) -> None:
 
 
 @contextmanager
-def _still(model: LoadedModel) -> Iterator[None]:
+def still(model: LoadedModel) -> Iterator[None]:
     """The model in evaluation mode with weights that ask for no gradient, and as it was afterwards."""
     asking = [p for p in model.model.parameters() if p.requires_grad]
     modes = [(module, module.training) for module in model.model.modules()]

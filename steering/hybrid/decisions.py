@@ -1,0 +1,80 @@
+"""When and which, for the rows of a batch that have just read a token.
+
+1. `gates` is told whether the two models agree; no token and no logit of the thinking model reaches it.
+2. `categories` is given activations; no token and no logit of either model reaches it.
+3. Draws are the row's own, by its seed and the number of tokens it has, so they do not depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sampling import uniforms
+from ..sites import Site
+from .controller import Controller
+from .row import Writing
+
+CATEGORY_STREAM = 0x5EED
+"""Added to a row's seed for draws of random categories, so that they differ from those of `share`."""
+
+
+def by_controller(rows: Sequence[Writing], members: Sequence[int]) -> list[tuple[Controller, list[int]]]:
+    """Places of `members` in `rows`, by their controller, in order of appearance."""
+    groups: dict[int, tuple[Controller, list[int]]] = {}
+    for n in members:
+        rule = rows[n].asked.controller
+        groups.setdefault(id(rule), (rule, []))[1].append(n)
+    return list(groups.values())
+
+
+def gates(
+    rows: Sequence[Writing], agrees: Sequence[bool | None], logits: Tensor, read: Mapping[Site, Tensor]
+) -> list[int]:
+    """The rows whose gate opens. `logits [rows, vocabulary]` and `read [rows, d]` per site are the base's, unsteered; rows whose rule
+    decides within the pass are left to it, but for their first token, which the prompt's pass could not decide."""
+    drawn = uniforms(
+        np.array([row.asked.seed for row in rows], dtype=np.int64), np.array([len(row.tokens) for row in rows])
+    )
+    opened: list[int] = []
+    for rule, members in by_controller(
+        rows, [n for n, r in enumerate(rows) if not (r.asked.controller.in_pass and r.tokens)]
+    ):
+        index = torch.tensor(members, device=logits.device)
+        if rule.when == "disagreement":
+            found = [not agrees[n] for n in members]
+        elif rule.when == "trigger":
+            assert rule.trigger is not None
+            found = (rule.trigger.probability(read[rule.trigger.site][index]) > rule.threshold).tolist()
+        elif rule.when == "entropy":
+            found = (torch.distributions.Categorical(logits=logits[index]).entropy() > rule.threshold).tolist()
+        else:
+            found = [rule.when == "anywhere" or rows[n].starts_sentence for n in members]
+        opened += [n for n, yes in zip(members, found, strict=True) if yes and drawn[n] < rule.share]
+    return sorted(opened)
+
+
+def categories(
+    rows: Sequence[Writing], gated: Sequence[int], read: Mapping[Site, Tensor], theirs: Mapping[Site, Tensor]
+) -> dict[int, int]:
+    """Category of each gated row that needs one, from activations `[rows, d]` per site of the base (`read`) or of the thinking model
+    (`theirs`), or a draw."""
+    found: dict[int, int] = {}
+    for rule, members in by_controller(rows, gated):
+        if rule.bank is None:
+            continue
+        if rule.which == "only":
+            found |= dict.fromkeys(members, 0)
+        elif rule.which == "random":
+            seeds = np.array([rows[n].asked.seed + CATEGORY_STREAM for n in members], dtype=np.int64)
+            drawn = uniforms(seeds, np.array([len(rows[n].tokens) for n in members]))
+            found |= {n: int(u * rule.bank.k) for n, u in zip(members, drawn, strict=True)}
+        else:
+            assert rule.categories is not None
+            values = (theirs if rule.which == "thinking" else read)[rule.categories.site]
+            chosen = rule.categories.categories(values[torch.tensor(members, device=values.device)])
+            found |= dict(zip(members, chosen.tolist(), strict=True))
+    return found

@@ -1,0 +1,310 @@
+"""Hybrid decoding: the base writes greedily, steered one position at a time where a controller says so (2510.07364 v4, section 3.4).
+
+    loop: l_b = base logits, l_t = thinking logits on the same text, both unsteered
+          gate shut: emit argmax l_b
+          gate open: c = category, h = base activation, l_b' = base again at this position with h + alpha(h, c) V_c; emit argmax l_b'
+                     and forget that second reading
+
+1. Rows of any controllers share a batch; each row stands at its own position. The second reading of a gated row happens in the step in
+   which the others take their next token, so that it costs one place in a batch, not a pass of its own.
+2. Greedy. Only the end token of the text ends a row, whoever chose it; the thinking model's wish to end does not.
+3. The gate compares the two greedy tokens and passes on whether they agree, nothing else (`decisions`); the thinking model's token is kept
+   for the record (`Choice.matched`) and is looked at after the choice is made.
+4. Every gated token is a `Choice` of its row, and the receipt counts what the hook edited beside what was decided.
+5. Models that do not share a vocabulary are refused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..coverage import token_facts
+from ..errors import BadInput, Cancelled, NeverFired
+from ..loop import COMPACT_BELOW, REFILL_FROM
+from ..models import LoadedModel
+from ..record import scores
+from ..sampling import GenerationSettings
+from ..sites import Site
+from .alignment import check_vocabularies
+from .decisions import by_controller, categories, gates
+from .edit import Made, PassEdit
+from .lane import Lane
+from .legacy import legacy_token
+from .row import HybridGeneration, HybridRow, Wish, Writing
+
+
+def decode(
+    base: LoadedModel,
+    thinking: LoadedModel | None,
+    rows: Sequence[HybridRow],
+    settings: GenerationSettings,
+    *,
+    batch_size: int = 64,
+    on_rows: Callable[[int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> list[HybridGeneration]:
+    """Write all rows, at most `batch_size` at a time; results in the order given. `thinking` may be None where no controller needs it.
+
+    Raises BadInput before the first pass (sampling asked for, vocabularies that differ, controllers that do not fit, prompts that leave no
+    room), NeverFired when a shift that was decided was not made, and Cancelled, with what every begun row has, when `cancel()` turned
+    true before the last row ended.
+    """
+    check_hybrid_rows(base, thinking, rows, settings)
+    if batch_size < 1:
+        raise BadInput(f"batch_size is {batch_size}; at least 1 row must run at a time.")
+    if not rows:
+        return []
+    done: dict[int, HybridGeneration] = {}
+    with Hybrid(base, thinking, rows, settings.max_new_tokens, batch_size) as run:
+        while run.busy:
+            for row in run.step():
+                done[row.index] = row.generation()
+                if row.fired != row.planned:
+                    raise NeverFired(
+                        f"Row {row.index}: {row.planned} shifts were decided but {row.fired} made.", list(done.values())
+                    )
+                if on_rows is not None:
+                    on_rows(len(done))
+            if cancel is not None and len(done) < len(rows) and cancel():
+                begun = {row.index: row.generation() for row in run.rows if row is not None}
+                raise Cancelled(
+                    f"Cancelled with {len(done)} of {len(rows)} rows done; they are kept.", {**done, **begun}
+                )
+    return [done[index] for index in range(len(rows))]
+
+
+def check_hybrid_rows(
+    base: LoadedModel, thinking: LoadedModel | None, rows: Sequence[HybridRow], settings: GenerationSettings
+) -> None:
+    """Raises BadInput for whatever `decode` would refuse, without running a model."""
+    if settings.temperature > 0 or settings.processors or settings.stop_strings:
+        raise BadInput("Hybrid decoding is greedy: give max_new_tokens only.")
+    if thinking is not None:
+        check_vocabularies(base, thinking)
+    for rule, _ in by_controller([Writing(0, row) for row in rows], range(len(rows))):
+        rule.check(base, thinking)
+    if len({row.controller.bank.site for row in rows if row.controller.bank is not None}) > 1:
+        raise BadInput("Rows of one call are steered at one site; decode banks of other sites in calls of their own.")
+    for index, row in enumerate(rows):
+        for model, ids in ((base, row.prompt_ids), (thinking, row.theirs)):
+            if not ids:
+                raise BadInput(f"Row {index} has an empty prompt; give at least one token (the BOS counts).")
+            if model is not None and len(ids) + settings.max_new_tokens > model.context:
+                raise BadInput(
+                    f"Row {index}: {len(ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
+                    f"{model.id} ({model.context})."
+                )
+
+
+class Hybrid:
+    """The rows of one call, their places, and the lanes of the two models."""
+
+    def __init__(
+        self, base: LoadedModel, thinking: LoadedModel | None, rows: Sequence[HybridRow], new: int, batch_size: int
+    ):
+        rules = [rule for rule, _ in by_controller([Writing(0, row) for row in rows], range(len(rows)))]
+        self.base, self.new, self.facts = base, new, token_facts(base)
+        self.queue = deque(Writing(index, row) for index, row in enumerate(rows))
+        places = min(batch_size, len(rows))
+        self.rows: list[Writing | None] = [None] * places
+        sites = {rule.bank.site for rule in rules if rule.bank is not None}
+        self.site = next(iter(sites), None)
+        reads = {rule.trigger.site for rule in rules if rule.trigger is not None}
+        reads |= {rule.categories.site for rule in rules if rule.categories is not None and rule.which == "base"}
+        self.one = Lane(base, places, max(len(row.prompt_ids) for row in rows) + new, sorted(reads), self.site)
+        self.two: Lane | None = None
+        if thinking is not None and any(rule.needs_thinking for rule in rules):
+            reads = {rule.categories.site for rule in rules if rule.categories is not None and rule.which == "thinking"}
+            self.two = Lane(thinking, places, max(len(row.theirs) for row in rows) + new, sorted(reads))
+        self.pending = torch.zeros(places, dtype=torch.long, device=base.device)
+        """Each row's newest token: to be fed, or to be read again."""
+        self.shift = torch.zeros(places, base.d_model, device=base.device)
+        """What is added to a row whose gate is open."""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Hybrid:
+        self._stack.enter_context(self.one)
+        if self.two is not None:
+            self._stack.enter_context(self.two)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.queue) or any(row is not None for row in self.rows)
+
+    @torch.inference_mode()
+    def step(self) -> list[Writing]:
+        """Admit rows, or take one step; returns the rows that ended with it."""
+        free = [place for place, row in enumerate(self.rows) if row is None]
+        if self.queue and free and (len(free) == len(self.rows) or len(free) >= REFILL_FROM * len(self.rows)):
+            return self._admit(free[: len(self.queue)])
+        ended = self._advance()
+        self._compact()
+        return ended
+
+    def _admit(self, places: list[int]) -> list[Writing]:
+        coming = [self.queue.popleft() for _ in places]
+        for place, row in zip(places, coming, strict=True):
+            self.rows[place] = row
+            self.pending[place] = row.asked.prompt_ids[-1]
+        logits, read = self.one.seat(places, [row.asked.prompt_ids for row in coming])
+        if self.two is None:
+            return self._decide(places, logits, read, None, {}, {})
+        other, theirs = self.two.seat(places, [row.asked.theirs for row in coming])
+        return self._decide(places, logits, read, other, theirs, {})
+
+    def _advance(self) -> list[Writing]:
+        """One pass of each model: gated rows read their newest token again, shifted; the others take their next one."""
+        again = [place for place, row in enumerate(self.rows) if row is not None and row.wish is not None]
+        onward = [place for place, row in enumerate(self.rows) if row is not None and row.wish is None]
+        advance, fed = self._flags(onward), self.pending.clone()
+        kept = [p for p in again if (row := self.rows[p]) is not None and not row.asked.controller.revert]
+        edit = PassEdit(self.rows, again, onward, self.shift)
+        logits = self.one.step(fed, advance, edit if edit.needed else None, self._flags(kept) if kept else None)
+        ended = self._emit_shifted(again, logits) if again else []
+        if not onward:
+            return ended
+        index = torch.tensor(onward, device=logits.device)
+        read = {site: value[index] for site, value in self.one.read.items()}
+        made = edit.made(self.one)
+        needy = any((row := self.rows[p]) is not None and row.asked.controller.needs_thinking for p in onward)
+        if self.two is None or not needy:
+            return ended + self._decide(onward, logits[index], read, None, {}, made)
+        there = self.two.seen.device
+        other = self.two.step(fed.to(there), advance.to(there))
+        theirs = {site: value[index.to(there)] for site, value in self.two.read.items()}
+        return ended + self._decide(onward, logits[index], read, other[index.to(there)], theirs, made)
+
+    def _flags(self, places: Sequence[int]) -> Tensor:
+        flags = torch.zeros(len(self.rows), dtype=torch.bool)
+        flags[list(places)] = True
+        return flags.to(self.pending.device)
+
+    def _emit_shifted(self, again: list[int], logits: Tensor) -> list[Writing]:
+        """Write what gated rows predict after their second reading."""
+        assert self.one.fired is not None and self.one.ratio is not None
+        index = torch.tensor(again, device=logits.device)
+        chosen = logits[index].argmax(-1)
+        numbers = scores(logits[index], chosen).cpu().numpy()
+        self.pending[index] = chosen
+        ended = []
+        sizes = torch.stack([self.one.fired[index].float(), self.one.ratio[index]], 1).tolist()
+        for place, token, table, (fired, ratio) in zip(again, chosen.tolist(), numbers, sizes, strict=True):
+            row = self.rows[place]
+            assert row is not None and row.wish is not None
+            wish, row.wish = row.wish, None
+            row.fired += int(fired)
+            row.record(wish.category, wish.alpha, wish.agreed, None if wish.thought is None else token == wish.thought)
+            ended += self._emit(place, row, token, table, ratio)
+        return ended
+
+    def _decide(
+        self,
+        places: list[int],
+        logits: Tensor,
+        read: Mapping[Site, Tensor],
+        other: Tensor | None,
+        theirs: Mapping[Site, Tensor],
+        made: Mapping[int, Made],
+    ) -> list[Writing]:
+        """Gate rows that have just read a token; write for those whose gate is shut, or which need no second reading."""
+        rows = [row for place in places if (row := self.rows[place]) is not None]
+        thoughts = None if other is None else other.argmax(-1).to(logits.device)
+        agrees = [None] * len(rows) if thoughts is None else (logits.argmax(-1) == thoughts).tolist()
+        opened = gates(rows, agrees, logits, read)
+        found = categories(rows, opened, read, theirs)
+        thought: list[int | None] = [None] * len(rows) if thoughts is None else thoughts.tolist()
+        final = logits.clone()
+        forced: dict[int, int | None] = {}
+        for rule, members in by_controller(rows, opened):
+            index = torch.tensor(members, device=logits.device)
+            chosen = torch.tensor([found.get(n, 0) for n in members], device=logits.device)
+            if rule.how == "shift":
+                assert rule.bank is not None and self.site is not None
+                added, alpha = rule.bank.shift(read[self.site][index], chosen)
+                self.shift[torch.tensor([places[n] for n in members], device=added.device)] = added.to(self.shift)
+                for n, a in zip(members, alpha.tolist(), strict=True):
+                    rows[n].wish = Wish(found[n], a, thought[n], agrees[n])
+                    rows[n].planned += 1
+            elif rule.how == "bias":
+                assert rule.bias is not None
+                final[index] += rule.bias.to(final)[chosen]
+            elif rule.how == "substitute":
+                forced |= {n: thought[n] for n in members}
+            else:
+                assert other is not None and rule.bank is not None
+                for n in members:
+                    ids, prompt = [*rows[n].asked.prompt_ids, *rows[n].tokens], len(rows[n].asked.prompt_ids)
+                    final[n] = legacy_token(self.base, rule.bank, found[n], ids, prompt, other[n])[1]
+        return self._write(
+            places, rows, final, forced, made, {n: (found.get(n, -1), agrees[n], thought[n]) for n in opened}
+        )
+
+    def _write(
+        self,
+        places: list[int],
+        rows: list[Writing],
+        final: Tensor,
+        forced: Mapping[int, int | None],
+        made: Mapping[int, Made],
+        opened: Mapping[int, tuple[int, bool | None, int | None]],
+    ) -> list[Writing]:
+        """Write the tokens of rows that do not wait for a second reading."""
+        now = [n for n, row in enumerate(rows) if row.wish is None]
+        if not now:
+            return []
+        index = torch.tensor(now, device=final.device)
+        tokens = final[index].argmax(-1)
+        for k, n in enumerate(now):
+            if n in forced:
+                tokens[k] = forced[n]
+        numbers = scores(final[index], tokens).cpu().numpy()
+        self.pending[torch.tensor([places[n] for n in now], device=tokens.device)] = tokens
+        ended = []
+        for n, token, table in zip(now, tokens.tolist(), numbers, strict=True):
+            row, ratio = rows[n], 0.0
+            if n in opened:
+                category, agreed, thought = opened[n]
+                row.record(category, float("nan"), agreed, None if thought is None else token == thought)
+            elif places[n] in made and made[places[n]].fired:
+                done = made[places[n]]
+                row.planned, row.fired, ratio = row.planned + 1, row.fired + 1, done.ratio
+                row.record(done.category, done.alpha, None, None)
+            ended += self._emit(places[n], row, token, table, ratio)
+        return ended
+
+    def _emit(self, place: int, row: Writing, token: int, numbers: np.ndarray, ratio: float) -> list[Writing]:
+        """Write one token; returns the row if it ended with it."""
+        row.tokens.append(token)
+        row.numbers.append(numbers)
+        row.ratio.append(ratio)
+        row.starts_sentence = self.facts.ends_sentence(token)
+        row.finish = "eos" if token in self.base.eos_ids else "length" if len(row.tokens) == self.new else None
+        if row.finish is None:
+            return []
+        self.rows[place] = None
+        self.one.leave([place])
+        if self.two is not None:
+            self.two.leave([place])
+        return [row]
+
+    def _compact(self) -> None:
+        """With an empty queue, drop places that no row holds once there are many."""
+        live = [place for place, row in enumerate(self.rows) if row is not None]
+        if self.queue or not live or len(live) >= COMPACT_BELOW * len(self.rows):
+            return
+        index = torch.tensor(live, device=self.pending.device)
+        self.rows = [self.rows[place] for place in live]
+        self.pending, self.shift = self.pending[index], self.shift[index]
+        self.one.keep(live)
+        if self.two is not None:
+            self.two.keep(live)

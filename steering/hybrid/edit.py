@@ -1,0 +1,76 @@
+"""The edit of one pass of the base: shifts that were decided before it, and those of rules that decide within it.
+
+1. A shift decided before the pass is added where it was decided, whatever else the pass holds.
+2. A rule that decides within the pass reads the activation that it then edits, on the device, without asking the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .decisions import by_controller
+from .lane import Lane
+from .row import Writing
+
+
+class Made(NamedTuple):
+    """What a rule did within the pass."""
+
+    fired: bool
+    category: int
+    alpha: float
+    ratio: float
+    """‖delta‖ / ‖h‖."""
+
+
+class PassEdit:
+    """Rows `[places]` of which some (`again`) get their decided `shift [places, d]`, and some (`onward`) may decide within the pass."""
+
+    def __init__(self, rows: Sequence[Writing | None], again: Sequence[int], onward: Sequence[int], shift: Tensor):
+        self.shift = shift
+        self.fixed = torch.zeros(len(rows), dtype=torch.bool)
+        self.fixed[list(again)] = True
+        self.fixed = self.fixed.to(shift.device)
+        inside = [
+            (place, row)
+            for place in onward
+            if (row := rows[place]) is not None
+            and row.asked.controller.in_pass
+            and (row.asked.controller.when == "trigger" or row.starts_sentence)
+        ]
+        groups = by_controller([row for _, row in inside], range(len(inside)))
+        self.groups = [(rule, [inside[n][0] for n in members]) for rule, members in groups]
+        self.places = [place for _, members in self.groups for place in members]
+        self.needed = bool(again) or bool(self.places)
+        self._parts: list[Tensor] = []
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows to edit `[places]`, and what is added `[places, d]`, for unsteered activations `hidden [places, d]`."""
+        mask, added = self.fixed.clone(), self.shift.clone()
+        for rule, members in self.groups:
+            assert rule.bank is not None
+            index = torch.tensor(members, device=hidden.device)
+            here = hidden[index]
+            opened = torch.ones(len(members), dtype=torch.bool, device=hidden.device)
+            if rule.trigger is not None:
+                opened = rule.trigger.probability(here) > rule.threshold
+            chosen = torch.zeros(len(members), dtype=torch.long, device=hidden.device)
+            if rule.categories is not None:
+                chosen = rule.categories.categories(here)
+            delta, alpha = rule.bank.shift(here, chosen)
+            mask[index], added[index] = opened, delta.to(added)
+            self._parts.append(torch.stack([chosen.float(), alpha], 1))
+        return mask, added
+
+    def made(self, lane: Lane) -> dict[int, Made]:
+        """What the rules that decided within the pass did, by place, as the lane's hook edited it."""
+        if not self.places:
+            return {}
+        assert lane.fired is not None and lane.ratio is not None
+        index = torch.tensor(self.places, device=lane.fired.device)
+        table = torch.cat([torch.cat(self._parts), lane.ratio[index, None], lane.fired[index, None].float()], 1)
+        return {p: Made(bool(f), int(c), a, r) for p, (c, a, r, f) in zip(self.places, table.tolist(), strict=True)}
