@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as LeastSquares
 
@@ -36,7 +38,10 @@ class Logistic:
         model = LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
         for strength in strengths:
             model.set_params(C=1 / (strength * len(y)))
-            model.fit(x, y, sample_weight=weight)
+            with warnings.catch_warnings():
+                # Separable data under a weak penalty: the maximum is far out. What was reached is judged by cross-validation all the same.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(x, y, sample_weight=weight)
             if len(model.coef_) == 1:
                 yield _two(model.coef_[0], float(model.intercept_[0]))
             else:

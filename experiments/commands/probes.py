@@ -1,0 +1,199 @@
+"""`steer probe`: fit probes, look at them, and map where something can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..progress import progress, talk
+from .labels import (
+    JsonOption,
+    ModelOption,
+    ProblemsOption,
+    SeedOption,
+    cell,
+    forks,
+    label,
+    labellers,
+    line,
+    print_json,
+    stability_,
+)
+
+if TYPE_CHECKING:
+    from probes.targets import Examples
+    from steering.models import LoadedModel
+
+probe_app = typer.Typer(
+    help="Probes, behaviour labels and forking tokens: fit, measure, and look.", no_args_is_help=True
+)
+probe_app.command("labellers")(labellers)
+probe_app.command("label")(label)
+probe_app.command("forks")(forks)
+probe_app.command("stability")(stability_)
+TargetOption = Annotated[
+    str, typer.Option(help="behaviour, correct, disagreement, mode, reasons or difficulty of the built-in task.")
+]
+ExamplesOption = Annotated[
+    Path | None,
+    typer.Option("--examples", help="JSON lines {text, label, group} for any model, read at each text's last token."),
+]
+
+
+def _examples(model: LoadedModel, target: str, examples: Path | None, problems: int, seed: int) -> Examples:
+    from ..probing import builtin_examples, read_examples
+
+    if examples is not None:
+        return read_examples(model, examples)
+    talk().print(f"reading {problems} problems for the target {target!r}", highlight=False)
+    return builtin_examples(target, model, problems, seed)
+
+
+@probe_app.command("fit")
+def fit(
+    out: Annotated[Path, typer.Option(help="Where the probe goes (.safetensors).")],
+    target: TargetOption = "behaviour",
+    model: ModelOption = "builtin:thinking",
+    site: Annotated[str, typer.Option(help="Whose activations are read.")] = "blocks.3.hook_resid_post",
+    kind: Annotated[str, typer.Option(help="logistic, ridge, mass-mean or mlp.")] = "logistic",
+    examples: ExamplesOption = None,
+    problems: ProblemsOption = 300,
+    balanced: Annotated[bool, typer.Option(help="Let every class weigh the same.")] = True,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a probe, measure it on held-out groups beside its controls, and write it."""
+    import numpy as np
+
+    from probes.fitting import Origin, fit_logistic, fit_mass_mean, fit_ridge
+    from probes.mlp import fit_mlp
+    from steering.errors import BadInput, unknown
+    from steering.models import load_model
+    from steering.sites import Site
+
+    methods: dict[str, Any] = {"logistic": fit_logistic, "ridge": fit_ridge, "mass-mean": fit_mass_mean, "mlp": fit_mlp}
+    if kind not in methods:
+        raise unknown("kind of probe", kind, methods)
+    if out.suffix != ".safetensors":
+        raise BadInput(f"{out}: probes are written as .safetensors; give a name that ends so.")
+    loaded, place = load_model(model), Site.parse(site)
+    loaded.layout.check(place)
+    read = _examples(loaded, target, examples, problems, seed)
+    origin = Origin(read.target, loaded.fingerprint, loaded.id)
+    found = methods[kind](
+        read.activations(loaded, [place])[place], np.array(read.y), groups=read.groups, site=place, classes=read.classes,
+        balanced=balanced, seed=seed, tokens=read.windows(), origin=origin,
+    )  # fmt: skip
+    found.probe.save(out)
+    if as_json:
+        print_json(
+            {
+                "file": str(out), "digest": found.probe.digest, "site": str(place), "kind": kind, "target": read.target,
+                "counts": read.counts, "regularisation": found.probe.provenance.regularisation,
+                "path": [vars(p) for p in found.path], "evaluation": found.evaluation.to_dict(),
+            }
+        )  # fmt: skip
+        return
+    e = found.evaluation
+    table = Table(title=f"{kind} probe of {read.target!r} at {place}: {e.n} held-out samples of {e.groups} groups")
+    for heading in ("measure", "value", "95 %"):
+        table.add_column(heading)
+    for name in ("auroc", "average_precision", "balanced_accuracy", "brier", "ece"):
+        line(table, name.replace("_", " "), getattr(e, name))
+    if len(read.classes) > 2:
+        for name, one in e.per_class.items():
+            line(table, f"auroc of {name} ({one.n})", one.auroc)
+    for compared in (e.selectivity, e.tokens):
+        if compared is not None:
+            line(table, f"auroc of {compared.what}", compared.other)
+            line(table, "auroc beyond that", compared.difference)
+    Console().print(table)
+    if e.repeated:
+        talk().print(
+            f"{e.repeated} held-out samples equal a training sample in every coordinate; name the groups more widely.",
+            style="yellow",
+        )
+    print(out)
+
+
+@probe_app.command("show")
+def show(
+    probe: Annotated[Path, typer.Argument(help="A probe file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """What a probe reads and predicts, and what was measured when it was fitted."""
+    from dataclasses import asdict
+
+    from probes.probe import Probe
+
+    found = Probe.load(probe)
+    facts: dict[str, Any] = {
+        "kind": found.kind, "site": str(found.site), "classes": list(found.classes), "width": found.width,
+        "digest": found.digest, **asdict(found.provenance),
+    }  # fmt: skip
+    if as_json:
+        print_json(facts)
+        return
+    notes = facts.pop("notes")
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' ')}\t{', '.join(value) if isinstance(value, list) else value}")
+    for name, value in notes.get("held out", {}).items():
+        print(f"held out {name.replace('_', ' ')}\t{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
+
+
+@probe_app.command("map")
+def map_(
+    target: TargetOption = "behaviour",
+    model: ModelOption = "builtin:thinking",
+    sites: Annotated[str, typer.Option(help="Sites: a name or a layer set.")] = "blocks.{0-3}.hook_resid_post",
+    offsets: Annotated[
+        str, typer.Option(help="Tokens from the target's own position, such as -4,-1,0.")
+    ] = "-4,-2,-1,0",
+    steps: Annotated[str, typer.Option(help="Steps instead of offsets, such as 1,2,4,8 (target correct).")] = "",
+    examples: ExamplesOption = None,
+    problems: ProblemsOption = 200,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """AUROC of a probe per layer and position, beside what the tokens at that position give away."""
+    from probes.maps import by_offset, by_step, probe_map
+    from steering.models import load_model
+    from steering.sites import parse_sites
+
+    loaded, places = load_model(model), parse_sites(sites)
+    for place in places:
+        loaded.layout.check(place)
+    wanted = _numbers(steps or offsets)
+    read = _examples(loaded, target, examples, problems, seed)
+    columns = by_step(read, [n - 1 for n in wanted]) if steps else by_offset(read, wanted)
+    with progress("cells") as report:
+        frame = probe_map(loaded, columns, places, seed=seed, on_cell=report)
+    if as_json:
+        print(frame.to_json(orient="records", indent=1))
+        return
+    table = Table(title=f"AUROC of {read.target!r} on held-out groups, 95 % interval")
+    table.add_column("site")
+    for name in columns:
+        table.add_column(name)
+    for place in places:
+        own = frame[frame["site"] == place.name].set_index("position")
+        table.add_row(place.name, *(cell(own.loc[n, "auroc"], own.loc[n, "low"], own.loc[n, "high"]) for n in columns))
+    first = frame[frame["site"] == places[0].name].set_index("position")
+    table.add_row("token ids alone", *(f"{first.loc[n, 'tokens']:.2f}" for n in columns))
+    Console().print(table)
+
+
+def _numbers(text: str) -> list[int]:
+    from steering.errors import BadInput
+
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise BadInput(f"{text!r} is no list of whole numbers, such as -4,-1,0.") from error
+    if len(set(found)) != len(found):
+        raise BadInput(f"{text!r} names a number twice.")
+    return found
