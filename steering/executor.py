@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .hooks import Edit, hooked, resumed
 from .layout import Layout
+from .lean import Lean
 from .sites import Site
 
 Resume = tuple[int, Tensor]
@@ -53,8 +54,10 @@ class HookExecutor:
     name = "hooks"
     resumes = True
 
-    def __init__(self, model: Any, layout: Layout):
+    def __init__(self, model: Any, layout: Layout, lean: bool = True):
+        """`lean` lets passes use the cheaper equals of the model's modules (`lean`), where it has any."""
         self.model, self.layout = model, layout
+        self.lean = Lean(model) if lean else None
         self._held: list[Mapping[Site, Edit]] = []
 
     @property
@@ -62,10 +65,17 @@ class HookExecutor:
         return self.model.config
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
-        if any(edits is held for held in self._held):
-            return self.model(**inputs).logits
+        held = any(edits is held for held in self._held)
+        with nullcontext() if held else self._prepared(edits, resume):
+            if self.lean is None:
+                return self.model(**inputs).logits
+            with self.lean.used(inputs) as given:
+                return self.model(**given).logits
+
+    @contextmanager
+    def _prepared(self, edits: Mapping[Site, Edit], resume: Resume | None) -> Iterator[None]:
         with resumed(self.layout, *resume) if resume else nullcontext(), hooked(self.layout, edits):
-            return self.model(**inputs).logits
+            yield
 
     @contextmanager
     def picking(self, index: Tensor) -> Iterator[None]:

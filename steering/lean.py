@@ -1,0 +1,214 @@
+"""Cheaper ways to compute a model's own modules, used for the engine's passes on a CPU in float32.
+
+1. A substitute computes what its module computes, up to the order of sums: the same weights, read at every call, nothing packed or copied.
+   Each is tried beside its module before it is used; where the two differ the module keeps its own way.
+2. Substitutes are in place during a pass of the executor and at no other time: not between the passes of a held stream, not under
+   gradients, and not after an exception. Hooks on any module fire as ever, since only what the module computes is replaced.
+3. Which product is used depends on shapes and the number of threads alone, never on timing, so that a run gives the same numbers again.
+4. Modules that are not exactly the plain kind (quantized, wrapped, dispatched, on another device, of another precision) are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .layout import MLP_NAMES, text_config
+
+Forward = Callable[[Tensor], Tensor]
+
+FEW_ROWS = 64
+"""Rows (tokens of a pass) up to which a product is written by columns; beyond it, rearranging the outcome costs what the product saves."""
+MIDDLING_WEIGHT = 2**17
+"""Elements below which a product is over before it is worth choosing how to do it."""
+LARGE_WEIGHT = 2**18
+"""Elements from which on a product with a single row is worth two threads: the library's matrix times vector uses one."""
+TRIED = (1, 2, 5)
+"""Rows on which a substitute is compared with its module."""
+TOLERANCE = 2e-5
+"""Largest difference between the two, relative to the largest output."""
+
+
+class Lean:
+    """The substitutes of one model, found and tried at the first pass."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self._forwards: list[tuple[dict[str, Any], Forward]] | None = None
+        """Attributes of each module and its substitute."""
+        self._inside = False
+
+    @property
+    def modules(self) -> int:
+        """How many modules have a substitute."""
+        return len(self._found())
+
+    def _found(self) -> list[tuple[dict[str, Any], Forward]]:
+        if self._forwards is None:
+            self._forwards = [(module.__dict__, forward) for module, forward in substitutes(self.model)]
+        if self._forwards and not _ordinary(self._forwards[0][0]["_parameters"].values()):  # the model has been moved
+            return []
+        return self._forwards
+
+    @contextmanager
+    def used(self, inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Substitutes in place for one pass over `inputs`, which come back in the form that goes with them."""
+        if self._inside or torch.is_grad_enabled() or self.model.training or not (found := self._found()):
+            yield inputs
+            return
+        mask = inputs.get("attention_mask")
+        if text_config(self.model.config)._attn_implementation == "sdpa" and _explicit(mask):
+            inputs = {**inputs, "attention_mask": additive(mask)}
+        mine = [pair for pair in found if "forward" not in pair[0]]  # what somebody else has put there stays
+        self._inside = True
+        try:
+            for attributes, forward in mine:
+                attributes["forward"] = forward
+            yield inputs
+        finally:
+            for attributes, _ in mine:
+                attributes.pop("forward", None)
+            self._inside = False
+
+
+def _explicit(mask: Any) -> bool:
+    """Whether a mask covers queries and keys, so that the model adds nothing to it."""
+    parts = mask.values() if isinstance(mask, dict) else [mask]
+    return all(isinstance(part, Tensor) and part.ndim == 4 for part in parts)
+
+
+def additive(mask: Any) -> Any:
+    """A boolean mask, or one per kind of layer, as numbers to add: made once per pass rather than once per layer."""
+    if isinstance(mask, dict):
+        return {kind: additive(part) for kind, part in mask.items()}
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
+
+
+def substitutes(model: nn.Module) -> list[tuple[nn.Module, Forward]]:
+    """The modules of `model` that have a cheaper equal, with it."""
+    found: list[tuple[nn.Module, Forward]] = []
+    tried: dict[tuple[Any, ...], bool] = {}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    for name, module in model.named_modules():
+        if "forward" in module.__dict__ or not _ordinary(module._parameters.values()):
+            continue
+        wide = module is head or any(part in MLP_NAMES for part in name.split("."))
+        for forward in _candidates(module, wide):
+            key = (type(module), _shape(module), wide) if not _norm(module) else (name, forward)
+            if key not in tried:
+                tried[key] = equal(module, forward, _fan_in(module))
+            if tried[key]:
+                found.append((module, forward))
+                break
+    return found
+
+
+def _ordinary(parameters: Iterable[Any]) -> bool:
+    """Whether these are plain float32 parameters in the CPU's memory, of which there is one at least."""
+    own = [p for p in parameters if p is not None]
+    return bool(own) and all(
+        type(p) is nn.Parameter and p.dtype == torch.float32 and p.device.type == "cpu" for p in own
+    )
+
+
+def _norm(module: nn.Module) -> bool:
+    return "RMSNorm" in type(module).__name__
+
+
+def _shape(module: nn.Module) -> tuple[Any, ...]:
+    return (*(tuple(p.shape) for p in module.parameters(recurse=False)),)
+
+
+def _fan_in(module: nn.Module) -> int:
+    weight: Any = module.weight
+    return int(weight.shape[0] if type(module) is Conv1D else weight.shape[-1])
+
+
+def _candidates(module: nn.Module, wide: bool) -> list[Forward]:
+    if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < MIDDLING_WEIGHT:
+        return []
+    if type(module) is nn.Linear:
+        return [_linear(module, wide and module.out_features > module.in_features)]
+    if type(module) is Conv1D:
+        return [_conv1d(module)]
+    eps = next(
+        (e for e in (getattr(module, a, None) for a in ("variance_epsilon", "eps")) if isinstance(e, float)), None
+    )
+    if _norm(module) and eps is not None and len(list(module.parameters())) == 1 and not list(module.children()):
+        return [_rms(module, eps, 0.0), _rms(module, eps, 1.0)]
+    return []
+
+
+def equal(module: nn.Module, forward: Forward, width: int) -> bool:
+    """Whether `forward` gives what `module` gives, on a few inputs `[rows, 1, width]`."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for rows in TRIED:
+            x = torch.randn(rows, 1, width, generator=generator)
+            try:
+                own, other = module(x), forward(x)
+            except (TypeError, RuntimeError, ValueError):
+                return False
+            if own.shape != other.shape or own.dtype != other.dtype:
+                return False
+            if not float((own - other).abs().max()) <= TOLERANCE * float(own.abs().max()):
+                return False
+    return True
+
+
+def columns(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """`weight [out, in]` times rows `x [n, in]`, `[out, n]`: the small side first, which the library's product is faster at."""
+    return torch.mm(weight, x.t()) if bias is None else torch.addmm(bias[:, None], weight, x.t())
+
+
+def _linear(module: nn.Linear, strided: bool) -> Forward:
+    """A linear map by columns. `strided` leaves the outcome so, for an elementwise function and another product to follow."""
+    out, width, own = module.out_features, module.in_features, module._parameters
+
+    def forward(x: Tensor) -> Tensor:
+        weight, bias = cast(Tensor, own["weight"]), own["bias"]
+        rows = x.numel() // width
+        if rows > FEW_ROWS or not rows:
+            return F.linear(x, weight, bias)
+        if rows == 1:
+            if out * width < LARGE_WEIGHT or torch.get_num_threads() == 1:
+                return F.linear(x, weight, bias)
+            found = torch.mm(weight, x.reshape(1, width).expand(2, width).contiguous().t())[:, 0]
+            return (found if bias is None else found + bias).reshape(*x.shape[:-1], out)
+        found = columns(weight, bias, x.reshape(rows, width)).t()
+        return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
+
+    return forward
+
+
+def _conv1d(module: Any) -> Forward:
+    """GPT-2's linear map, whose weight is `[in, out]`."""
+    width, out = module.weight.shape
+
+    def forward(x: Tensor) -> Tensor:
+        rows = x.numel() // width
+        if not 1 < rows <= FEW_ROWS:
+            return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
+        return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)
+
+    return forward
+
+
+def _rms(module: Any, eps: float, shift: float) -> Forward:
+    """Root mean square normalization times weight + `shift` (Gemma's weights are stored less 1)."""
+
+    own, shape = module._parameters, module.weight.shape
+
+    def forward(x: Tensor) -> Tensor:
+        weight = own["weight"]
+        return F.rms_norm(x, shape, weight + shift if shift else weight, eps)
+
+    return forward

@@ -1,0 +1,158 @@
+"""Cheaper equals of a model's modules: the same numbers, in place during passes only, refused where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from steering import lean
+from steering.engine import Row, generate, stream
+from steering.executor import HookExecutor
+from steering.lean import Lean, additive, equal, substitutes
+from steering.models import LoadedModel
+from steering.plan import Plan
+from steering.sampling import GenerationSettings
+from steering.sites import Site
+from tests.naive import naive_generate
+from tests.tiny import CONFIGS, plan, tiny
+
+PROMPTS = ((1, 9, 17, 33), (1, 12), (1, 40, 8, 22, 51, 30, 11))
+
+
+@pytest.fixture(autouse=True)
+def everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of any size have substitutes, also for a single row, so that tiny models exercise them."""
+    monkeypatch.setattr(lean, "MIDDLING_WEIGHT", 0)
+    monkeypatch.setattr(lean, "LARGE_WEIGHT", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+def fresh(family: str, use: bool = True) -> LoadedModel:
+    """The model with an executor of its own."""
+    made = replace(tiny(family), extra={})
+    made.__dict__["runs"] = HookExecutor(made.model, made.layout, use)
+    return made
+
+
+def own_forwards(model: LoadedModel) -> list[str]:
+    return [name for name, module in model.model.named_modules() if "forward" in module.__dict__]
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_greedy_texts_are_those_of_the_naive_oracle(family: str) -> None:
+    model = fresh(family)
+    assert len(substitutes(model.model)) >= 3 * model.n_layers
+    rows = [Row(p, q) for p in PROMPTS for q in (Plan(), plan(amount=2.0), plan(span="all", amount=1.5, layer=0))]
+    for batch_size in (1, 9):
+        for row, found in zip(rows, generate(model, rows, GenerationSettings(8), batch_size=batch_size), strict=True):
+            assert list(found.token_ids) == naive_generate(model, row.prompt_ids, row.plan, 8)
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_every_module_of_a_family_gives_equal_outputs(family: str) -> None:
+    ids = torch.tensor([[1, 9, 17, 33, 8], [1, 40, 8, 22, 51]])
+    with torch.inference_mode():
+        found, own = (fresh(family, use).runs.forward({}, {"input_ids": ids}) for use in (True, False))
+    assert torch.allclose(found, own, atol=1e-4 * float(own.abs().max()))
+
+
+def test_substitutes_are_in_place_during_a_pass_only() -> None:
+    model, inside = fresh("qwen2"), []
+
+    def look(hidden: torch.Tensor) -> None:
+        inside.append(len(own_forwards(model)))
+
+    with torch.inference_mode():
+        model.runs.forward({Site(1): look}, {"input_ids": torch.tensor([[1, 9]])})
+    assert inside == [model.runs.lean.modules] and not own_forwards(model)
+    events = stream(model, [Row(PROMPTS[0], plan())], GenerationSettings(4))
+    next(events)
+    assert not own_forwards(model), "between the passes of a held stream the modules are their own"
+    events.close()
+
+
+def test_modules_are_restored_after_an_exception() -> None:
+    model = fresh("gemma3")
+
+    def fail(hidden: torch.Tensor) -> None:
+        raise KeyError("inside the pass")
+
+    with torch.inference_mode(), pytest.raises(KeyError, match="inside the pass"):
+        model.runs.forward({Site(1): fail}, {"input_ids": torch.tensor([[1, 9]])})
+    assert not own_forwards(model)
+    with torch.inference_mode():
+        assert model.runs.forward({}, {"input_ids": torch.tensor([[1, 9]])}).shape[:2] == (1, 2)
+
+
+def test_gradients_and_training_run_on_the_modules_themselves() -> None:
+    model = fresh("llama")
+    with torch.enable_grad(), model.runs.lean.used({}):
+        assert not own_forwards(model)
+
+
+def test_a_forward_that_somebody_else_put_there_stays() -> None:
+    model = fresh("llama")
+    module = model.layout.blocks[0].mlp.down_proj
+    calls = []
+    with torch.inference_mode():
+        model.runs.forward({}, {"input_ids": torch.tensor([[1, 9]])})
+        original = module.forward
+        module.forward = lambda x: (calls.append(1), original(x))[1]
+        try:
+            model.runs.forward({}, {"input_ids": torch.tensor([[1, 9]])})
+            assert own_forwards(model) and calls == [1]
+        finally:
+            del module.__dict__["forward"]
+
+
+class FlooredRMSNorm(nn.Module):
+    """Looks like the usual norm and is another function."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), 1e-6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x / x.pow(2).mean(-1, keepdim=True).sqrt().clamp_min(1.0)
+
+
+def test_a_substitute_that_differs_is_refused() -> None:
+    odd = FlooredRMSNorm(16)
+    assert substitutes(nn.Sequential(odd)) == []
+    linear = nn.Linear(16, 8)
+    assert equal(linear, linear.forward, 16)
+    assert not equal(linear, lambda x: linear(x) * (1 + 1e-4), 16)
+    assert not equal(linear, lambda x: linear(x)[..., :4], 16)
+    assert not equal(linear, lambda x: x.view(3, -1), 16)
+
+
+def test_other_precisions_and_moved_models_are_left_alone() -> None:
+    assert substitutes(nn.Sequential(nn.Linear(16, 8).bfloat16())) == []
+    model = nn.Sequential(nn.Linear(16, 8))
+    found = Lean(model)
+    assert found.modules == 1
+    model.bfloat16()
+    assert found.modules == 0
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 65])
+def test_products_by_columns_equal_products_by_rows(rows: int, bias: bool) -> None:
+    torch.manual_seed(rows)
+    model = nn.Sequential(nn.Linear(48, 96, bias=bias), nn.Linear(96, 24, bias=bias))
+    ((one, by_columns), (two, narrow)) = substitutes(model)
+    with torch.inference_mode():
+        for x in (torch.randn(rows, 48), torch.randn(rows, 1, 48), torch.randn(1, rows, 48)):
+            assert torch.allclose(by_columns(x), one(x), atol=1e-5) and by_columns(x).shape == one(x).shape
+            assert torch.allclose(narrow(by_columns(x)), two(one(x)), atol=1e-5)
+        assert by_columns(torch.zeros(0, 48)).shape == (0, 96)
+
+
+def test_masks_become_numbers_to_add() -> None:
+    mask = torch.tensor([[[[True, False]]]])
+    assert torch.equal(additive(mask), torch.tensor([[[[0.0, -torch.inf]]]]))
+    assert torch.equal(additive({"full_attention": mask})["full_attention"], additive(mask))
+    assert additive(additive(mask)) is not None and additive(additive(mask)).dtype == torch.float32
