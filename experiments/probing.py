@@ -142,13 +142,18 @@ TARGETS: dict[str, Callable[[LoadedModel, Sequence[Problem]], Examples]] = {
 }
 
 
+def check_target(target: str) -> None:
+    """Raises BadInput for an unknown target."""
+    if target not in TARGETS:
+        raise unknown("target", target, TARGETS)
+
+
 def builtin_examples(target: str, model: LoadedModel, problems: int = 300, seed: int = 0) -> Examples:
     """Examples of a target on `problems` training problems, without classes too rare to be fitted and measured.
 
     Raises BadInput for an unknown target, or where fewer than two classes remain.
     """
-    if target not in TARGETS:
-        raise unknown("target", target, TARGETS)
+    check_target(target)
     return TARGETS[target](model, training_problems(problems, seed)).usable()
 
 

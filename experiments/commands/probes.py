@@ -75,9 +75,12 @@ def fit(
     from steering.models import load_model
     from steering.sites import Site
 
+    from ..probing import check_target
+
     methods: dict[str, Any] = {"logistic": fit_logistic, "ridge": fit_ridge, "mass-mean": fit_mass_mean, "mlp": fit_mlp}
     if kind not in methods:
         raise unknown("kind of probe", kind, methods)
+    check_target(target)
     if out.suffix != ".safetensors":
         raise BadInput(f"{out}: probes are written as .safetensors; give a name that ends so.")
     loaded, place = load_model(model), Site.parse(site)
@@ -164,10 +167,13 @@ def map_(
     from steering.models import load_model
     from steering.sites import parse_sites
 
+    from ..probing import check_target
+
+    check_target(target)
+    wanted = _numbers(steps or offsets)
     loaded, places = load_model(model), parse_sites(sites)
     for place in places:
         loaded.layout.check(place)
-    wanted = _numbers(steps or offsets)
     read = _examples(loaded, target, examples, problems, seed)
     columns = by_step(read, [n - 1 for n in wanted]) if steps else by_offset(read, wanted)
     with progress("cells") as report:
