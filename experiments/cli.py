@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from .commands.hybrid import hybrid
 from .commands.plans import generate_, plan_app
 from .commands.saes import ablate, sae_app
 from .commands.vectors import vectors_app
@@ -37,6 +38,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(sae_app, name="sae")
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
+app.command("hybrid")(hybrid)
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

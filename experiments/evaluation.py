@@ -4,13 +4,14 @@
 2. Arms that share a model share batches, so conditions that are compared run in the same batch geometry.
 3. Rows are stored in chunks whose content depends on the spec alone: an interrupted run that is started again redoes only what is not
    stored and ends with the same bytes.
+4. An arm with a controller is a hybrid of its model and, where the controller needs one, a thinking model fed the same prompt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from steering.engine import Generation, Row, check_rows, generate
+from steering.errors import BadInput
 from steering.features import Features, load_stored
+from steering.hybrid import Controller, HybridRow, decode
+from steering.hybrid.decoding import check_hybrid_rows
+from steering.hybrid.row import HybridGeneration
 from steering.models import LoadedModel, load_model
 from steering.plan import Plan
 from steering.prompts import encode_prompt, token_texts
 from steering.sampling import GenerationSettings
 from steering.vectors import SteeringVector
 
+from .hybrid.stored import keep_controllers
 from .store import Arm, Manifest, Run, Store
 from .tasks import Item, Task, task_named
 
@@ -69,20 +75,22 @@ class _Planned:
     item: Item
     seed: int
     prompt: str
-    row: Row
+    row: Row | HybridRow
 
 
 def run_evaluation(
     spec: EvalSpec,
     store: Store,
     vectors: Mapping[str, SteeringVector | Features] | None = None,
+    controllers: Mapping[str, Controller] | None = None,
     *,
     models: dict[str, LoadedModel] | None = None,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Run or resume an evaluation; returns the run, sealed with its summary.
 
-    `vectors` maps digests to vectors and features named by the arms' plans; `models` is a cache shared between calls;
+    `vectors` maps digests to vectors and features named by the arms' plans; `controllers` maps digests to the controllers that the arms
+    name; `models` is a cache shared between calls;
     `on_rows(done, total)` reports progress. Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked
     interrupted and keeps every stored chunk.
     """
@@ -91,17 +99,18 @@ def run_evaluation(
     models = {} if models is None else models
     vectors = vectors or {}
     task = task_named(spec.task)
-    for name in dict.fromkeys(arm.model for arm in spec.arms):
+    rules = _rules(spec, controllers or {})
+    for name in dict.fromkeys(n for arm in spec.arms for n in (arm.model, _beside(arm)) if n):
         models.setdefault(name, load_model(name))
-    chunks = list(_chunks(spec, task, models, vectors))
-    settings = spec.generation.settings()
+    chunks = list(_chunks(spec, task, models, vectors, rules))
     for chunk in chunks:
-        check_rows(models[chunk[0].arm.model], [planned.row for planned in chunk], settings)
+        _check(chunk, models, spec)
     run = store.create(_manifest(spec, models, vectors, chunks))
     for vector in vectors.values():
         path = run.folder / "vectors" / f"{vector.digest}.safetensors"
         if not path.exists():
             vector.save(path)
+    keep_controllers(run.folder, rules.values())
     stored = run.keys(drop_corrupt=True)
     total = sum(map(len, chunks))
     done = 0
@@ -110,8 +119,7 @@ def run_evaluation(
             missing = [planned for planned in chunk if planned.key not in stored]
             if missing:
                 run.set_status("running")
-                model = models[chunk[0].arm.model]
-                generations = generate(model, [planned.row for planned in missing], settings, batch_size=len(missing))
+                model, generations = models[chunk[0].arm.model], _generated(missing, models, spec)
                 run.write([_record(model, task, p, g) for p, g in zip(missing, generations, strict=True)])
             done += len(chunk)
             if on_rows is not None:
@@ -125,14 +133,65 @@ def run_evaluation(
     return run
 
 
+def _beside(arm: Arm) -> str | None:
+    """The thinking model that runs beside an arm's own."""
+    return arm.controller.get("thinking") if arm.controller else None
+
+
+def _rules(spec: EvalSpec, controllers: Mapping[str, Controller]) -> dict[str, Controller]:
+    """Controller of each arm that has one. Raises BadInput for one that was not given, or needs a model that the arm does not name."""
+    rules = {}
+    for arm in spec.arms:
+        if arm.controller is None:
+            continue
+        facts = {key: value for key, value in arm.controller.items() if key != "thinking"}
+        found = next((rule for rule in controllers.values() if rule.facts == facts), None)
+        if found is None:
+            raise BadInput(f"Arm {arm.name!r} names a controller that was not given with the spec: {facts}.")
+        if found.needs_thinking != (_beside(arm) is not None):
+            raise BadInput(
+                f"Arm {arm.name!r}: its controller {'needs' if found.needs_thinking else 'takes no'} thinking model."
+            )
+        rules[arm.name] = found
+    return rules
+
+
+def _check(chunk: Sequence[_Planned], models: Mapping[str, LoadedModel], spec: EvalSpec) -> None:
+    model, settings = models[chunk[0].arm.model], spec.generation.settings()
+    rows = [planned.row for planned in chunk]
+    if chunk[0].arm.controller is None:
+        check_rows(model, rows, settings)  # type: ignore[arg-type]
+    else:
+        beside = _beside(chunk[0].arm)
+        check_hybrid_rows(model, models[beside] if beside else None, rows, settings)  # type: ignore[arg-type]
+
+
+def _generated(chunk: Sequence[_Planned], models: Mapping[str, LoadedModel], spec: EvalSpec) -> Sequence[Generation]:
+    """The rows of one chunk: all plans of one model, or all hybrids of one pair."""
+    model, settings = models[chunk[0].arm.model], spec.generation.settings()
+    rows: Any = [planned.row for planned in chunk]
+    if chunk[0].arm.controller is None:
+        return generate(model, rows, settings, batch_size=len(rows))
+    beside = _beside(chunk[0].arm)
+    return decode(model, models[beside] if beside else None, rows, settings, batch_size=len(rows))
+
+
 def _chunks(
-    spec: EvalSpec, task: Task, models: Mapping[str, LoadedModel], vectors: Mapping[str, SteeringVector | Features]
+    spec: EvalSpec,
+    task: Task,
+    models: Mapping[str, LoadedModel],
+    vectors: Mapping[str, SteeringVector | Features],
+    rules: Mapping[str, Controller],
 ) -> Iterator[list[_Planned]]:
-    """Rows in batches: per split and model, blocks of items crossed with all arms of that model and all seeds."""
+    """Rows in batches: per split and way of running, blocks of items crossed with all arms that run so and all seeds."""
+
+    def way(arm: Arm) -> tuple[str, bool, str | None]:
+        return arm.model, arm.controller is not None, _beside(arm)
+
     for split, n in spec.splits.items():
         items = list(enumerate(task.items(split, n)))
-        for name in dict.fromkeys(arm.model for arm in spec.arms):
-            model, arms = models[name], [arm for arm in spec.arms if arm.model == name]
+        for kind in dict.fromkeys(map(way, spec.arms)):
+            model, arms = models[kind[0]], [arm for arm in spec.arms if way(arm) == kind]
             plans = {arm.name: Plan.from_dict(arm.plan, vectors) if arm.plan else Plan() for arm in arms}
             per_item = len(arms) * len(spec.generation.seeds)
             block = max(1, CHUNK_ROWS // per_item)
@@ -143,8 +202,15 @@ def _chunks(
                         prompt = task.prompt(item, arm.form) + arm.opening
                         ids = encode_prompt(model, prompt)
                         for seed in spec.generation.seeds:
-                            row = Row(ids, plans[arm.name], _row_seed(item.id, seed))
-                            key = _row_key(spec, model, arm, plans[arm.name], item, ids, seed)
+                            rule, stream = rules.get(arm.name), _row_seed(item.id, seed)
+                            row: Row | HybridRow
+                            row = (
+                                Row(ids, plans[arm.name], stream) if rule is None else HybridRow(ids, rule, seed=stream)
+                            )
+                            steering = plans[arm.name].digest if plans[arm.name] else None
+                            if rule is not None:
+                                steering = f"{rule.digest} {models[kind[2]].fingerprint if kind[2] else ''}"
+                            key = _row_key(spec, model, arm, steering, item, ids, seed)
                             chunk.append(_Planned(key, arm, split, order, item, seed, prompt, row))
                 yield chunk
 
@@ -155,11 +221,11 @@ def _row_seed(item: str, seed: int) -> int:
 
 
 def _row_key(
-    spec: EvalSpec, model: LoadedModel, arm: Arm, plan: Plan, item: Item, ids: tuple[int, ...], seed: int
+    spec: EvalSpec, model: LoadedModel, arm: Arm, steering: str | None, item: Item, ids: tuple[int, ...], seed: int
 ) -> str:
     settings = spec.generation.model_dump(exclude={"seeds"})
     facts = [
-        ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, plan.digest if plan else None, settings, spec.task, arm.name,
+        ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, steering, settings, spec.task, arm.name,
         item.id, list(ids), seed,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
@@ -175,7 +241,7 @@ def _manifest(
     import transformers
 
     keys = hashlib.sha256("".join(p.key for chunk in chunks for p in chunk).encode()).hexdigest()
-    used = dict.fromkeys(arm.model for arm in spec.arms)
+    used = dict.fromkeys(n for arm in spec.arms for n in (arm.model, _beside(arm)) if n)
     return Manifest(
         run_id=f"{spec.name}-{keys[:10]}",
         name=spec.name,
@@ -248,6 +314,9 @@ def _record(model: LoadedModel, task: Task, planned: _Planned, generation: Gener
             for s in grade.labels
             if s.end > given
         ],
+        "choices": [vars(choice) for choice in generation.choices]
+        if isinstance(generation, HybridGeneration)
+        else None,
     }
 
 

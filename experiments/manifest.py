@@ -74,11 +74,19 @@ class Arm(BaseModel):
     description: str = ""
     opening: str = ""
     """First words of the response, given to the model after the prompt: whether steering does more than choose them."""
+    controller: dict[str, Any] | None = None
+    """Of a hybrid: the facts of its `Controller`, and under `thinking` the model that runs beside, if one does."""
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         facts: dict[str, Any] = handler(self)
-        return facts if facts["opening"] else {k: v for k, v in facts.items() if k != "opening"}
+        return {k: v for k, v in facts.items() if v or k not in ("opening", "controller")}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.plan and self.controller:
+            raise ValueError(f"arm {self.name!r} has a plan and a controller; an arm is steered by one of them")
+        return self
 
 
 class Manifest(BaseModel):

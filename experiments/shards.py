@@ -4,6 +4,7 @@
 2. Rows are checked before they are written: columns, arms, splits, and per-token lists that must be equally long.
 3. A damaged, renamed or foreign shard is an error that names file and remedy.
 4. A key names one row: copies are collapsed; two different rows under one key are an error, never a loss.
+5. The column `choices` is written where a row is a hybrid's; shards without it read as if it were null.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _LABEL = {
     **{"label": pa.string(), "start": pa.int32(), "end": pa.int32()},
     **{"detector": pa.string(), "confidence": pa.float32()},
 }
+_CHOICE = {
+    **{"token": pa.int32(), "category": pa.int32(), "alpha": pa.float32()},
+    **{"agreed": pa.bool_(), "matched": pa.bool_()},
+}
 COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("key", "arm", "split", "item"), pa.string()),
     **dict.fromkeys(("order", "seed"), pa.int32()),
@@ -39,10 +44,13 @@ COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("top_logprob", "edit_ratio"), _NUMBERS),
     **dict.fromkeys(("edits_planned", "edits_fired"), pa.int32()),
     "labels": pa.list_(pa.struct(list(_LABEL.items()))),
+    "choices": pa.list_(pa.struct(list(_CHOICE.items()))),
 }
-NULLABLE = ("answer", "trace_ok", "well_formed")
+NULLABLE = ("answer", "trace_ok", "well_formed", "choices")
 ROW_SCHEMA = pa.schema([pa.field(name, kind, nullable=name in NULLABLE) for name, kind in COLUMNS.items()])
 """One row is one generated sequence; lengths, units and meanings are in the table of the design."""
+PLAIN_SCHEMA = pa.schema([field for field in ROW_SCHEMA if field.name != "choices"])
+"""Of shards whose rows are no hybrid's."""
 
 IDENTITY = ("key", "arm", "split", "item", "order", "seed")
 _ALIGNED = (
@@ -63,9 +71,14 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     remedy = f"To go on, {AGAIN}: only its rows are redone."
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(ROW_SCHEMA):
+            plain = file.schema_arrow.equals(PLAIN_SCHEMA)
+            if not plain and not file.schema_arrow.equals(ROW_SCHEMA):
                 raise StoreError(f"{path} does not have the columns of schema version {SCHEMA_VERSION}. {remedy}")
-            table = file.read(columns=columns)
+            stored = columns if columns is None or not plain else [c for c in columns if c in PLAIN_SCHEMA.names]
+            table = file.read(columns=stored)
+            if plain and (columns is None or "choices" in columns):
+                nothing = pa.nulls(len(table), ROW_SCHEMA.field("choices").type)
+                table = table.append_column(ROW_SCHEMA.field("choices"), nothing)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"{path} is cut short or damaged ({error}). {remedy}") from error
     if shard_name(table) != path.name:
@@ -94,13 +107,13 @@ def check_rows(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
     names = {"arm": [a.name for a in manifest.arms], "split": list(manifest.splits), "finish": list(FINISHES)}
     for index, row in enumerate(rows):
         where = f"Row {index} ({row.get('arm')}, {row.get('split')}, {row.get('item')})"
-        missing = [n for n in COLUMNS if n not in row]
+        missing = [n for n in PLAIN_SCHEMA.names if n not in row]
         if missing:
             raise StoreError(f"{where} lacks the column {', '.join(missing)}.")
         extra = sorted(str(n) for n in row if n not in COLUMNS)
         if extra:
             raise StoreError(f"{where} has the unknown column {extra[0]!r}.{near(extra[0], COLUMNS)}")
-        null = [n for n in COLUMNS if row[n] is None and n not in NULLABLE]
+        null = [n for n in COLUMNS if row.get(n) is None and n not in NULLABLE]
         if null:
             raise StoreError(f"{where} has no value for {', '.join(null)}; only {', '.join(NULLABLE)} may be null.")
         for kind, valid in names.items():
@@ -116,11 +129,12 @@ def check_rows(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table with ROW_SCHEMA."""
+    """Rows as a table with ROW_SCHEMA; without `choices` where no row has any."""
     arrays = []
-    for field in ROW_SCHEMA:
+    schema = PLAIN_SCHEMA if all(row.get("choices") is None for row in rows) else ROW_SCHEMA
+    for field in schema:
         try:
-            arrays.append(pa.array([row[field.name] for row in rows], field.type))
+            arrays.append(pa.array([row.get(field.name) for row in rows], field.type))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise StoreError(f"Column {field.name} needs {field.type}: {error}") from error
-    return pa.Table.from_arrays(arrays, schema=ROW_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -2,7 +2,8 @@
 
 1. A text is split after ., ?, !, ; and at line breaks. Points inside numbers (3.14), after single letters (E. coli, e.g.) and after a
    few titles do not end a sentence, nor does the ! of k!. Sentences of fewer than three words are left out.
-2. Only the thinking segment is split: what lies between the last <think> and its </think>, the whole text where there is none.
+2. Only the thinking segment is split: what lies between the last <think> and its </think>, the whole text where there is none; of a text
+   that begins with its prompt, only what follows it (`begins`).
 3. A sentence's vector is the mean of the layer output over its tokens and the one token before its first, which decides to begin it
    (the authors' slice begins there too). A token that holds the last character of a sentence belongs to it.
 4. The centring mean is the mean over texts of each text's mean over the tokens from its first sentence to its last one, so that
@@ -102,10 +103,12 @@ def sentence_vectors(
     *,
     min_words: int = MIN_WORDS,
     batch_size: int = 8,
+    begins: Sequence[int] | None = None,
 ) -> SentenceVectors:
     """Mean activations of every sentence at `site` (the paper reads layer outputs, `resid_post`), one streamed pass over the texts.
 
-    The texts are tokenised whole, as they were given to or written by the model. Raises BadInput when no text has a sentence, one is
+    The texts are tokenised whole, as they were given to or written by the model; `begins` are the characters at which what it wrote begins,
+    where a text holds its prompt. Raises BadInput when no text has a sentence, one is
     longer than the context, or the tokenizer cannot say which characters a token covers.
     """
     site = model.layout.check(Site.parse(site))
@@ -116,6 +119,7 @@ def sentence_vectors(
     sentences: list[Sentence] = []
     for number, text in enumerate(texts):
         begin, stop = thinking_span(text)
+        begin = begin if begins is None else max(begin, begins[number])
         encoded = model.tokenizer(text, return_offsets_mapping=True)
         found = []
         for start, end in split_sentences(text[begin:stop], min_words=min_words):

@@ -6,7 +6,9 @@
    weighs as much as a common one.
 3. AdamW: vectors 1e-2, network 1e-3, weight decay 0.01, the network's gradient cut to norm 1; texts in batches of 4, at most 10
    epochs. Each category is saved at its own best epoch on held-out texts; training stops when none has improved for 5 epochs.
-4. The model's weights are left as they are. The same seed gives the same bank.
+4. Vectors and the network's input are trained in units of the stream: the root mean square of its coordinates at the training positions.
+   Rates and starting values then mean the same at any scale (alpha starts near 1); where that is 1, they are the paper's.
+5. The model's weights are left as they are. The same seed gives the same bank.
 
 The paper does not say how V starts; here as its network, Xavier-uniform.
 """
@@ -76,6 +78,15 @@ class _Data:
         self.model, self.site, self.data = model, site, data
         self._kept: dict[int, Kept] = {}
         self._bytes = 0
+        self.unit = 1.0
+
+    def root_mean_square(self) -> float:
+        """Of the coordinates of the stream at the positions."""
+        total, count = 0.0, 0
+        for number in range(len(self.chunks)):
+            hidden = self.batch(number)[0].hidden
+            total, count = total + float(hidden.double().square().sum()), count + hidden.numel()
+        return (total / count) ** 0.5
 
     def batch(self, number: int) -> tuple[Kept, Tensor, Tensor]:
         """What second readings need, targets `[n]` and categories `[n]` of one minibatch."""
@@ -119,6 +130,7 @@ def fit_bank(
     groups = [{"params": parts[:1], "lr": recipe.vectors_rate}, {"params": parts[1:], "lr": recipe.network_rate}]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
     history: list[dict[str, Any]] = []
+    inner.unit = outer.unit = inner.root_mean_square()
     with torch.inference_mode(False), torch.enable_grad(), still(model):
         losses, _ = _assess(outer, parts, k)
         best, since = list(losses), 0
@@ -129,7 +141,7 @@ def fit_bank(
             total = 0.0
             for number in torch.randperm(len(inner.chunks), generator=generator).tolist():
                 optimiser.zero_grad()
-                loss = _loss(model, *inner.batch(number), parts)
+                loss = _loss(inner, number, parts)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(parts[1:], recipe.clip)
                 optimiser.step()
@@ -158,9 +170,10 @@ def fit_bank(
         "positions_per_category": training.per_category(k),
         "best_epoch": epochs,
         "match_rate": hits / held_out.n,
+        "unit": inner.unit,
     }
-    vectors, *network = final
-    bank = ShiftBank(site, vectors, *network, provenance=facts)  # type: ignore[misc]
+    vectors, trunk, *network = final
+    bank = ShiftBank(site, vectors * inner.unit, trunk / inner.unit, *network, provenance=facts)  # type: ignore[misc]
     return Fit(bank, tuple(history), tuple(epochs), hits / held_out.n, 0.0, held_out.n)
 
 
@@ -198,14 +211,15 @@ def _start(k: int, d: int, hidden: int, generator: torch.Generator, device: torc
     return [part.to(device).requires_grad_() for part in found]
 
 
-def _predictions(model: LoadedModel, kept: Kept, categories: Tensor, parts: Sequence[Tensor]) -> Tensor:
+def _predictions(data: _Data, kept: Kept, categories: Tensor, parts: Sequence[Tensor]) -> Tensor:
     hidden = kept.hidden.float()
-    alpha = coefficients(hidden, categories, *parts[1:])
-    return read_again(model, kept, hidden + alpha[:, None] * parts[0][categories])
+    alpha = coefficients(hidden / data.unit, categories, *parts[1:])
+    return read_again(data.model, kept, hidden + data.unit * alpha[:, None] * parts[0][categories])
 
 
-def _loss(model: LoadedModel, kept: Kept, targets: Tensor, categories: Tensor, parts: Sequence[Tensor]) -> Tensor:
-    each = F.cross_entropy(_predictions(model, kept, categories, parts), targets, reduction="none")
+def _loss(data: _Data, number: int, parts: Sequence[Tensor]) -> Tensor:
+    kept, targets, categories = data.batch(number)
+    each = F.cross_entropy(_predictions(data, kept, categories, parts), targets, reduction="none")
     present, inverse, counts = categories.unique(return_inverse=True, return_counts=True)
     return (each / counts[inverse]).sum() / len(present)
 
@@ -216,7 +230,7 @@ def _assess(data: _Data, parts: Sequence[Tensor], k: int) -> tuple[list[float | 
     total, counts, hits = torch.zeros(k), torch.zeros(k), 0
     for number in range(len(data.chunks)):
         kept, targets, categories = data.batch(number)
-        logits = _predictions(data.model, kept, categories, parts)
+        logits = _predictions(data, kept, categories, parts)
         each = F.cross_entropy(logits, targets, reduction="none")
         total.index_add_(0, categories.cpu(), each.cpu())
         counts.index_add_(0, categories.cpu(), torch.ones(len(targets)))

@@ -1,0 +1,284 @@
+"""The hybrid experiment: taxonomy scores, gates without a thinking model, stored hybrids, and the whole from nothing to its table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from experiments.cli import main
+from experiments.evaluation import EvalSpec, Generating, run_evaluation
+from experiments.hybrid.arms import hybrid_arm
+from experiments.hybrid.report import hybrid_frame, readings_per_token
+from experiments.hybrid.spec import HybridSpec
+from experiments.hybrid.stored import stored_controller
+from experiments.hybrid.taxonomy import category_readout, greedy_traces, grid_scores, read_sentences, titles_of
+from experiments.hybrid.texts import rollouts, sentence_labels
+from experiments.hybrid.when import Positions, fit_trigger, probe_readout, read_positions, thresholds
+from experiments.readings import training_problems
+from experiments.shards import PLAIN_SCHEMA, ROW_SCHEMA
+from experiments.store import Arm, Store
+from saes.sentence_training import train_sentence_sae
+from steering.errors import BadInput
+from steering.hybrid import Controller, Readout, ShiftBank
+from steering.models import LoadedModel, load_model
+from steering.sites import Site
+
+K, WIDTH = 3, 128
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[LoadedModel, LoadedModel]:
+    return load_model("builtin:base"), load_model("builtin:thinking")
+
+
+def bank(seed: int = 0, size: float = 20.0) -> ShiftBank:
+    g = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(K, WIDTH, generator=g)
+    vectors = size * vectors / vectors.norm(dim=1, keepdim=True)
+    return ShiftBank(
+        Site(1), vectors, torch.zeros(1, 4, WIDTH), torch.full((1, 4), 0.5), torch.zeros(K, 4), torch.full((K,), 0.5)
+    )
+
+
+def readout(layer: int, n: int = K) -> Readout:
+    g = torch.Generator().manual_seed(layer)
+    return Readout(Site(layer), torch.randn(n, WIDTH, generator=g), torch.zeros(n), torch.zeros(WIDTH), True)
+
+
+def test_grid_scores_of_a_case_done_by_hand() -> None:
+    """Categories 0: a a b, 1: b b, 2: b. Titles a, b, b.
+    F1: a 2*2/(3+2) = 0.8; b in 1: 2*2/(2+4) = 2/3; b in 2: 2*1/(1+4) = 0.4. Fits: 2 + 2 + 1 of 6. Pairs: 0-1 and 0-2 share 1/3, 1-2 all."""
+    found = grid_scores(list("aabbbb"), np.array([0, 0, 0, 1, 1, 2]), 2, 3)
+    assert found.consistency == pytest.approx((0.8 + 2 / 3 + 0.4) / 3)
+    assert found.completeness == pytest.approx(5 / 6)
+    assert found.independence == pytest.approx(2 / 3)
+    assert found.score == pytest.approx((found.consistency + 5 / 6 + 2 / 3) / 3)
+    assert grid_scores(list("aabb"), np.array([0, 0, 2, 2]), 0, 4).used == 2
+
+
+def test_titles_are_told_apart_by_their_words() -> None:
+    sentences = ["3 + 4 ;", "5 + 1 ;", "2 * 2 ;", "so 4 ;"]
+    titles = titles_of(sentences, ["computing"] * 3 + ["concluding"], np.array([0, 0, 1, 2]), 4)
+    assert titles == ("computing (+)", "computing (*)", "concluding", "unused")
+
+
+def test_sentences_carry_the_grammars_labels(pair: tuple[LoadedModel, LoadedModel]) -> None:
+    _, thinking = pair
+    problems = training_problems(6, 3)
+    traces = greedy_traces(thinking, [p.prompt("bare") for p in problems], 200)
+    labelled = sentence_labels(thinking, traces, problems)
+    vectors = read_sentences(thinking, traces, 2, 10_000)
+    seen = set()
+    for sentence in vectors.sentences:
+        assert sentence.start >= traces.begins[sentence.text], "the prompt is not split"
+        label, words = labelled[sentence.text, sentence.first, sentence.last], sentence.words
+        seen.add(label)
+        starts = {
+            "proposing": ("not", "let", "first", "try", "hmm"),
+            "testing the goal": ("goal",),
+            "concluding": ("so",),
+        }
+        assert words.startswith(starts.get(label, tuple("0123456789") + ("check", "wait", "hmm", "enough"))), (
+            label,
+            words,
+        )
+    assert {"proposing", "computing", "testing the goal", "concluding"} <= seen
+    assert len(read_sentences(thinking, traces, 2, 7).sentences) == 7
+
+
+def test_tokens_are_read_as_the_autoencoder_reads_sentences() -> None:
+    x = torch.randn(300, 16, generator=torch.Generator().manual_seed(0)) + 2
+    sae = train_sentence_sae(x, 5, 2, 0, site=Site(1))
+    made = category_readout(sae)
+    assert made.categories(x).tolist() == sae.categories(x).tolist()
+    assert torch.allclose(made.logits(x), sae.pre_activations(x), atol=1e-4)
+
+
+def test_thresholds_open_at_their_rates() -> None:
+    rng = np.random.default_rng(0)
+    disagree = np.r_[np.ones(50, bool), np.zeros(200, bool)]
+    hidden = torch.from_numpy(rng.normal(size=(250, 4)).astype(np.float32))
+    weight = np.where(disagree, 1.0, 4.75)  # 50 of 1,000 positions
+    found = Positions(hidden, disagree, np.zeros(250, int), np.arange(250), rng.random(250), weight)
+    assert found.rate == pytest.approx(0.05)
+    values = rng.random(250)
+    above = weight[values > found.quantile(values, 0.1)].sum() / weight.sum()
+    assert above == pytest.approx(0.1, abs=0.006)
+    trigger = Readout(Site(1), torch.eye(4)[:1], torch.zeros(1), torch.zeros(4), False)
+    candidates = thresholds(found, trigger)
+    assert candidates["trigger"] == sorted(candidates["trigger"], reverse=True)
+    opened = [weight[found.entropy > t].sum() / weight.sum() for t in candidates["entropy"]]
+    assert opened == pytest.approx([0.025, 0.05, 0.1, 0.2], abs=0.008)
+
+
+@pytest.mark.slow
+def test_the_base_knows_where_the_thinking_model_parts_from_it(pair: tuple[LoadedModel, LoadedModel]) -> None:
+    base, thinking = pair
+    texts = rollouts(base, thinking, [p.prompt("bare") for p in training_problems(60, 21)], 200)
+    found = read_positions(base, thinking, texts, Site(1), readout(2))
+    for row in (0, 7):
+        ids = torch.tensor([texts[row].base_ids])
+        with torch.inference_mode():
+            mine, theirs = (m.model(input_ids=ids).logits[0].argmax(-1) for m in pair)
+        q = [a - 1 for a, _ in texts[row].pairs]
+        assert found.disagree[found.rollout == row].sum() == int((mine[q] != theirs[q]).sum())
+    fitted = fit_trigger(base, found, Site(1))
+    assert fitted.evaluation.auroc.low > 0.9
+    trigger = probe_readout(fitted.probe)
+    assert torch.allclose(trigger.probability(found.hidden), fitted.probe.probabilities(found.hidden)[:, 1], atol=1e-5)
+
+
+def hybrid_spec(n: int, rules: dict[str, Controller], name: str = "small") -> EvalSpec:
+    spec = HybridSpec()
+    arms = (
+        Arm(name="base", label="base", role="baseline", model=spec.base, form="bare"),
+        Arm(name="thinking", label="thinking", role="reference", model=spec.thinking, form="bare"),
+        *(hybrid_arm(spec, key, key, rule) for key, rule in rules.items()),
+    )
+    return EvalSpec(name=name, splits={"standard-test": n}, arms=arms, generation=Generating(max_new_tokens=30))
+
+
+def small_rules() -> dict[str, Controller]:
+    whole = Controller("disagreement", "thinking", bank=bank(), categories=readout(2))
+    return {
+        "hybrid": whole,
+        "no_effect": Controller("disagreement", "thinking", bank=bank().without_effect(), categories=readout(2)),
+        "bias": Controller("disagreement", "thinking", "bias", bank(), readout(2), bias=torch.ones(K, 192)),
+        "free": Controller("trigger", "base", bank=bank(), categories=readout(1), trigger=readout(1, 1), revert=False),
+        "leak": Controller("disagreement", how="substitute"),
+    }
+
+
+def test_hybrids_are_stored_resumed_and_read_back(tmp_path: Path) -> None:
+    rules = small_rules()
+    spec, known = hybrid_spec(8, rules), {rule.digest: rule for rule in rules.values()}
+    whole = run_evaluation(spec, Store(tmp_path / "whole"), controllers=known)
+
+    def stop(done: int, total: int) -> None:
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluation(spec, Store(tmp_path / "cut"), controllers=known, on_rows=stop)
+    again = run_evaluation(spec, Store(tmp_path / "cut"), controllers=known)
+    for path in whole.shards():
+        assert (again.folder / "rows" / path.name).read_bytes() == path.read_bytes()
+    rows = whole.table().to_pandas()
+    texts = {arm: group["text"].tolist() for arm, group in rows.groupby("arm")}
+    assert texts["no_effect"] == texts["base"] and texts["leak"] == texts["thinking"]
+    assert rows[rows["arm"] == "base"]["choices"].isna().all()
+    gated = rows[rows["arm"] == "hybrid"]
+    assert sum(map(len, gated["choices"])) == gated["edits_fired"].sum() > 0
+    schemas = {pq.ParquetFile(path).schema_arrow.names[-1] for path in whole.shards()}
+    assert schemas == {"labels", "choices"}, "rows that are no hybrid's are stored as before"
+    assert PLAIN_SCHEMA.names == ROW_SCHEMA.names[:-1]
+    for arm in whole.manifest.arms:
+        if arm.controller is not None:
+            assert stored_controller(whole.folder, arm.controller).digest == rules[arm.name].digest
+
+
+def test_another_bank_or_thinking_model_is_another_row() -> None:
+    from experiments.evaluation import _chunks, _rules
+    from experiments.tasks import task_named
+
+    def keys(rule: Controller) -> set[str]:
+        spec = hybrid_spec(2, {"hybrid": rule})
+        models = {name: load_model(name) for name in ("builtin:base", "builtin:thinking")}
+        chunks = _chunks(spec, task_named("find-start"), models, {}, _rules(spec, {rule.digest: rule}))
+        return {p.key for chunk in chunks for p in chunk if p.arm.name == "hybrid"}
+
+    one = Controller("disagreement", "thinking", bank=bank(), categories=readout(2))
+    assert keys(one) == keys(Controller("disagreement", "thinking", bank=bank(), categories=readout(2)))
+    for other in (bank(1), bank().without_effect()):
+        assert not keys(one) & keys(Controller("disagreement", "thinking", bank=other, categories=readout(2)))
+    assert not keys(one) & keys(Controller("disagreement", "thinking", bank=bank(), categories=readout(3)))
+
+
+def test_a_controller_that_was_not_given_is_refused(tmp_path: Path) -> None:
+    rules = small_rules()
+    with pytest.raises(BadInput, match="was not given"):
+        run_evaluation(hybrid_spec(2, rules), Store(tmp_path), controllers={})
+    with pytest.raises(ValueError, match="a plan and a controller"):
+        Arm(name="x", label="x", role="steered", model="m", form="bare", plan={"a": 1}, controller={"when": "anywhere"})
+
+
+def test_the_frame_counts_what_the_controller_did(tmp_path: Path) -> None:
+    rules = small_rules()
+    run = run_evaluation(hybrid_spec(8, rules), Store(tmp_path), controllers={r.digest: r for r in rules.values()})
+    frame = hybrid_frame(run).set_index("arm")
+    rows = run.table(arms=["hybrid"]).to_pandas()
+    tokens, choices = rows["token_ids"].map(len).sum(), [c for row in rows["choices"] for c in row]
+    line = frame.loc["hybrid"]
+    assert line["steered"] == pytest.approx(len(choices) / tokens)
+    assert line["matched"] == pytest.approx(np.mean([c["matched"] for c in choices]))
+    assert line["alpha"] == pytest.approx(float(np.log1p(np.exp(0.5))), rel=1e-4)
+    assert line["readings"] == pytest.approx(2 + len(choices) / tokens)
+    assert sum(line["categories"]) == pytest.approx(1, abs=1e-3)
+    assert frame.loc["no_effect", "size"] == 0 and frame.loc["no_effect", "accuracy"] == frame.loc["base", "accuracy"]
+    assert frame.loc["base", "readings"] == 1 and frame.loc["leak", "readings"] == 2
+    assert frame.loc["leak", "matched"] == 1 and frame.loc["leak", "accuracy"] == frame.loc["thinking", "accuracy"]
+    first = sum(any(c["token"] == 0 for c in row) for row in run.table(arms=["free"]).to_pandas()["choices"])
+    free = run.table(arms=["free"]).to_pandas()["token_ids"].map(len).sum()
+    assert frame.loc["free", "readings"] == pytest.approx(1 + first / free)
+    assert readings_per_token(Arm(name="b", label="b", role="control", model="m", form="bare"), 10, 3) == 1
+
+
+@pytest.mark.slow
+def test_the_whole_experiment_on_the_pair_and_its_second_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (
+        "hybrid", "--runs", str(tmp_path), "--n", "16", "--n-dev", "8", "--json", "--set", "traces=60", "--set", "rollouts=120",
+        "--set", "held_out=24", "--set", "seeds=[42]", "--set", "epochs=4", "--set", "sizes=[5]", "--set", "layers=[2]",
+        "--set", "n_legacy=4", "--set", "hidden=64", "--set", "max_new_tokens=240",
+    )  # fmt: skip
+    documents = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["steer", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        documents.append(json.loads(capsys.readouterr().out))
+        monkeypatch.setattr("experiments.hybrid.run.fit_bank", None)  # the second call makes nothing anew
+        monkeypatch.setattr("experiments.hybrid.run.choose_taxonomy", None)
+    assert documents[0] == documents[1]
+    lines = pd.DataFrame(documents[0]["arms"])
+    for split in ("standard-test", "hard-test"):
+        part = lines[lines["split"] == split].set_index("arm")
+        assert part.loc["no_effect", "accuracy"] == part.loc["base", "accuracy"]
+        leaked = part.loc[[f"substitute_{x}" for x in (5, 10, 25, 50)], "accuracy"]
+        assert leaked.iloc[-1] > part.loc["base", "accuracy"]
+        assert part.loc["probe_kept", "readings"] < part.loc["hybrid", "readings"] - 0.5
+        assert {
+            "hybrid",
+            "random_category",
+            "random_positions",
+            "magnitude_only",
+            "one_vector",
+            "bias_only",
+            "legacy",
+            "entropy",
+        } <= set(part.index)
+
+
+def test_wrong_words_are_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, said in (
+        (["--pair", "nope"], "Unknown pair"),
+        (["--set", "rollout=3"], "Did you mean 'rollouts'"),
+        (["--set", "rollouts"], "write field=value"),
+        (["--set", "rollouts=2"], "rollouts"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["steer", "hybrid", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
