@@ -133,9 +133,21 @@ def run_evaluation(
     return run
 
 
+BESIDE = ("thinking", "thinking_form")
+"""Keys of an arm's controller that say which model runs beside, and how it is asked."""
+
+
 def _beside(arm: Arm) -> str | None:
     """The thinking model that runs beside an arm's own."""
     return arm.controller.get("thinking") if arm.controller else None
+
+
+def _asked(
+    task: Task, item: Item, arm: Arm, beside: str | None, models: Mapping[str, LoadedModel]
+) -> tuple[int, ...] | None:
+    """The prompt as the thinking model is fed it, where it is asked in another form than the base."""
+    form = (arm.controller or {}).get("thinking_form")
+    return encode_prompt(models[beside], task.prompt(item, form)) if beside and form else None
 
 
 def _rules(spec: EvalSpec, controllers: Mapping[str, Controller]) -> dict[str, Controller]:
@@ -144,7 +156,7 @@ def _rules(spec: EvalSpec, controllers: Mapping[str, Controller]) -> dict[str, C
     for arm in spec.arms:
         if arm.controller is None:
             continue
-        facts = {key: value for key, value in arm.controller.items() if key != "thinking"}
+        facts = {key: value for key, value in arm.controller.items() if key not in BESIDE}
         found = next((rule for rule in controllers.values() if rule.facts == facts), None)
         if found is None:
             raise BadInput(f"Arm {arm.name!r} names a controller that was not given with the spec: {facts}.")
@@ -202,14 +214,15 @@ def _chunks(
                         prompt = task.prompt(item, arm.form) + arm.opening
                         ids = encode_prompt(model, prompt)
                         for seed in spec.generation.seeds:
-                            rule, stream = rules.get(arm.name), _row_seed(item.id, seed)
-                            row: Row | HybridRow
-                            row = (
-                                Row(ids, plans[arm.name], stream) if rule is None else HybridRow(ids, rule, seed=stream)
-                            )
-                            steering = plans[arm.name].digest if plans[arm.name] else None
-                            if rule is not None:
-                                steering = f"{rule.digest} {models[kind[2]].fingerprint if kind[2] else ''}"
+                            stream, steering = _row_seed(item.id, seed), None
+                            row: Row | HybridRow = Row(ids, plans[arm.name], stream)
+                            if arm.name in rules:
+                                theirs = _asked(task, item, arm, kind[2], models)
+                                row = HybridRow(ids, rules[arm.name], theirs, stream)
+                                thinking = [models[kind[2]].fingerprint, row.theirs] if kind[2] else []
+                                steering = json.dumps([rules[arm.name].digest, *thinking])
+                            elif plans[arm.name]:
+                                steering = plans[arm.name].digest
                             key = _row_key(spec, model, arm, steering, item, ids, seed)
                             chunk.append(_Planned(key, arm, split, order, item, seed, prompt, row))
                 yield chunk

@@ -75,7 +75,8 @@ class Arm(BaseModel):
     opening: str = ""
     """First words of the response, given to the model after the prompt: whether steering does more than choose them."""
     controller: dict[str, Any] | None = None
-    """Of a hybrid: the facts of its `Controller`, and under `thinking` the model that runs beside, if one does."""
+    """Of a hybrid: the facts of its `Controller`, and if a model runs beside, its name under `thinking` and, where it is asked in another
+    form, that under `thinking_form`."""
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

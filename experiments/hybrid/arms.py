@@ -53,14 +53,17 @@ def reference_arms(spec: HybridSpec) -> list[Arm]:
     return [
         Arm(name="base", label="base", role="baseline", model=spec.base, form=spec.form),
         Arm(name="base_think", label="base, asked to think first", role="prompt", model=spec.base, form="think"),
-        Arm(name="thinking", label="thinking", role="reference", model=spec.thinking, form=spec.form),
+        Arm(name="thinking", label="thinking", role="reference", model=spec.thinking, form=spec.asked),
     ]
 
 
 def hybrid_arm(spec: HybridSpec, name: str, label: str, rule: Controller, role: str = "control") -> Arm:
     """An arm that a controller steers."""
-    beside = {"thinking": spec.thinking} if rule.needs_thinking else {}
-    facts: dict[str, Any] = {**rule.facts, **beside}
+    facts: dict[str, Any] = dict(rule.facts)
+    if rule.needs_thinking:
+        facts["thinking"] = spec.thinking
+        if spec.asked != spec.form:
+            facts["thinking_form"] = spec.asked
     return Arm(name=name, label=label, role=role, model=spec.base, form=spec.form, controller=facts)  # type: ignore[arg-type]
 
 

@@ -66,8 +66,8 @@ class Making:
         """Where a part lies that depends on these fields of the spec."""
         return self.store.root / ".hybrid" / f"{part}-{self.spec.digest(self.base, self.thinking, *fields)}"
 
-    def prompts(self, n: int, use: str) -> list[str]:
-        return [problem.prompt(self.spec.form) for problem in training_problems(n, SEEDS[use])]  # type: ignore[arg-type]
+    def prompts(self, n: int, use: str, form: str) -> list[str]:
+        return [problem.prompt(form) for problem in training_problems(n, SEEDS[use])]  # type: ignore[arg-type]
 
     def evaluate(self, name: str, arms: list[Any], rules: list[Controller], splits: dict[str, int], label: str) -> Run:
         """One run of the store."""
@@ -79,8 +79,8 @@ class Making:
             return run_evaluation(spec, self.store, controllers=known, models=self.models, on_rows=report)
 
 
-TAXONOMY = ("traces", "sentences", "sizes", "layers", "form", "max_new_tokens")
-TEXTS = ("rollouts", "held_out", "form", "max_new_tokens")
+TAXONOMY = ("traces", "sentences", "sizes", "layers", "asked", "max_new_tokens")
+TEXTS = ("rollouts", "held_out", "form", "asked", "max_new_tokens")
 BANKS = (*TAXONOMY, *TEXTS, "epochs", "hidden", "steering_layer")
 
 
@@ -92,7 +92,7 @@ def taxonomy(making: Making) -> tuple[SentenceSAE, dict[str, Any]]:
             f"Sentences of {spec.traces} traces of {spec.thinking}, autoencoders of {spec.sizes} categories ..."
         )
         problems = training_problems(spec.traces, SEEDS["traces"])
-        traces = greedy_traces(making.thinking, making.prompts(spec.traces, "traces"), spec.max_new_tokens)
+        traces = greedy_traces(making.thinking, making.prompts(spec.traces, "traces", spec.asked), spec.max_new_tokens)
         labelled = sentence_labels(making.thinking, traces, problems)
         layers = spec.layers or tuple(range(making.thinking.n_layers))
         found = choose_taxonomy(
@@ -115,7 +115,14 @@ def texts(making: Making) -> tuple[list[Aligned], list[Aligned]]:
         making.console.print(f"Sampling {spec.rollouts + spec.held_out} rollouts of {spec.thinking} ...")
         found = {
             use: [
-                asdict(r) for r in rollouts(making.base, making.thinking, making.prompts(n, use), spec.max_new_tokens)
+                asdict(r)
+                for r in rollouts(
+                    making.base,
+                    making.thinking,
+                    making.prompts(n, use, spec.form),
+                    making.prompts(n, use, spec.asked),
+                    spec.max_new_tokens,
+                )
             ]
             for use, n in (("rollouts", spec.rollouts), ("held_out", spec.held_out))
         }

@@ -20,7 +20,9 @@ class HybridSpec(BaseModel):
     base: str = "builtin:base"
     thinking: str = "builtin:thinking"
     form: str = "bare"
-    """Prompt form of base and thinking model alike; only the prompted base is asked differently."""
+    """Prompt form of the base."""
+    thinking_form: str | None = None
+    """Prompt form of the thinking model; the base's by default."""
     traces: int = Field(default=600, ge=20)
     """Greedy traces of the thinking model that sentences are taken from."""
     sentences: int = Field(default=8000, ge=200)
@@ -45,6 +47,11 @@ class HybridSpec(BaseModel):
     """Development problems per split."""
     n_legacy: int = Field(default=50, ge=0)
     """Test problems per split of v1's selection rule, whose candidates are whole passes; 0 leaves it out."""
+
+    @property
+    def asked(self) -> str:
+        """Prompt form of the thinking model."""
+        return self.thinking_form or self.form
 
     def recipe(self, seed: int) -> Recipe:
         return Recipe(epochs=self.epochs, hidden=self.hidden, seed=seed)

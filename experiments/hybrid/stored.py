@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steering.errors import BadInput
 from steering.hybrid import Controller, Readout, ShiftBank
+from steering.hybrid.controller import KEYS
 from steering.hybrid.shift import FORMAT as BANK
 from steering.vectors import write_tensors
 
@@ -51,4 +52,4 @@ def stored_controller(folder: Path, facts: dict[str, Any]) -> Controller:
             biases[path.stem] = load_file(path)["bias"]
         else:
             readouts[path.stem] = Readout.load(path)
-    return Controller.from_facts({k: v for k, v in facts.items() if k != "thinking"}, banks, readouts, biases)
+    return Controller.from_facts({k: v for k, v in facts.items() if k in KEYS}, banks, readouts, biases)

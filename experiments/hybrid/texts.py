@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from saes.sentence_text import split_sentences
 from steering.engine import Row, generate
 from steering.extraction.annotations import token_span
 from steering.hybrid.alignment import Aligned
@@ -26,9 +27,12 @@ SEEDS = {"traces": 11, "rollouts": 12, "held_out": 13}
 """Of `training_problems`."""
 
 
-def rollouts(base: LoadedModel, thinking: LoadedModel, prompts: Sequence[str], max_new_tokens: int) -> list[Aligned]:
-    """One sampled text of the thinking model per prompt, behind the prompt as each model is fed it."""
-    rows = [Row(encode_prompt(thinking, prompt), seed=index) for index, prompt in enumerate(prompts)]
+def rollouts(
+    base: LoadedModel, thinking: LoadedModel, prompts: Sequence[str], asked: Sequence[str], max_new_tokens: int
+) -> list[Aligned]:
+    """One sampled text of the thinking model per prompt, behind the prompt as each model is fed it: `prompts` the base, `asked` the
+    thinking model."""
+    rows = [Row(encode_prompt(thinking, prompt), seed=index) for index, prompt in enumerate(asked)]
     settings = GenerationSettings(max_new_tokens, temperature=TEMPERATURE, top_p=TOP_P)
     found = []
     for prompt, text in zip(prompts, generate(thinking, rows, settings, batch_size=96, detail="tokens"), strict=True):
@@ -41,8 +45,6 @@ def rollouts(base: LoadedModel, thinking: LoadedModel, prompts: Sequence[str], m
 def sentence_labels(model: LoadedModel, traces: Traces, problems: Sequence[Problem]) -> dict[tuple[int, int, int], str]:
     """The grammar's label of every clause of a trace, by (text, first, last token): the one that covers most of its tokens."""
     found = {}
-    from saes.sentence_text import split_sentences
-
     for number, (text, begin, problem) in enumerate(zip(traces.texts, traces.begins, problems, strict=True)):
         offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
         start = next(i for i, (low, high) in enumerate(offsets) if high > low and low >= begin)

@@ -121,7 +121,8 @@ def test_thresholds_open_at_their_rates() -> None:
 @pytest.mark.slow
 def test_the_base_knows_where_the_thinking_model_parts_from_it(pair: tuple[LoadedModel, LoadedModel]) -> None:
     base, thinking = pair
-    texts = rollouts(base, thinking, [p.prompt("bare") for p in training_problems(60, 21)], 200)
+    asked = [p.prompt("bare") for p in training_problems(60, 21)]
+    texts = rollouts(base, thinking, asked, asked, 200)
     found = read_positions(base, thinking, texts, Site(1), readout(2))
     for row in (0, 7):
         ids = torch.tensor([texts[row].base_ids])
@@ -199,6 +200,20 @@ def test_another_bank_or_thinking_model_is_another_row() -> None:
     for other in (bank(1), bank().without_effect()):
         assert not keys(one) & keys(Controller("disagreement", "thinking", bank=other, categories=readout(2)))
     assert not keys(one) & keys(Controller("disagreement", "thinking", bank=bank(), categories=readout(3)))
+
+
+def test_the_thinking_model_can_be_asked_in_another_form(tmp_path: Path) -> None:
+    rule = Controller("disagreement", how="substitute")
+    spec = hybrid_spec(4, {"leak": rule})
+    arms = (*spec.arms[:2], hybrid_arm(HybridSpec(thinking_form="quick"), "leak", "leak", rule))
+    quick = Arm(name="quick", label="quick", role="prompt", model="builtin:thinking", form="quick")
+    run = run_evaluation(
+        spec.model_copy(update={"arms": (*arms, quick)}), Store(tmp_path), controllers={rule.digest: rule}
+    )
+    rows = run.table().to_pandas()
+    texts = {arm: group["text"].tolist() for arm, group in rows.groupby("arm")}
+    assert texts["leak"] == texts["quick"] != texts["thinking"]
+    assert rows[rows["arm"] == "leak"]["prompt"].tolist() == rows[rows["arm"] == "base"]["prompt"].tolist()
 
 
 def test_a_controller_that_was_not_given_is_refused(tmp_path: Path) -> None:
