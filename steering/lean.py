@@ -4,14 +4,17 @@
    Each is tried beside its module before it is used; where the two differ the module keeps its own way.
 2. Substitutes are in place during a pass of the executor and at no other time: not between the passes of a held stream, not under
    gradients, and not after an exception. Hooks on any module fire as ever, since only what the module computes is replaced.
-3. Which product is used depends on shapes and the number of threads alone, never on timing, so that a run gives the same numbers again.
+3. Ways that differ in the order of sums are chosen by shape alone, so that a run gives the same numbers again. Timing chooses only
+   between ways that were found to give the same bits (`Pace`): a single row's products by one thread or by several.
 4. Modules that are not exactly the plain kind (quantized, wrapped, dispatched, on another device, of another precision) are left alone.
 """
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -28,11 +31,40 @@ FEW_ROWS = 64
 MIDDLING_WEIGHT = 2**17
 """Elements below which a product is over before it is worth choosing how to do it."""
 LARGE_WEIGHT = 2**18
-"""Elements from which on a product with a single row is worth two threads: the library's matrix times vector uses one."""
+"""Elements from which on a product with a single row may be worth several threads; the library's matrix times vector uses one."""
+PARTS = 8
+"""Threads that share a single row's product at most."""
+EXPLORED, EVERY = 6, 96
+"""Single-row passes that are timed by turns, one thread against several, and after how many passes that is done again."""
 TRIED = (1, 2, 5)
 """Rows on which a substitute is compared with its module."""
 TOLERANCE = 2e-5
 """Largest difference between the two, relative to the largest output."""
+
+
+class Pace:
+    """Whether a single row's products are shared among threads: what was faster of late. On a busy machine threads that wait for each other
+    cost more than they save, and that changes while a program runs."""
+
+    def __init__(self) -> None:
+        self.shared = False
+        self._passes = 0
+        self._seconds: dict[bool, list[float]] = {False: [], True: []}
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around one single-row pass."""
+        turn = self._passes % EVERY
+        if turn < EXPLORED:
+            self.shared = turn % 2 == 1
+        start = time.perf_counter()
+        yield
+        if turn < EXPLORED:
+            self._seconds[self.shared].append(time.perf_counter() - start)
+        if turn == EXPLORED - 1:
+            self.shared = statistics.median(self._seconds[True]) < statistics.median(self._seconds[False])
+            self._seconds = {False: [], True: []}
+        self._passes += 1
 
 
 class Lean:
@@ -40,6 +72,7 @@ class Lean:
 
     def __init__(self, model: nn.Module):
         self.model = model
+        self.pace = Pace()
         self._forwards: list[tuple[dict[str, Any], Forward]] | None = None
         """Attributes of each module and its substitute."""
         self._inside = False
@@ -51,7 +84,7 @@ class Lean:
 
     def _found(self) -> list[tuple[dict[str, Any], Forward]]:
         if self._forwards is None:
-            self._forwards = [(module.__dict__, forward) for module, forward in substitutes(self.model)]
+            self._forwards = [(module.__dict__, forward) for module, forward in substitutes(self.model, self.pace)]
         if self._forwards and not _ordinary(self._forwards[0][0]["_parameters"].values()):  # the model has been moved
             return []
         return self._forwards
@@ -70,7 +103,9 @@ class Lean:
         try:
             for attributes, forward in mine:
                 attributes["forward"] = forward
-            yield inputs
+            ids = inputs.get("input_ids")
+            with self.pace.timed() if ids is not None and ids.numel() == 1 else nullcontext():
+                yield inputs
         finally:
             for attributes, _ in mine:
                 attributes.pop("forward", None)
@@ -92,8 +127,8 @@ def additive(mask: Any) -> Any:
     return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
-def substitutes(model: nn.Module) -> list[tuple[nn.Module, Forward]]:
-    """The modules of `model` that have a cheaper equal, with it."""
+def substitutes(model: nn.Module, pace: Pace) -> list[tuple[nn.Module, Forward]]:
+    """The modules of `model` that have a cheaper equal, with it; `pace` decides for single rows."""
     found: list[tuple[nn.Module, Forward]] = []
     tried: dict[tuple[Any, ...], bool] = {}
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
@@ -101,7 +136,7 @@ def substitutes(model: nn.Module) -> list[tuple[nn.Module, Forward]]:
         if "forward" in module.__dict__ or not _ordinary(module._parameters.values()):
             continue
         wide = module is head or any(part in MLP_NAMES for part in name.split("."))
-        for forward in _candidates(module, wide):
+        for forward in _candidates(module, wide, pace):
             key = (type(module), _shape(module), wide) if not _norm(module) else (name, forward)
             if key not in tried:
                 tried[key] = equal(module, forward, _fan_in(module))
@@ -132,11 +167,11 @@ def _fan_in(module: nn.Module) -> int:
     return int(weight.shape[0] if type(module) is Conv1D else weight.shape[-1])
 
 
-def _candidates(module: nn.Module, wide: bool) -> list[Forward]:
+def _candidates(module: nn.Module, wide: bool, pace: Pace) -> list[Forward]:
     if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < MIDDLING_WEIGHT:
         return []
     if type(module) is nn.Linear:
-        return [_linear(module, wide and module.out_features > module.in_features)]
+        return [_linear(module, wide and module.out_features > module.in_features, pace)]
     if type(module) is Conv1D:
         return [_conv1d(module)]
     eps = next(
@@ -154,7 +189,7 @@ def equal(module: nn.Module, forward: Forward, width: int) -> bool:
         for rows in TRIED:
             x = torch.randn(rows, 1, width, generator=generator)
             try:
-                own, other = module(x), forward(x)
+                own, other = module.forward(x), forward(x)  # not called: hooks of the pass are none of its business
             except (TypeError, RuntimeError, ValueError):
                 return False
             if own.shape != other.shape or own.dtype != other.dtype:
@@ -169,20 +204,40 @@ def columns(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return torch.mm(weight, x.t()) if bias is None else torch.addmm(bias[:, None], weight, x.t())
 
 
-def _linear(module: nn.Linear, strided: bool) -> Forward:
+def in_parts(weight: Tensor, bias: Tensor | None, x: Tensor, parts: int) -> Tensor:
+    """`weight [out, in]` times one row `x [..., in]`, each of `parts` threads having its share of the outputs: `[..., out]`."""
+    out, width = weight.shape
+    one, shares = x.reshape(1, 1, width).expand(parts, 1, width), weight.view(parts, -1, width).transpose(1, 2)
+    found = torch.bmm(one, shares) if bias is None else torch.baddbmm(bias.view(parts, 1, -1), one, shares)
+    return found.view(*x.shape[:-1], out)
+
+
+def _parts(module: nn.Linear) -> int:
+    """Among how many threads a single row's product can be shared with the same bits as the module's own; 1 when it cannot."""
+    out, width = module.weight.shape
+    fitting = [p for p in range(2, min(PARTS, torch.get_num_threads()) + 1) if out % (16 * p) == 0]
+    if out * width < LARGE_WEIGHT or not fitting:
+        return 1
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for _ in TRIED:
+            x = torch.randn(1, width, generator=generator)
+            if not torch.equal(in_parts(module.weight, module.bias, x, fitting[-1]), module(x)):
+                return 1
+    return fitting[-1]
+
+
+def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     """A linear map by columns. `strided` leaves the outcome so, for an elementwise function and another product to follow."""
-    out, width, own = module.out_features, module.in_features, module._parameters
+    out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
         rows = x.numel() // width
-        if rows > FEW_ROWS or not rows:
+        if rows == 1 and parts > 1 and pace.shared:
+            return in_parts(weight, bias, x, parts)
+        if not 1 < rows <= FEW_ROWS:
             return F.linear(x, weight, bias)
-        if rows == 1:
-            if out * width < LARGE_WEIGHT or torch.get_num_threads() == 1:
-                return F.linear(x, weight, bias)
-            found = torch.mm(weight, x.reshape(1, width).expand(2, width).contiguous().t())[:, 0]
-            return (found if bias is None else found + bias).reshape(*x.shape[:-1], out)
         found = columns(weight, bias, x.reshape(rows, width)).t()
         return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
 

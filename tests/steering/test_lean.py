@@ -11,7 +11,7 @@ from torch import nn
 from steering import lean
 from steering.engine import Row, generate, stream
 from steering.executor import HookExecutor
-from steering.lean import Lean, additive, equal, substitutes
+from steering.lean import Lean, Pace, additive, equal, in_parts, substitutes
 from steering.models import LoadedModel
 from steering.plan import Plan
 from steering.sampling import GenerationSettings
@@ -44,7 +44,7 @@ def own_forwards(model: LoadedModel) -> list[str]:
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_greedy_texts_are_those_of_the_naive_oracle(family: str) -> None:
     model = fresh(family)
-    assert len(substitutes(model.model)) >= 3 * model.n_layers
+    assert len(substitutes(model.model, Pace())) >= 3 * model.n_layers
     rows = [Row(p, q) for p in PROMPTS for q in (Plan(), plan(amount=2.0), plan(span="all", amount=1.5, layer=0))]
     for batch_size in (1, 9):
         for row, found in zip(rows, generate(model, rows, GenerationSettings(8), batch_size=batch_size), strict=True):
@@ -121,7 +121,7 @@ class FlooredRMSNorm(nn.Module):
 
 def test_a_substitute_that_differs_is_refused() -> None:
     odd = FlooredRMSNorm(16)
-    assert substitutes(nn.Sequential(odd)) == []
+    assert substitutes(nn.Sequential(odd), Pace()) == []
     linear = nn.Linear(16, 8)
     assert equal(linear, linear.forward, 16)
     assert not equal(linear, lambda x: linear(x) * (1 + 1e-4), 16)
@@ -130,7 +130,7 @@ def test_a_substitute_that_differs_is_refused() -> None:
 
 
 def test_other_precisions_and_moved_models_are_left_alone() -> None:
-    assert substitutes(nn.Sequential(nn.Linear(16, 8).bfloat16())) == []
+    assert substitutes(nn.Sequential(nn.Linear(16, 8).bfloat16()), Pace()) == []
     model = nn.Sequential(nn.Linear(16, 8))
     found = Lean(model)
     assert found.modules == 1
@@ -143,7 +143,7 @@ def test_other_precisions_and_moved_models_are_left_alone() -> None:
 def test_products_by_columns_equal_products_by_rows(rows: int, bias: bool) -> None:
     torch.manual_seed(rows)
     model = nn.Sequential(nn.Linear(48, 96, bias=bias), nn.Linear(96, 24, bias=bias))
-    ((one, by_columns), (two, narrow)) = substitutes(model)
+    ((one, by_columns), (two, narrow)) = substitutes(model, Pace())
     with torch.inference_mode():
         for x in (torch.randn(rows, 48), torch.randn(rows, 1, 48), torch.randn(1, rows, 48)):
             assert torch.allclose(by_columns(x), one(x), atol=1e-5) and by_columns(x).shape == one(x).shape
@@ -156,3 +156,34 @@ def test_masks_become_numbers_to_add() -> None:
     assert torch.equal(additive(mask), torch.tensor([[[[0.0, -torch.inf]]]]))
     assert torch.equal(additive({"full_attention": mask})["full_attention"], additive(mask))
     assert additive(additive(mask)) is not None and additive(additive(mask)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_single_row_has_the_same_bits_by_one_thread_and_by_several(bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(512, 1024, bias=bias)
+    pace = Pace()
+    ((_, forward),) = substitutes(nn.Sequential(linear), pace)
+    with torch.inference_mode():
+        x = torch.randn(1, 1, 512)
+        own = forward(x)
+        pace.shared = True
+        assert torch.equal(forward(x), own) and torch.equal(own, linear(x))
+        assert torch.allclose(in_parts(linear.weight, linear.bias, x, 2), own, atol=1e-5)
+
+
+def test_the_faster_way_is_kept_and_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace, clock, cost = Pace(), [0.0], {False: 2.0, True: 1.0}
+    monkeypatch.setattr(lean.time, "perf_counter", lambda: clock[0])
+
+    def run(passes: int) -> list[bool]:
+        ways = []
+        for _ in range(passes):
+            with pace.timed():
+                ways.append(pace.shared)
+                clock[0] += cost[pace.shared]
+        return ways
+
+    assert run(lean.EVERY) == [False, True] * (lean.EXPLORED // 2) + [True] * (lean.EVERY - lean.EXPLORED)
+    cost[True] = 3.0
+    assert run(lean.EVERY)[lean.EXPLORED :] == [False] * (lean.EVERY - lean.EXPLORED)
