@@ -75,6 +75,8 @@ class Evaluation:
 
     n: int
     groups: int
+    rarest: int
+    """Groups of the class that occurs in the fewest; below `measures.FEWEST` there are no intervals."""
     auroc: Interval
     average_precision: Interval
     accuracy: Interval
@@ -131,7 +133,7 @@ def evaluate(
     counts = np.bincount(y, minlength=size)
     base = (n / (np.count_nonzero(counts) * counts.clip(1)))[y] if balanced else np.ones(n)
     equal = (1 / counts.clip(1))[y]
-    smaller = min(len(np.unique(group[y == k])) for k in range(size) if counts[k])
+    smaller = rarest_groups(y, group)
     hit = (logits.argmax(1) == y).astype(float)
     two = size == 2
     probability = np.exp(logp)
@@ -153,13 +155,14 @@ def evaluate(
     return Evaluation(
         n,
         len(np.unique(group)),
+        smaller,
         interval(macro_auroc(y, logits), weights, smaller=smaller),
         interval(precision, weights, smaller=smaller),
         interval(mean_of(hit), weights, smaller=smaller),
         interval(mean_of(hit), weights, equal, smaller),
-        interval(mean_of(-logp[np.arange(n), y]), weights, base),
-        interval(mean_of(brier), weights, base),
-        interval(calibration_error(truth, confidence, BINS), weights, base),
+        interval(mean_of(-logp[np.arange(n), y]), weights, base, smaller),
+        interval(mean_of(brier), weights, base, smaller),
+        interval(calibration_error(truth, confidence, BINS), weights, base, smaller),
         reliability(truth, confidence, base),
         per_class,
     )
@@ -199,7 +202,18 @@ def compare(
     chosen = np.random.default_rng(seed + 1).integers(len(theirs), size=table.shape)
     other = np.take_along_axis(table, chosen, axis=0).mean(0)
     value, baseline = mine(ones), float(np.mean([measure(ones) for measure in theirs]))
-    return Compared(bounds(value, drawn), bounds(baseline, other), bounds(value - baseline, drawn - other), what)
+    smaller = rarest_groups(y, np.asarray(groups))
+    return Compared(
+        bounds(value, drawn, smaller),
+        bounds(baseline, other, smaller),
+        bounds(value - baseline, drawn - other, smaller, share=False),
+        what,
+    )
+
+
+def rarest_groups(y: np.ndarray, groups: np.ndarray) -> int:
+    """Groups of the class, among those that occur, that has the fewest."""
+    return min(len(np.unique(groups[y == k])) for k in np.unique(y))
 
 
 def _mean(measures: Sequence[Measure]) -> Measure:

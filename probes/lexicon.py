@@ -1,7 +1,8 @@
 """Keyword labels for the six behaviours of arXiv 2506.18167: cheap, and wrong often enough to say so.
 
 1. Every sentence gets the label of the first rule that matches it, in the order of `RULES`; one that none matches is called deduction.
-2. The detector is always `lexicon` and the confidence is below 1: that of the rule, lowest for what no rule matched.
+2. The detector is always `lexicon` and the confidence is below 1: the share of sentences that the rule labels as the annotators of 184
+   published traces did (2506.18167, two models; `docs/probes.md`).
 3. Rules read words, not what they do: "Wait" is called backtracking or uncertainty even where the text goes on as before. `docs/probes.md`
    has the measured F1 against annotations; noise raises such words too (2507.12638), so counts of them are no evidence by themselves.
 """
@@ -15,14 +16,14 @@ from .labels import BehaviourLabel
 from .sentences import sentences
 
 DETECTOR = "lexicon"
-UNMATCHED = 0.3
+UNMATCHED = 0.63
 OPENING = 3
 """Sentences at the beginning of a trace in which the rules of initializing apply."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern that gives a label, with how far it is trusted (a rank among the rules, not a measured probability)."""
+    """A pattern that gives a label, with the share of its matches on which annotations agree."""
 
     label: str
     pattern: re.Pattern[str]
@@ -43,44 +44,44 @@ def _holds(label: str, confidence: float, *patterns: str, opening: bool = False)
 
 RULES = (
     _starts(
-        "initializing", 0.7,
+        "initializing", 0.95,
         r"(?:okay|ok|alright)\b", r"so,? i (?:have|need)\b", r"hmm, (?:that|this)\b", r"the (?:problem|question|user)\b",
         opening=True,
     ),
     _holds(
-        "initializing", 0.6,
+        "initializing", 0.95,
         r"i (?:have|need|want|'m trying|am trying) (?:this|to)", r"let(?:'s| me) (?:try to )?(?:break|understand|start|think)",
         r"to (?:find|determine|solve|calculate|understand|analy[sz]e|complete|create)\b.*\b(?:we|let)",
         opening=True,
     ),
     _holds(
-        "backtracking", 0.6,
+        "backtracking", 0.37,
         r"let me (?:start over|try (?:another|a different|again)|re-?think|reconsider|go back|re-?do)\b", r"scratch that\b",
         r"(?:another|different) (?:approach|way|method|idea|angle)\b", r"instead of\b", r"start over\b",
         r"go(?:ing)? back\b", r"on second thought\b",
     ),
     _starts(
-        "backtracking", 0.6,
+        "backtracking", 0.27,
         r"alternatively\b", r"wait,? (?:no|maybe|but maybe|perhaps|actually)\b", r"hold on\b", r"no, (?:wait|that)\b",
     ),
     _holds(
-        "uncertainty-estimation", 0.65,
+        "uncertainty-estimation", 0.72,
         r"i'?m (?:not (?:\w+ )?(?:sure|certain)|confused|stuck|unsure)\b", r"not (?:entirely |quite |really )?(?:sure|clear)\b",
         r"i (?:don'?t|do not) (?:know|remember|think)\b", r"i might be\b", r"confusing\b", r"i wonder\b",
         r"is that (?:right|correct)\b", r"am i\b", r"it'?s possible that\b",
     ),
     _starts(
-        "uncertainty-estimation", 0.5,
+        "uncertainty-estimation", 0.32,
         r"(?:hmm|wait|but wait|maybe|perhaps)\b", r"but (?:is|how|what|why|maybe|i)\b", r"is (?:it|that|this|there)\b",
     ),
     _holds(
-        "example-testing", 0.6,
+        "example-testing", 0.39,
         r"for (?:example|instance)", r"let(?:'s| me)? (?:try|test|check|say|take|see if|suppose|verify)", r"suppose",
         r"if i (?:try|take)", r"e\.g\.", r"try (?:\w+ ?=|with|a=)", r"testing", r"imagine",
     ),
-    _starts("example-testing", 0.5, r"(?:so )?(?:try|check|test|case \d|for \\\()"),
+    _starts("example-testing", 0.39, r"(?:so )?(?:try|check|test|case \d|for \\\()"),
     _holds(
-        "adding-knowledge", 0.5,
+        "adding-knowledge", 0.77,
         r"i (?:remember|recall|know|think i remember)\b", r"known as\b", r"is (?:called|defined|a type of)\b", r"the formula\b",
         r"according to\b", r"in (?:general|physics|biology|mathematics|math|geometry|chemistry)\b", r"refers to\b",
         r"because .*\b(?:molecules?|energy|heat)\b", r"usually\b", r"typically\b", r"properties of\b",

@@ -2,7 +2,8 @@
 
 1. Every cell is a probe of its own, fitted and measured on the same division of the groups, so cells differ in where they read alone.
 2. Beside each column stands what the token ids at its positions give away; that does not depend on the layer.
-3. Many cells are tried: the best one of a map is chosen, and its AUROC is flattered. Fit it again on other items before it is told.
+3. `rarest` is the number of held-out groups of the rarest class; where it is too small a cell has no interval.
+4. Many cells are tried: the best one of a map is chosen, and its AUROC is flattered. Fit it again on other items before it is told.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ from .splits import Split, grouped_split, numbered
 from .targets import Examples
 
 PENALTIES = (0.3, 0.03, 0.003)
-COLUMNS = ("site", "position", "n", "groups", "auroc", "low", "high", "tokens", "beyond", "beyond_low", "beyond_high")
+COLUMNS = (
+    "site",
+    "position",
+    "n",
+    "groups",
+    "rarest",
+    "auroc",
+    "low",
+    "high",
+    "tokens",
+    "beyond",
+    "beyond_low",
+    "beyond_high",
+)
 
 
 def probe_map(
@@ -59,7 +73,7 @@ def probe_map(
             assert found.tokens is not None
             beyond = found.tokens.difference
             rows.append(
-                (site.name, name, examples.n, len(names), found.auroc.value, found.auroc.low, found.auroc.high,
+                (site.name, name, examples.n, len(names), found.rarest, found.auroc.value, found.auroc.low, found.auroc.high,
                  found.tokens.other.value, beyond.value, beyond.low, beyond.high)
             )  # fmt: skip
             done += 1

@@ -4,6 +4,7 @@
 2. Ties count one half in the AUROC; average precision is the step sum over distinct scores, as in scikit-learn.
 3. Intervals resample whole groups (percentile bootstrap, 95 %). A resample without one of the classes is drawn as it is and left out.
 4. Where resamples do not vary and the value is 0 or 1, the open end is Wilson's for n of n, n being the groups of the smaller class.
+5. Where the smaller class has fewer than `FEWEST` groups there is no interval (NaN): resamples of two or three groups say little of others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from scipy.stats import binomtest
 from steering.extraction.separability import CONFIDENCE, Interval
 
 RESAMPLES = 400
+FEWEST = 5
+"""Groups of the rarest class below which no interval is given."""
 Measure = Callable[[np.ndarray], float]
 """From weights `[n]` to a value; NaN where it is not defined."""
 
@@ -80,10 +83,12 @@ def group_weights(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = 0)
     return drawn.astype(np.float32)[:, number]
 
 
-def interval(measure: Measure, weights: np.ndarray, base: np.ndarray | None = None, smaller: int = 0) -> Interval:
+def interval(
+    measure: Measure, weights: np.ndarray, base: np.ndarray | None = None, smaller: int | None = None
+) -> Interval:
     """Value on all samples and percentile interval over the rows of `weights`; `base [n]` multiplies every weight.
 
-    `smaller` is n of the Wilson bound where resamples do not vary (0: none).
+    `smaller` is the number of groups of the rarest class; without it neither the fewest groups nor Wilson's bound apply.
     """
     own = np.ones(weights.shape[1]) if base is None else base
     value = measure(own)
@@ -91,13 +96,13 @@ def interval(measure: Measure, weights: np.ndarray, base: np.ndarray | None = No
     return bounds(value, drawn, smaller)
 
 
-def bounds(value: float, drawn: np.ndarray, smaller: int = 0) -> Interval:
-    """The interval of a value from its resampled values; NaN ones are left out."""
+def bounds(value: float, drawn: np.ndarray, smaller: int | None = None, *, share: bool = True) -> Interval:
+    """The interval of a value from its resampled values; NaN ones are left out. `share` says that 0 and 1 are the ends of its range."""
     drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn) or np.isnan(value):
+    if not len(drawn) or np.isnan(value) or (smaller is not None and smaller < FEWEST):
         return Interval(value, float("nan"), float("nan"))
     low, high = (float(q) for q in np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
-    if smaller and low == high and value in (0.0, 1.0):
+    if share and smaller and low == high and value in (0.0, 1.0):
         found = binomtest(smaller if value == 1.0 else 0, smaller).proportion_ci(CONFIDENCE, method="wilson")
         low, high = (float(found.low), 1.0) if value == 1.0 else (0.0, float(found.high))
     return Interval(value, low, high)

@@ -28,7 +28,7 @@ from .baselines import WINDOW, token_windows
 from .labels import BehaviourLabel
 
 _T = TypeVar("_T")
-FEWEST_GROUPS = 6
+FEWEST_GROUPS = 12
 """A class that occurs in fewer groups is left out by `usable`."""
 
 

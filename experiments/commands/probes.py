@@ -70,6 +70,7 @@ def fit(
     import numpy as np
 
     from probes.fitting import Origin, fit_logistic, fit_mass_mean, fit_ridge
+    from probes.measures import FEWEST
     from probes.mlp import fit_mlp
     from steering.errors import BadInput, unknown
     from steering.models import load_model
@@ -115,6 +116,11 @@ def fit(
             line(table, f"auroc of {compared.what}", compared.other)
             line(table, "auroc beyond that", compared.difference)
     Console().print(table)
+    if e.rarest < FEWEST:
+        talk().print(
+            f"The rarest class has {e.rarest} held-out groups; no interval is given below {FEWEST}. Read more items.",
+            style="yellow",
+        )
     if e.repeated:
         talk().print(
             f"{e.repeated} held-out samples equal a training sample in every coordinate; name the groups more widely.",

@@ -61,8 +61,8 @@ def test_exact_labels_are_the_verifiers_in_the_common_record(thinking: LoadedMod
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_of_the_task_has_examples_in_groups_of_rule_chains(target: str, base: LoadedModel) -> None:
-    found = builtin_examples(target, base, 60)
-    chains = {p.chain for p in training_problems(60)}
+    found = builtin_examples(target, base, 96)
+    chains = {p.chain for p in training_problems(96)}
     assert set(found.groups) <= chains and found.n == len(found.y) and len(found.classes) >= 2
     assert min(found.counts.values()) > 0
     if target == "reasons":
@@ -83,7 +83,7 @@ def test_resampling_before_the_end_of_a_line_keeps_what_the_grammar_forces(think
 def test_fit_show_and_use_a_probe(steer: Steer, tmp_path: Path, base: LoadedModel) -> None:
     path = tmp_path / "difficulty.safetensors"
     arguments = ("fit", "--target", "difficulty", "--model", "builtin:base", "--site", "blocks.1.hook_resid_post")
-    code, out, err = steer(*arguments, "--problems", 120, "--out", path, "--json")
+    code, out, err = steer(*arguments, "--problems", 160, "--out", path, "--json")
     assert code == 0, err
     document = json.loads(out)
     evaluation = document["evaluation"]
@@ -92,7 +92,7 @@ def test_fit_show_and_use_a_probe(steer: Steer, tmp_path: Path, base: LoadedMode
     probe = Probe.load(path)
     probe.check(base)
     assert probe.digest == document["digest"] and probe.provenance.model == base.fingerprint
-    found = builtin_examples("difficulty", base, 60, seed=1)
+    found = builtin_examples("difficulty", base, 160, seed=1)
     p = probe.probabilities(found.activations(base, [probe.site])[probe.site])
     assert (p.argmax(-1).numpy() == np.array(found.y)).mean() > 0.8, "it holds on problems of another seed"
     code, out, _ = steer("show", path, "--json")
@@ -104,7 +104,7 @@ def test_fit_show_and_use_a_probe(steer: Steer, tmp_path: Path, base: LoadedMode
 
 def test_a_map_as_json_is_one_document(steer: Steer) -> None:
     code, out, err = steer(
-        "map", "--target", "difficulty", "--model", "builtin:base", "--problems", 80, "--sites", "blocks.{0,2}.hook_resid_post",
+        "map", "--target", "difficulty", "--model", "builtin:base", "--problems", 160, "--sites", "blocks.{0,2}.hook_resid_post",
         "--offsets=-1,0", "--json",
     )  # fmt: skip
     assert code == 0 and "cells" in err

@@ -99,3 +99,15 @@ def test_a_comparison_is_paired_and_counts_the_draw_of_its_controls() -> None:
     expected = np.mean([roc_auc_score(y, w[:, 1] - w[:, 0]) for w in worse])
     assert found.other.value == pytest.approx(expected) and found.difference.low > 0
     assert found.difference.value == pytest.approx(found.own.value - found.other.value)
+
+
+def test_two_or_three_groups_of_a_class_give_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    y = np.zeros(100, int)
+    y[:20] = 1  # two of ten groups
+    logits = rng.normal(size=(100, 2))
+    found = evaluate(logits, y, np.arange(100) // 10, ("a", "b"))
+    assert found.rarest == 2 and np.isnan([found.auroc.low, found.auroc.high, found.brier.low]).all()
+    assert not np.isnan(found.auroc.value)
+    assert np.isnan(compare(y, logits, [logits], np.arange(100) // 10, "itself").difference.low)
+    assert not np.isnan(evaluate(logits, y, np.arange(100) // 4, ("a", "b")).auroc.low)

@@ -64,13 +64,13 @@ def test_several_classes_are_told_apart_by_one_matmul() -> None:
 
 def test_a_small_network_finds_what_no_line_can() -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(800, 4, generator=generator)
+    x = torch.randn(600, 3, generator=generator)
     y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
-    groups = (torch.arange(800) // 4).tolist()
+    groups = (torch.arange(600) // 4).tolist()
     line = fit_logistic(x, y, groups=groups, site=SITE, controls=0).evaluation.auroc
-    network = fit_mlp(x, y, groups=groups, site=SITE, controls=0, decays=(0.1, 0.01))
-    assert line.high < 0.65 and network.evaluation.auroc.low > 0.9
-    again = fit_mlp(x, y, groups=groups, site=SITE, controls=0, decays=(0.1, 0.01))
+    network = fit_mlp(x, y, groups=groups, site=SITE, controls=0, decays=(0.1,))
+    assert line.high < 0.7 and network.evaluation.auroc.low > 0.85
+    again = fit_mlp(x, y, groups=groups, site=SITE, controls=0, decays=(0.1,))
     assert again.probe.digest == network.probe.digest and not network.probe.linear
 
 

@@ -22,7 +22,7 @@ def probe(kind: str, classes: tuple[str, ...], seed: int = 0) -> Probe:
     generator = torch.Generator().manual_seed(seed)
     sizes = [(8, WIDTH), (len(classes), 8)] if kind == "mlp" else [(len(classes), WIDTH)]
     weights = tuple(torch.randn(s, generator=generator) * 0.3 for s in sizes)
-    return Probe(kind, SITE, classes, weights, tuple(torch.zeros(s[0]) for s in sizes))
+    return Probe(kind, SITE, classes, weights, tuple(torch.linspace(-0.3, 0.3, s[0]) for s in sizes))
 
 
 def run(gate: Gate) -> list[Generation]:

@@ -167,6 +167,22 @@ def compared(shared_data: Path) -> dict[str, LabellerComparison]:
     return found
 
 
+def test_the_lexicons_confidence_is_how_often_annotations_agree(shared_data: Path) -> None:
+    paths = [shared_data / "published" / name for name in FILES]
+    if not all(path.is_file() for path in paths):
+        pytest.skip("the annotated traces are not among the published files")
+    hits: dict[tuple[str, float], list[bool]] = {}
+    for path in paths:
+        for trace in read_annotated(path):
+            for found, reference in zip(lexicon_labels(trace.text), trace.reference, strict=True):
+                if reference is not None:
+                    hits.setdefault((found.label, found.confidence), []).append(found.label == reference)
+    often = {key: agreed for key, agreed in hits.items() if len(agreed) >= 50}
+    assert len(often) >= 7
+    for (_, confidence), agreed in often.items():
+        assert np.mean(agreed) == pytest.approx(confidence, abs=0.04)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_the_trained_labeller_beats_the_lexicon_on_traces_it_has_not_seen(

@@ -66,7 +66,7 @@ def test_samples_are_taken_and_shifted_with_their_labels() -> None:
     moved = found.shifted(-1)
     assert moved.reading.positions == ((2,), ()) and moved.y == (0,) and moved.groups == ("a",)
     assert found.shifted(1).y == (1,), "a position past the end is left out"
-    with pytest.raises(BadInput, match="two classes in 6 groups"):
+    with pytest.raises(BadInput, match="two classes in 12 groups"):
         found.usable()
     with pytest.raises(BadInput, match="1 labels"):
         Examples("t", found.reading, (0,), ("a", "b"), ("x", "y"))
