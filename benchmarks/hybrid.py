@@ -1,7 +1,7 @@
 """What hybrid decoding costs: its tokens per second against the bound 1 / (1/base + 1/thinking + steered fraction / base).
 
-Base alone, thinking model alone and hybrid take turns on the same prompts with the same number of new tokens, so that a drift of the
-machine meets all three; the ratio is taken within each round. Also timed, in the same rounds, is a hybrid without the thinking model.
+Base alone, thinking model alone and hybrid take turns on the same queue of prompts, so that a drift of the machine meets all three;
+the ratio is taken within each round. Also timed, in the same rounds, is a hybrid without the thinking model.
 
 `python -m benchmarks.hybrid` (random pairs of benchmark sizes that disagree at some share of the tokens, batch 16).
 """
@@ -26,9 +26,13 @@ from steering.models import LoadedModel, load_model
 from steering.sampling import GenerationSettings
 from steering.sites import Site
 
-from .workloads import SIZES, prompts, save_model
+from .workloads import SIZES, end_ids, prompts, save_model
 
 CATEGORIES, HIDDEN = 10, 512
+QUEUED = 4
+"""Rows per place: what is timed is a queue, as in an evaluation."""
+ENDING = 0.02
+"""Share of the vocabulary that ends a text."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,17 @@ def disagreeing(base: LoadedModel, folder: str, share: float, asked: list[tuple[
     return other
 
 
-def _plain(model: LoadedModel, asked: list[tuple[int, ...]], new: int) -> list:
-    return generate(model, [Row(ids) for ids in asked], GenerationSettings(new), batch_size=len(asked))
+def _plain(model: LoadedModel, asked: list[tuple[int, ...]], new: int, batch: int = 64) -> list:
+    return generate(model, [Row(ids) for ids in asked], GenerationSettings(new), batch_size=batch)
 
 
 def hybrid_cost(
     base: LoadedModel, thinking: LoadedModel, batch: int, new: int, rounds: int, share: float
 ) -> HybridCost:
-    """Time the three in turn. Neither model ends its text, so that all write the same number of tokens."""
+    """Time the three in turn. Texts end at one of many tokens, so that lengths vary and rows are refilled, as in an evaluation."""
     for model in (base, thinking):
-        model.__dict__["eos_ids"] = frozenset()
-    asked = list(prompts(batch, 16, 48, base.model.config.vocab_size))
+        model.__dict__["eos_ids"] = frozenset(end_ids(base.model.config.vocab_size, ENDING))
+    asked = list(prompts(QUEUED * batch, 16, 48, base.model.config.vocab_size))
     draw, width = torch.Generator().manual_seed(0), base.d_model
     site = Site(3 * base.n_layers // 8)
     bank = ShiftBank(
@@ -95,7 +99,7 @@ def hybrid_cost(
 
     whole = Controller("disagreement", "thinking", bank=bank, categories=readout(CATEGORIES, Site(base.n_layers // 2)))
     trigger, guess = readout(1, site), readout(CATEGORIES, site)
-    likely = 1 - share / 2
+    likely = 0.8
     free = Controller("trigger", "base", bank=bank, categories=guess, trigger=trigger, threshold=likely, revert=False)
     settings = GenerationSettings(new)
 
@@ -113,7 +117,7 @@ def hybrid_cost(
         return run
 
     def alone(model: LoadedModel) -> Callable[[], tuple[int, int]]:
-        return lambda: (sum(len(g.token_ids) for g in _plain(model, asked, new)), 0)
+        return lambda: (sum(len(g.token_ids) for g in _plain(model, asked, new, batch)), 0)
 
     runs = {"base": alone(base), "thinking": alone(thinking), "hybrid": hybrid(whole), "free": hybrid(free)}
     for run in runs.values():

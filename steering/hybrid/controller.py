@@ -33,6 +33,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -91,13 +92,13 @@ class Controller:
         if not self.revert and self.how != "shift":
             raise BadInput("Only a shift can stay in the cache; leave revert as it is.")
 
-    @property
+    @cached_property
     def needs_thinking(self) -> bool:
         """Whether the thinking model runs beside the base."""
         reads = self.which == "thinking" and self.categories is not None
         return self.when == "disagreement" or reads or self.how in ("substitute", "legacy")
 
-    @property
+    @cached_property
     def in_pass(self) -> bool:
         """Whether gate, category and shift are known within the base's own pass, so that no token is read twice."""
         if self.revert or self.how != "shift" or self.when not in ("trigger", "sentence_starts") or self.needs_thinking:

@@ -36,9 +36,6 @@ def gates(
 ) -> list[int]:
     """The rows whose gate opens. `logits [rows, vocabulary]` and `read [rows, d]` per site are the base's, unsteered; rows whose rule
     decides within the pass are left to it, but for their first token, which the prompt's pass could not decide."""
-    drawn = uniforms(
-        np.array([row.asked.seed for row in rows], dtype=np.int64), np.array([len(row.tokens) for row in rows])
-    )
     opened: list[int] = []
     for rule, members in by_controller(
         rows, [n for n, r in enumerate(rows) if not (r.asked.controller.in_pass and r.tokens)]
@@ -53,7 +50,12 @@ def gates(
             found = (torch.distributions.Categorical(logits=logits[index]).entropy() > rule.threshold).tolist()
         else:
             found = [rule.when == "anywhere" or rows[n].starts_sentence for n in members]
-        opened += [n for n, yes in zip(members, found, strict=True) if yes and drawn[n] < rule.share]
+        passed = [n for n, yes in zip(members, found, strict=True) if yes]
+        opened += (
+            passed
+            if rule.share == 1
+            else [n for n, u in zip(passed, _drawn(rows, passed), strict=True) if u < rule.share]
+        )
     return sorted(opened)
 
 
@@ -69,8 +71,7 @@ def categories(
         if rule.which == "only":
             found |= dict.fromkeys(members, 0)
         elif rule.which == "random":
-            seeds = np.array([rows[n].asked.seed + CATEGORY_STREAM for n in members], dtype=np.int64)
-            drawn = uniforms(seeds, np.array([len(rows[n].tokens) for n in members]))
+            drawn = _drawn(rows, members, CATEGORY_STREAM)
             found |= {n: int(u * rule.bank.k) for n, u in zip(members, drawn, strict=True)}
         else:
             assert rule.categories is not None
@@ -78,3 +79,9 @@ def categories(
             chosen = rule.categories.categories(values[torch.tensor(members, device=values.device)])
             found |= dict(zip(members, chosen.tolist(), strict=True))
     return found
+
+
+def _drawn(rows: Sequence[Writing], members: Sequence[int], stream: int = 0) -> np.ndarray:
+    """A number in [0, 1) for each of `members`, of its own."""
+    seeds = np.array([rows[n].asked.seed + stream for n in members], dtype=np.int64)
+    return uniforms(seeds, np.array([len(rows[n].tokens) for n in members]))

@@ -110,6 +110,8 @@ class Hybrid:
     ):
         rules = [rule for rule, _ in by_controller([Writing(0, row) for row in rows], range(len(rows)))]
         self.base, self.new, self.facts = base, new, token_facts(base)
+        self.ends: dict[int, bool] = {}
+        """Whether a token ends a sentence."""
         self.queue = deque(Writing(index, row) for index, row in enumerate(rows))
         places = min(batch_size, len(rows))
         self.rows: list[Writing | None] = [None] * places
@@ -287,7 +289,9 @@ class Hybrid:
         row.tokens.append(token)
         row.numbers.append(numbers)
         row.ratio.append(ratio)
-        row.starts_sentence = self.facts.ends_sentence(token)
+        if token not in self.ends:
+            self.ends[token] = self.facts.ends_sentence(token)
+        row.starts_sentence = self.ends[token]
         row.finish = "eos" if token in self.base.eos_ids else "length" if len(row.tokens) == self.new else None
         if row.finish is None:
             return []
