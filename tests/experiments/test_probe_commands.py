@@ -151,6 +151,17 @@ def test_forks_are_told_by_token_label_and_place_and_moved_by_a_plan(steer: Stee
     assert facts["shift"]["tokens_moved"] > 0
 
 
+def test_stability_is_told_per_span_and_in_all(steer: Steer) -> None:
+    code, out, err = steer(
+        "stability", "--behaviour", "checking", "--problems", 12, "--spans", 3, "--samples", 8, "--json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["n"] == 8 * len(found["spans"]) == 24 and found["kept"] == sum(s["kept"] for s in found["spans"])
+    assert found["share"]["low"] <= found["kept"] / found["n"] <= found["share"]["high"]
+    assert all(s["detector"] == "grammar" and sum(s["found"].values()) == 8 for s in found["spans"])
+
+
 def test_labels_on_the_command_line_carry_detector_and_confidence(steer: Steer, tmp_path: Path) -> None:
     text = tmp_path / "trace.txt"
     text.write_text("Okay, so I need to add. I remember that 2 and 3 make 5. Wait, no, that is wrong.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +199,18 @@ def test_mistakes_are_named(logistic: Fitted) -> None:
         logistic.probe.gate(0.5, of="agre")
     with pytest.raises(BadInput, match="not a probability"):
         logistic.probe.gate(1.5)
+
+
+@pytest.mark.parametrize("fitter", [fit_logistic, fit_ridge])
+def test_the_unit_of_a_coordinate_does_not_matter(fitter: Callable[..., Fitted]) -> None:
+    x, y, groups, _ = planted_samples(n=300)
+    units = torch.logspace(-3, 3, WIDTH)
+    one, two = (fitter(z, y, groups=groups, site=SITE, controls=0).probe for z in (x, x * units))
+    assert torch.allclose(one.probabilities(x), two.probabilities(x * units), atol=2e-3)
+
+
+def test_a_network_stops_before_it_learns_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(400, 16, generator=generator), torch.randint(0, 2, (400,), generator=generator)
+    found = fit_mlp(x, y, groups=range(400), site=SITE, controls=0, decays=(0.01,))
+    assert found.evaluation.log_loss.value < 0.8, "trained to the end, it is sure of what it cannot know"
