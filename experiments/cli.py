@@ -18,6 +18,7 @@ from rich.console import Console
 
 from .commands.hybrid import hybrid
 from .commands.plans import generate_, plan_app
+from .commands.probes import probe_app
 from .commands.saes import ablate, sae_app
 from .commands.vectors import vectors_app
 from .progress import progress, talk
@@ -36,6 +37,7 @@ app.add_typer(pair_app, name="pair")
 app.add_typer(vectors_app, name="vectors")
 app.add_typer(plan_app, name="plan")
 app.add_typer(sae_app, name="sae")
+app.add_typer(probe_app, name="probe")
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)

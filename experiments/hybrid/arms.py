@@ -11,7 +11,8 @@
 | `bias_only` | the shifts' mean effect on the logits, without touching the stream |
 | `substitute_x` | the thinking model's own token at x % of the disagreements: what leaking the answer does |
 | `legacy` | v1's selection rule, which looks at the thinking model's distribution |
-| `probe_*`, `entropy`, `sentence_starts` | the same shifts, gated and sorted by the base alone; `kept` ones in a single reading |
+| `probe`, `entropy`, `sentence_starts` | the same shifts, gated and sorted by the base alone |
+| `probe_kept` | the same in a single reading: the shift stays in the cache, with the bank adapted to that |
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Parts:
     bank: ShiftBank
     one: ShiftBank
     """Trained with all positions in one category."""
+    kept: ShiftBank
+    """The bank adapted to shifts that stay in the cache."""
     categories: Readout
     """Of the thinking model."""
     bias: Tensor
@@ -105,17 +108,20 @@ def free_rules(parts: Parts, thresholds: Mapping[str, float]) -> dict[str, tuple
     """Rules that need no thinking model; `thresholds` of the trigger's probability, also for the kept variant, and of the entropy."""
     bank, guess = parts.bank, parts.guess
     found: dict[str, tuple[str, Controller]] = {}
-    for name, revert in (("probe", True), ("probe_kept", False)):
+    for name, label, own, revert in (
+        ("probe", "probe", bank, True),
+        ("probe_kept", "probe, one reading", parts.kept, False),
+    ):
         rule = Controller(
             "trigger",
             "base",
-            bank=bank,
+            bank=own,
             categories=guess,
             trigger=parts.trigger,
             threshold=thresholds[name],
             revert=revert,
         )
-        found[name] = ("probe" + ("" if revert else ", one reading"), rule)
+        found[name] = (label, rule)
     found["entropy"] = (
         "entropy", Controller("entropy", "base", bank=bank, categories=guess, threshold=thresholds["entropy"]),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from saes.sentences import SentenceSAE
 from steering.hybrid import Controller, Readout, ShiftBank
 from steering.hybrid.alignment import Aligned, check_vocabularies
 from steering.hybrid.disagreement import Disagreements, disagreements
+from steering.hybrid.kept import adapt_to_cache
 from steering.hybrid.training import fit_bank, mean_effect
 from steering.models import LoadedModel, load_model
 
@@ -244,7 +245,13 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
     bias_path = making.place(f"bias-{many}", *BANKS).with_suffix(".safetensors")
     if not bias_path.exists():
         save_file({"bias": mean_effect(making.base, found[0][many], training).cpu()}, bias_path)
-    parts = Parts(found[0][many], found[1][one], read, load_file(bias_path)["bias"], trigger, guess)
+    kept_path = making.place(f"kept-{many}", *BANKS).with_suffix(".safetensors")
+    if not kept_path.exists():
+        with progress("adapting the bank to shifts that stay in the cache", making.console) as report:
+            recipe = replace(spec.recipe(many), epochs=min(4, spec.epochs))
+            adapt_to_cache(making.base, found[0][many], training, held_out, recipe, report).save(kept_path)
+    kept = ShiftBank.load(kept_path)
+    parts = Parts(found[0][many], found[1][one], kept, read, load_file(bias_path)["bias"], trigger, guess)
     chosen, accuracies = best_thresholds(making, parts, when["thresholds"])
     whole, controls, free = hybrid_rule(parts), control_rules(parts, rate), free_rules(parts, chosen)
     arms = [
