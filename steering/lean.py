@@ -222,7 +222,7 @@ def _parts(module: nn.Linear) -> int:
     with torch.inference_mode():
         for _ in TRIED:
             x = torch.randn(1, width, generator=generator)
-            if not torch.equal(in_parts(module.weight, module.bias, x, fitting[-1]), module(x)):
+            if not torch.equal(in_parts(module.weight, module.bias, x, fitting[-1]), module.forward(x)):
                 return 1
     return fitting[-1]
 

@@ -187,3 +187,15 @@ def test_the_faster_way_is_kept_and_looked_at_again(monkeypatch: pytest.MonkeyPa
     assert run(lean.EVERY) == [False, True] * (lean.EXPLORED // 2) + [True] * (lean.EVERY - lean.EXPLORED)
     cost[True] = 3.0
     assert run(lean.EVERY)[lean.EXPLORED :] == [False] * (lean.EVERY - lean.EXPLORED)
+
+
+def test_hooks_do_not_see_the_inputs_that_substitutes_are_tried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fresh("qwen2")
+    head, seen = model.model.get_output_embeddings(), []
+    handle = head.register_forward_hook(lambda *_: seen.append(1))
+    try:
+        assert model.runs.lean.modules > 0 and not seen
+        with torch.inference_mode(), model.runs.picking(torch.tensor([1])):
+            assert fresh("qwen2").runs.lean.modules == model.runs.lean.modules
+    finally:
+        handle.remove()
