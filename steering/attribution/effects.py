@@ -106,7 +106,7 @@ def attributed(
             "or measure it by exact patching."
         )
     ordered, wanted = _checked(model, metric, vectors), checked_positions(metric, positions)
-    lines = []
+    sites, lines = {_written_at(v.site) for v in ordered}, []
     for batch in _batches(model, metric, batch_size):
         added: dict[Site, Tensor] = {}
 
@@ -117,16 +117,21 @@ def attributed(
 
             return edit
 
-        with torch.enable_grad(), hooked(model.layout, {v.site: adding(v.site) for v in ordered}):
+        with torch.enable_grad(), hooked(model.layout, {site: adding(site) for site in sites}):
             logits = model.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
             total = _values(metric, batch, logits).sum()
-            gradients = torch.autograd.grad(total, [added[v.site] for v in ordered])
+            gradients = torch.autograd.grad(total, [added[_written_at(v.site)] for v in ordered])
         for vector, gradient in zip(ordered, gradients, strict=True):
             effects = dose * (gradient @ vector.direction.to(gradient)).double().cpu()
             for n, row in enumerate(batch.rows):
                 for p in wanted[row]:
                     lines.append((vector.site, row, p, p - metric.prompts[row], float(effects[n, p])))
     return _table(lines)
+
+
+def _written_at(site: Site) -> Site:
+    """The site whose gradient is that of `site`: what attention adds goes into resid_mid unchanged."""
+    return Site(site.layer, "attn_out") if site.kind == "resid_mid" else site
 
 
 def _values(metric: Metric, batch: _Padded, logits: Tensor) -> Tensor:

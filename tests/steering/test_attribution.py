@@ -68,11 +68,14 @@ def test_exact_effects_equal_a_naive_loop(family: str) -> None:
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_attribution_is_the_slope_of_the_exact_effect(family: str) -> None:
-    model, kinds = precise(family), ("attn_out", "mlp_out", "resid_post")
+    model, kinds = precise(family), ["resid_pre", "attn_out", "mlp_out", "resid_post"]
+    if "resid_mid" in model.layout.kinds(0):
+        kinds.append("resid_mid")
     for metric in (log_odds(PROMPTS, STARTS), continuation(PROMPTS, [(20, 9), (23,), (19, 31, 4)])):
         slope = attributed(model, vectors(*kinds), metric, batch_size=2).effect
+        assert (slope.abs() > 1e-9).mean() > 0.4
         errors = []
-        for dose in (1e-1, 1e-2, 1e-3):
+        for dose in (1e-2, 1e-3, 1e-4):
             exact = patched(model, vectors(*kinds), metric, dose=dose).effect / dose
             errors.append(float((exact - slope).abs().max() / slope.abs().max()))
         assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-2, errors
