@@ -70,9 +70,7 @@ def test_rows_carry_ids_text_grades_and_receipts(tmp_path: Path, noise: Steering
 def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
     tmp_path: Path, noise: SteeringVector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import experiments.evaluation as evaluation
-
-    monkeypatch.setattr(evaluation, "CHUNK_ROWS", 9)
+    monkeypatch.setattr("experiments.rows.CHUNK_ROWS", 9)
     spec, vectors = small_spec(noise), {noise.digest: noise}
     whole = run_evaluation(spec, Store(tmp_path / "whole"), vectors)
 
@@ -85,9 +83,11 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
     partial = Store(tmp_path / "parts").open(whole.manifest.run_id)
     assert partial.manifest.status == "interrupted" and len(partial.keys()) == 18
     generated: list[int] = []
-    original = evaluation.generate
+    import experiments.rows as rows_module
+
+    original = rows_module.generate
     monkeypatch.setattr(
-        evaluation,
+        rows_module,
         "generate",
         lambda model, rows, *a, **k: generated.append(len(rows)) or original(model, rows, *a, **k),
     )

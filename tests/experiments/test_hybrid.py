@@ -22,8 +22,10 @@ from experiments.hybrid.taxonomy import category_readout, greedy_traces, grid_sc
 from experiments.hybrid.texts import rollouts, sentence_labels
 from experiments.hybrid.when import Positions, fit_trigger, probe_readout, read_positions, thresholds
 from experiments.readings import training_problems
+from experiments.rows import Parts, chunks_of, rules_of
 from experiments.shards import PLAIN_SCHEMA, ROW_SCHEMA
 from experiments.store import Arm, Store
+from experiments.tasks import task_named
 from saes.sentence_training import train_sentence_sae
 from steering.errors import BadInput
 from steering.hybrid import Controller, Readout, ShiftBank
@@ -186,13 +188,10 @@ def test_hybrids_are_stored_resumed_and_read_back(tmp_path: Path) -> None:
 
 
 def test_another_bank_or_thinking_model_is_another_row() -> None:
-    from experiments.evaluation import _chunks, _rules
-    from experiments.tasks import task_named
-
     def keys(rule: Controller) -> set[str]:
         spec = hybrid_spec(2, {"hybrid": rule})
         models = {name: load_model(name) for name in ("builtin:base", "builtin:thinking")}
-        chunks = _chunks(spec, task_named("find-start"), models, {}, _rules(spec, {rule.digest: rule}))
+        chunks = chunks_of(spec, Parts(task_named("find-start"), models, {}, rules_of(spec, {rule.digest: rule})))
         return {p.key for chunk in chunks for p in chunk if p.arm.name == "hybrid"}
 
     one = Controller("disagreement", "thinking", bank=bank(), categories=readout(2))

@@ -1,0 +1,190 @@
+"""Where the chunks of an evaluation run: in this process, in worker processes, or on a Ray cluster.
+
+1. A chunk is written as one shard by whoever ran it; its bytes do not depend on where that was.
+2. A worker reads everything it needs from the run's folder: spec, vectors, controllers. It plans the rows itself and is told chunk numbers.
+3. A worker that dies costs the chunk it was on: the chunk goes to another worker, and a new worker takes the dead one's place. A chunk that
+   has ended three workers stops the evaluation, with everything finished kept; so does an error of the chunk's own, at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .rows import Parts, Planned, chunk_records, chunks_of, models_of, rules_of
+from .store import Run, Store
+
+if TYPE_CHECKING:
+    from .evaluation import EvalSpec
+
+ChunkExecutor = Callable[[Run, "EvalSpec", Parts, Mapping[int, list[Planned]]], Iterator[int]]
+"""Runs the chunks given (by number, rows that are missing), stores them, and yields each number once it is stored."""
+TRIES = 3
+"""Workers that one chunk may end."""
+WAIT = 0.2
+"""Seconds between looks at the workers."""
+
+
+class WorkerFailed(RuntimeError):
+    """Chunks that could not be run. Everything finished is stored."""
+
+
+def in_process(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
+    """One chunk after the other, here."""
+    for number, rows in missing.items():
+        run.write(chunk_records(rows, spec, parts))
+        yield number
+
+
+class Worker:
+    """One worker's view of a run: loads it from its folder, runs chunks by number."""
+
+    def __init__(self, folder: str, threads: int | None = None, device: str | None = None):
+        import torch
+
+        from steering.models import load_model
+
+        from .evaluation import EvalSpec, run_vectors
+        from .hybrid.stored import stored_controller
+        from .tasks import task_named
+
+        if threads:
+            torch.set_num_threads(threads)
+        path = Path(folder)
+        self.run = Store(path.parent).open(path.name)
+        self.spec = EvalSpec.model_validate(self.run.manifest.spec)
+        known = [stored_controller(path, arm.controller) for arm in self.spec.arms if arm.controller is not None]
+        models = {name: load_model(name, device=device) for name in models_of(self.spec)}
+        rules = rules_of(self.spec, {rule.digest: rule for rule in known})
+        self.parts = Parts(task_named(self.spec.task), models, run_vectors(self.run), rules)
+        self.chunks = list(chunks_of(self.spec, self.parts))
+
+    def chunk(self, number: int, keys: list[str]) -> int:
+        """Run the rows of a chunk that are missing, and store them."""
+        wanted = set(keys)
+        self.run.write(chunk_records([p for p in self.chunks[number] if p.key in wanted], self.spec, self.parts))
+        return number
+
+
+def _serve(folder: str, threads: int | None, asked: Any, answers: Any, name: int) -> None:
+    """A worker process: chunk numbers in, numbers or tracebacks out."""
+    try:
+        worker = Worker(folder, threads)
+        while (job := asked.get()) is not None:
+            answers.put((name, worker.chunk(*job), None))
+    except KeyboardInterrupt:
+        pass
+    except BaseException:
+        answers.put((name, None, traceback.format_exc()))
+
+
+def processes(workers: int, threads: int | None = 1) -> ChunkExecutor:
+    """Worker processes on this machine, each with its own copy of the models and `threads` threads."""
+
+    def execute(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
+        context = multiprocessing.get_context("spawn")
+        answers = context.Queue()
+        waiting, tries = deque(missing), Counter[int]()
+        running: dict[int, tuple[Any, Any, int | None]] = {}
+        """By worker: process, its queue, the chunk it is on."""
+        names = iter(range(10**9))
+
+        def start() -> None:
+            asked, name = context.Queue(), next(names)
+            process = context.Process(target=_serve, args=(str(run.folder), threads, asked, answers, name), daemon=True)
+            process.start()
+            running[name] = process, asked, None
+            give(name)
+
+        def give(name: int) -> None:
+            process, asked, _ = running[name]
+            number = waiting.popleft() if waiting else None
+            asked.put(None if number is None else (number, [p.key for p in missing[number]]))
+            running[name] = process, asked, number
+
+        left = len(missing)
+        try:
+            for _ in range(min(workers, len(missing))):
+                start()
+            while left:
+                try:
+                    name, number, trouble = answers.get(timeout=WAIT)
+                except queue.Empty:
+                    for name, (process, _, held) in list(running.items()):
+                        if not process.is_alive() and held is not None:
+                            del running[name]
+                            _again(held, tries, waiting, f"its process ended with code {process.exitcode}")
+                            start()
+                    continue
+                if trouble is not None:
+                    raise WorkerFailed(f"Chunk {running[name][2]} failed in a worker:\n{trouble}")
+                left -= 1
+                yield number
+                give(name)
+        finally:
+            for process, _, _ in running.values():
+                process.terminate()
+            for process, _, _ in running.values():
+                process.join(timeout=10)
+
+    return execute
+
+
+def _again(number: int, tries: Counter[int], waiting: deque[int], how: str) -> None:
+    """Put a chunk back in the queue. Raises WorkerFailed when it has ended too many workers."""
+    tries[number] += 1
+    if tries[number] >= TRIES:
+        raise WorkerFailed(f"Chunk {number} ended {TRIES} workers ({how}). Everything finished is stored.")
+    waiting.append(number)
+
+
+def on_ray(
+    workers: int, *, cpus: float = 1, gpus: float = 0, threads: int | None = 1, device: str | None = None
+) -> ChunkExecutor:
+    """Actors on the Ray cluster that this process is connected to (or one started here), each asking for `cpus` and `gpus`.
+
+    The store must lie where every node can write. Raises BadInput when Ray is not installed.
+    """
+    from steering.errors import BadInput
+
+    try:
+        import ray
+    except ImportError as error:
+        raise BadInput("This executor needs Ray: pip install 'steering-workbench[ray]'.") from error
+
+    def execute(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
+        if not ray.is_initialized():
+            ray.init(include_dashboard=False, log_to_driver=False)
+        actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
+        waiting, tries = deque(missing), Counter[int]()
+        running: dict[Any, tuple[Any, int]] = {}
+        """By pending result: the actor and its chunk."""
+
+        def give(worker: Any) -> None:
+            if waiting:
+                number = waiting.popleft()
+                running[worker.chunk.remote(number, [p.key for p in missing[number]])] = worker, number
+
+        def start() -> Any:
+            return actor.remote(str(run.folder.resolve()), threads, device)
+
+        for _ in range(min(workers, len(missing))):
+            give(start())
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            worker, number = running.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayActorError as error:
+                _again(number, tries, waiting, str(error).split("\n")[0])
+                worker = start()
+            except ray.exceptions.RayTaskError as error:
+                raise WorkerFailed(f"Chunk {number} failed in a worker:\n{error}") from error
+            give(worker)
+
+    return execute
