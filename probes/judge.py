@@ -1,27 +1,21 @@
 """Behaviour labels by a language model behind an OpenAI-compatible endpoint.
 
-1. One POST to `{base_url}/chat/completions` per piece of at most `piece` characters, cut between sentences; temperature 0.
+1. Asking, retrying and giving up are the endpoint's (`endpoint.py`); a trace goes in pieces of at most `piece` characters, cut between
+   sentences.
 2. An answer counts only when its annotated parts are the trace: each part must be found word for word after the one before it, every label
-   must be one of the six, and at most `missing` of the characters may be left out. Anything else is sent back once more with what was
-   wrong with it, up to `retries` times; then `JudgeError` says what the last answer lacked.
-3. Time-outs, connection failures and the codes 429 and 5xx are tried again after a pause; other codes end the call with the server's words.
-4. Labels carry the detector `judge <model>` and the confidence given: agreement of a judge is not measured here, and it is never 1.
-5. The key is sent in a header only; it appears in no message, label or repr.
+   must be one of the six, and at most `missing` of the characters may be left out.
+3. Labels carry the detector `judge <model>` and the confidence given: agreement of a judge is not measured here, and it is never 1.
+4. The key appears in no label or repr.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
-from typing import Any
 
 from steering.errors import BadInput
 from steering.extraction.annotations import LABELS, Part, parse_annotated
 
+from .endpoint import Endpoint, EndpointError, Unusable
 from .labels import BehaviourLabel
 from .sentences import sentences
 
@@ -40,12 +34,8 @@ A part is as long as its label holds. Where one sentence does two things, cut it
 ["deduction"] So the sum is 12. ["end-section"] ["backtracking"] Wait, let me try another way. ["end-section"]"""
 
 
-class JudgeError(RuntimeError):
+class JudgeError(EndpointError):
     """The judge gave no usable answer. The message says what was wrong with the last one."""
-
-
-class _Unusable(Exception):
-    """An answer that cannot be taken; the text goes back to the judge."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +60,9 @@ class Judge:
     max_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            raise BadInput(f"{self.base_url!r} is not an address; write http://host:port/v1 or https://...")
-        if not self.model:
-            raise BadInput("Name the model that judges, as the endpoint calls it.")
-        if self.timeout <= 0 or self.retries < 0 or self.piece < 200 or not 0 <= self.missing < 1:
-            raise BadInput(
-                "timeout must be above 0, retries at least 0, piece at least 200 and missing from 0 to below 1."
-            )
+        _ = self.endpoint
+        if self.piece < 200 or not 0 <= self.missing < 1:
+            raise BadInput("piece must be at least 200 and missing from 0 to below 1.")
         if not 0 < self.confidence < 1:
             raise BadInput(f"A judge's confidence {self.confidence} lies between 0 and 1; it is never a fact.")
 
@@ -93,77 +78,20 @@ class Judge:
                 found.append(BehaviourLabel(start + a, start + b, label, self.detector, self.confidence))
         return tuple(found)
 
-    def _annotated(self, text: str) -> list[tuple[int, int, str]]:
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-        trouble, wait = "", self.pause
-        for attempt in range(self.retries + 1):
-            try:
-                answer = self._answer(messages)
-            except _Unusable as error:
-                trouble = str(error)
-                if attempt < self.retries:
-                    time.sleep(wait)
-                    wait *= 2
-                continue
-            try:
-                return located(answer, text, self.missing)
-            except _Unusable as error:
-                trouble = str(error)
-                complaint = f"That cannot be used: {trouble} Copy the trace exactly and mark all of it."
-                messages = [
-                    *messages[:2],
-                    {"role": "assistant", "content": answer},
-                    {"role": "user", "content": complaint},
-                ]
-        raise JudgeError(
-            f"{self.model} at {self.base_url} gave no usable annotation in {self.retries + 1} attempts. The last: {trouble}"
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(
+            self.base_url, self.model, self.api_key, self.timeout, self.retries, self.pause, self.max_tokens
         )
 
-    def _answer(self, messages: list[dict[str, str]]) -> str:
-        """The text of one answer. Raises _Unusable for what another attempt may mend, JudgeError for what none will."""
-        body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": self.max_tokens}
-        headers = {"Content-Type": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        url = f"{self.base_url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                raw = response.read()
-        except urllib.error.HTTPError as error:
-            said = error.read()[:300].decode(errors="replace")
-            if error.code == 429 or error.code >= 500:
-                raise _Unusable(f"the server answered {error.code}: {said}") from error
-            raise JudgeError(
-                f"{url} answered {error.code}: {said}. Check the address, the model's name and the key."
-            ) from error
-        except TimeoutError as error:
-            raise _Unusable(f"no answer within {self.timeout:g} s.") from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            told = (
-                f"no answer within {self.timeout:g} s."
-                if isinstance(reason, TimeoutError)
-                else f"no connection ({reason})."
-            )
-            raise _Unusable(told) from error
-        return _content(raw)
-
-
-def _content(raw: bytes) -> str:
-    try:
-        document: Any = json.loads(raw)
-        choice = document["choices"][0]
-        content, refusal = choice["message"].get("content"), choice["message"].get("refusal")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _Unusable(f"the server did not answer in the form of chat completions: {raw[:120]!r}.") from error
-    if refusal:
-        raise _Unusable(f"the model refused: {str(refusal)[:200]}")
-    if not isinstance(content, str) or not content.strip():
-        raise _Unusable("the answer is empty.")
-    if choice.get("finish_reason") == "length":
-        raise _Unusable("the answer was cut at its token limit; raise max_tokens or send smaller pieces.")
-    return content
+    def _annotated(self, text: str) -> list[tuple[int, int, str]]:
+        return self.endpoint.ask(
+            [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}],
+            lambda answer: located(answer, text, self.missing),
+            what="annotation",
+            remedy="Copy the trace exactly and mark all of it.",
+            error=JudgeError,
+        )
 
 
 def located(answer: str, text: str, missing: float = 0.0) -> list[tuple[int, int, str]]:
@@ -173,7 +101,7 @@ def located(answer: str, text: str, missing: float = 0.0) -> list[tuple[int, int
     """
     parts = parse_annotated(answer)
     if not parts:
-        raise _Unusable(f"it holds no marked part, but begins {answer.strip()[:120]!r}.")
+        raise Unusable(f"it holds no marked part, but begins {answer.strip()[:120]!r}.")
     solid = [i for i, c in enumerate(text) if not c.isspace()]
     bare = "".join(text[i] for i in solid)
     found, cursor, left = [], 0, 0
@@ -184,16 +112,16 @@ def located(answer: str, text: str, missing: float = 0.0) -> list[tuple[int, int
         found.append((solid[start], solid[cursor - 1] + 1, part.label))
     left += len(bare) - cursor
     if left > missing * len(bare):
-        raise _Unusable(f"{left} of {len(bare)} characters are not marked.")
+        raise Unusable(f"{left} of {len(bare)} characters are not marked.")
     return found
 
 
 def _place(part: Part, bare: str, cursor: int) -> int:
     if part.label not in LABELS:
-        raise _Unusable(f"the label {part.label!r} is none of {', '.join(LABELS)}.")
+        raise Unusable(f"the label {part.label!r} is none of {', '.join(LABELS)}.")
     start = bare.find("".join(part.text.split()), cursor)
     if start < 0:
-        raise _Unusable(f"the part {part.text[:80]!r} is not in the trace word for word, or not in this order.")
+        raise Unusable(f"the part {part.text[:80]!r} is not in the trace word for word, or not in this order.")
     return start
 
 

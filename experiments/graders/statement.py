@@ -1,0 +1,131 @@
+r"""The value that a sentence states.
+
+1. Sentences end at a full stop, at a line's end, or with the text; what is left of a text that breaks off is no sentence. A formula is
+   never cut, and a display formula belongs to the line before it.
+2. The value is what the last "is", "are", "has", ... or `=` leads to: a formula between dollars or brackets (right of its last `=`), or a
+   run of numbers, letters and signs in plain text. What follows a "which" or "when" is looked at last.
+3. A sentence without such a verb states its last formula, or its last number.
+"""
+
+from __future__ import annotations
+
+import re
+
+FORMULA = re.compile(
+    r"\$\$(.{1,1500}?)\$\$|\$((?:[^$\\\n]|\\.){1,1500}?)\$|\\\[(.{1,1500}?)\\\]|\\\((.{1,1500}?)\\\)", re.S
+)
+_NUMBER = re.compile(r"-?\$?\d[\d,]{0,60}(?:\.\d{1,60})?(?:\s?/\s?\d{1,40})?\s?%?|-?\.\d{1,40}")
+_VERB = re.compile(
+    r"\b(?:is|are|was|equals?|has|have|had|gives?|gets?|be|becomes?|yields?|obtain|costs?|earns?|sum to|simplifies to|or|"
+    r"approximately|about)\b"
+    r"[ \t]*:?|[=\u2248:]",
+    re.I,
+)
+_FILLER = re.compile(
+    r"(?:\s|\*\*|:|\b(?:only|about|approximately|exactly|equal|to|given|by|therefore|thus|also|simply|indeed|just|now|the|an?|point|interval|"
+    r"set|option|choice|number|value|fraction|there|be|is|are|in|interval notation)\b)*",
+    re.I,
+)
+_RUN = re.compile(
+    r"(?:sqrt|\bpi\b|\binfinity\b|\binf\b|cot|sin|cos|tan|log|ln|\bU\b|(?<![A-Za-z])[A-Za-z](?![A-Za-z])|\d|[\u03c0\u221a\u221e\u00b0\u222a\u00d7\u00f7\u2212\u2264\u2265\u00b2\u00b3]"
+    r"|\.(?=\d)|[-+*/^()=\[\]{}|%!<>_\u2248]|,(?=\s?[-\d(\u221e\u03c0\u221a\\])|\\[A-Za-z]+|\\[{}$%!,]|\$(?=\d)|[ ])+"
+)
+_TAIL = re.compile(
+    r",? (?:which|since|because|where|when|whenever|assuming|for which|if|as required|provided|that are|after|among)\b",
+    re.I,
+)
+_END = re.compile(r"[.;!?](?=\s|$|[A-Z][a-z])|\n+")
+
+
+def sentences(text: str, finished: bool) -> list[str]:
+    """The complete sentences of a text, in order; the last piece only where the text is finished."""
+    spans = [(m.start(), m.end()) for m in FORMULA.finditer(text)]
+    found, start, at = [], 0, 0
+    for match in _END.finditer(text):
+        while at < len(spans) and spans[at][1] <= match.start():
+            at += 1
+        if at < len(spans) and spans[at][0] <= match.start():
+            continue
+        rest = text[match.end() : match.end() + 4].lstrip()
+        if (
+            match.group().startswith("\n")
+            and rest.startswith(("\\[", "$$"))
+            and not text[start : match.start()].rstrip().endswith(".")
+        ):
+            continue
+        piece = text[start : match.start()].strip()
+        if piece:
+            found.append(piece)
+        start = match.end()
+    rest = text[start:].strip()
+    return [*found, rest] if rest and finished else found
+
+
+def says(sentence: str, leading: bool = False, words: bool = False) -> str | None:
+    """The value that a sentence states; None where it states none. `leading`: it begins with it. `words`: six may be one."""
+    if leading:
+        value = _expression(sentence, 0)
+        if value:
+            return value
+    value = stated(sentence)
+    if value:
+        return value
+    formulas = [_inner(m) for m in FORMULA.finditer(sentence)]
+    if formulas:
+        return right_side(formulas[-1])
+    numbers = _NUMBER.findall(sentence)
+    if numbers:
+        return str(numbers[-1]).strip()
+    bare = sentence.strip(" .*_`")
+    return bare if words and 0 < len(bare.split()) <= 6 else None
+
+
+def stated(sentence: str) -> str | None:
+    """The value that a verb or an equality of a sentence leads to, what follows a "which" or "when" last."""
+    cut = _TAIL.search(sentence)
+    return (_stated(sentence[: cut.start()]) if cut else None) or _stated(sentence)
+
+
+def _stated(part: str) -> str | None:
+    spans = [(m.start(), m.end(), _inner(m)) for m in FORMULA.finditer(part)]
+    found: list[tuple[int, str]] = [(a, right_side(inner)) for a, _, inner in spans if _equals(inner)]
+    for match in _VERB.finditer(part):
+        if not any(a <= match.start() < b for a, b, _ in spans):
+            value = _expression(part, match.end())
+            if value:
+                found.append((match.start(), value))
+    return max(found)[1] if found else None
+
+
+def _expression(text: str, at: int) -> str | None:
+    """The formula, or the run of plain mathematics, that begins at a place, after words that say nothing."""
+    filler = _FILLER.match(text, at)
+    start = filler.end() if filler else at
+    formula = FORMULA.match(text, start)
+    if formula:
+        return right_side(_inner(formula))
+    run = _RUN.match(text, start)
+    value = run.group().strip(" ,=") if run else ""
+    # A letter by itself, or an article, is no value; an option letter in brackets is.
+    if re.search(r"[\d\u03c0\u221e]|\\[A-Za-z]", value) or re.fullmatch(r"\([A-J]\)|[B-HJ-Z]", value):
+        return right_side(value)
+    return None
+
+
+def _inner(match: re.Match[str]) -> str:
+    return str(next(g for g in match.groups() if g)).strip()
+
+
+def _equals(formula: str) -> bool:
+    return "\\begin" not in formula and bool(re.search(r"(?<![<>!\\])=", formula))
+
+
+def right_side(formula: str) -> str:
+    """What stands right of the last `=` of a chain of equalities; of `x = 3`, and of a formula without `=`, the whole."""
+    formula = formula.strip().rstrip(".,")
+    if not _equals(formula):
+        return formula
+    left, _, right = formula.rpartition("=")
+    if not right.strip() or re.fullmatch(r"\s*[a-zA-Z]\s*", left):
+        return formula
+    return right.strip()
