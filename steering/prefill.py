@@ -243,7 +243,8 @@ def admit(batch: Batch, pool: PromptPool, rows: Sequence[Progress]) -> tuple[lis
 
 
 def _groups(pool: PromptPool, private: list[tuple[int, Progress]]) -> list[tuple[int, list[tuple[int, Progress]]]]:
-    """Rows that begin at the same layer and read similar numbers of tokens, at most `TOKENS_PER_PASS` together; with that layer."""
+    """Rows that begin at the same layer and read similar numbers of tokens (`fitting`), with that layer."""
+    device = pool.model.device
 
     def begin(pair: tuple[int, Progress]) -> int:
         layer = begin_layer(pair[1])
@@ -253,13 +254,12 @@ def _groups(pool: PromptPool, private: list[tuple[int, Progress]]) -> list[tuple
         return len(pair[1].row.prompt_ids) - shared_tokens(pair[1])
 
     groups: list[tuple[int, list[tuple[int, Progress]]]] = []
-    widest = 0
-    for pair in sorted(private, key=lambda pair: (begin(pair), tokens(pair))):
-        fresh = not groups or groups[-1][0] != begin(pair)
-        if fresh or tokens(pair) * (len(groups[-1][1]) + 1) > TOKENS_PER_PASS or tokens(pair) > max(2, 2 * widest):
-            groups.append((begin(pair), []))
-            widest = tokens(pair)
-        groups[-1][1].append(pair)
+    for layer in sorted({begin(pair) for pair in private}):
+        waiting = sorted((pair for pair in private if begin(pair) == layer), key=tokens)
+        while waiting:
+            count = fitting([tokens(pair) for pair in waiting], device)
+            groups.append((layer, waiting[-count:]))
+            waiting = waiting[:-count]
     return groups
 
 
