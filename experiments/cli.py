@@ -1,7 +1,8 @@
 """The command line: `steer`.
 
 1. Standard output is data, standard error is talk; `--json` prints one JSON document.
-2. Exit codes: 0 done, 1 failure, 2 bad input (one message, no traceback), 130 interrupted (everything finished is kept).
+2. Exit codes: 0 done, 1 failure, 2 bad input (one message, no traceback), 3 partial (what could be run is stored), 130 interrupted
+   (everything finished is kept).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .commands.hybrid import hybrid
 from .commands.plans import generate_, plan_app
 from .commands.probes import probe_app
 from .commands.saes import ablate, sae_app
+from .commands.sweeps import sweep_app
 from .commands.vectors import vectors_app
 from .progress import progress, talk
 
@@ -38,6 +40,7 @@ app.add_typer(vectors_app, name="vectors")
 app.add_typer(plan_app, name="plan")
 app.add_typer(sae_app, name="sae")
 app.add_typer(probe_app, name="probe")
+app.add_typer(sweep_app, name="sweep")
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
@@ -50,6 +53,7 @@ def main() -> None:
     """Entry point: maps errors to messages and exit codes."""
     from steering.errors import BadInput
 
+    from .executors import WorkerFailed
     from .store import StoreError
 
     try:
@@ -73,6 +77,15 @@ def main() -> None:
                 markup=False,
             )
         sys.exit(2)
+    except WorkerFailed as error:
+        talk().print(
+            f"Partial: {error} Run the same command again to go on.",
+            style="red",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        sys.exit(3)
     except (KeyboardInterrupt, typer.Abort):
         talk().print("Interrupted. Everything finished is stored; run the same command again to go on.", style="yellow")
         sys.exit(130)

@@ -144,9 +144,16 @@ def _again(number: int, tries: Counter[int], waiting: deque[int], how: str) -> N
 
 
 def on_ray(
-    workers: int, *, cpus: float = 1, gpus: float = 0, threads: int | None = 1, device: str | None = None
+    workers: int,
+    *,
+    cpus: float = 1,
+    gpus: float = 0,
+    threads: int | None = 1,
+    device: str | None = None,
+    address: str | None = None,
 ) -> ChunkExecutor:
-    """Actors on the Ray cluster that this process is connected to (or one started here), each asking for `cpus` and `gpus`.
+    """Actors on a Ray cluster, each asking for `cpus` and `gpus`: the cluster at `address`, the one that this process is connected to, or
+    one started here.
 
     The store must lie where every node can write. Raises BadInput when Ray is not installed.
     """
@@ -159,7 +166,7 @@ def on_ray(
 
     def execute(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False)
+            ray.init(address, log_to_driver=False, include_dashboard=None if address else False)
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
         waiting, tries = deque(missing), Counter[int]()
         running: dict[Any, tuple[Any, int]] = {}

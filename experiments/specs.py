@@ -45,16 +45,11 @@ def load_spec(
     if path is None:
         data: Any = pair_spec().model_dump(mode="json")
     else:
-        if not path.is_file():
-            raise BadInput(f"No spec file at {path}. `steer runs spec RUN` prints one to start from.")
-        try:
-            data = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise BadInput(f"{path} is not valid YAML: {error}") from error
-        if not isinstance(data, dict):
-            raise BadInput(f"{path} holds no mapping; an evaluation spec has name, splits and arms.")
-    for override in sets:
-        _override(data, override)
+        data = read_yaml(
+            path, "an evaluation spec has name, splits and arms; `steer runs spec RUN` prints one to start from"
+        )
+    for text in sets:
+        override(data, text)
     if n is not None:
         data["splits"] = dict.fromkeys(data.get("splits") or {}, n)
     folder = path.parent if path is not None else Path()
@@ -82,7 +77,21 @@ def load_spec(
     return spec, vectors
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def read_yaml(path: Path, has: str) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises BadInput, saying what such a file `has`."""
+    if not path.is_file():
+        raise BadInput(f"No spec file at {path}; {has}.")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"{path} holds no mapping; {has}.")
+    return data
+
+
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one `--set key.path=value` to a spec's data. Raises BadInput for a path that leads nowhere."""
     key, equals, value = text.partition("=")
     if not equals:
         raise BadInput(f"--set {text}: write key=value, for example --set generation.max_new_tokens=200.")

@@ -1,0 +1,168 @@
+"""`steer sweep`: what a sweep stands for and takes, running it, and its table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..progress import progress
+
+sweep_app = typer.Typer(
+    help="Many settings of a plan, with controls; the winner again on other problems.", no_args_is_help=True
+)
+SpecArgument = Annotated[Path, typer.Argument(help="YAML file of the sweep (docs/sweeps.md).")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
+SetsOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: --set controls.random=3")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+@sweep_app.command("plan")
+def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = False) -> None:
+    """The cells of a sweep, and what it takes: rows, tokens, time, memory, disk. Runs a short trial and stores nothing."""
+    from dataclasses import asdict
+
+    from ..sweeps.estimate import estimate
+    from ..sweeps.run import plan_sweep
+    from ..sweeps.spec import cells_of, load_sweep
+
+    parsed = load_sweep(spec, sets or [])
+    first = parsed.search.rungs[0] if parsed.search.kind == "halving" else None
+    found = estimate(parsed, plan_sweep(parsed, spec.parent, first))
+    cells = cells_of(parsed)
+    if as_json:
+        print(json.dumps({"estimate": asdict(found), "cells": [c.model_dump() for c in cells]}, indent=1))
+        return
+    for cell in cells:
+        print(f"{cell.name}\t{cell.label}")
+    rung = " of the first rung" if first else ""
+    print(
+        f"{found.cells} cells, {found.arms} arms, {found.rows:,} rows{rung} in {found.runs} run{'s' * (found.runs > 1)}; about "
+        f"{found.tokens:,.0f} tokens (at most {found.most_tokens:,}), {_time(found.seconds)} (at most {_time(found.most_seconds)}), "
+        f"{found.memory_mib:,.0f} MiB of memory, {found.disk_mib:,.1f} MiB on disk"
+    )
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+@sweep_app.command("run")
+def run(
+    spec: SpecArgument,
+    runs: RunsOption = Path("runs"),
+    sets: SetsOption = None,
+    workers: Annotated[int, typer.Option(help="Worker processes; 0 runs in this one.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads of each worker process.")] = 1,
+    ray: Annotated[int, typer.Option(help="Actors on a Ray cluster; 0 uses none.")] = 0,
+    gpus: Annotated[float, typer.Option(help="GPUs that each Ray actor asks for.")] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster; without one, Ray is started here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run or resume a sweep. Interrupted or partly failed, it goes on where it stopped when it is called again."""
+    from steering.errors import BadInput
+
+    from ..executors import in_process, on_ray, processes
+    from ..store import Store
+    from ..sweeps.run import run_sweep
+    from ..sweeps.spec import load_sweep
+
+    if workers and ray:
+        raise BadInput("Give --workers or --ray, not both.")
+    executor = processes(workers, threads) if workers else in_process
+    if ray:
+        executor = on_ray(ray, gpus=gpus, device="cuda" if gpus else None, address=address)
+    parsed = load_sweep(spec, sets or [])
+    with progress("sweeping") as report:
+        result = run_sweep(
+            parsed, Store(runs), spec.parent, executor=executor, on_rows=lambda _, done, total: report(done, total)
+        )
+    names = [r.manifest.run_id for r in result.runs]
+    test = result.test.manifest.run_id if result.test else None
+    if as_json:
+        document = {
+            "runs": names,
+            "test": test,
+            "winner": result.winner.model_dump(),
+            "cells": json.loads(result.table.to_json(orient="records")),
+            "summary": result.test.summary() if result.test else None,
+        }
+        print(json.dumps(document, indent=1, sort_keys=True))
+        return
+    console = Console()
+    console.print(_table(result.table))
+    console.print(f"Best on development problems: {result.winner.name} ({result.winner.label}).", highlight=False)
+    if result.test is not None:
+        from ..summary import render_table, summarise
+
+        summary = summarise(result.test.table(), result.test.manifest)
+        for split in summary.splits:
+            console.print(render_table(summary, split.split))
+    stored = ", ".join(names + ([test] if test else []))
+    console.print(f"Stored as {stored} in {runs}.", highlight=False)
+
+
+@sweep_app.command("show")
+def show(run: str, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """The table of a sweep's development run."""
+    from ..store import Store
+    from ..sweeps.run import read_cells
+    from ..sweeps.table import sweep_table
+
+    opened = Store(runs).open(run)
+    table = sweep_table(opened, read_cells(opened))
+    if as_json:
+        print(table.to_json(orient="records", indent=1))
+    else:
+        Console().print(_table(table))
+
+
+def _table(cells: pd.DataFrame) -> Table:
+    """The cells, best first."""
+    first, last = list(cells.columns).index("cell") + 1, list(cells.columns).index("n")
+    settings = list(cells.columns[first:last])
+    real = int(cells["real"].sum())
+    table = Table(
+        title=f"{len(cells)} cells, {int(cells['n'].iloc[0])} problems each; {real} real after correction", title_justify="left",
+        box=SIMPLE_HEAD, padding=0,
+    )  # fmt: skip
+    for name in settings:
+        table.add_column(name)
+    for name in ("right %", "vs unsteered", "p (Holm)", "vs random", "tokens", "edit", "real"):
+        table.add_column(name, justify="right")
+    for line in cells.sort_values(["score", "tokens"], ascending=[False, True]).to_dict("records"):
+        table.add_row(
+            *(_short(line[name]) for name in settings),
+            f"{100 * line['accuracy']:.1f}",
+            _points(line, "difference", "low", "high"),
+            f"{line['p_holm']:.2g}",
+            _points(line, "over_control", "over_control_low", "over_control_high"),
+            f"{line['tokens']:.0f}",
+            "" if line["edit"] != line["edit"] else f"{line['edit']:.2f}",
+            "yes" if line["real"] else "",
+        )
+    return table
+
+
+def _short(value: Any) -> str:
+    return Path(value).stem if isinstance(value, str) and value.endswith(".safetensors") else str(value)
+
+
+def _points(line: dict[str, Any], name: str, low: str, high: str) -> str:
+    if name not in line or line[name] != line[name]:
+        return ""
+    return f"{100 * line[name]:+.1f} ({100 * line[low]:+.0f} to {100 * line[high]:+.0f})"

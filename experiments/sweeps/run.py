@@ -1,0 +1,195 @@
+"""Running a sweep: all cells on development problems in one queue, the winner on test problems.
+
+1. Cells that share generation settings are arms of one run: their rows share prompts, batches and baseline. Other settings are runs of
+   their own, with a baseline of their own.
+2. A cell's score is its accuracy minus that of its own random directions, over the development splits; ties go to fewer tokens.
+3. The winner is run again on the test splits beside the baseline, the prompt that asks for it, fresh random directions, its wrong sign and
+   the reference. The difference between the two is what choosing among many cells is worth.
+4. Everything goes on where it stopped: rows are stored by chunk, and a finished run is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steering.dose import Dose
+from steering.features import Features
+from steering.models import LoadedModel
+from steering.plan import Plan
+from steering.vectors import SteeringVector
+
+from ..evaluation import EvalSpec, Generating, run_evaluation
+from ..executors import ChunkExecutor, in_process
+from ..manifest import write_whole
+from ..store import Arm, Run, Store
+from .spec import GENERATION, Cell, SweepSpec, cell_generation, cell_plan, cells_of, random_control
+from .table import sweep_table
+
+CARD = "sweep.json"
+"""In a development run's folder: the sweep and its cells."""
+Vectors = dict[str, SteeringVector | Features]
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """The development runs, their table, the winner, and its test run (None without test splits)."""
+
+    runs: tuple[Run, ...]
+    table: pd.DataFrame
+    winner: Cell
+    test: Run | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One development run that a sweep stands for."""
+
+    spec: EvalSpec
+    cells: tuple[Cell, ...]
+    vectors: Vectors
+
+
+def plan_sweep(spec: SweepSpec, folder: Path, n: int | None = None, cells: list[Cell] | None = None) -> list[Planned]:
+    """The development runs; `n` limits the problems per split, `cells` the combinations. Raises BadInput for a cell that cannot run."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells_of(spec) if cells is None else cells:
+        groups.setdefault(cell_generation(spec, cell).model_dump_json(), []).append(cell)
+    known: Vectors = {}
+    found = []
+    for number, (settings, members) in enumerate(groups.items()):
+        vectors: Vectors = {}
+        arms = [Arm(name="baseline", label="unsteered", role="baseline", model=spec.model, form=spec.form)]
+        for cell in members:
+            plan = cell_plan(spec, cell, folder, known)
+            arms.append(_arm(spec, cell.name, cell.label, "steered", plan))
+            vectors |= plan.vectors
+            for seed in range(spec.controls.random):
+                control = random_control(plan, seed)
+                arms.append(
+                    _arm(spec, f"{cell.name}-random-{seed}", f"random {seed}: {cell.label}", "control", control)
+                )
+                vectors |= control.vectors
+        splits = {name: min(count, n or count) for name, count in spec.splits.development.items()}
+        name = spec.name + (f"-g{number}" if len(groups) > 1 else "") + (f"-n{n}" if n is not None else "")
+        found.append(
+            Planned(
+                _evaluation(spec, name, splits, arms, Generating.model_validate_json(settings)), tuple(members), vectors
+            )
+        )
+    return found
+
+
+def _arm(spec: SweepSpec, name: str, label: str, role: str, plan: Plan) -> Arm:
+    return Arm(name=name, label=label, role=role, model=spec.model, form=spec.form, plan=plan.to_dict())  # type: ignore[arg-type]
+
+
+def _evaluation(
+    spec: SweepSpec, name: str, splits: dict[str, int], arms: list[Arm], generation: Generating
+) -> EvalSpec:
+    return EvalSpec(
+        name=name, task=spec.task, splits=splits, arms=tuple(arms), generation=generation,
+        rows_per_chunk=spec.rows_per_chunk, rows_per_batch=spec.rows_per_batch,
+    )  # fmt: skip
+
+
+def run_sweep(
+    spec: SweepSpec,
+    store: Store,
+    folder: Path = Path(),
+    *,
+    models: dict[str, LoadedModel] | None = None,
+    executor: ChunkExecutor = in_process,
+    on_rows: Callable[[str, int, int], None] | None = None,
+) -> SweepResult:
+    """Run or resume a sweep; `on_rows(run, done, total)` reports progress. Raises as `run_evaluation`."""
+    models = {} if models is None else models
+
+    def evaluate(planned: Planned) -> Run:
+        def report(done: int, total: int) -> None:
+            if on_rows is not None:
+                on_rows(planned.spec.name, done, total)
+
+        run = run_evaluation(planned.spec, store, planned.vectors, models=models, on_rows=report, executor=executor)
+        card = {
+            "sweep": spec.model_dump(mode="json"),
+            "cells": [cell.model_dump(mode="json") for cell in planned.cells],
+        }
+        write_whole(run.folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+        return run
+
+    runs: list[Run] = []
+    cells = cells_of(spec)
+    for n in spec.search.rungs[:-1] if spec.search.kind == "halving" else ():
+        rung = [evaluate(planned) for planned in plan_sweep(spec, folder, n, cells)]
+        runs += rung
+        ranked = pd.concat([sweep_table(run, read_cells(run)) for run in rung]).sort_values(
+            ["score", "tokens"], ascending=[False, True]
+        )
+        kept = set(ranked["cell"].head(max(1, round(spec.search.keep * len(ranked)))))
+        cells = [cell for cell in cells if cell.name in kept]
+    last = spec.search.rungs[-1] if spec.search.kind == "halving" else None
+    final = [evaluate(planned) for planned in plan_sweep(spec, folder, last, cells)]
+    table = pd.concat([sweep_table(run, read_cells(run)) for run in final], ignore_index=True)
+    best = table.sort_values(["score", "tokens", "cell"], ascending=[False, True, True]).iloc[0]["cell"]
+    winner = next(cell for cell in cells if cell.name == best)
+    test = evaluate(_test(spec, winner, folder)) if spec.splits.test else None
+    return SweepResult((*runs, *final), table, winner, test)
+
+
+def _test(spec: SweepSpec, winner: Cell, folder: Path) -> Planned:
+    """The winner beside everything that it must beat."""
+    plan = cell_plan(spec, winner, folder, {})
+    arms = [Arm(name="baseline", label="unsteered", role="baseline", model=spec.model, form=spec.form)]
+    if spec.prompted is not None:
+        label = f"prompted ({spec.prompted})"
+        arms.append(Arm(name="prompted", label=label, role="prompt", model=spec.model, form=spec.prompted))
+    arms.append(_arm(spec, winner.name, winner.label, "steered", plan))
+    vectors: Vectors = dict(plan.vectors)
+    for seed in range(spec.controls.random_on_test):
+        control = random_control(plan, 1000 + seed)  # none that the choice has seen
+        arms.append(_arm(spec, f"{winner.name}-random-{1000 + seed}", f"random {seed}", "control", control))
+        vectors |= control.vectors
+    opposite = wrong_sign(plan)
+    if opposite is not None:
+        arms.append(_arm(spec, f"{winner.name}-wrong-sign", "wrong sign", "control", opposite))
+    if spec.reference is not None:
+        arms.append(Arm(name="reference", label="reference", role="reference", model=spec.reference, form=spec.form))
+    return Planned(
+        _evaluation(spec, f"{spec.name}-test", dict(spec.splits.test), arms, cell_generation(spec, winner)),
+        (winner,),
+        vectors,
+    )
+
+
+def wrong_sign(plan: Plan) -> Plan | None:
+    """The plan with every added dose negated, or None where it adds nothing."""
+    steps = [
+        replace(step, dose=Dose(-step.dose.amount, step.dose.unit, step.dose.schedule))
+        if step.operation == "add" and step.dose is not None
+        else step
+        for step in plan.interventions
+    ]
+    return Plan(tuple(steps)) if any(a is not b for a, b in zip(steps, plan.interventions, strict=True)) else None
+
+
+def read_cells(run: Run) -> list[Cell]:
+    """The cells of a sweep's run, from its card. Raises BadInput when the run is no sweep's."""
+    from steering.errors import BadInput
+
+    path = run.folder / CARD
+    if not path.is_file():
+        raise BadInput(f"Run {run.manifest.run_id} is no sweep: it has no {CARD}.")
+    return [Cell.model_validate(cell) for cell in json.loads(path.read_text())["cells"]]
+
+
+def axes(cells: list[Cell]) -> dict[str, list[Any]]:
+    """The values of each setting, in order of appearance."""
+    return {
+        key.removeprefix(GENERATION): list(dict.fromkeys(c.settings[key] for c in cells)) for key in cells[0].settings
+    }

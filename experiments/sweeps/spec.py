@@ -1,0 +1,211 @@
+"""What a sweep is, as a file; and the cells that it stands for.
+
+    name: layers-doses
+    model: builtin:base
+    reference: builtin:thinking
+    plan: add think.safetensors ${dose}v at blocks.$layer.hook_resid_post on last_prompt
+    vary: {layer: [0, 1, 2], dose: [-1, 0.5, 1, 2]}
+    splits: {development: {standard-dev: 64}, test: {standard-test: 200}}
+
+1. `plan` is a one-line plan (`docs/plans.md`) with `$names` where the values of `vary` go; a key of `vary` that begins with `generation.`
+   varies a generation setting instead.
+2. `search` says which combinations are run: all (`grid`), some drawn by seed (`random`), those listed (`list`), or all on few problems and
+   the better ones on more (`halving`).
+3. Every cell is checked before anything runs, and stands beside controls of its own: random directions of its vectors' norms.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from steering.errors import BadInput, unknown
+from steering.expression import parse_plan
+from steering.features import Features
+from steering.plan import Intervention, Plan
+from steering.vectors import SteeringVector, random_like
+
+from ..evaluation import Generating
+
+Value = str | int | float
+GENERATION = "generation."
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Search(_Strict):
+    """Which combinations of `vary` are run."""
+
+    kind: Literal["grid", "random", "list", "halving"] = "grid"
+    n: PositiveInt | None = None
+    """Of `random`: how many combinations."""
+    seed: int = 0
+    cells: tuple[dict[str, Value], ...] = ()
+    """Of `list`: the combinations."""
+    rungs: tuple[PositiveInt, ...] = ()
+    """Of `halving`: problems per split of each rung, ascending; the last runs whole splits where it is larger."""
+    keep: float = Field(default=0.5, gt=0, lt=1)
+    """Of `halving`: share of the cells that go on to the next rung."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Search:
+        needs = {"n": self.kind == "random", "cells": self.kind == "list", "rungs": self.kind == "halving"}
+        for name, needed in needs.items():
+            if needed != bool(getattr(self, name)):
+                raise ValueError(f"search {self.kind} {'needs' if needed else 'takes no'} {name}")
+        if list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError(f"rungs {list(self.rungs)} must grow")
+        return self
+
+
+class Controls(_Strict):
+    """What stands beside each cell."""
+
+    random: int = Field(default=1, ge=0)
+    """Random directions of equal norm beside every cell of the development run."""
+    random_on_test: int = Field(default=5, ge=0)
+    """Random directions beside the winner on the test splits."""
+
+
+class Splits(_Strict):
+    """Problems by split: cells are chosen on `development`, the winner is run again on `test`."""
+
+    development: dict[str, PositiveInt]
+    test: dict[str, PositiveInt] = {}
+
+    @model_validator(mode="after")
+    def _apart(self) -> Splits:
+        shared = sorted(self.development.keys() & self.test.keys())
+        if not self.development:
+            raise ValueError("name at least one development split")
+        if shared:
+            raise ValueError(
+                f"{shared[0]!r} is both a development and a test split; the winner would be tested on what chose it"
+            )
+        return self
+
+
+class SweepSpec(_Strict):
+    """A sweep."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    model: str
+    plan: str
+    vary: dict[str, tuple[Value, ...]]
+    splits: Splits
+    task: str = "find-start"
+    form: str = "bare"
+    reference: str | None = None
+    """The thinking model, asked in the same form: the top of the gap."""
+    prompted: str | None = None
+    """A prompt form that asks for what steering is to bring about: the arm to beat."""
+    search: Search = Search()
+    controls: Controls = Controls()
+    generation: Generating = Generating()
+    rows_per_chunk: PositiveInt = 768
+    rows_per_batch: PositiveInt = 128
+
+    @model_validator(mode="after")
+    def _named(self) -> SweepSpec:
+        used = set(re.findall(r"\$\{?([A-Za-z_]\w*)", self.plan))
+        given = {key for key in self.vary if not key.startswith(GENERATION)}
+        for name in sorted(given - used):
+            raise ValueError(f"vary.{name} is not in the plan; write ${name} where its values go")
+        for name in sorted(used - given):
+            raise ValueError(f"the plan has ${name}, but vary lacks it; it has {', '.join(sorted(given)) or 'nothing'}")
+        for key, values in self.vary.items():
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"vary.{key} needs at least one value, and none twice")
+            field = key.removeprefix(GENERATION)
+            if key.startswith(GENERATION) and (field not in Generating.model_fields or field == "seeds"):
+                raise ValueError(f"vary.{key}: there is no such generation setting to vary")
+        return self
+
+
+class Cell(_Strict):
+    """One combination."""
+
+    name: str
+    """`cell-007`; stable under the same spec."""
+    settings: dict[str, Value]
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key.removeprefix(GENERATION)} {value}" for key, value in self.settings.items())
+
+
+def cells_of(spec: SweepSpec) -> list[Cell]:
+    """The combinations that are run, in order. Raises BadInput for a listed cell that does not fit `vary`."""
+    keys = list(spec.vary)
+    every = [dict(zip(keys, values, strict=True)) for values in itertools.product(*spec.vary.values())]
+    if spec.search.kind == "list":
+        for number, settings in enumerate(spec.search.cells):
+            for key in settings.keys() ^ set(keys):
+                raise unknown("key", key, keys, f"search.cells.{number} (each cell has a value for every key of vary)")
+        every = [dict(settings) for settings in spec.search.cells]
+    if spec.search.kind == "random":
+        chosen = random.Random(spec.search.seed).sample(range(len(every)), min(spec.search.n or 0, len(every)))
+        every = [every[i] for i in sorted(chosen)]
+    return [Cell(name=f"cell-{n:03d}", settings=settings) for n, settings in enumerate(every)]
+
+
+def cell_plan(spec: SweepSpec, cell: Cell, folder: Path, known: Mapping[str, SteeringVector | Features]) -> Plan:
+    """The plan of a cell; vector files are looked for beside the spec's file. Raises BadInput naming the cell."""
+    text = Template(spec.plan).substitute({k: v for k, v in cell.settings.items() if not k.startswith(GENERATION)})
+    try:
+        return parse_plan(_beside(text, folder), known)
+    except BadInput as error:
+        raise BadInput(f"plan of {cell.name} ({cell.label}): {error}") from error
+
+
+def _beside(text: str, folder: Path) -> str:
+    """Relative vector files as paths from the working directory."""
+
+    def found(match: re.Match[str]) -> str:
+        path = Path(match[0])
+        return str(folder / path) if not path.is_absolute() and (folder / path).exists() else match[0]
+
+    return re.sub(r"[^\s();\"]+\.(?:safetensors|pt|pkl)", found, text)
+
+
+def cell_generation(spec: SweepSpec, cell: Cell) -> Generating:
+    """Generation settings of a cell."""
+    own = {k.removeprefix(GENERATION): v for k, v in cell.settings.items() if k.startswith(GENERATION)}
+    return Generating.model_validate({**spec.generation.model_dump(), **own})
+
+
+def random_control(plan: Plan, seed: int) -> Plan:
+    """The plan with a random direction of equal norm in place of every direction that edits; gates stay as they are. Raises BadInput for a
+    plan of latents, whose controls are matched latents (`steer ablate`)."""
+    made = []
+    for step in plan.interventions:
+        if isinstance(step.vector, Features):
+            raise BadInput(
+                "A sweep over latents has no random directions; set controls.random to 0, or use steer ablate."
+            )
+        vector = random_like(step.vector, seed)
+        made.append(
+            Intervention(
+                step.operation, vector, step.span, step.dose, sites=step.sites, gate=step.gate, keep_norm=step.keep_norm
+            )
+        )
+    return Plan(tuple(made))
+
+
+def load_sweep(path: Path, sets: list[str]) -> SweepSpec:
+    """A sweep from its YAML file and `--set` overrides. Raises BadInput, or pydantic's ValidationError with the key path."""
+    from ..specs import override, read_yaml
+
+    data: dict[str, Any] = read_yaml(path, "a sweep has name, model, plan, vary and splits")
+    for text in sets:
+        override(data, text)
+    return SweepSpec.model_validate(data)
