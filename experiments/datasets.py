@@ -1,0 +1,210 @@
+r"""Data sets as lists of questions with gold answers, from files and the hub, by a mapping of their fields.
+
+1. A source is a JSON-lines, JSON, CSV or Parquet file, or a hub id; known names (`gsm8k`, `math500`, ...) bring their mapping along, and
+   `file` reads such a data set from a file instead.
+2. The gold answer is a field, or what stands after a marker in it, or its last `\boxed{...}`. A row without one is refused with its place.
+3. The first n of a longer list are the shorter list: rows keep the order of the source, and nothing is sampled.
+4. An item's id names its place or its own id, and a hash of question and gold answer: a corrected answer is another item.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from steering.errors import BadInput, unknown
+
+from .graders.final import last_boxes
+
+FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+KNOWN: dict[str, dict[str, Any]] = {
+    "gsm8k": {
+        "hub": "openai/gsm8k", "subset": "main", "question": "question", "answer": "answer", "extract": "####",
+        "splits": {"train": "train", "test": "test"},
+    },
+    "math500": {
+        "hub": "HuggingFaceH4/MATH-500", "question": "problem", "answer": "answer", "id": "unique_id", "splits": {"test": "test"},
+    },
+    "aime24": {"hub": "HuggingFaceH4/aime_2024", "question": "problem", "answer": "answer", "id": "id", "splits": {"test": "train"}},
+    "aime25": {"hub": "math-ai/aime25", "question": "problem", "answer": "answer", "id": "id", "splits": {"test": "test"}},
+    "amc23": {"hub": "math-ai/amc23", "question": "question", "answer": "answer", "id": "id", "splits": {"test": "test"}},
+}  # fmt: skip
+"""Mappings of known data sets. Splits map this project's names to those of the source."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Source(BaseModel):
+    """Where rows come from and what their fields mean."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dataset: str
+    """A known name, a file, or a hub id."""
+    file: str | None = None
+    """A file to read a known data set from."""
+    hub: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    question: str = "question"
+    answer: str = "answer"
+    id: str | None = None
+    options: str | None = None
+    """Of a multiple choice: the field with the list of options, which are shown lettered after the question."""
+    extract: str = "whole"
+    """`whole`, `boxed`, or a marker such as `####` after which the gold answer stands."""
+    splits: dict[str, str] = Field(default_factory=dict)
+    """Names of the splits, and of what each is in the source: a hub split, or a file beside the first."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("dataset"), str):
+            return data
+        given = dict(data)
+        name = given["dataset"]
+        if name in KNOWN:
+            given = {**KNOWN[name], **given}
+            if given.get("file") and "splits" not in data:
+                given["splits"] = {"test": ""}
+        elif name.lower().endswith(FILES):
+            given.setdefault("file", name)
+            given.setdefault("splits", {"test": ""})
+        elif name.count("/") == 1:
+            given.setdefault("hub", name)
+            given.setdefault("splits", {"train": "train", "validation": "validation", "test": "test"})
+        else:
+            error = unknown("data set", name, KNOWN)
+            raise ValueError(f"{error} Or give a file ({', '.join(FILES)}) or a hub id such as owner/name.")
+        return given
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        """What rows are made of, without where they lie: that decides nothing about a row."""
+        return {"question": self.question, "answer": self.answer, "options": self.options, "extract": self.extract}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row: its id, the text to ask, and the gold answer."""
+
+    id: str
+    question: str
+    gold: str
+
+
+def questions(source: Source, split: str, n: int, folder: Path | None = None) -> list[Question]:
+    """The first `n` questions of a split. Files are looked for in `folder`. Raises BadInput, naming the row, for what cannot be read."""
+    if split not in source.splits:
+        raise unknown("split", split, source.splits, where=f"data set {source.dataset}")
+    if n < 1:
+        raise BadInput(f"Split {split}: n is {n}; ask for at least one item.")
+    found: dict[str, Question] = {}
+    for place, row in enumerate(islice(_rows(source, split, folder or Path()), n)):
+        question = _question(source, split, place, row)
+        if question.id in found:
+            raise BadInput(
+                f"{source.dataset}, {split}, row {place}: id {question.id!r} occurs twice. Map `id` to a field that tells rows apart."
+            )
+        found[question.id] = question
+    if len(found) < n:
+        raise BadInput(f"{source.dataset} has {len(found)} items in split {split!r}; {n} were asked for.")
+    return list(found.values())
+
+
+def _question(source: Source, split: str, place: int, row: Mapping[str, Any]) -> Question:
+    where = f"{source.dataset}, {split}, row {place}"
+    for field in (source.question, source.answer, source.id, source.options):
+        if field is not None and field not in row:
+            raise unknown("field", field, row, where=where)
+    text = row[source.question]
+    if not isinstance(text, str) or not text.strip():
+        raise BadInput(f"{where}: the question ({source.question}) is empty or no text.")
+    gold = _gold(source, row[source.answer], where)
+    if source.options is not None:
+        options = row[source.options]
+        if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
+            raise BadInput(f"{where}: the options ({source.options}) are no list of 2 to {len(LETTERS)}.")
+        text += "\n" + "\n".join(f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
+        if isinstance(row[source.answer], int):
+            if not 0 <= row[source.answer] < len(options):
+                raise BadInput(f"{where}: the answer {row[source.answer]} is no place among {len(options)} options.")
+            gold = LETTERS[row[source.answer]]
+    name = f"{place:05d}" if source.id is None else str(row[source.id])
+    told = hashlib.sha256(json.dumps([text, gold]).encode()).hexdigest()[:8]
+    return Question(f"{split}/{name}~{told}", text, gold)
+
+
+def _gold(source: Source, value: Any, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadInput(f"{where}: the answer ({source.answer}) is {type(value).__name__}, not text or a number.")
+    whole = str(value).strip()
+    gold: str | None = whole
+    if source.extract == "boxed":
+        gold = last_boxes(whole)
+    elif source.extract != "whole":
+        gold = whole.rpartition(source.extract)[2].strip() if source.extract in whole else None
+    if not gold:
+        raise BadInput(f"{where}: there is no gold answer ({source.extract}) in {whole[-80:]!r}.")
+    return gold
+
+
+def _rows(source: Source, split: str, folder: Path) -> Iterator[Mapping[str, Any]]:
+    if source.file is not None:
+        path = folder / Path(source.file).expanduser()
+        yield from read_file(path.parent / source.splits[split] if source.splits[split] else path)
+        return
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(
+            source.hub, source.subset, split=source.splits[split], revision=source.revision, streaming=False
+        )
+    except Exception as error:  # the hub's client raises many kinds
+        raise BadInput(
+            f"{source.hub} could not be loaded ({type(error).__name__}: {str(error)[:200]}). "
+            f"Without a connection, name a file: {{dataset: {source.dataset}, file: path.jsonl}}."
+        ) from error
+    yield from loaded
+
+
+def read_file(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of a JSON-lines, JSON (a list), CSV or Parquet file. Raises BadInput with the line that cannot be read."""
+    if path.suffix.lower() not in FILES:
+        raise BadInput(f"{path}: data sets are read from {', '.join(FILES)}.")
+    if not path.is_file():
+        raise BadInput(f"There is no data file at {path}.")
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches(1024):
+            yield from batch.to_pylist()
+    elif path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as handle:
+            yield from csv.DictReader(handle)
+    elif path.suffix == ".json":
+        rows = _json(path.read_text("utf-8"), str(path))
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise BadInput(f"{path} holds no list of mappings.")
+        yield from rows
+    else:
+        with path.open(encoding="utf-8") as handle:
+            for number, line in enumerate(handle, 1):
+                if line.strip():
+                    row = _json(line, f"{path}, line {number}")
+                    if not isinstance(row, dict):
+                        raise BadInput(f"{path}, line {number} is no mapping.")
+                    yield row
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{where} is not JSON: {error}") from error

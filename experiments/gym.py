@@ -1,0 +1,101 @@
+"""Generated tasks of reasoning-gym, an optional package.
+
+1. The package is imported when a task of it is asked for; without it the error names what to install.
+2. Splits differ by seed, a million apart, and an item depends on (task, options, seed, place) alone.
+3. An answer is right where the package's own score is 1. Its scorers run in this process: none of them gets more than `LONGEST` characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from steering.errors import BadInput, unknown
+
+from .graders.final import final_answer
+from .graders.grade import Grade, unscorable, verdict
+from .items import Item
+
+SEEDS = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
+LONGEST = 2_000
+FORMS = {
+    "bare": "{question}",
+    "cot": "{question}\n\nThink step by step, and put the final answer within \\boxed{{}}.",
+}
+
+
+@dataclass(frozen=True)
+class Gym:
+    """One generated task. `options` are those of the package's data set."""
+
+    task: str
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        package = _package()
+        names = getattr(getattr(package, "factory", None), "DATASETS", None)
+        if names is not None and self.task not in names:
+            raise unknown("task", self.task, sorted(names), where="reasoning-gym")
+
+    @property
+    def name(self) -> str:
+        return f"reasoning-gym:{self.task}"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(SEEDS)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        return tuple(FORMS)
+
+    @cached_property
+    def digest(self) -> str:
+        version = getattr(_package(), "__version__", "unknown")
+        facts = [self.task, self.seed, dict(self.options), version]
+        return f"gym-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def _dataset(self, split: str, n: int) -> Any:
+        try:
+            return _package().create_dataset(self.task, seed=self.seed + SEEDS[split], size=n, **self.options)
+        except (TypeError, AssertionError, ValueError) as error:
+            raise BadInput(f"{self.name} cannot be made with {dict(self.options)}: {error}") from error
+
+    def items(self, split: str, n: int) -> list[Item]:
+        if split not in SEEDS:
+            raise unknown("split", split, SEEDS, where=f"task {self.name}")
+        if n < 1:
+            raise BadInput(f"Split {split}: n is {n}; ask for at least one item.")
+        made = self._dataset(split, n)
+        return [Item(f"{split}/{i:05d}", str(made[i]["answer"]), (made[i], made)) for i in range(n)]
+
+    def prompt(self, item: Item, form: str) -> str:
+        if form not in FORMS:
+            raise unknown("prompt form", form, FORMS, where=f"task {self.name}")
+        return FORMS[form].format(question=item.data[0]["question"])
+
+    def grade(self, item: Item, text: str) -> Grade:
+        entry, made = item.data
+        final = final_answer(text)
+        if final.text is None or len(final.text) > LONGEST:
+            return unscorable("reasoning-gym", None, final.how)
+        try:
+            score = float(made.score_answer(final.text, entry))
+        except Exception as error:  # scorers parse whatever a model wrote
+            return unscorable("reasoning-gym", final.text, f"{final.how}; the scorer failed: {error}")
+        return verdict("reasoning-gym", final.text, score >= 1.0, f"{final.how}; scored {score:g} by reasoning-gym")
+
+
+def _package() -> Any:
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise BadInput(
+            "Tasks of reasoning-gym need an optional package: pip install 'steering-workbench[gym]', or pip install reasoning-gym."
+        ) from error
+    return reasoning_gym
