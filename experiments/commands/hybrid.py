@@ -21,6 +21,10 @@ def hybrid(
     runs: Annotated[Path, typer.Option("--runs", help="Folder of the run store.")] = Path("runs"),
     n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
     n_dev: Annotated[int, typer.Option(help="Development problems per split: seeds, thresholds, rates.")] = 64,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="URL,MODEL of a judging model (OpenAI-compatible) that names and scores categories."),
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override one field of the spec: --set rollouts=400")
     ] = None,
@@ -37,6 +41,8 @@ def hybrid(
     if len(names) != 2 or not all(names):
         raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING)")
     facts: dict[str, Any] = {"base": names[0], "thinking": names[1], "n": n, "n_dev": n_dev}
+    if judge is not None:
+        facts["judge"] = tuple(judge.split(",", 1))
     for text in sets or []:
         key, equals, value = text.partition("=")
         if not equals:

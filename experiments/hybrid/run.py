@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from probes.endpoint import Endpoint
 from saes.sentences import SentenceSAE
 from steering.hybrid import Controller, Readout, ShiftBank
 from steering.hybrid.alignment import Aligned, check_vocabularies
@@ -80,7 +82,7 @@ class Making:
             return run_evaluation(spec, self.store, controllers=known, models=self.models, on_rows=report)
 
 
-TAXONOMY = ("traces", "sentences", "sizes", "layers", "asked", "max_new_tokens")
+TAXONOMY = ("judge", "traces", "sentences", "sizes", "layers", "asked", "max_new_tokens")
 TEXTS = ("rollouts", "held_out", "form", "asked", "max_new_tokens")
 BANKS = (*TAXONOMY, *TEXTS, "epochs", "hidden", "steering_layer")
 
@@ -96,9 +98,9 @@ def taxonomy(making: Making) -> tuple[SentenceSAE, dict[str, Any]]:
         traces = greedy_traces(making.thinking, making.prompts(spec.traces, "traces", spec.asked), spec.max_new_tokens)
         labelled = sentence_labels(making.thinking, traces, problems)
         layers = spec.layers or tuple(range(making.thinking.n_layers))
-        found = choose_taxonomy(
-            making.thinking, traces, labelled, layers, spec.sizes, spec.sentences, "exact labels of the grammar"
-        )
+        judge = None if spec.judge is None else Endpoint(*spec.judge, api_key=os.environ.get("STEER_JUDGE_KEY"))
+        by = "exact labels of the grammar" if judge is None else f"the judgement of {judge.model}"
+        found = choose_taxonomy(making.thinking, traces, labelled, layers, spec.sizes, spec.sentences, by, judge=judge)
         found.sae.save(place.with_suffix(".safetensors"))
         card = {
             "grid": [{**asdict(point), "score": point.score} for point in found.grid],

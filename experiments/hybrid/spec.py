@@ -31,6 +31,9 @@ class HybridSpec(BaseModel):
     """Categories tried."""
     layers: tuple[int, ...] = ()
     """Layers of the thinking model tried; all by default."""
+    judge: tuple[str, str] | None = None
+    """Address and name of a judging model that names and scores categories; without one, labels do. Its key is read from the environment
+    (STEER_JUDGE_KEY)."""
     rollouts: int = Field(default=1000, ge=8)
     """Sampled texts of the thinking model (temperature 0.6, top-p 0.95) that banks are trained on."""
     held_out: int = Field(default=200, ge=4)

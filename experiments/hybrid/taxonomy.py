@@ -6,6 +6,7 @@
    category's title fits them; *independence*, the share of category pairs whose label distributions overlap by less than a half.
 3. The final score is their plain average, and the best layer and size is kept; ties go to fewer categories, then to the lower layer.
 4. A title is the label that most of a category's sentences carry, with the words that set it apart from other categories of that label.
+5. With a judging model (`judging`), titles and scores are its own, and labels are not needed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from probes.endpoint import Endpoint
 from saes.sentence_text import SentenceVectors, sentence_vectors
 from saes.sentence_training import train_sentence_sae
 from saes.sentences import SentenceSAE
@@ -28,6 +30,8 @@ from steering.models import LoadedModel
 from steering.prompts import encode_prompt
 from steering.sampling import GenerationSettings
 from steering.sites import Site
+
+from .judging import judged
 
 OVERLAP = 0.5
 WORDS_SHOWN = 2
@@ -150,41 +154,54 @@ def choose_taxonomy(
     most: int,
     scored_by: str,
     seed: int = 0,
+    judge: Endpoint | None = None,
 ) -> Taxonomy:
     """Train every layer and size, score, and keep the best. `labelled` gives the label of a sentence by (text, first, last token).
 
-    Raises BadInput when no sentence is labelled.
+    Raises BadInput when no sentence is labelled and there is no judge.
     """
     grid: list[GridPoint] = []
-    kept: dict[tuple[int, int], tuple[SentenceSAE, SentenceVectors, np.ndarray]] = {}
+    kept: dict[tuple[int, int], tuple[SentenceSAE, SentenceVectors, np.ndarray, tuple[str, ...]]] = {}
     for layer in layers:
         vectors = read_sentences(model, traces, layer, most)
         known = [i for i, s in enumerate(vectors.sentences) if (s.text, s.first, s.last) in labelled]
-        if not known:
+        if not known and judge is None:
             raise BadInput(
                 f"None of the {len(vectors.sentences)} sentences has a label, so the taxonomy cannot be scored."
             )
-        labels = [labelled[s.text, s.first, s.last] for i in known for s in (vectors.sentences[i],)]
+        words = [sentence.words for sentence in vectors.sentences]
+        labels = [labelled.get((s.text, s.first, s.last), "unlabelled") for s in vectors.sentences]
         for size in sizes:
             sae = train_sentence_sae(vectors.vectors, size, min(3, size), seed, mean=vectors.mean, site=Site(layer))
             categories = sae.categories(vectors.vectors).numpy()
-            grid.append(grid_scores(labels, categories[known], layer, size))
-            kept[layer, size] = sae, vectors, categories
+            if judge is None:
+                grid.append(grid_scores([labels[i] for i in known], categories[known], layer, size))
+                titles = titles_of(words, labels, categories, size)
+            else:
+                found = judged(judge, words, categories, _strength(sae, vectors, categories), size, seed)
+                scores = found.consistency, found.completeness, found.independence
+                grid.append(GridPoint(layer, size, len(np.unique(categories)), *scores))
+                titles = tuple(name.title for name in found.names)
+            kept[layer, size] = sae, vectors, categories, titles
     best = max(grid, key=lambda point: (round(point.score, 9), -point.size, -point.layer))
-    sae, vectors, categories = kept[best.layer, best.size]
+    sae, vectors, categories, titles = kept[best.layer, best.size]
     words = [sentence.words for sentence in vectors.sentences]
-    labels = [labelled.get((s.text, s.first, s.last), "unlabelled") for s in vectors.sentences]
     titled = SentenceSAE(
-        sae.encoder, sae.bias, sae.decoder, sae.b_dec, sae.mean, sae.k, sae.site, titles_of(words, labels, categories, sae.n),
+        sae.encoder, sae.bias, sae.decoder, sae.b_dec, sae.mean, sae.k, sae.site, titles,
         {**sae.provenance, "model": model.fingerprint, "sentences": vectors.data},
     )  # fmt: skip
-    strength = sae.pre_activations(vectors.vectors).gather(1, torch.from_numpy(categories)[:, None])[:, 0].numpy()
+    strength = _strength(sae, vectors, categories)
     exemplars = []
     for c in range(sae.n):
         own = np.flatnonzero(categories == c)
         exemplars.append(tuple(words[i] for i in own[np.argsort(-strength[own])][:5]))
     shares = np.bincount(categories, minlength=sae.n) / len(categories)
     return Taxonomy(titled, tuple(grid), tuple(map(float, shares)), tuple(exemplars), scored_by)
+
+
+def _strength(sae: SentenceSAE, vectors: SentenceVectors, categories: np.ndarray) -> np.ndarray:
+    """Each sentence's pre-activation in its own category."""
+    return sae.pre_activations(vectors.vectors).gather(1, torch.from_numpy(categories)[:, None])[:, 0].numpy()
 
 
 def category_readout(sae: SentenceSAE) -> Readout:
