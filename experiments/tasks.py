@@ -33,8 +33,8 @@ __all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "resolv
 
 FORMS = {
     "bare": Form(),
-    "cot": Form(template=f"{SLOT}\n\nThink step by step, and put the final answer within \\boxed{}."),
-    "chat": Form(template=f"{SLOT}\n\nPut the final answer within \\boxed{}.", chat=True),
+    "cot": Form(template=SLOT + "\n\nThink step by step, and put the final answer within \\boxed{}."),
+    "chat": Form(template=SLOT + "\n\nPut the final answer within \\boxed{}.", chat=True),
 }
 """Forms of a data set whose spec names none."""
 
@@ -131,8 +131,8 @@ TASKS: dict[str, Task] = {"find-start": FindStart()}
 def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> Task:
     """The task of an evaluation's spec; files are looked for in `folder`.
 
-    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping: `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`,
-    `forms`.
+    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping:
+    `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`.
     Raises BadInput.
     """
     if isinstance(spec, str):
