@@ -82,11 +82,8 @@ def _again(arm: Arm, rows: pd.DataFrame) -> int:
     """Second readings of the base: every shift, but those that a rule makes within its own reading."""
     if arm.controller is None or arm.controller["how"] != "shift":
         return 0
-    if arm.controller.get("revert", True):
-        return int(rows["edits_fired"].sum())
-    inside = arm.controller["when"] in ("trigger", "sentence_starts")
-    first = sum(1 for made in rows["choices"] if made is not None and any(c["token"] == 0 for c in made))
-    return first if inside else int(rows["edits_fired"].sum())
+    inside = not arm.controller.get("revert", True) and arm.controller["when"] in ("trigger", "sentence_starts")
+    return 0 if inside else int(rows["edits_fired"].sum())
 
 
 def _choices(arm: Arm, rows: pd.DataFrame, tokens: int) -> dict[str, Any]:

@@ -35,11 +35,9 @@ def gates(
     rows: Sequence[Writing], agrees: Sequence[bool | None], logits: Tensor, read: Mapping[Site, Tensor]
 ) -> list[int]:
     """The rows whose gate opens. `logits [rows, vocabulary]` and `read [rows, d]` per site are the base's, unsteered; rows whose rule
-    decides within the pass are left to it, but for their first token, which the prompt's pass could not decide."""
+    decides within the pass are left to it."""
     opened: list[int] = []
-    for rule, members in by_controller(
-        rows, [n for n, r in enumerate(rows) if not (r.asked.controller.in_pass and r.tokens)]
-    ):
+    for rule, members in by_controller(rows, [n for n, r in enumerate(rows) if not r.asked.controller.in_pass]):
         index = torch.tensor(members, device=logits.device)
         if rule.when == "disagreement":
             found = [not agrees[n] for n in members]

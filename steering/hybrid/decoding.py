@@ -33,8 +33,8 @@ from ..sampling import GenerationSettings
 from ..sites import Site
 from .alignment import check_vocabularies
 from .decisions import by_controller, categories, gates
-from .edit import Made, PassEdit
-from .lane import Lane
+from .edit import Inside, Made, PassEdit
+from .lane import Lane, distinct
 from .legacy import legacy_token
 from .row import HybridGeneration, HybridRow, Wish, Writing
 
@@ -158,11 +158,35 @@ class Hybrid:
         for place, row in zip(places, coming, strict=True):
             self.rows[place] = row
             self.pending[place] = row.asked.prompt_ids[-1]
-        logits, read = self.one.seat(places, [row.asked.prompt_ids for row in coming])
+        logits, read, made = self._read_prompts(places, coming)
         if self.two is None:
-            return self._decide(places, logits, read, None, {}, {})
+            return self._decide(places, logits, read, None, {}, made)
         other, theirs = self.two.seat(places, [row.asked.theirs for row in coming])
-        return self._decide(places, logits, read, other, theirs, {})
+        return self._decide(places, logits, read, other, theirs, made)
+
+    def _read_prompts(
+        self, places: list[int], rows: list[Writing]
+    ) -> tuple[Tensor, dict[Site, Tensor], dict[int, Made]]:
+        """Seat rows with the base; those whose rule decides within a pass do so at their prompt's last token."""
+        inside = [n for n, row in enumerate(rows) if row.asked.controller.in_pass]
+        plain = [n for n, row in enumerate(rows) if not row.asked.controller.in_pass]
+        groups: list[tuple[Inside | None, list[int]]] = [(None, plain)] if plain else []
+        groups += [(Inside(rule), members) for rule, members in by_controller(rows, inside)]
+        logits: dict[int, Tensor] = {}
+        read: dict[int, dict[Site, Tensor]] = {}
+        made: dict[int, Made] = {}
+        for rule, members in groups:
+            prompts = [rows[n].asked.prompt_ids for n in members]
+            found, seen = self.one.seat([places[n] for n in members], prompts, rule)
+            for k, n in enumerate(members):
+                logits[n], read[n] = found[k], {site: value[k] for site, value in seen.items()}
+            if rule is not None:
+                assert self.one.fired is not None and self.one.ratio is not None
+                by_prompt = dict(zip(distinct(prompts), rule.made(self.one.fired, self.one.ratio), strict=True))
+                made |= {places[n]: by_prompt[p] for n, p in zip(members, prompts, strict=True)}
+        order = range(len(rows))
+        together = {site: torch.stack([read[n][site] for n in order]) for site in read[0]}
+        return torch.stack([logits[n] for n in order]), together, made
 
     def _advance(self) -> list[Writing]:
         """One pass of each model: gated rows read their newest token again, shifted; the others take their next one."""

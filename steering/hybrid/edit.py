@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .controller import Controller
 from .decisions import by_controller
 from .lane import Lane
 from .row import Writing
@@ -25,6 +26,33 @@ class Made(NamedTuple):
     alpha: float
     ratio: float
     """‖delta‖ / ‖h‖."""
+
+
+class Inside:
+    """A rule that decides within the pass, and what it decided for the rows that it was asked about, in order."""
+
+    def __init__(self, rule: Controller):
+        self.rule = rule
+        self._parts: list[Tensor] = []
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows to edit `[rows]`, and what is added `[rows, d]`, for unsteered activations `hidden [rows, d]`."""
+        rule = self.rule
+        assert rule.bank is not None
+        opened = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+        if rule.trigger is not None:
+            opened = rule.trigger.probability(hidden) > rule.threshold
+        chosen = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
+        if rule.categories is not None:
+            chosen = rule.categories.categories(hidden)
+        delta, alpha = rule.bank.shift(hidden, chosen)
+        self._parts.append(torch.stack([chosen.float(), alpha], 1))
+        return opened, delta
+
+    def made(self, fired: Tensor, ratio: Tensor) -> list[Made]:
+        """What was done to the rows asked about, given what the hook did to them, `fired` and `ratio [rows]`."""
+        table = torch.cat([torch.cat(self._parts), ratio[:, None], fired[:, None].float()], 1).tolist()
+        return [Made(bool(f), int(c), a, r) for c, a, r, f in table]
 
 
 class PassEdit:
@@ -43,34 +71,23 @@ class PassEdit:
             and (row.asked.controller.when == "trigger" or row.starts_sentence)
         ]
         groups = by_controller([row for _, row in inside], range(len(inside)))
-        self.groups = [(rule, [inside[n][0] for n in members]) for rule, members in groups]
-        self.places = [place for _, members in self.groups for place in members]
-        self.needed = bool(again) or bool(self.places)
-        self._parts: list[Tensor] = []
+        self.groups = [(Inside(rule), [inside[n][0] for n in members]) for rule, members in groups]
+        self.needed = bool(again) or bool(self.groups)
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Rows to edit `[places]`, and what is added `[places, d]`, for unsteered activations `hidden [places, d]`."""
         mask, added = self.fixed.clone(), self.shift.clone()
-        for rule, members in self.groups:
-            assert rule.bank is not None
+        for inside, members in self.groups:
             index = torch.tensor(members, device=hidden.device)
-            here = hidden[index]
-            opened = torch.ones(len(members), dtype=torch.bool, device=hidden.device)
-            if rule.trigger is not None:
-                opened = rule.trigger.probability(here) > rule.threshold
-            chosen = torch.zeros(len(members), dtype=torch.long, device=hidden.device)
-            if rule.categories is not None:
-                chosen = rule.categories.categories(here)
-            delta, alpha = rule.bank.shift(here, chosen)
+            opened, delta = inside(hidden[index])
             mask[index], added[index] = opened, delta.to(added)
-            self._parts.append(torch.stack([chosen.float(), alpha], 1))
         return mask, added
 
     def made(self, lane: Lane) -> dict[int, Made]:
         """What the rules that decided within the pass did, by place, as the lane's hook edited it."""
-        if not self.places:
-            return {}
-        assert lane.fired is not None and lane.ratio is not None
-        index = torch.tensor(self.places, device=lane.fired.device)
-        table = torch.cat([torch.cat(self._parts), lane.ratio[index, None], lane.fired[index, None].float()], 1)
-        return {p: Made(bool(f), int(c), a, r) for p, (c, a, r, f) in zip(self.places, table.tolist(), strict=True)}
+        found: dict[int, Made] = {}
+        for inside, members in self.groups:
+            assert lane.fired is not None and lane.ratio is not None
+            index = torch.tensor(members, device=lane.fired.device)
+            found |= dict(zip(members, inside.made(lane.fired[index], lane.ratio[index]), strict=True))
+        return found

@@ -29,6 +29,11 @@ SLACK = 0.25
 """Spare columns as a share of the longest row: how often the cache is packed anew."""
 
 
+def distinct(prompts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The prompts that are read, in the order in which they are."""
+    return sorted(dict.fromkeys(prompts), key=len)
+
+
 class Lane:
     """`places` rows of at most `longest` tokens each, with activations read at `reads` and edited at `steered`."""
 
@@ -181,21 +186,28 @@ class Lane:
         self._rows = torch.arange(len(places), device=index.device)
         self._find_low()
 
-    def seat(self, places: Sequence[int], prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, dict[Site, Tensor]]:
-        """Give free places to rows whose prompts are read here, each distinct one once.
+    def seat(
+        self, places: Sequence[int], prompts: Sequence[tuple[int, ...]], steering: Steering | None = None
+    ) -> tuple[Tensor, dict[Site, Tensor]]:
+        """Give free places to rows whose prompts are read here, each distinct one once, its last token edited by `steering`.
 
-        Returns logits after each prompt `[rows, vocabulary]` and the activations at its last token `[rows, d]` per site.
+        Returns logits after each prompt `[rows, vocabulary]` and the activations at its last token `[rows, d]` per site, before the
+        edit. `fired` and `ratio` are then those of the distinct prompts, in the order of `distinct(prompts)`.
         """
         longest = max(map(len, prompts))
         if self.column < longest or self.column == self.columns:
             self.pack(longest)
-        distinct = sorted(dict.fromkeys(prompts), key=len)
+        fired, ratio = [], []
         logits: dict[tuple[int, ...], Tensor] = {}
         reads: dict[tuple[int, ...], dict[Site, Tensor]] = {}
         most = max(1, TOKENS_PER_PASS // longest)
-        for start in range(0, len(distinct), most):
-            chunk = distinct[start : start + most]
-            cache, found = self._prefill(chunk)
+        every = distinct(prompts)
+        for start in range(0, len(every), most):
+            chunk = every[start : start + most]
+            cache, found = self._prefill(chunk, steering)
+            if self.fired is not None and self.ratio is not None:
+                fired.append(self.fired)
+                ratio.append(self.ratio)
             for row, prompt in enumerate(chunk):
                 logits[prompt] = found[row]
                 reads[prompt] = {site: value[row] for site, value in self.read.items()}
@@ -210,13 +222,14 @@ class Lane:
             self.position[place] = len(prompt) - 1
             self.newest[place] = self.column - 1
         self._find_low()
+        self.fired, self.ratio = (torch.cat(fired), torch.cat(ratio)) if fired else (None, None)
         sites = next(iter(reads.values()))
         return (
             torch.stack([logits[p] for p in prompts]),
             {site: torch.stack([reads[p][site] for p in prompts]) for site in sites},
         )
 
-    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> tuple[ColumnCache, Tensor]:
+    def _prefill(self, prompts: Sequence[tuple[int, ...]], steering: Steering | None) -> tuple[ColumnCache, Tensor]:
         width, device = max(map(len, prompts)), self.seen.device
         ids = torch.zeros(len(prompts), width, dtype=torch.long)
         for row, prompt in enumerate(prompts):
@@ -232,6 +245,7 @@ class Lane:
                 "past_key_values": cache,
                 "use_cache": True,
                 "logits_to_keep": 1,
-            }
+            },
+            steering,
         )
         return cache, logits

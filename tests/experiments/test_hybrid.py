@@ -238,9 +238,9 @@ def test_the_frame_counts_what_the_controller_did(tmp_path: Path) -> None:
     assert frame.loc["no_effect", "size"] == 0 and frame.loc["no_effect", "accuracy"] == frame.loc["base", "accuracy"]
     assert frame.loc["base", "readings"] == 1 and frame.loc["leak", "readings"] == 2
     assert frame.loc["leak", "matched"] == 1 and frame.loc["leak", "accuracy"] == frame.loc["thinking", "accuracy"]
-    first = sum(any(c["token"] == 0 for c in row) for row in run.table(arms=["free"]).to_pandas()["choices"])
-    free = run.table(arms=["free"]).to_pandas()["token_ids"].map(len).sum()
-    assert frame.loc["free", "readings"] == pytest.approx(1 + first / free)
+    assert frame.loc["free", "readings"] == 1 and frame.loc["free", "steered"] > 0, (
+        "decided within the base's own reading"
+    )
     assert readings_per_token(Arm(name="b", label="b", role="control", model="m", form="bare"), 10, 3) == 1
 
 
