@@ -1,0 +1,58 @@
+"""Statistics of runs: intervals, paired comparisons, the gap recovered, pass@k, the best of many, and what a sample size can show.
+
+1. Pure functions of arrays; equal arguments give equal numbers (the bootstrap has its own seeded generator).
+2. Items are what was sampled: with several seeds per item (`[items, seeds]`) the seeds are averaged within the item
+   first and items are resampled, so seeds never pass for independent items.
+3. A number that is not defined is None with the reason, never a guess: a ratio to a gap that may be zero has no value.
+4. Shares are in [0, 1], differences in the units of the values; levels and power are shares.
+
+Each module names its sources.
+"""
+
+from __future__ import annotations
+
+from .bootstrap import RESAMPLES
+from .families import benjamini_hochberg, holm
+from .gap import GapRecovered, fieller, gap_recovered
+from .paired import (
+    PairedDifference,
+    _sign_flip,  # noqa: F401
+    clustered_difference,
+    mcnemar_exact,
+    paired_difference,
+    permutation_test,
+)
+from .pareto import FrontPoint, pareto_front
+from .power import minimum_detectable_difference
+from .samples import MajorityAtK, PassAtK, majority_at_k, pass_at_k
+from .shares import Floats, Interval, wilson, wilson_clustered
+from .sweeps import Confirmed, SweepWinner, confirm, sweep_winner
+
+__all__ = [
+    "Confirmed",
+    "Floats",
+    "FrontPoint",
+    "GapRecovered",
+    "Interval",
+    "MajorityAtK",
+    "PairedDifference",
+    "PassAtK",
+    "RESAMPLES",
+    "SweepWinner",
+    "benjamini_hochberg",
+    "clustered_difference",
+    "confirm",
+    "fieller",
+    "gap_recovered",
+    "holm",
+    "majority_at_k",
+    "mcnemar_exact",
+    "minimum_detectable_difference",
+    "paired_difference",
+    "pareto_front",
+    "pass_at_k",
+    "permutation_test",
+    "sweep_winner",
+    "wilson",
+    "wilson_clustered",
+]
