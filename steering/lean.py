@@ -5,7 +5,7 @@
 2. Substitutes are in place during a pass of the executor and at no other time: not between the passes of a held stream, not under
    gradients, and not after an exception. Hooks on any module fire as ever, since only what the module computes is replaced.
 3. Ways that differ in the order of sums are chosen by shape alone, so that a run gives the same numbers again. Timing chooses only
-   between ways that were found to give the same bits (`Pace`): a single row's products by one thread or by several.
+   between ways that were found to give the same bits (`Pace`): products by the library's own threading, or in parts.
 4. Modules that are not exactly the plain kind (quantized, wrapped, dispatched, on another device, of another precision) are left alone.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
@@ -27,15 +28,18 @@ from .layout import MLP_NAMES, text_config
 Forward = Callable[[Tensor], Tensor]
 
 FEW_ROWS = 64
-"""Rows (tokens of a pass) up to which a product is written by columns; beyond it, rearranging the outcome costs what the product saves."""
+"""Rows (tokens of a pass) up to which a product is done in another way than the library's; larger ones gain nothing."""
+BLOCK = 16
+"""Numbers of rows that the library's product by columns handles whole."""
 MIDDLING_WEIGHT = 2**17
 """Elements below which a product is over before it is worth choosing how to do it."""
 LARGE_WEIGHT = 2**18
-"""Elements from which on a product with a single row may be worth several threads; the library's matrix times vector uses one."""
+"""Elements from which on a product may be worth sharing among threads by outputs: the library uses one thread for a single row, and
+shares few rows badly."""
 PARTS = 8
-"""Threads that share a single row's product at most."""
+"""Threads that share a product by outputs at most."""
 EXPLORED, EVERY = 6, 96
-"""Single-row passes that are timed by turns, one thread against several, and after how many passes that is done again."""
+"""Passes that are timed by turns, in parts and not, and after how many passes of as many rows that is done again."""
 TRIED = (1, 2, 5)
 """Rows on which a substitute is compared with its module."""
 TOLERANCE = 2e-5
@@ -43,28 +47,30 @@ TOLERANCE = 2e-5
 
 
 class Pace:
-    """Whether a single row's products are shared among threads: what was faster of late. On a busy machine threads that wait for each other
-    cost more than they save, and that changes while a program runs."""
+    """Whether products are shared among threads by outputs: what was faster of late, for each number of rows. On a busy machine threads
+    that wait for each other cost more than they save, and that changes while a program runs."""
 
     def __init__(self) -> None:
         self.shared = False
-        self._passes = 0
-        self._seconds: dict[bool, list[float]] = {False: [], True: []}
+        """In the pass in progress."""
+        self._passes: Counter[int] = Counter()
+        self._better: dict[int, bool] = {}
+        self._seconds: dict[tuple[int, bool], list[float]] = {}
 
     @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Around one single-row pass."""
-        turn = self._passes % EVERY
-        if turn < EXPLORED:
-            self.shared = turn % 2 == 1
+    def timed(self, rows: int) -> Iterator[None]:
+        """Around one pass of a few rows."""
+        size = -(-rows // 8)
+        turn = self._passes[size] % EVERY
+        self.shared = turn % 2 == 1 if turn < EXPLORED else self._better[size]
         start = time.perf_counter()
         yield
         if turn < EXPLORED:
-            self._seconds[self.shared].append(time.perf_counter() - start)
+            self._seconds.setdefault((size, self.shared), []).append(time.perf_counter() - start)
         if turn == EXPLORED - 1:
-            self.shared = statistics.median(self._seconds[True]) < statistics.median(self._seconds[False])
-            self._seconds = {False: [], True: []}
-        self._passes += 1
+            apart, whole = (statistics.median(self._seconds.pop((size, way))) for way in (True, False))
+            self._better[size] = apart < whole
+        self._passes[size] += 1
 
 
 class Lean:
@@ -104,7 +110,8 @@ class Lean:
             for attributes, forward in mine:
                 attributes["forward"] = forward
             ids = inputs.get("input_ids")
-            with self.pace.timed() if ids is not None and ids.numel() == 1 else nullcontext():
+            rows = 0 if ids is None else ids.numel()
+            with self.pace.timed(rows) if apart(rows) else nullcontext():
                 yield inputs
         finally:
             for attributes, _ in mine:
@@ -204,42 +211,53 @@ def columns(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return torch.mm(weight, x.t()) if bias is None else torch.addmm(bias[:, None], weight, x.t())
 
 
+def apart(rows: int) -> bool:
+    """Numbers of rows whose product in parts has the same bits as the whole: a single row, and 8 and more."""
+    return rows == 1 or 8 <= rows <= FEW_ROWS
+
+
+def by_columns(rows: int) -> bool:
+    """Numbers of rows that are faster by columns than by rows: a few, and on several threads whole blocks. Between them lie some, such as
+    12, at which the library needs up to 1.7 times as long."""
+    return 1 < rows <= 4 or (rows <= FEW_ROWS and rows % BLOCK == 0 and torch.get_num_threads() > 1)
+
+
 def in_parts(weight: Tensor, bias: Tensor | None, x: Tensor, parts: int) -> Tensor:
-    """`weight [out, in]` times one row `x [..., in]`, each of `parts` threads having its share of the outputs: `[..., out]`."""
+    """`weight [out, in]` times rows `x [n, in]`, each of `parts` threads having its share of the outputs: `[n, out]`."""
     out, width = weight.shape
-    one, shares = x.reshape(1, 1, width).expand(parts, 1, width), weight.view(parts, -1, width).transpose(1, 2)
-    found = torch.bmm(one, shares) if bias is None else torch.baddbmm(bias.view(parts, 1, -1), one, shares)
-    return found.view(*x.shape[:-1], out)
+    each, shares = x.expand(parts, *x.shape), weight.view(parts, -1, width).transpose(1, 2)
+    found = torch.bmm(each, shares) if bias is None else torch.baddbmm(bias.view(parts, 1, -1), each, shares)
+    return found.transpose(0, 1).reshape(len(x), out)
 
 
 def _parts(module: nn.Linear) -> int:
-    """Among how many threads a single row's product can be shared with the same bits as the module's own; 1 when it cannot."""
+    """Among how many threads a product can be shared with the same bits as the module's own; 1 when it cannot."""
     out, width = module.weight.shape
     fitting = [p for p in range(2, min(PARTS, torch.get_num_threads()) + 1) if out % (16 * p) == 0]
     if out * width < LARGE_WEIGHT or not fitting:
         return 1
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        for _ in TRIED:
-            x = torch.randn(1, width, generator=generator)
+        for rows in (1, 8, 13, FEW_ROWS):
+            x = torch.randn(rows, width, generator=generator)
             if not torch.equal(in_parts(module.weight, module.bias, x, fitting[-1]), module.forward(x)):
                 return 1
     return fitting[-1]
 
 
 def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
-    """A linear map by columns. `strided` leaves the outcome so, for an elementwise function and another product to follow."""
+    """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
     out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
         rows = x.numel() // width
-        if rows == 1 and parts > 1 and pace.shared:
-            return in_parts(weight, bias, x, parts)
-        if not 1 < rows <= FEW_ROWS:
-            return F.linear(x, weight, bias)
-        found = columns(weight, bias, x.reshape(rows, width)).t()
-        return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
+        if by_columns(rows):
+            found = columns(weight, bias, x.reshape(rows, width)).t()
+            return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
+        if parts > 1 and pace.shared and apart(rows):
+            return in_parts(weight, bias, x.reshape(rows, width), parts).view(*x.shape[:-1], out)
+        return F.linear(x, weight, bias)
 
     return forward
 
@@ -250,7 +268,7 @@ def _conv1d(module: Any) -> Forward:
 
     def forward(x: Tensor) -> Tensor:
         rows = x.numel() // width
-        if not 1 < rows <= FEW_ROWS:
+        if not by_columns(rows):
             return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
         return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)
 
