@@ -60,6 +60,10 @@ class Gym:
         facts = [self.task, self.seed, dict(self.options), version]
         return f"gym-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}"
 
+    @cached_property
+    def _scorer(self) -> Any:
+        return self._dataset("test", 1)
+
     def _dataset(self, split: str, n: int) -> Any:
         try:
             return _package().create_dataset(self.task, seed=self.seed + SEEDS[split], size=n, **self.options)
@@ -72,20 +76,20 @@ class Gym:
         if n < 1:
             raise BadInput(f"Split {split}: n is {n}; ask for at least one item.")
         made = self._dataset(split, n)
-        return [Item(f"{split}/{i:05d}", str(made[i]["answer"]), (made[i], made)) for i in range(n)]
+        return [Item(f"{split}/{i:05d}", str(made[i]["answer"]), made[i]) for i in range(n)]
 
     def prompt(self, item: Item, form: str) -> str:
         if form not in FORMS:
             raise unknown("prompt form", form, FORMS, where=f"task {self.name}")
-        return FORMS[form].format(question=item.data[0]["question"])
+        return FORMS[form].format(question=item.data["question"])
 
     def grade(self, item: Item, text: str) -> Grade:
-        entry, made = item.data
+        made = self._scorer
         final = final_answer(text)
         if final.text is None or len(final.text) > LONGEST:
             return unscorable("reasoning-gym", None, final.how)
         try:
-            score = float(made.score_answer(final.text, entry))
+            score = float(made.score_answer(final.text, item.data))
         except Exception as error:  # scorers parse whatever a model wrote
             return unscorable("reasoning-gym", final.text, f"{final.how}; the scorer failed: {error}")
         return verdict("reasoning-gym", final.text, score >= 1.0, f"{final.how}; scored {score:g} by reasoning-gym")

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def prompt_text(model: LoadedModel, form: Form, question: str) -> str:
         options[SWITCH] = form.thinking
     source = written if isinstance(written, str) else " ".join(map(str, dict(written).values()))
     for name in options:
-        if name not in source:
+        if not re.search(rf"\b{re.escape(name)}\b", source):
             hint = " Leave `thinking` out: this template has no switch for it." if name == SWITCH else ""
             raise BadInput(f"The chat template of {model.id} has no variable {name!r}.{hint}")
     messages = [{"role": "user", "content": form.text(question)}]
@@ -108,7 +109,7 @@ def encode_form(model: LoadedModel, form: Form, question: str, opening: str = ""
 
 @dataclass(frozen=True)
 class FedToken:
-    """One token as fed: its position, id, display text, and whether the tokenizer calls it special."""
+    """One token as fed: its position, id, display text, and whether it is a special token."""
 
     position: int
     id: int
@@ -118,7 +119,8 @@ class FedToken:
 
 def fed(model: LoadedModel, ids: Sequence[int]) -> list[FedToken]:
     """The tokens that are fed, in order."""
-    special = set(model.tokenizer.all_special_ids)
+    added = getattr(model.tokenizer, "added_tokens_decoder", {})
+    special = set(model.tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
     return [
         FedToken(i, token, text, token in special)
         for i, (token, text) in enumerate(zip(ids, token_texts(model, ids), strict=True))

@@ -191,6 +191,8 @@ def last_boxes(text: str) -> str | None:
 def finished(text: str) -> bool:
     """Whether a text ends with a sentence or a formula rather than in the middle of one."""
     end = text.rstrip()
-    return end.endswith(_ENDS) or (
-        len(end) < 4_000 and bool(re.search(r"(?:\d|\b(?:is|are|:|=) \S{1,40})$", end[-60:]))
-    )
+    if end.endswith(_ENDS):
+        return True
+    last = end[-80:].rpartition("\n")[2]
+    brief = bool(re.search(r"(?:\d|\b(?:is|are|:|=) \S{1,40})$", last)) or bool(_ANNOUNCED.search(last))
+    return len(end.lstrip()) < 4_000 and brief

@@ -104,13 +104,13 @@ def clustered_difference(
 
 
 def permutation_test(a: ArrayLike, b: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p of equal means of two groups that share no items, `[items]` each: the share of
-    relabellings, all where they are few enough, whose means lie at least as far apart."""
+    """Two-sided p of equal means of two groups that share no items, `[items]` each: the share of relabellings (all of them where
+    they are few enough) whose means lie at least as far apart."""
     groups = (np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     if any(g.ndim != 1 or len(g) == 0 or np.isnan(g).any() for g in groups):
         raise ValueError("a permutation test needs two rows of numbers")
     found = stats.permutation_test(
-        groups, lambda x, y, axis: np.abs(x.mean(axis=axis) - y.mean(axis=axis)), vectorized=True, alternative="greater", n_resamples=resamples,
-        rng=np.random.default_rng(seed), batch=max(1, _CHUNK // sum(map(len, groups))),
+        groups, lambda x, y, axis: np.abs(x.mean(axis=axis) - y.mean(axis=axis)), vectorized=True, alternative="greater",
+        n_resamples=resamples, rng=np.random.default_rng(seed), batch=max(1, _CHUNK // sum(map(len, groups))),
     )  # fmt: skip
     return float(found.pvalue)

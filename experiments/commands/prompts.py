@@ -1,0 +1,54 @@
+"""`steer prompt`: what a task's question looks like to a model, token by token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def prompt(
+    model: Annotated[str, typer.Option(help="Model: hub id, folder, or builtin:...")] = "builtin:base",
+    task: Annotated[str, typer.Option(help="A task's name, or a YAML file with its mapping.")] = "find-start",
+    form: Annotated[str, typer.Option(help="Prompt form of the task.")] = "bare",
+    split: Annotated[str, typer.Option(help="Split; the task's first by default.")] = "",
+    place: Annotated[int, typer.Option(help="Which item of the split, from 0.")] = 0,
+    opening: Annotated[str, typer.Option(help="First words of the response, as an arm may fix them.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """The tokens that are fed for one question, special tokens marked."""
+    import yaml
+
+    from steering.errors import BadInput
+    from steering.models import load_model
+    from steering.prompts import encode_prompt
+
+    from ..prompting import fed, fed_table
+    from ..tasks import Encodes, resolve_task
+
+    path = Path(task)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise BadInput(f"There is no file {path}.")
+        given = yaml.safe_load(path.read_text("utf-8"))
+        if not isinstance(given, dict):
+            raise BadInput(f"{path} holds no mapping; a task has `dataset`, fields and forms.")
+        found = resolve_task(given.get("task", given), path.parent)
+    else:
+        found = resolve_task(task)
+    if place < 0:
+        raise BadInput(f"--place {place}: items are counted from 0.")
+    item = found.items(split or found.splits[0], place + 1)[place]
+    loaded = load_model(model)
+    if isinstance(found, Encodes):
+        ids = found.encode(loaded, item, form, opening)
+    else:
+        ids = encode_prompt(loaded, found.prompt(item, form) + opening)
+    if as_json:
+        tokens = [vars(token) for token in fed(loaded, ids)]
+        print(json.dumps({"item": item.id, "gold": item.gold, "tokens": tokens}, indent=1))
+        return
+    Console().print(fed_table(loaded, ids, f"{item.id}, gold {item.gold}, tokens fed"))
