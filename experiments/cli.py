@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from .commands.attribution import attribute
 from .commands.hybrid import hybrid
 from .commands.plans import generate_, plan_app
 from .commands.probes import probe_app
@@ -44,6 +45,7 @@ app.add_typer(sweep_app, name="sweep")
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
+app.command("attribute")(attribute)
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]

@@ -199,16 +199,19 @@ class Hybrid:
         ended = self._emit_shifted(again, logits) if again else []
         if not onward:
             return ended
-        index = torch.tensor(onward, device=logits.device)
-        read = {site: value[index] for site, value in self.one.read.items()}
+        index = None if len(onward) == len(self.rows) else torch.tensor(onward, device=logits.device)
+        read = self.one.read if index is None else {site: value[index] for site, value in self.one.read.items()}
+        mine = logits if index is None else logits[index]
         made = edit.made(self.one)
         needy = any((row := self.rows[p]) is not None and row.asked.controller.needs_thinking for p in onward)
         if self.two is None or not needy:
-            return ended + self._decide(onward, logits[index], read, None, {}, made)
+            return ended + self._decide(onward, mine, read, None, {}, made)
         there = self.two.seen.device
         other = self.two.step(fed.to(there), advance.to(there))
-        theirs = {site: value[index.to(there)] for site, value in self.two.read.items()}
-        return ended + self._decide(onward, logits[index], read, other[index.to(there)], theirs, made)
+        theirs = self.two.read
+        if index is not None:
+            other, theirs = other[index.to(there)], {site: value[index.to(there)] for site, value in theirs.items()}
+        return ended + self._decide(onward, mine, read, other, theirs, made)
 
     def _flags(self, places: Sequence[int]) -> Tensor:
         flags = torch.zeros(len(self.rows), dtype=torch.bool)
@@ -245,11 +248,13 @@ class Hybrid:
         """Gate rows that have just read a token; write for those whose gate is shut, or which need no second reading."""
         rows = [row for place in places if (row := self.rows[place]) is not None]
         thoughts = None if other is None else other.argmax(-1).to(logits.device)
-        agrees = [None] * len(rows) if thoughts is None else (logits.argmax(-1) == thoughts).tolist()
+        agrees: list[bool | None] = [None] * len(rows)
+        if thoughts is not None:
+            agrees = (logits.argmax(-1) == thoughts).tolist()
         opened = gates(rows, agrees, logits, read)
         found = categories(rows, opened, read, theirs)
         thought: list[int | None] = [None] * len(rows) if thoughts is None else thoughts.tolist()
-        final = logits.clone()
+        final = logits.clone() if opened else logits
         forced: dict[int, int | None] = {}
         for rule, members in by_controller(rows, opened):
             index = torch.tensor(members, device=logits.device)
@@ -288,12 +293,12 @@ class Hybrid:
         now = [n for n, row in enumerate(rows) if row.wish is None]
         if not now:
             return []
-        index = torch.tensor(now, device=final.device)
-        tokens = final[index].argmax(-1)
+        chosen = final if len(now) == len(rows) else final[torch.tensor(now, device=final.device)]
+        tokens = chosen.argmax(-1)
         for k, n in enumerate(now):
             if n in forced:
                 tokens[k] = forced[n]
-        numbers = scores(final[index], tokens).cpu().numpy()
+        numbers = scores(chosen, tokens).cpu().numpy()
         self.pending[torch.tensor([places[n] for n in now], device=tokens.device)] = tokens
         ended = []
         for n, token, table in zip(now, tokens.tolist(), numbers, strict=True):
