@@ -24,6 +24,8 @@ GRACE = 1.0
 """Seconds beyond the timeout before the worker itself is killed."""
 START = 120.0
 """Seconds that a worker may take to load."""
+LONGEST = 60_000
+"""Bytes of one question: less than a pipe holds, so that asking never waits for a worker that does not read."""
 _WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -51,10 +53,11 @@ class Isolated:
         with self._lock:
             process = self._running()
             line = json.dumps({**request, "timeout": self.timeout}).encode() + b"\n"
+            if len(line) > LONGEST:
+                return {"error": f"the question to the worker has {len(line)} bytes, more than {LONGEST}"}
             try:
                 assert process.stdin is not None
                 process.stdin.write(line)
-                process.stdin.flush()
             except BrokenPipeError:
                 self._stop()
                 return {"killed": "worker"}
@@ -72,13 +75,13 @@ class Isolated:
 
     def close(self) -> None:
         """End the worker."""
-        if self._process is not None and self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-        self._process = None
 
     def _stop(self) -> None:
         self.restarts += 1
@@ -91,7 +94,12 @@ class Isolated:
         command = [sys.executable, "-P", str(_WORKER), str(self.memory)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
         )
         self._process, self._owner = process, os.getpid()
         if _line(process, time.monotonic() + START) is None:

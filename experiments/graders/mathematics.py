@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .final import final_answer
+from .final import LONGEST, final_answer
 from .grade import Grade, unscorable, verdict
 from .isolation import shared
 
@@ -124,6 +124,9 @@ class MathGrader:
 
     def compare(self, gold: str, answer: str, how: str = "given") -> Grade:
         """The verdict on an answer that was already found."""
+        longest = max(len(gold), len(answer))
+        if longest > LONGEST:
+            return unscorable(self.name, answer, f"{how}; at most {LONGEST} characters are compared, not {longest}")
         ours, theirs = plain(gold), plain(answer)
         if not theirs:
             return unscorable(self.name, answer, f"the answer ({how}) is empty")

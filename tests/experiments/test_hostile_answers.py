@@ -97,3 +97,11 @@ def test_threads_share_one_worker() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda p: PATIENT.compare(*p).correct, pairs))
         assert not any(pool.map(lambda p: PATIENT.compare(p[0], p[1] + "+1").correct, pairs))
+
+
+def test_what_is_too_long_is_not_compared() -> None:
+    for gold, answer in (("9" * 70_000, "5"), ("5", "9" * 70_000)):
+        grade = PATIENT.compare(gold, answer)
+        assert not grade.scorable and "at most 2000 characters" in grade.explanation
+    assert "bytes" in shared(PATIENT.timeout, MEMORY).ask({"gold": "9" * 70_000, "answer": "5"})["error"]
+    assert PATIENT.compare(r"\frac{1}{2}", "0.5").correct
