@@ -98,9 +98,10 @@ def _child(memory: int) -> tuple[int, BinaryIO, BinaryIO]:
 
 
 def _limit(memory: int) -> None:
-    with open("/proc/self/statm") as file:
-        held = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + memory * 2**20,) * 2)
+    if os.path.exists("/proc/self/statm"):  # elsewhere what is held is not known, and only time is limited
+        with open("/proc/self/statm") as file:
+            held = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + memory * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
