@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
 APP ?= 1
-PYTEST ?=
+PYTEST ?= -n 2 --dist loadfile
 
 .PHONY: demo test check lock clean
 
@@ -28,7 +28,7 @@ check: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -3,7 +3,8 @@
 Base alone, thinking model alone and hybrid take turns on the same queue of prompts, so that a drift of the machine meets all three;
 the ratio is taken within each round. Also timed, in the same rounds, is a hybrid without the thinking model.
 
-`python -m benchmarks.hybrid` (random pairs of benchmark sizes that disagree at some share of the tokens, batch 16).
+`python -m benchmarks.hybrid` (random pairs of benchmark sizes that disagree at some share of the tokens, batch 16), or `--run FOLDER` for
+the arms of a stored hybrid run on the built-in pair.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ import torch
 import typer
 from rich.console import Console
 
+from experiments.hybrid.report import hybrid_frame
+from experiments.hybrid.stored import stored_controller
+from experiments.pair.problem import split_problems
+from experiments.store import Store
 from steering.engine import Row, generate
 from steering.hybrid import Controller, HybridRow, Readout, ShiftBank, decode
 from steering.models import LoadedModel, load_model
+from steering.prompts import encode_prompt
 from steering.sampling import GenerationSettings
 from steering.sites import Site
 
@@ -59,6 +65,7 @@ class HybridCost:
 
 def disagreeing(base: LoadedModel, folder: str, share: float, asked: list[tuple[int, ...]], new: int) -> LoadedModel:
     """A copy of the base with noise on its weights, so that their greedy tokens differ at about `share` of the tokens."""
+    base.__dict__["eos_ids"] = frozenset()  # texts of one length, to compare token by token
     low, high = 0.0, 0.3
     other = load_model(folder)
     weights = {name: value.clone() for name, value in base.model.state_dict().items()}
@@ -142,6 +149,52 @@ def hybrid_cost(
     )  # fmt: skip
 
 
+def stored_cost(folder: Path, batch: int, rounds: int, n: int = 64) -> None:
+    """Time arms of a stored hybrid run on its first test problems, against base and thinking model alone on texts of like length."""
+    run = Store(folder.parent).open(folder.name)
+    models = {name: load_model(name) for name in ("builtin:base", "builtin:thinking")}
+    base, thinking = models.values()
+    problems = split_problems("hard-test", n)
+    settings = GenerationSettings(360)
+    arms = {a.name: stored_controller(folder, a.controller) for a in run.manifest.arms if a.controller is not None}
+    chosen = [name for name in ("hybrid", "probe", "probe_kept", "entropy") if name in arms]
+
+    def alone(model: LoadedModel, form: str) -> Callable[[], int]:
+        ids = [encode_prompt(model, p.prompt(form)) for p in problems]  # type: ignore[arg-type]
+        return lambda: sum(len(g.token_ids) for g in _plain(model, ids, 360, batch))
+
+    def hybrid(rule: Controller) -> Callable[[], int]:
+        rows = [HybridRow(encode_prompt(base, p.prompt("bare")), rule) for p in problems]
+        beside = thinking if rule.needs_thinking else None
+        return lambda: sum(len(g.token_ids) for g in decode(base, beside, rows, settings, batch_size=batch))
+
+    runs = {
+        "base": alone(base, "think"),
+        "thinking": alone(thinking, "bare"),
+        **{name: hybrid(arms[name]) for name in chosen},
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, work in runs.items():
+            start = time.perf_counter()
+            tokens = work()
+            if number:  # the first round warms up
+                seconds[name].append((time.perf_counter() - start) / tokens)
+    share = hybrid_frame(run).query("arm == 'hybrid' and split == 'hard-test'")["steered"].item()
+    bound = [(1 + share) * b + t for b, t in zip(seconds["base"], seconds["thinking"], strict=True)]
+    reached = [b / h for b, h in zip(bound, seconds["hybrid"], strict=True)]
+    say = Console(width=160)
+    low, high, middle = min(reached), max(reached), statistics.median(reached)
+    say.print(
+        f"hybrid: {middle:.2f} of its bound ({low:.2f} to {high:.2f} over {rounds} rounds), batch {batch}",
+        highlight=False,
+    )
+    for name in chosen[1:]:
+        cost = [a / b for a, b in zip(seconds[name], seconds["hybrid"], strict=True)]
+        low, high, middle = min(cost), max(cost), statistics.median(cost)
+        say.print(f"{name}: {middle:.2f} of the hybrid's time per token ({low:.2f} to {high:.2f})", highlight=False)
+
+
 def main(
     sizes: Annotated[str, typer.Option(help=f"Which pairs, of {', '.join(SIZES)}.")] = "1M,30M",
     batch: Annotated[int, typer.Option(help="Rows that run together.")] = 16,
@@ -151,9 +204,13 @@ def main(
         str, typer.Option(help="Shares of tokens at which the models disagree, about.")
     ] = "0.02,0.1,0.25",
     threads: Annotated[int, typer.Option(help="Threads.")] = 2,
+    run: Annotated[Path | None, typer.Option(help="Folder of a stored hybrid run: time its arms instead.")] = None,
 ) -> None:
     """Time hybrid decoding and print what it reaches of its bound."""
     torch.set_num_threads(threads)
+    if run is not None:
+        stored_cost(run, batch, rounds)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes.split(","):
             folder = str(save_model(size, Path(scratch)))

@@ -38,16 +38,34 @@ class Inside:
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Rows to edit `[rows]`, and what is added `[rows, d]`, for unsteered activations `hidden [rows, d]`."""
         rule = self.rule
-        assert rule.bank is not None
         opened = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
         if rule.trigger is not None:
             opened = rule.trigger.probability(hidden) > rule.threshold
+        if hidden.device.type == "cpu":  # asking costs nothing here, and few rows are open
+            index = opened.nonzero()[:, 0]
+            chosen, alpha, delta = (
+                hidden.new_zeros(len(hidden)),
+                hidden.new_zeros(len(hidden)),
+                torch.zeros_like(hidden),
+            )
+            if len(index):
+                found, delta[index], alpha[index] = self._shift(hidden[index])
+                chosen[index] = found.to(chosen)
+        else:
+            found, delta, alpha = self._shift(hidden)
+            chosen = found.float()
+        self._parts.append(torch.stack([chosen.float(), alpha.float()], 1))
+        return opened, delta
+
+    def _shift(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Categories, shifts and coefficients of rows."""
+        rule = self.rule
+        assert rule.bank is not None
         chosen = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
         if rule.categories is not None:
             chosen = rule.categories.categories(hidden)
         delta, alpha = rule.bank.shift(hidden, chosen)
-        self._parts.append(torch.stack([chosen.float(), alpha], 1))
-        return opened, delta
+        return chosen, delta.to(hidden), alpha.to(hidden)
 
     def made(self, fired: Tensor, ratio: Tensor) -> list[Made]:
         """What was done to the rows asked about, given what the hook did to them, `fired` and `ratio [rows]`."""

@@ -83,6 +83,9 @@ class Lane:
             if site != self.steered or self._steering is None:
                 return None
             chosen, added = self._steering(self.read[site])
+            if chosen.device.type == "cpu" and not bool(chosen.any()):
+                self.fired, self.ratio = chosen, torch.zeros(len(last))
+                return None
             edited = torch.where(chosen[:, None], last + added.to(last), last)
             self.fired = chosen
             self.ratio = (edited - last).float().norm(dim=-1) / last.float().norm(dim=-1).clamp_min(1e-12)

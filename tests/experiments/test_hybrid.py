@@ -133,7 +133,7 @@ def test_the_base_knows_where_the_thinking_model_parts_from_it(pair: tuple[Loade
         q = [a - 1 for a, _ in texts[row].pairs]
         assert found.disagree[found.rollout == row].sum() == int((mine[q] != theirs[q]).sum())
     fitted = fit_trigger(base, found, Site(1))
-    assert fitted.evaluation.auroc.low > 0.9
+    assert fitted.evaluation.auroc.value > 0.95 and fitted.evaluation.auroc.low > 0.7, "15 held-out rollouts"
     trigger = probe_readout(fitted.probe)
     assert torch.allclose(trigger.probability(found.hidden), fitted.probe.probabilities(found.hidden)[:, 1], atol=1e-5)
 
