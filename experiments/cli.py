@@ -21,6 +21,8 @@ from .commands.attribution import attribute
 from .commands.hybrid import hybrid
 from .commands.plans import generate_, plan_app
 from .commands.probes import probe_app
+from .commands.prompts import prompt
+from .commands.published import import_app
 from .commands.saes import ablate, sae_app
 from .commands.sweeps import sweep_app
 from .commands.vectors import vectors_app
@@ -42,9 +44,11 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(sae_app, name="sae")
 app.add_typer(probe_app, name="probe")
 app.add_typer(sweep_app, name="sweep")
+app.add_typer(import_app, name="import")
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
+app.command("prompt")(prompt)
 app.command("attribute")(attribute)
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]

@@ -27,7 +27,7 @@ from .executors import ChunkExecutor, in_process
 from .hybrid.stored import keep_controllers
 from .rows import Parts, Planned, check_chunk, chunks_of, models_of, rules_of
 from .store import Arm, Manifest, Run, Store
-from .tasks import task_named
+from .tasks import resolve_task
 
 
 class Generating(BaseModel):
@@ -49,7 +49,8 @@ class EvalSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    task: str = "find-start"
+    task: str | dict[str, Any] = "find-start"
+    """A name, or a mapping that says which data set, how it is read, asked and graded (`tasks.resolve_task`)."""
     splits: dict[str, int]
     arms: tuple[Arm, ...]
     generation: Generating = Generating()
@@ -88,7 +89,7 @@ def run_evaluation(
     rules = rules_of(spec, controllers or {})
     for name in models_of(spec):
         models.setdefault(name, load_model(name))
-    parts = Parts(task_named(spec.task), models, vectors, rules)
+    parts = Parts(resolve_task(spec.task), models, vectors, rules)
     chunks = list(chunks_of(spec, parts))
     for chunk in chunks:
         check_chunk(chunk, spec, models)

@@ -51,7 +51,7 @@ class Worker:
 
         from .evaluation import EvalSpec, run_vectors
         from .hybrid.stored import stored_controller
-        from .tasks import task_named
+        from .tasks import resolve_task
 
         if threads:
             torch.set_num_threads(threads)
@@ -61,7 +61,7 @@ class Worker:
         known = [stored_controller(path, arm.controller) for arm in self.spec.arms if arm.controller is not None]
         models = {name: load_model(name, device=device) for name in models_of(self.spec)}
         rules = rules_of(self.spec, {rule.digest: rule for rule in known})
-        self.parts = Parts(task_named(self.spec.task), models, run_vectors(self.run), rules)
+        self.parts = Parts(resolve_task(self.spec.task), models, run_vectors(self.run), rules)
         self.chunks = list(chunks_of(self.spec, self.parts))
 
     def chunk(self, number: int, keys: list[str]) -> int:

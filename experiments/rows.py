@@ -27,7 +27,7 @@ from steering.prompts import encode_prompt, token_texts
 from steering.vectors import SteeringVector
 
 from .manifest import Arm
-from .tasks import Item, Task
+from .tasks import Encodes, Item, Task
 
 if TYPE_CHECKING:
     from .evaluation import EvalSpec
@@ -122,19 +122,37 @@ def _planned(
 ) -> Iterator[Planned]:
     """The rows of one item under one arm: one per seed."""
     model, beside = parts.models[arm.model], way_of(arm).beside
-    prompt = parts.task.prompt(item, arm.form) + arm.opening
-    ids = encode_prompt(model, prompt)
+    prompt, ids = _fed(parts.task, model, item, arm.form, arm.opening)
     for seed in spec.generation.seeds:
         stream, steering = _row_seed(item.id, seed), plan.digest if plan else None
         row: Row | HybridRow = Row(ids, plan, stream)
         if arm.name in parts.rules:
             rule, form, thinking = parts.rules[arm.name], (arm.controller or {}).get("thinking_form"), []
-            asked = encode_prompt(parts.models[beside], parts.task.prompt(item, form)) if beside and form else None
+            asked = None
+            if beside:  # through its own template, in its own form where it has one
+                asked = _fed(parts.task, parts.models[beside], item, form or arm.form, arm.opening)[1]
             row = HybridRow(ids, rule, asked, stream)
             if beside:
                 thinking = [parts.models[beside].fingerprint, row.theirs]
             steering = json.dumps([rule.digest, *thinking])
-        yield Planned(_row_key(spec, model, arm, steering, item, ids, seed), arm, split, order, item, seed, prompt, row)
+        yield Planned(
+            _row_key(spec, parts.task, model, arm, steering, item, ids, seed),
+            arm,
+            split,
+            order,
+            item,
+            seed,
+            prompt,
+            row,
+        )
+
+
+def _fed(task: Task, model: LoadedModel, item: Item, form: str, opening: str = "") -> tuple[str, tuple[int, ...]]:
+    """The prompt as text and as the ids that a model is fed."""
+    if isinstance(task, Encodes):
+        return task.fed_text(model, item, form, opening), task.encode(model, item, form, opening)
+    prompt = task.prompt(item, form) + opening
+    return prompt, encode_prompt(model, prompt)
 
 
 def _row_seed(item: str, seed: int) -> int:
@@ -143,11 +161,18 @@ def _row_seed(item: str, seed: int) -> int:
 
 
 def _row_key(
-    spec: EvalSpec, model: LoadedModel, arm: Arm, steering: str | None, item: Item, ids: tuple[int, ...], seed: int
+    spec: EvalSpec,
+    task: Task,
+    model: LoadedModel,
+    arm: Arm,
+    steering: str | None,
+    item: Item,
+    ids: tuple[int, ...],
+    seed: int,
 ) -> str:
     settings = spec.generation.model_dump(exclude={"seeds"})
     facts = [
-        ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, steering, settings, spec.task, arm.name,
+        ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, steering, settings, task.digest, arm.name,
         item.id, list(ids), seed,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

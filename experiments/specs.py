@@ -18,6 +18,7 @@ from steering.vectors import SteeringVector
 
 from .evaluation import EvalSpec
 from .store import Arm
+from .tasks import resolve_task
 
 
 def pair_spec(n: int = 1000) -> EvalSpec:
@@ -66,6 +67,7 @@ def load_spec(
                 vectors[vector.digest] = vector
                 entry["vector"] = vector.digest
     spec = EvalSpec.model_validate(data)
+    spec = spec.model_copy(update={"task": located_task(spec.task, folder)})
     if not spec.arms or not spec.splits:
         raise BadInput("An evaluation needs at least one arm and one split.")
     for index, parsed in enumerate(spec.arms):
@@ -75,6 +77,17 @@ def load_spec(
             except BadInput as error:
                 raise BadInput(f"arms.{index}.plan: {error}") from error
     return spec, vectors
+
+
+def located_task(task: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
+    """A spec's task with its files as whole paths, so that every worker finds them. Raises BadInput for a task that cannot be had."""
+    if isinstance(task, dict):
+        own = dict(task)
+        files = {key: own[key] for key in ("dataset", "file") if isinstance(own.get(key), str)}
+        own |= {key: str((folder / name).resolve()) for key, name in files.items() if (folder / name).is_file()}
+        task = own
+    resolve_task(task, folder)
+    return task
 
 
 def read_yaml(path: Path, has: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from steering.models import LoadedModel, load_model
 
 from ..rows import Parts, chunk_records, chunks_of
 from ..shards import to_table
-from ..tasks import task_named
+from ..tasks import resolve_task
 from .run import Planned
 from .spec import SweepSpec
 
@@ -50,7 +50,7 @@ def estimate(spec: SweepSpec, planned: list[Planned], models: dict[str, LoadedMo
     first = planned[0].spec
     split, count = next(iter(first.splits.items()))
     trial = first.model_copy(update={"arms": first.arms[:1], "splits": {split: min(TRIED, count)}})
-    parts = Parts(task_named(spec.task), models, {}, {})
+    parts = Parts(resolve_task(spec.task), models, {}, {})
     chunks = list(chunks_of(trial, parts))
     start = time.perf_counter()
     records = [record for chunk in chunks for record in chunk_records(chunk, trial, parts)]

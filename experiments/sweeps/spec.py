@@ -102,7 +102,7 @@ class SweepSpec(_Strict):
     plan: str
     vary: dict[str, tuple[Value, ...]]
     splits: Splits
-    task: str = "find-start"
+    task: str | dict[str, Any] = "find-start"
     form: str = "bare"
     reference: str | None = None
     """The thinking model, asked in the same form: the top of the gap."""
@@ -203,9 +203,10 @@ def random_control(plan: Plan, seed: int) -> Plan:
 
 def load_sweep(path: Path, sets: list[str]) -> SweepSpec:
     """A sweep from its YAML file and `--set` overrides. Raises BadInput, or pydantic's ValidationError with the key path."""
-    from ..specs import override, read_yaml
+    from ..specs import located_task, override, read_yaml
 
     data: dict[str, Any] = read_yaml(path, "a sweep has name, model, plan, vary and splits")
     for text in sets:
         override(data, text)
-    return SweepSpec.model_validate(data)
+    spec = SweepSpec.model_validate(data)
+    return spec.model_copy(update={"task": located_task(spec.task, path.parent)})
