@@ -80,6 +80,8 @@ def test_the_steered_prompt_token_shows_its_edit(runs: Path, serve: Serve, open_
     row = stored(runs, RIGHT, item)
     position = len(row["prompt_ids"]) - 1
     watched = open_page(compare(serve(runs), item, cmp_tok=f"b{position}"))
+    watched.page.locator(".lane[data-side=b] .token.fired").first.wait_for()  # tokens are drawn after the page is there
+    watched.settle()
     assert watched.page.locator(".lane[data-side=b] .token.fired").count() == 1
     assert watched.page.locator(".lane[data-side=a] .token.fired").count() == 0
     assert float(fact(watched, "edit ‖Δ‖/‖h‖")) == pytest.approx(row["edit_ratio"][position], abs=6e-5)
@@ -114,6 +116,7 @@ def test_after_the_divergence_the_other_arm_is_not_compared(runs: Path, serve: S
     assert watched.page.locator(".flag").all_inner_texts() == ["◆ #0", "◆ #0"]
     watched.page.locator(f'.token[data-address="b{position - 2}"]').click()
     watched.settle(600)
+    watched.page.locator(".panel .alternatives").nth(1).wait_for()
     assert watched.page.locator(".panel .alternatives").count() == 2
 
 
@@ -147,6 +150,7 @@ def test_a_link_shows_the_same_view_again(runs: Path, serve: Serve, open_page: O
     assert again.page.url == first.page.url
     assert f"cmp_item={SPLIT}-002" in again.page.url
     assert again.page.locator(".panel").inner_text() == first.page.locator(".panel").inner_text()
+    again.page.locator(".token.chosen").first.wait_for()
     assert again.page.locator(".token.chosen").count() == 1
     assert first.faults == again.faults == []
 
