@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import queue
+import multiprocessing.connection
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .rows import Parts, Planned, chunk_records, chunks_of, models_of, rules_of
 from .store import Run, Store
@@ -26,8 +27,6 @@ ChunkExecutor = Callable[[Run, "EvalSpec", Parts, Mapping[int, list[Planned]]], 
 """Runs the chunks given (by number, rows that are missing), stores them, and yields each number once it is stored."""
 TRIES = 3
 """Workers that one chunk may end."""
-WAIT = 0.2
-"""Seconds between looks at the workers."""
 
 
 class WorkerFailed(RuntimeError):
@@ -71,16 +70,16 @@ class Worker:
         return number
 
 
-def _serve(folder: str, threads: int | None, asked: Any, answers: Any, name: int) -> None:
-    """A worker process: chunk numbers in, numbers or tracebacks out."""
+def _serve(folder: str, threads: int | None, channel: Any) -> None:
+    """A worker process: chunks in, numbers or tracebacks out, over a channel of its own (one that is shared would be lost with it)."""
     try:
         worker = Worker(folder, threads)
-        while (job := asked.get()) is not None:
-            answers.put((name, worker.chunk(*job), None))
-    except KeyboardInterrupt:
+        while (job := channel.recv()) is not None:
+            channel.send((worker.chunk(*job), None))
+    except (KeyboardInterrupt, EOFError):
         pass
     except BaseException:
-        answers.put((name, None, traceback.format_exc()))
+        channel.send((None, traceback.format_exc()))
 
 
 def processes(workers: int, threads: int | None = 1) -> ChunkExecutor:
@@ -88,48 +87,46 @@ def processes(workers: int, threads: int | None = 1) -> ChunkExecutor:
 
     def execute(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
         context = multiprocessing.get_context("spawn")
-        answers = context.Queue()
         waiting, tries = deque(missing), Counter[int]()
-        running: dict[int, tuple[Any, Any, int | None]] = {}
-        """By worker: process, its queue, the chunk it is on."""
-        names = iter(range(10**9))
+        running: dict[Any, tuple[Any, int]] = {}
+        """By channel: the process and the chunk it is on."""
 
         def start() -> None:
-            asked, name = context.Queue(), next(names)
-            process = context.Process(target=_serve, args=(str(run.folder), threads, asked, answers, name), daemon=True)
-            process.start()
-            running[name] = process, asked, None
-            give(name)
+            if waiting:
+                mine, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(str(run.folder), threads, theirs), daemon=True)
+                process.start()
+                theirs.close()  # so that the end of the process ends the channel
+                give(mine, process)
 
-        def give(name: int) -> None:
-            process, asked, _ = running[name]
+        def give(channel: Any, process: Any) -> None:
             number = waiting.popleft() if waiting else None
-            asked.put(None if number is None else (number, [p.key for p in missing[number]]))
-            running[name] = process, asked, number
+            if number is not None:
+                running[channel] = process, number
+            with suppress(OSError):  # a worker that has just died is met when its channel is read
+                channel.send(None if number is None else (number, [p.key for p in missing[number]]))
 
-        left = len(missing)
         try:
             for _ in range(min(workers, len(missing))):
                 start()
-            while left:
-                try:
-                    name, number, trouble = answers.get(timeout=WAIT)
-                except queue.Empty:
-                    for name, (process, _, held) in list(running.items()):
-                        if not process.is_alive() and held is not None:
-                            del running[name]
-                            _again(held, tries, waiting, f"its process ended with code {process.exitcode}")
-                            start()
-                    continue
-                if trouble is not None:
-                    raise WorkerFailed(f"Chunk {running[name][2]} failed in a worker:\n{trouble}")
-                left -= 1
-                yield number
-                give(name)
+            while running:
+                for channel in multiprocessing.connection.wait(list(running)):
+                    process, held = running.pop(channel)
+                    try:
+                        number, trouble = cast(Any, channel).recv()
+                    except (EOFError, OSError):
+                        process.join()
+                        _again(held, tries, waiting, f"its process ended with code {process.exitcode}")
+                        start()
+                        continue
+                    if trouble is not None:
+                        raise WorkerFailed(f"Chunk {held} failed in a worker:\n{trouble}")
+                    yield number
+                    give(channel, process)
         finally:
-            for process, _, _ in running.values():
+            for process, _ in running.values():
                 process.terminate()
-            for process, _, _ in running.values():
+            for process, _ in running.values():
                 process.join(timeout=10)
 
     return execute
