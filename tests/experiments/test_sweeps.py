@@ -249,7 +249,7 @@ def test_a_chunk_that_ends_every_worker_stops_the_sweep_and_keeps_the_rest(folde
 
 @pytest.mark.slow
 def test_two_ray_nodes_give_the_same_bytes_and_one_may_die(folder: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="the optional extra 'ray' is not installed")
+    import ray
     from ray.cluster_utils import Cluster
 
     here = run_sweep(spec(), Store(tmp_path / "here"), folder)
