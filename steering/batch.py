@@ -17,6 +17,7 @@ from torch import Tensor
 from .cache import ColumnCache, Masks
 from .compile import CompiledPlans
 from .executor import Resume
+from .lean import additive
 from .ledger import Ledger
 from .models import LoadedModel
 from .passes import Passes, SlotBatch
@@ -70,6 +71,14 @@ class Batch:
         self.ledger = Ledger(compiled, places, positions, device)
         self.history = torch.zeros(places, positions, dtype=torch.long, device=device) if history else None
         """Tokens by position, every unused entry filled with the row's first token."""
+        self.numbers_masked = device.type == "cpu" and model.dtype == torch.float32 and model.executor is None
+        """Whether masks of decoding steps are made as numbers at once, as attention would turn them into at every layer."""
+        self._moved()
+
+    def _moved(self) -> None:
+        """Rows came, went or moved, or are edited further on: what is known about the coming steps is looked up again."""
+        self._until: int | None = None
+        self._visible: Tensor | None = None
 
     def reuse(self, compiled: CompiledPlans) -> None:
         """Empty all places for plans of the same shape."""
@@ -86,6 +95,7 @@ class Batch:
         self.start.zero_()
         self.reach[:] = -1
         self.begins, self.starts = [0] * len(self.rows), [0] * len(self.rows)
+        self._moved()
         self.refresh()
 
     @property
@@ -108,10 +118,12 @@ class Batch:
             batch.lines[there] = 0
         self.ledger.clear(index)
         self.reach[:, places] = -1
+        self._moved()
 
     def seat(self, place: int, progress: Progress, stored: tuple[ColumnCache, int] | None = None) -> None:
         """Give a place to a row whose prompt ends at the current column; where the prompt is shared, `stored` says where it has been
         read (a cache and its row). The place is clear."""
+        self._moved()
         self.rows[place] = progress
         prompt = len(progress.row.prompt_ids)
         self.begins[place] = self.column - prompt
@@ -157,6 +169,7 @@ class Batch:
                     if progress.plan.active[number, position]:
                         batch.active[place, position] = True
                         self.reach[number, place] = max(self.reach[number, place], position)
+                        self._until = None
 
     def read(self, ids: Tensor, keep: int) -> Tensor:
         """Feed whole sequences `ids [places, t]`; logits `[places, keep, vocabulary]` of the last `keep` columns."""
@@ -175,12 +188,15 @@ class Batch:
         self, ids: Tensor, low: int, entropy: Tensor | None, keep: int, resume: Resume | None = None
     ) -> tuple[Tensor, Callable[[], Tensor] | None]:
         begin, end = self.column, self.column + ids.shape[1]
-        columns = torch.arange(begin, end, device=ids.device)
-        positions = (columns[None] - self.offset[:, None]).clamp_max(self.positions - 1)
-        fed = positions.clamp_min(0)
-        passes = self.passes
+        step, passes = ids.shape[1] == 1, self.passes
+        if step and not passes.gated:
+            fed = positions = torch.rsub(self.offset, begin).clamp_(0, self.positions - 1)[:, None]
+        else:
+            columns = torch.arange(begin, end, device=ids.device)
+            positions = (columns[None] - self.offset[:, None]).clamp_max(self.positions - 1)
+            fed = positions.clamp_min(0)
         self.cache.open(low, begin, end)
-        mask = self.masks.make(self.start, low, begin, end, self.model.dtype)
+        mask = self._mask(low, end) if step else self.masks.make(self.start, low, begin, end, self.model.dtype)
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
@@ -189,10 +205,10 @@ class Batch:
             "use_cache": True,
             "logits_to_keep": keep,
         }
-        edits = bool(self.slots) and (begin + 1 < end or self._covers(begin))
+        edits = bool(self.slots) and (not step or self._covers(begin))
         with self.shared.attended(self.model, fed) if self.shared is not None else nullcontext():
             if edits:
-                passes.begin(fed if begin + 1 == end else positions, entropy)
+                passes.begin(fed if step else positions, entropy)
             try:
                 logits = self.model.runs.forward(self.edits, inputs, resume)
             finally:
@@ -203,9 +219,22 @@ class Batch:
         self.ledger.note(positions, fed, passes)
         return logits, passes.last_ratio
 
+    def _mask(self, low: int, end: int) -> Tensor | dict[str, Tensor]:
+        """The mask of a decoding step: where every layer sees every column, a part of one that is made when rows move."""
+        if self.masks.kinds != ("full_attention",):
+            return self.masks.make(self.start, low, end - 1, end, self.model.dtype)
+        if self._visible is None:
+            columns = torch.arange(self.cache.columns, device=self.start.device)
+            seen = (columns[None] >= self.start[:, None])[:, None, None]
+            numbers = self.numbers_masked and not self.masks.additive
+            self._visible = additive(seen) if numbers else self.masks.formed(seen, self.model.dtype)
+        return self._visible[..., low:end]
+
     def _covers(self, column: int) -> bool:
         """Whether any row is edited, or read by a gate, in a step at this column."""
-        return self.passes.gated or bool((self.reach >= column - np.array(self.begins)).any())
+        if self._until is None:
+            self._until = int((self.reach + np.array(self.begins)).max(initial=-1))
+        return self.passes.gated or column <= self._until
 
     def finished(self, place: int) -> Generation:
         """The generation of a row, as far as it has come."""
@@ -238,6 +267,7 @@ class Batch:
         """Drop the places that no row holds."""
         live = self.live
         keep = torch.tensor(live, device=self.offset.device)
+        self._moved()
         self.cache.keep_rows(keep)
         self.rows = [self.rows[place] for place in live]
         self.offset, self.begins = self.offset[keep], [self.begins[place] for place in live]
@@ -265,6 +295,7 @@ class Batch:
 
     def _shift(self, columns: int) -> None:
         if columns:
+            self._moved()
             self.cache.shift(columns, self.column)
             self.column -= columns
             self.offset -= columns

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from .layout import MLP_NAMES, text_config
+from .rotary import NAME, Rotary, rotations
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -51,6 +52,8 @@ class Pace:
     that wait for each other cost more than they save, and that changes while a program runs."""
 
     def __init__(self) -> None:
+        self.needed = False
+        """Whether any product can be shared so."""
         self.shared = False
         """In the pass in progress."""
         self._passes: Counter[int] = Counter()
@@ -81,6 +84,8 @@ class Lean:
         self.pace = Pace()
         self._forwards: list[tuple[dict[str, Any], Forward]] | None = None
         """Attributes of each module and its substitute."""
+        self._rotations: list[tuple[dict[str, Any], Rotary]] = []
+        """Namespaces of modelling files and the substitute of their rotary function."""
         self._inside = False
 
     @property
@@ -91,6 +96,7 @@ class Lean:
     def _found(self) -> list[tuple[dict[str, Any], Forward]]:
         if self._forwards is None:
             self._forwards = [(module.__dict__, forward) for module, forward in substitutes(self.model, self.pace)]
+            self._rotations = rotations(self.model)
         if self._forwards and not _ordinary(self._forwards[0][0]["_parameters"].values()):  # the model has been moved
             return []
         return self._forwards
@@ -102,27 +108,33 @@ class Lean:
             yield inputs
             return
         mask = inputs.get("attention_mask")
-        if text_config(self.model.config)._attn_implementation == "sdpa" and _explicit(mask):
+        if _boolean(mask) and text_config(self.model.config)._attn_implementation == "sdpa":
             inputs = {**inputs, "attention_mask": additive(mask)}
         mine = [pair for pair in found if "forward" not in pair[0]]  # what somebody else has put there stays
+        turns = [pair for pair in self._rotations if pair[0].get(NAME) is pair[1].own]
         self._inside = True
         try:
             for attributes, forward in mine:
                 attributes["forward"] = forward
+            for space, rotary in turns:
+                space[NAME] = rotary
             ids = inputs.get("input_ids")
             rows = 0 if ids is None else ids.numel()
-            with self.pace.timed(rows) if apart(rows) else nullcontext():
+            with self.pace.timed(rows) if self.pace.needed and apart(rows) else nullcontext():
                 yield inputs
         finally:
             for attributes, _ in mine:
                 attributes.pop("forward", None)
+            for space, rotary in turns:
+                space[NAME] = rotary.own
+                rotary.forget()
             self._inside = False
 
 
-def _explicit(mask: Any) -> bool:
-    """Whether a mask covers queries and keys, so that the model adds nothing to it."""
+def _boolean(mask: Any) -> bool:
+    """Whether a mask covers queries and keys, so that the model adds nothing to it, and is not numbers yet."""
     parts = mask.values() if isinstance(mask, dict) else [mask]
-    return all(isinstance(part, Tensor) and part.ndim == 4 for part in parts)
+    return all(isinstance(part, Tensor) and part.ndim == 4 and part.dtype == torch.bool for part in parts)
 
 
 def additive(mask: Any) -> Any:
@@ -248,6 +260,7 @@ def _parts(module: nn.Linear) -> int:
 def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
     out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
+    pace.needed = pace.needed or parts > 1
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
