@@ -35,13 +35,17 @@ def command(port: int, open_browser: bool) -> list[str]:
     ]
 
 
-def environment(runs: Path) -> dict[str, str]:
+def environment(runs: Path | str) -> dict[str, str]:
     """The environment of the server: the runs folder, and the project on the import path."""
     paths = [str(APP.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "STEERING_RUNS": str(Path(runs).resolve()), "PYTHONPATH": os.pathsep.join(paths)}
+    return {
+        **os.environ,
+        "STEERING_RUNS": str(runs) if "://" in str(runs) else str(Path(runs).resolve()),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
 
 
-def launch(runs: Path, port: int = 8501, open_browser: bool = True) -> int:
+def launch(runs: Path | str, port: int = 8501, open_browser: bool = True) -> int:
     """Run the app over the runs in `runs` until it is stopped; returns the server's exit code."""
     process = subprocess.Popen(command(port, open_browser), env=environment(runs))
     try:

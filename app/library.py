@@ -24,9 +24,10 @@ class Unreadable(Exception):
     """A run that cannot be shown. The message is written for the reader."""
 
 
-def runs_root() -> Path:
-    """The folder of runs."""
-    return Path(os.environ.get("STEERING_RUNS", "runs"))
+def runs_root() -> Path | str:
+    """The folder of runs, or the URL of a store."""
+    named = os.environ.get("STEERING_RUNS", "runs")
+    return named if "://" in named else Path(named)
 
 
 @st.cache_data(ttl=3, max_entries=8, show_spinner=False)
@@ -34,7 +35,7 @@ def _entries(root: str) -> list[RunEntry]:
     return Store(root).list()
 
 
-def entries(root: Path) -> list[RunEntry]:
+def entries(root: Path | str) -> list[RunEntry]:
     """All runs of the store: complete ones first, of these the ones with a gap to show (a reference arm), then by id; broken
     ones last, listed with their problem."""
     try:
@@ -83,7 +84,7 @@ def _stored_summary(run: Run) -> RunSummary | None:
 class OpenRun:
     """A readable run, as the pages use it."""
 
-    root: Path
+    root: Path | str
     run: Run
     content: tuple[tuple[str, int, int], ...]
 
@@ -111,7 +112,7 @@ class OpenRun:
             raise Unreadable(str(error)) from error
 
 
-def open_run(root: Path, run_id: str) -> OpenRun:
+def open_run(root: Path | str, run_id: str) -> OpenRun:
     """The run of that id. Raises Unreadable."""
     try:
         run = Store(root).open(run_id)

@@ -25,9 +25,9 @@ from steering.models import BUILTINS, LoadedModel
 from steering.prompts import encode_prompt
 from steering.sites import Site
 
-from .manifest import write_whole
 from .pair.problem import split_problems
 from .progress import talk
+from .storage import write_whole
 from .texts import sampled_texts, training_texts
 
 HELD_BACK = 20

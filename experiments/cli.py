@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
 from .commands.attribution import attribute
+from .commands.doctor import doctor
 from .commands.hybrid import hybrid
+from .commands.options import RUNS, JsonOption, RunsOption
 from .commands.plans import generate_, plan_app
 from .commands.probes import probe_app
 from .commands.prompts import prompt
 from .commands.published import import_app
+from .commands.report import report
+from .commands.runs import print_tables, runs_app
 from .commands.saes import ablate, sae_app
 from .commands.sweeps import sweep_app
 from .commands.vectors import vectors_app
@@ -35,7 +38,6 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
 )
-runs_app = typer.Typer(help="Look at stored runs.", no_args_is_help=True)
 pair_app = typer.Typer(help="Train and report on the built-in model pair.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(pair_app, name="pair")
@@ -45,14 +47,13 @@ app.add_typer(sae_app, name="sae")
 app.add_typer(probe_app, name="probe")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(import_app, name="import")
+app.command("doctor")(doctor)
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
 app.command("prompt")(prompt)
 app.command("attribute")(attribute)
-
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+app.command("report")(report)
 
 
 def main() -> None:
@@ -97,17 +98,9 @@ def main() -> None:
         sys.exit(130)
 
 
-def _tables(run: Any, console: Console) -> None:
-    from .summary import render_table, summarise
-
-    summary = summarise(run.table(), run.manifest)
-    for split in summary.splits:
-        console.print(render_table(summary, split.split))
-
-
 @app.command()
 def demo(
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
     n_dev: Annotated[int, typer.Option(help="Development problems for the choice of layer and dose.")] = 48,
     as_json: JsonOption = False,
@@ -133,7 +126,7 @@ def demo(
         print(json.dumps(document, indent=1, sort_keys=True))
         return
     console = Console()
-    _tables(run, console)
+    print_tables(run, console)
     from .behaviours import behaviour_table
 
     console.print(behaviour_table(behaviours))
@@ -148,7 +141,7 @@ def evaluate(
         Path | None,
         typer.Argument(help="YAML file with an evaluation spec; without one, the built-in pair's reference arms."),
     ] = None,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     n: Annotated[int | None, typer.Option(help="Items per split (overrides the spec).")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")
@@ -166,7 +159,7 @@ def evaluate(
     if as_json:
         print(json.dumps({"run": run.manifest.run_id, "summary": run.summary()}, indent=1, sort_keys=True))
     else:
-        _tables(run, Console())
+        print_tables(run, Console())
 
 
 @app.command()
@@ -240,7 +233,7 @@ def models(as_json: JsonOption = False) -> None:
 
 @app.command("app")
 def open_app(
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
@@ -249,46 +242,6 @@ def open_app(
 
     launch = importlib.import_module("app.launch").launch
     sys.exit(launch(runs, port=port, open_browser=browser))
-
-
-@runs_app.command("list")
-def runs_list(runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Every run in the store, broken ones with what is wrong."""
-    from .store import Store
-
-    entries = [
-        {
-            "run": e.run_id,
-            "status": e.manifest.status if e.manifest else "broken",
-            "rows": e.rows,
-            "expected": e.expected,
-            "problem": e.problem,
-        }
-        for e in Store(runs).list()
-    ]
-    if as_json:
-        print(json.dumps(entries, indent=1))
-        return
-    for entry in entries:
-        print("\t".join(str(v) for v in entry.values() if v is not None))
-
-
-@runs_app.command("show")
-def runs_show(run: str, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """The tables of one run."""
-    from .store import Store
-
-    opened = Store(runs).open(run)
-    if as_json:
-        print(
-            json.dumps(
-                {"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()},
-                indent=1,
-                sort_keys=True,
-            )
-        )
-    else:
-        _tables(opened, Console())
 
 
 @pair_app.command("train")
@@ -316,14 +269,6 @@ def pair_report(
     with progress("sampling the base") as report:
         facts = pair_facts(n=n, samples=samples, k=k, on_rows=report)
     print(json.dumps(facts, indent=1, sort_keys=True))
-
-
-@runs_app.command("spec")
-def runs_spec(run: str, runs: RunsOption = Path("runs")) -> None:
-    """The spec of a run as YAML, ready for `steer eval`."""
-    from .store import Store
-
-    print(yaml.safe_dump(Store(runs).open(run).manifest.spec, sort_keys=False))
 
 
 if __name__ == "__main__":

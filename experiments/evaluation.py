@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -24,6 +23,7 @@ from steering.sampling import GenerationSettings
 from steering.vectors import SteeringVector
 
 from .executors import ChunkExecutor, in_process
+from .hybrid.stored import FOLDER as CONTROLLERS
 from .hybrid.stored import keep_controllers
 from .rows import Parts, Planned, check_chunk, chunks_of, models_of, rules_of
 from .store import Arm, Manifest, Run, Store
@@ -94,11 +94,14 @@ def run_evaluation(
     for chunk in chunks:
         check_chunk(chunk, spec, models)
     run = store.create(_manifest(spec, parts, chunks))
-    for vector in vectors.values():
-        path = run.folder / "vectors" / f"{vector.digest}.safetensors"
-        if not path.exists():
-            vector.save(path)
-    keep_controllers(run.folder, rules.values())
+    if vectors:
+        with run.local("vectors") as place:
+            for vector in vectors.values():
+                if not (path := place / f"{vector.digest}.safetensors").exists():
+                    vector.save(path)
+    if rules:
+        with run.local(CONTROLLERS) as place:
+            keep_controllers(place, rules.values())
     stored = run.keys(drop_corrupt=True)
     missing = {n: left for n, chunk in enumerate(chunks) if (left := [p for p in chunk if p.key not in stored])}
     total = sum(map(len, chunks))
@@ -151,4 +154,5 @@ def _manifest(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]])
 
 def run_vectors(run: Run) -> dict[str, SteeringVector | Features]:
     """The vectors and features stored with a run, by digest."""
-    return {path.stem: load_stored(path) for path in sorted(Path(run.folder, "vectors").glob("*.safetensors"))}
+    with run.local("vectors") as place:
+        return {path.stem: load_stored(path) for path in sorted(place.glob("*.safetensors"))}

@@ -14,10 +14,10 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .rows import Parts, Planned, chunk_records, chunks_of, models_of, rules_of
+from .storage import location
 from .store import Run, Store
 
 if TYPE_CHECKING:
@@ -49,15 +49,17 @@ class Worker:
         from steering.models import load_model
 
         from .evaluation import EvalSpec, run_vectors
+        from .hybrid.stored import FOLDER as CONTROLLERS
         from .hybrid.stored import stored_controller
         from .tasks import resolve_task
 
         if threads:
             torch.set_num_threads(threads)
-        path = Path(folder)
-        self.run = Store(path.parent).open(path.name)
+        root, run_id = folder.rsplit("/", 1)
+        self.run = Store(root).open(run_id)
         self.spec = EvalSpec.model_validate(self.run.manifest.spec)
-        known = [stored_controller(path, arm.controller) for arm in self.spec.arms if arm.controller is not None]
+        with self.run.local(CONTROLLERS) as place:
+            known = [stored_controller(place, arm.controller) for arm in self.spec.arms if arm.controller is not None]
         models = {name: load_model(name, device=device) for name in models_of(self.spec)}
         rules = rules_of(self.spec, {rule.digest: rule for rule in known})
         self.parts = Parts(resolve_task(self.spec.task), models, run_vectors(self.run), rules)
@@ -94,7 +96,7 @@ def processes(workers: int, threads: int | None = 1) -> ChunkExecutor:
         def start() -> None:
             if waiting:
                 mine, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(str(run.folder), threads, theirs), daemon=True)
+                process = context.Process(target=_serve, args=(location(run.folder), threads, theirs), daemon=True)
                 process.start()
                 theirs.close()  # so that the end of the process ends the channel
                 give(mine, process)
@@ -175,7 +177,7 @@ def on_ray(
                 running[worker.chunk.remote(number, [p.key for p in missing[number]])] = worker, number
 
         def start() -> Any:
-            return actor.remote(str(run.folder.resolve()), threads, device)
+            return actor.remote(location(run.folder), threads, device)
 
         for _ in range(min(workers, len(missing))):
             give(start())

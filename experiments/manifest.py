@@ -1,17 +1,15 @@
 """What a run is: its arms, splits and status, and how that is written to and read from `run.json`.
 
 1. A manifest is validated on construction: one baseline, at most one reference, arm names used once, plain JSON data.
-2. A file appears whole or not at all: temporary name, flush to disk, rename. Leftover `*.tmp` files are never read.
-3. A manifest that cannot be read says which file, what is wrong, and what to do; so does one of a newer schema version.
+2. A manifest that cannot be read says which file, what is wrong, and what to do; so does one of a newer schema version.
+3. A manifest of an older schema version is read as one of this version, and stays as it is on disk.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
-import secrets
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,16 +27,14 @@ from pydantic import (
     model_validator,
 )
 
-SCHEMA_VERSION = 1
+from .migration import SCHEMA_VERSION, migrated_manifest, program
+from .storage import StoreError, read_json, write_whole
+
 Status = Literal["running", "complete", "interrupted"]
 Role = Literal["baseline", "prompt", "steered", "control", "reference"]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 AGAIN = "delete this file and run the same command again"
-
-
-class StoreError(ValueError):
-    """A run or row that cannot be stored or read. The message says what was wrong, where, and what to do."""
 
 
 def check_run_id(run_id: object) -> str:
@@ -95,6 +91,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_version: int = SCHEMA_VERSION
+    program: str = Field(default_factory=program)
+    """Name and version of the program that began the run."""
     run_id: str
     name: str
     status: Status = "running"
@@ -155,28 +153,12 @@ class Manifest(BaseModel):
         return sum(self.splits.values()) * len(self.arms) * self.seeds
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON mapping. Raises StoreError that ends in `remedy`."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: it is half-written or damaged ({error}). {remedy}") from error
-    if not isinstance(data, dict):
-        raise StoreError(f"{path} is not a JSON mapping. {remedy}")
-    return data
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run's folder. Raises StoreError."""
     path, remedy = folder / "run.json", f"To go on, {AGAIN}: the rows are kept."
     if not path.exists():
         raise StoreError(f"{folder} has no run.json: no run, or one that ended before it began. Run its command again.")
-    data = read_json(path, remedy)
-    version = data.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}. Upgrade the program."
-        )
+    data = migrated_manifest(read_json(path, remedy), str(path))
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
@@ -203,39 +185,3 @@ def difference(place: str, stored: Any, asked: Any) -> str | None:
     else:
         return None if stored == asked else f"{place} is {stored!r:.80} there and {asked!r:.80} here"
     return next((text for text in (difference(*pair) for pair in pairs) if text), None)
-
-
-def sweep(folder: Path) -> None:
-    """Remove temporary files that an ended program left behind. A program that is still writing one writes it anew."""
-    for path in (*folder.glob("*.tmp"), *(folder / "rows").glob("*.tmp")):
-        path.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, data: bytes, attempts: int = 5) -> None:
-    """Write `data` so that `path` holds all of it or is unchanged, also when the machine stops midway."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(attempts):
-        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-        with partial.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        try:
-            partial.replace(path)
-            break
-        except FileNotFoundError:
-            # Another program swept the temporary file away between the two steps.
-            if attempt == attempts - 1:
-                raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a rename to disk."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,62 +2,46 @@
 
 1. Equal rows give equal bytes: a shard holds no time and no machine, is sorted by key and named by the hash of its keys.
 2. Rows are checked before they are written: columns, arms, splits, and per-token lists that must be equally long.
-3. A damaged, renamed or foreign shard is an error that names file and remedy.
-4. A key names one row: copies are collapsed; two different rows under one key are an error, never a loss.
-5. The column `choices` is written where a row is a hybrid's; shards without it read as if it were null.
+3. `<name>.sha256` beside a shard holds the checksum of its bytes. It is written first, so a shard without one is of schema version 1.
+4. A shard that is read whole is checked against its checksum; one that is read in part, page by page. A damaged, renamed or foreign shard
+   is an error that names file and remedy.
+5. A key names one row: copies are collapsed; two different rows under one key are an error, never a loss.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .manifest import AGAIN, SCHEMA_VERSION, Manifest, StoreError, near
+from .columns import ALIGNED, COLUMNS, FINISHES, IDENTITY, NULLABLE, ROW_SCHEMA
+from .manifest import AGAIN, Manifest, near
+from .migration import SCHEMA_VERSION, VERSION_KEY, migrated_table, schemas, shard_version
+from .storage import StoreError, is_local, write_whole
 
-FINISHES = ("eos", "length", "stop", "cancelled")
-
-_IDS, _WORDS, _NUMBERS = pa.list_(pa.int32()), pa.list_(pa.string()), pa.list_(pa.float32())
-_LABEL = {
-    **{"label": pa.string(), "start": pa.int32(), "end": pa.int32()},
-    **{"detector": pa.string(), "confidence": pa.float32()},
-}
-_CHOICE = {
-    **{"token": pa.int32(), "category": pa.int32(), "alpha": pa.float32()},
-    **{"agreed": pa.bool_(), "matched": pa.bool_()},
-}
-COLUMNS: dict[str, pa.DataType] = {
-    **dict.fromkeys(("key", "arm", "split", "item"), pa.string()),
-    **dict.fromkeys(("order", "seed"), pa.int32()),
-    **dict.fromkeys(("prompt", "gold", "text", "answer"), pa.string()),
-    **dict.fromkeys(("correct", "scorable", "truncated", "trace_ok", "well_formed"), pa.bool_()),
-    "finish": pa.string(),
-    **dict.fromkeys(("prompt_ids", "token_ids"), _IDS),
-    **dict.fromkeys(("prompt_tokens", "tokens"), _WORDS),
-    **dict.fromkeys(("logprob", "entropy"), _NUMBERS),
-    "top_ids": _IDS,
-    "top_tokens": _WORDS,
-    **dict.fromkeys(("top_logprob", "edit_ratio"), _NUMBERS),
-    **dict.fromkeys(("edits_planned", "edits_fired"), pa.int32()),
-    "labels": pa.list_(pa.struct(list(_LABEL.items()))),
-    "choices": pa.list_(pa.struct(list(_CHOICE.items()))),
-}
-NULLABLE = ("answer", "trace_ok", "well_formed", "choices")
-ROW_SCHEMA = pa.schema([pa.field(name, kind, nullable=name in NULLABLE) for name, kind in COLUMNS.items()])
-"""One row is one generated sequence; lengths, units and meanings are in the table of the design."""
-PLAIN_SCHEMA = pa.schema([field for field in ROW_SCHEMA if field.name != "choices"])
-"""Of shards whose rows are no hybrid's."""
-
-IDENTITY = ("key", "arm", "split", "item", "order", "seed")
-_ALIGNED = (
-    ("prompt_ids", "prompt_tokens"),
-    ("token_ids", "tokens", "logprob", "entropy"),
-    ("top_ids", "top_tokens", "top_logprob"),
+GROUP_TOKENS = 16_384
+"""Generated tokens per row group, about: what is decoded to read one row."""
+REPEATED = (
+    "arm",
+    "split",
+    "finish",
+    "prompt_ids.list.element",
+    "prompt_tokens.list.element",
+    "token_ids.list.element",
+) + (
+    "tokens.list.element",
+    "top_ids.list.element",
+    "top_tokens.list.element",
 )
+"""Columns with few distinct values, written as dictionaries."""
+NUMBERS = ("logprob", "entropy", "top_logprob", "edit_ratio")
+REMEDY = f"To go on, {AGAIN}: only its rows are redone."
 
 
 def shard_name(table: pa.Table) -> str:
@@ -66,24 +50,120 @@ def shard_name(table: pa.Table) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()[:24] + ".parquet"
 
 
-def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A shard as a table, its pages checked against their checksums and its keys against its name."""
-    remedy = f"To go on, {AGAIN}: only its rows are redone."
+def shard_bytes(table: pa.Table) -> bytes:
+    """Rows, all columns, sorted by key, as the bytes of a shard of this program's version."""
+    labelled = table.replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    tokens = pc.sum(pc.list_value_length(table["token_ids"])).as_py() or 1
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        labelled,
+        sink,
+        compression="zstd",
+        compression_level=3,
+        write_page_checksum=True,
+        row_group_size=max(1, GROUP_TOKENS * len(table) // tokens),
+        use_dictionary=list(REPEATED),
+        use_byte_stream_split=[f"{name}.list.element" for name in NUMBERS],
+    )
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def checksum_path(path: Path) -> Path:
+    """The file that holds a shard's checksum, in the format of `sha256sum`."""
+    return path.with_name(path.name.removesuffix(".parquet") + ".sha256")
+
+
+def write_shard(path: Path, data: bytes) -> None:
+    """Write a shard after its checksum."""
+    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
+    write_whole(checksum_path(path), line.encode())
+    write_whole(path, data)
+
+
+def recorded_checksum(path: Path) -> str | None:
+    """The checksum recorded for a shard: 64 hex digits, or None when there is none."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            plain = file.schema_arrow.equals(PLAIN_SCHEMA)
-            if not plain and not file.schema_arrow.equals(ROW_SCHEMA):
-                raise StoreError(f"{path} does not have the columns of schema version {SCHEMA_VERSION}. {remedy}")
-            stored = columns if columns is None or not plain else [c for c in columns if c in PLAIN_SCHEMA.names]
-            table = file.read(columns=stored)
-            if plain and (columns is None or "choices" in columns):
-                nothing = pa.nulls(len(table), ROW_SCHEMA.field("choices").type)
-                table = table.append_column(ROW_SCHEMA.field("choices"), nothing)
+        return checksum_path(path).read_bytes()[:64].decode("ascii", "replace")
+    except FileNotFoundError:
+        return None
+
+
+def check_shard(path: Path) -> bool:
+    """Check a shard's bytes against its checksum, else every page of it, and its keys against its name.
+
+    Returns whether there is a checksum. Raises StoreError for a damaged, renamed or foreign one.
+    """
+    recorded = recorded_checksum(path)
+    read_shard(path, None if recorded is None else ["key"], whole=True)
+    return recorded is not None
+
+
+@contextmanager
+def _opened(path: Path, whole: bool) -> Iterator[Any]:
+    """What Parquet reads a shard from: its bytes, checked, or the file."""
+    if whole:
+        data = path.read_bytes()
+        recorded = recorded_checksum(path)
+        found = hashlib.sha256(data).hexdigest()
+        if recorded is not None and recorded != found:
+            raise StoreError(
+                f"{path} is cut short or damaged: its SHA-256 begins {found[:12]}, {checksum_path(path).name} says "
+                f"{recorded[:12]}. {REMEDY}"
+            )
+        yield pa.BufferReader(data)
+    elif is_local(path):
+        yield path
+    else:
+        with path.open("rb") as handle:
+            yield handle
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None, whole: bool | None = None) -> pa.Table:
+    """A shard as a table of this program's version, its keys checked against its name.
+
+    `whole` (by default when all columns are asked for) reads the file whole and checks its checksum; else the pages read are checked
+    against theirs.
+    """
+    try:
+        with (
+            _opened(path, columns is None if whole is None else whole) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
+            version = shard_version(file.metadata.metadata, str(path))
+            there = file.schema_arrow
+            if not any(there.equals(schema) for schema in schemas(version)):
+                raise StoreError(f"{path} does not have the columns of schema version {version}. {REMEDY}")
+            wanted = None if columns is None else [*columns, *([] if "key" in columns else ["key"])]
+            table = file.read(columns=wanted if wanted is None else [c for c in wanted if c in there.names])
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} is cut short or damaged ({error}). {remedy}") from error
+        raise StoreError(f"{path} is cut short or damaged ({error}). {REMEDY}") from error
+    table = migrated_table(table.replace_schema_metadata(None), version)
     if shard_name(table) != path.name:
-        raise StoreError(f"{path} does not hold the rows that its name stands for: renamed or damaged. {remedy}")
-    return table if columns is None else table.select(columns)
+        raise StoreError(f"{path} does not hold the rows that its name stands for: renamed or damaged. {REMEDY}")
+    return table.select(ROW_SCHEMA.names if columns is None else list(columns))
+
+
+def read_rows(path: Path, keys: Collection[str], columns: Sequence[str]) -> pa.Table:
+    """The rows of these keys in a shard, some columns: only the row groups that hold them are read, and their pages checked."""
+    try:
+        with (
+            _opened(path, whole=False) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
+            version = shard_version(file.metadata.metadata, str(path))
+            there = [name for name in dict.fromkeys([*columns, "key"]) if name in file.schema_arrow.names]
+            place, groups = file.schema_arrow.names.index("key"), []
+            for number in range(file.metadata.num_row_groups):
+                held = file.metadata.row_group(number).column(place).statistics
+                if held is None or not held.has_min_max or any(held.min <= key <= held.max for key in keys):
+                    groups.append(number)
+            table = file.read_row_groups(groups, columns=there)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{path} is cut short or damaged ({error}). {REMEDY}") from error
+    table = migrated_table(table.replace_schema_metadata(None), version)
+    return table.filter(pc.is_in(table["key"], value_set=pa.array(list(keys), pa.string()))).select(list(columns))
 
 
 def one_per_key(table: pa.Table, where: str) -> pa.Table:
@@ -107,7 +187,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
     names = {"arm": [a.name for a in manifest.arms], "split": list(manifest.splits), "finish": list(FINISHES)}
     for index, row in enumerate(rows):
         where = f"Row {index} ({row.get('arm')}, {row.get('split')}, {row.get('item')})"
-        missing = [n for n in PLAIN_SCHEMA.names if n not in row]
+        missing = [n for n in COLUMNS if n not in row and n != "choices"]
         if missing:
             raise StoreError(f"{where} lacks the column {', '.join(missing)}.")
         extra = sorted(str(n) for n in row if n not in COLUMNS)
@@ -119,7 +199,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
         for kind, valid in names.items():
             if row[kind] not in valid:
                 raise StoreError(f"{where}: {row[kind]!r} is no {kind} of this run.{near(str(row[kind]), valid)}")
-        for group in _ALIGNED:
+        for group in ALIGNED:
             lengths = [len(row[n]) for n in group]
             if len(set(lengths)) > 1:
                 raise StoreError(f"{where}: {', '.join(group)} must be equally long; their lengths are {lengths}.")
@@ -129,12 +209,11 @@ def check_rows(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table with ROW_SCHEMA; without `choices` where no row has any."""
+    """Rows as a table with ROW_SCHEMA; `choices` may be left out of rows that are no hybrid's."""
     arrays = []
-    schema = PLAIN_SCHEMA if all(row.get("choices") is None for row in rows) else ROW_SCHEMA
-    for field in schema:
+    for field in ROW_SCHEMA:
         try:
             arrays.append(pa.array([row.get(field.name) for row in rows], field.type))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise StoreError(f"Column {field.name} needs {field.type}: {error}") from error
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.Table.from_arrays(arrays, schema=ROW_SCHEMA)

@@ -1,45 +1,46 @@
 """The run store: a folder of runs, each a manifest, immutable Parquet shards of rows, and a summary.
 
-1. Files are whole and rows are checked (`manifest.py`, `shards.py`).
+1. Files are whole and rows are checked (`storage.py`, `manifest.py`, `shards.py`).
 2. A run continues from `Run.keys()`. A damaged shard is an error that names file and remedy, or set aside when asked.
 3. Creating a run that exists reopens it; under the same id, another specification is refused with what differs.
 4. `Store.list` never raises for a broken run: it is listed with its problem in words.
 5. A run id is a plain folder name: nothing outside the store's folder is read or written.
+6. Finding, listing and filtering rows reads no tokens; a trace reads the shards that hold it (`row_index.py`).
 """
 
 from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from .manifest import (
-    AGAIN,
-    SCHEMA_VERSION,
-    Arm,
-    Manifest,
-    Status,
-    StoreError,
-    check_run_id,
-    difference,
-    near,
-    read_json,
-    read_manifest,
-    sweep,
-    sync_folder,
-    write_manifest,
-    write_whole,
+from .catalogue import Listed, catalogue
+from .columns import IDENTITY, ROW_SCHEMA
+from .manifest import AGAIN, Arm, Manifest, Status, check_run_id, difference, near, read_manifest, write_manifest
+from .migration import SCHEMA_VERSION
+from .row_index import RowIndex, row_index
+from .shards import (
+    check_rows,
+    check_shard,
+    one_per_key,
+    read_rows,
+    read_shard,
+    shard_bytes,
+    shard_name,
+    to_table,
+    write_shard,
 )
-from .shards import IDENTITY, ROW_SCHEMA, check_rows, one_per_key, read_shard, shard_name, to_table
+from .storage import StoreError, files, folders, is_local, locate, read_json, set_aside, sweep, sync_folder, write_whole
 
-__all__ = ["ROW_SCHEMA", "SCHEMA_VERSION", "Arm", "Manifest", "Run", "RunEntry", "Store", "StoreError"]
+__all__ = ["ROW_SCHEMA", "SCHEMA_VERSION", "Arm", "Listed", "Manifest", "Run", "RunEntry", "Store", "StoreError"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class RunEntry:
 
 
 class Run:
-    """An open run, made by `Store`: its manifest, and the folder where it lies."""
+    """An open run, made by `Store`: its manifest, and the folder where it lies.
+
+    For a store at a URL, `folder` is an object with the methods of Path.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder = folder
@@ -64,7 +68,7 @@ class Run:
 
     def shards(self) -> list[Path]:
         """Shard files by name; temporary and set-aside files are left out."""
-        return sorted((self.folder / "rows").glob("*.parquet"))
+        return [self.folder / "rows" / file.name for file in files(self.folder / "rows", ".parquet")]
 
     def keys(self, drop_corrupt: bool = False) -> set[str]:
         """Keys of the rows stored. Every shard is read whole and checked.
@@ -74,11 +78,12 @@ class Run:
         found: set[str] = set()
         for path in self.shards():
             try:
-                found.update(read_shard(path)["key"].to_pylist())
+                check_shard(path)
+                found.update(read_shard(path, ["key"])["key"].to_pylist())
             except StoreError:
                 if not drop_corrupt:
                     raise
-                path.replace(path.with_name(path.name + ".corrupt"))
+                set_aside(path)
         return found
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -95,15 +100,15 @@ class Run:
             sweep(self.folder)
             self._swept = True
         try:
-            stored = read_shard(path, IDENTITY) if path.exists() else None
+            stored = read_shard(path, IDENTITY, whole=True) if path.exists() else None
         except StoreError:
             stored = None
         if stored is not None:
             one_per_key(pa.concat_tables([stored, table.select(IDENTITY)]), f"{path} and the rows to be written")
             return path
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", compression_level=3, write_page_checksum=True)
-        write_whole(path, sink.getvalue().to_pybytes())
+        if stored is None and path.exists():
+            set_aside(path)
+        write_shard(path, shard_bytes(table))
         return path
 
     def table(
@@ -147,6 +152,54 @@ class Run:
         sorting = pc.sort_indices(pa.table(places), sort_keys=[(name, "ascending") for name in places])
         return table.select(names).take(sorting).combine_chunks()
 
+    def index(self) -> RowIndex:
+        """The row index, fresh: what there is to list and filter, without tokens."""
+        return row_index(self.folder.parent, self.manifest.run_id)
+
+    def traces(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of these keys, in this order, all columns or some; only the shards that hold them are read.
+
+        Raises StoreError for a key that no readable shard holds.
+        """
+        index = self.index().read(["key", "shard"])
+        index = index.filter(pc.is_in(index["key"], value_set=pa.array(list(keys), pa.string())))
+        where = dict(zip(index["key"].to_pylist(), index["shard"].to_pylist(), strict=True))
+        missing = [key for key in keys if key not in where]
+        if missing:
+            raise StoreError(
+                f"Run {self.manifest.run_id!r} has no row {missing[0]!r}. `steer runs query` lists keys: select key from rows."
+            )
+        names = list(ROW_SCHEMA.names if columns is None else columns)
+        found = [ROW_SCHEMA.empty_table().select(list(dict.fromkeys([*names, "key"])))]
+        for shard in dict.fromkeys(where.values()):
+            found.append(read_rows(self.folder / "rows" / shard, set(keys), found[0].column_names))
+        table = pa.concat_tables(found)
+        places = pc.index_in(pa.array(list(keys), pa.string()), value_set=table["key"].combine_chunks())
+        return table.take(places).select(names)
+
+    def trace(self, key: str) -> dict[str, Any]:
+        """One row with all its columns. Raises StoreError as `traces`."""
+        return dict(self.traces([key]).to_pylist()[0])
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """A local folder with the files of the run's folder `name`; files that are new in it on leaving are stored with the run.
+
+        For a local store it is that folder itself.
+        """
+        place = self.folder / name
+        if is_local(place):
+            yield place
+            return
+        with TemporaryDirectory() as scratch:
+            before = files(place)
+            for file in before:
+                (Path(scratch) / file.name).write_bytes((place / file.name).read_bytes())
+            yield Path(scratch)
+            for file in files(Path(scratch)):
+                if file.name not in {known.name for known in before}:
+                    write_whole(place / file.name, (Path(scratch) / file.name).read_bytes())
+
     def set_status(self, status: Status) -> None:
         """Record how far the run is: `running`, `complete` or `interrupted`."""
         if status not in get_args(Status):
@@ -169,19 +222,21 @@ class Run:
 
 
 class Store:
-    """The runs under one local folder, which is made when the first run is created."""
+    """The runs under one folder, local or at a URL (`s3://bucket/runs`, `gs://`, `hf://`, `memory://`); it is made with the first run.
+
+    Raises BadInput for a URL whose protocol is unknown or needs a package that is not installed.
+    """
 
     def __init__(self, root: Path | str):
-        if "://" in str(root):
-            raise StoreError(f"The store needs a local folder, not {str(root)!r}. Give the path that it is mounted at.")
-        self.root = Path(root)
+        self.root = locate(root)
 
     def create(self, manifest: Manifest) -> Run:
         """Begin a run, or reopen it when it exists with the same specification, arms, splits and seeds; its stored
         manifest is kept. Raises StoreError, saying what differs, when it exists with others."""
         folder = self.root / manifest.run_id
-        (folder / "rows").mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+        if is_local(folder):
+            (folder / "rows").mkdir(parents=True, exist_ok=True)
+            sweep(folder)
         if not (folder / "run.json").exists():
             write_manifest(folder, manifest)
             sync_folder(self.root)
@@ -200,35 +255,22 @@ class Store:
     def open(self, run_id: str) -> Run:
         """The run of that id. Raises StoreError when there is none, with the nearest id, or when it cannot be read."""
         folder = self.root / check_run_id(run_id)
-        if not folder.is_dir():
-            hint = near(run_id, (p.name for p in self._folders()))
-            raise StoreError(f"There is no run {run_id!r} in {self.root}.{hint}")
+        if not (folder / "run.json").exists() and not folder.is_dir():
+            raise StoreError(f"There is no run {run_id!r} in {self.root}.{near(run_id, folders(self.root))}")
         return Run(folder, read_manifest(folder))
 
+    def catalogue(self) -> builtins.list[Listed]:
+        """All runs by id, one line each, broken ones with their problem; fast on thousands of runs."""
+        return catalogue(self.root)
+
     def list(self) -> builtins.list[RunEntry]:
-        """All runs by id, broken ones with their problem; counts rows from the shards' footers without reading on."""
-        return [_entry(folder) for folder in self._folders()]
-
-    def _folders(self) -> builtins.list[Path]:
-        if not self.root.is_dir():
-            return []
-        return sorted(p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        """All runs by id with their manifests, broken ones with their problem; no rows are read."""
+        return [_entry(self.root / line.run, line) for line in self.catalogue()]
 
 
-def _entry(folder: Path) -> RunEntry:
-    manifest, problems, rows, damaged = None, [], 0, 0
+def _entry(folder: Path, line: Listed) -> RunEntry:
     try:
-        check_run_id(folder.name)
-        manifest = read_manifest(folder)
-    except (StoreError, OSError) as error:
-        problems.append(str(error))
-    for path in sorted((folder / "rows").glob("*.parquet")):
-        try:
-            rows += pq.read_metadata(path).num_rows
-        except (pa.ArrowException, OSError):
-            damaged += 1
-    if damaged:
-        files = "1 row file" if damaged == 1 else f"{damaged} row files"
-        problems.append(f"{files} cannot be read. Run the same command again: only the rows in there are redone.")
-    expected = manifest.rows_expected if manifest else None
-    return RunEntry(folder.name, manifest, " ".join(problems) or None, rows, expected)
+        manifest = None if line.status == "broken" else read_manifest(folder)
+    except StoreError as error:  # changed since it was listed
+        return RunEntry(line.run, None, str(error), line.rows, None)
+    return RunEntry(line.run, manifest, line.problem, line.rows, line.expected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress
+from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
     from ..layer_choice import LayerChoice, Sweep
 
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 WRITERS = 6
 """Parts shown of what writes the direction."""
 
@@ -28,7 +26,7 @@ def attribute(
     dose: Annotated[float, typer.Option(help="Multiple of each layer's own vector.")] = 1.0,
     n: Annotated[int, typer.Option(help="Test problems per difficulty.")] = 200,
     n_dev: Annotated[int, typer.Option(help="Development problems per difficulty, for the choice.")] = 48,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the layer of a direction by patching on development problems, and sweep all layers on test problems."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +12,14 @@ from rich.table import Table
 
 from steering.errors import BadInput, unknown
 
+from .options import RUNS, RunsOption
+
 PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
 
 
 def hybrid(
     pair: Annotated[str, typer.Option(help="builtin, or two models as BASE,THINKING.")] = "builtin",
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of the run store.")] = Path("runs"),
+    runs: RunsOption = RUNS,
     n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
     n_dev: Annotated[int, typer.Option(help="Development problems per split: seeds, thresholds, rates.")] = 64,
     judge: Annotated[

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..progress import progress, talk
+from .options import RUNS, RunsOption
 
 import_app = typer.Typer(help="Published results as stored runs.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ def _group() -> None:
 @import_app.command("hybrid-results")
 def hybrid_results(
     files: Annotated[list[Path], typer.Argument(help="Files of per-problem answers (hybrid_answers_*.json).")],
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of the run store.")] = Path("runs"),
+    runs: RunsOption = RUNS,
     name: Annotated[str, typer.Option(help="First part of the run's id.")] = "published",
     timeout: Annotated[float, typer.Option(help="Seconds that comparing one answer may take.")] = 5.0,
     tolerance: Annotated[float, typer.Option(help="Points by which grades may differ before it is said.")] = 2.0,

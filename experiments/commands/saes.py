@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress
+from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
     from saes.dictionary import Dictionary
@@ -22,8 +23,6 @@ sae_app = typer.Typer(
 )
 SaeOption = Annotated[str, typer.Option("--sae", help="builtin:base, release/id of SAELens, or a folder.")]
 ModelOption = Annotated[str, typer.Option(help="Hub id, folder, builtin:base or builtin:thinking.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 StatisticsOption = Annotated[
     Path | None,
     typer.Option("--statistics", help="File of latent statistics; by default the one beside the autoencoder."),
@@ -128,7 +127,7 @@ def score(
     problems: Annotated[int, typer.Option(help="Development problems read.")] = 96,
     injected: Annotated[int, typer.Option(help="Latents put to the token-injection test.")] = 48,
     causal: Annotated[int, typer.Option(help="Latents that are ablated and steered, the largest first.")] = 8,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Score every latent of an autoencoder of the built-in base on development problems, with intervals and adjusted p."""
@@ -199,7 +198,7 @@ def dashboard(
 def mode(
     sae: SaeOption = "builtin:base",
     statistics: StatisticsOption = None,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
     n_dev: Annotated[int, typer.Option(help="Development problems for the choice.")] = 48,
     as_json: JsonOption = False,
@@ -248,7 +247,7 @@ def ablate(
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
     seed: Annotated[int, typer.Option(help="Seed of the controls.")] = 0,
     name: Annotated[str, typer.Option(help="Name of the run.")] = "ablation",
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     figure: Annotated[Path | None, typer.Option(help="Write the forest plot to this HTML file.")] = None,
     as_json: JsonOption = False,
 ) -> None:

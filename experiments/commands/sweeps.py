@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress
+from .options import RUNS, JsonOption, RunsOption
 
 sweep_app = typer.Typer(
     help="Many settings of a plan, with controls; the winner again on other problems.", no_args_is_help=True
 )
 SpecArgument = Annotated[Path, typer.Argument(help="YAML file of the sweep (docs/sweeps.md).")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the run store.")]
 SetsOption = Annotated[list[str] | None, typer.Option("--set", help="Override one key: --set controls.random=3")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
 @sweep_app.command("plan")
@@ -62,7 +61,7 @@ def _time(seconds: float) -> str:
 @sweep_app.command("run")
 def run(
     spec: SpecArgument,
-    runs: RunsOption = Path("runs"),
+    runs: RunsOption = RUNS,
     sets: SetsOption = None,
     workers: Annotated[int, typer.Option(help="Worker processes; 0 runs in this one.")] = 0,
     threads: Annotated[int, typer.Option(help="Threads of each worker process.")] = 1,
@@ -117,7 +116,7 @@ def run(
 
 
 @sweep_app.command("show")
-def show(run: str, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The table of a sweep's development run."""
     from ..store import Store
     from ..sweeps.run import read_cells

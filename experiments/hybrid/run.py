@@ -29,9 +29,9 @@ from steering.hybrid.training import fit_bank, mean_effect
 from steering.models import LoadedModel, load_model
 
 from ..evaluation import EvalSpec, Generating, run_evaluation
-from ..manifest import write_whole
 from ..progress import progress, talk
 from ..readings import training_problems
+from ..storage import write_whole
 from ..store import Run, Store
 from .arms import Parts, control_rules, free_rules, hybrid_arm, hybrid_rule, legacy_rule, reference_arms
 from .report import HYBRID, hybrid_frame

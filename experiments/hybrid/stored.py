@@ -24,9 +24,8 @@ FOLDER = "controllers"
 BIAS = "steering-workbench/logit-bias@1"
 
 
-def keep_controllers(folder: Path, rules: Iterable[Controller]) -> None:
-    """Write every part of the rules that is not there yet."""
-    place = folder / FOLDER
+def keep_controllers(place: Path, rules: Iterable[Controller]) -> None:
+    """Write every part of the rules that is not yet in the folder `place`."""
     for rule in rules:
         for part in (rule.bank, rule.categories, rule.trigger):
             if part is not None and not (path := place / f"{part.digest}.safetensors").exists():
@@ -35,12 +34,12 @@ def keep_controllers(folder: Path, rules: Iterable[Controller]) -> None:
             write_tensors(path, {"bias": rule.bias.float().cpu().contiguous()}, {"format": BIAS})
 
 
-def stored_controller(folder: Path, facts: dict[str, Any]) -> Controller:
-    """The controller of an arm of the run in `folder`. Raises BadInput when a part is missing or damaged."""
+def stored_controller(place: Path, facts: dict[str, Any]) -> Controller:
+    """The controller of an arm, from the parts in the folder `place`. Raises BadInput when a part is missing or damaged."""
     banks: dict[str, ShiftBank] = {}
     readouts: dict[str, Readout] = {}
     biases: dict[str, Tensor] = {}
-    for path in sorted((folder / FOLDER).glob("*.safetensors")):
+    for path in sorted(place.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as handle:
                 kind = (handle.metadata() or {}).get("format")

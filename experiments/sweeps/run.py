@@ -26,7 +26,7 @@ from steering.vectors import SteeringVector
 
 from ..evaluation import EvalSpec, Generating, run_evaluation
 from ..executors import ChunkExecutor, in_process
-from ..manifest import write_whole
+from ..storage import write_whole
 from ..store import Arm, Run, Store
 from .spec import GENERATION, Cell, SweepSpec, cell_generation, cell_plan, cells_of, random_control
 from .table import sweep_table

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import manifest as manifest_module
+from experiments import storage
 from experiments.store import ROW_SCHEMA, SCHEMA_VERSION, Arm, Manifest, Run, Store, StoreError
+from steering.errors import BadInput
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_arms, make_fake_run, make_manifest, make_rows
 
 N = 3
@@ -222,7 +223,7 @@ def test_a_temporary_file_swept_by_another_writer_is_written_again(
     def sweep_once(handle: int) -> None:
         if not swept:
             swept.extend(run.folder.glob("rows/*.tmp"))
-            manifest_module.sweep(run.folder)
+            storage.sweep(run.folder)
 
     monkeypatch.setattr(os, "fsync", sweep_once)
     run.write(make_rows(N)[:5])
@@ -398,9 +399,16 @@ def test_no_run_id_leads_out_of_the_store(run: Run, run_id: Any) -> None:
         Manifest.model_validate({**make_manifest().model_dump(), "run_id": run_id})
 
 
-def test_a_remote_root_is_refused() -> None:
-    with pytest.raises(StoreError, match="needs a local folder"):
-        Store("s3://bucket/runs")
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("s3q://bucket/runs", "Unknown protocol 's3q'.*Did you mean 's3'"),
+        (Path("memory://bucket/runs"), "give the URL as text"),
+    ],
+)
+def test_a_root_that_cannot_be_reached_is_refused(root: Path | str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Store(root)
 
 
 def arms_with(**roles: str) -> list[Arm]:

@@ -1,0 +1,14 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RunsOption = Annotated[
+    str, typer.Option("--runs", help="The run store: a folder, or a URL such as s3://bucket/runs, gs://... or hf://...")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+RUNS = "runs"
+"""The store where none is named."""

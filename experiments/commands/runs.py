@@ -1,0 +1,165 @@
+"""`steer runs`: list, look into, compare, query, check, move and tidy up what is stored."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from ..progress import progress, talk
+from .options import RUNS, JsonOption, RunsOption
+
+if TYPE_CHECKING:
+    from ..catalogue import Listed
+    from ..store import Run
+
+runs_app = typer.Typer(help="List, look into, compare, query, check and move stored runs.", no_args_is_help=True)
+SORTS = ("run", "changed", "rows", "status", "task", "name")
+
+
+def print_tables(run: Run, console: Console) -> None:
+    """The tables of a run: from the summary stored with a complete one, else computed from its rows."""
+    from ..summary import COLUMNS, from_json, render_table, summarise
+
+    stored = run.summary() if run.manifest.status == "complete" else None
+    try:
+        summary = from_json(stored) if stored is not None else None
+    except ValueError:
+        summary = None
+    if summary is None:
+        summary = summarise(run.table(COLUMNS), run.manifest)
+    for split in summary.splits:
+        console.print(render_table(summary, split.split))
+
+
+def _say(text: str, style: str | None = None) -> None:
+    talk().print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _since(text: str) -> datetime:
+    """A moment from `2026-11-02`, `2026-11-02T10:00`, `36h` or `7d`. Raises BadInput."""
+    from steering.errors import BadInput
+
+    units = {"h": "hours", "d": "days", "w": "weeks"}
+    try:
+        if text[-1:] in units and text[:-1].isdigit():
+            return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        today = date.today().isoformat()
+        raise BadInput(
+            f"--since {text!r} is no moment: give a date ({today}), date and time, or an age (36h, 7d)."
+        ) from error
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+@runs_app.command("list")
+def list_(
+    runs: RunsOption = RUNS,
+    status: Annotated[
+        str | None, typer.Option(help="Only runs that are running, complete, interrupted or broken.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only tasks whose name contains this.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only runs with a model whose name contains this.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs changed since: 2026-11-02, 36h, 7d.")] = None,
+    sort: Annotated[str, typer.Option(help=f"One of {', '.join(SORTS)}; with - before it, descending.")] = "run",
+    as_json: JsonOption = False,
+) -> None:
+    """Every run in the store, broken ones with what is wrong. Columns: run, status, rows, expected, changed, task, problem."""
+    from steering.errors import unknown
+
+    from ..catalogue import as_dict
+    from ..store import Store
+
+    known = ("running", "complete", "interrupted", "broken")
+    if status is not None and status not in known:
+        raise unknown("status", status, known)
+    if sort.removeprefix("-") not in SORTS:
+        raise unknown("order", sort.removeprefix("-"), SORTS, "--sort")
+    begin = None if since is None else _since(since)
+
+    def wanted(line: Listed) -> bool:
+        return (
+            (status is None or line.status == status)
+            and (task is None or task.lower() in (line.task or "").lower())
+            and (model is None or any(model.lower() in name.lower() for name in line.models))
+            and (begin is None or (line.changed is not None and datetime.fromisoformat(line.changed) >= begin))
+        )
+
+    lines = [line for line in Store(runs).catalogue() if wanted(line)]
+    key = sort.removeprefix("-")
+    lines.sort(key=lambda line: (getattr(line, key) is None, getattr(line, key) or 0), reverse=sort.startswith("-"))
+    if as_json:
+        print(json.dumps([as_dict(line) for line in lines], indent=1))
+        return
+    for line in lines:
+        cells = (line.run, line.status, line.rows, line.expected, line.changed, line.task, line.problem)
+        print("\t".join("" if cell is None else str(cell) for cell in cells).rstrip())
+
+
+@runs_app.command()
+def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
+    """The tables of one run."""
+    from ..store import Store
+
+    opened = Store(runs).open(run)
+    if as_json:
+        document = {"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()}
+        print(json.dumps(document, indent=1, sort_keys=True))
+    else:
+        print_tables(opened, Console())
+
+
+@runs_app.command()
+def spec(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
+    """The spec of a run as YAML, ready for `steer eval`."""
+    from ..store import Store
+
+    found = Store(runs).open(run).manifest.spec
+    print(json.dumps(found, indent=1) if as_json else yaml.safe_dump(found, sort_keys=False))
+
+
+@runs_app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT over the views runs, rows, tokens, receipts.")],
+    runs: RunsOption = RUNS,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a head; otherwise tabs.")] = False,
+) -> None:
+    """Ask the store in SQL (DuckDB), read only: select run, arm, avg(correct::int) from rows group by all."""
+    from ..database import connect, views_of
+    from ..store import Store
+
+    store = Store(runs)
+    with progress("reading shards") as report:
+        database = connect(store, views_of(sql), on_shards=lambda _, done, total: report(done, total))
+    for text in database.damaged:
+        _say(f"Left out: {text}", "yellow")
+    table = database.query(sql)
+    if as_json:
+        print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in table.to_pylist()], ensure_ascii=False))
+        return
+    writer = csv.writer(sys.stdout, delimiter="," if as_csv else "\t", lineterminator="\n")
+    writer.writerow(table.column_names)
+    for batch in table.to_batches(max_chunksize=4096):
+        writer.writerows([_plain(v) for v in row.values()] for row in batch.to_pylist())
+
+
+def _plain(value: Any) -> Any:
+    """A value of a result as JSON has it; whole sums as integers."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
