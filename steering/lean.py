@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections import Counter
@@ -87,6 +88,10 @@ class Lean:
         self._rotations: list[tuple[dict[str, Any], Rotary]] = []
         """Namespaces of modelling files and the substitute of their rotary function."""
         self._inside = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lean:
+        """The substitutes of a copied model are found anew: those of the first read its weights."""
+        return Lean(copy.deepcopy(self.model, memo))
 
     @property
     def modules(self) -> int:

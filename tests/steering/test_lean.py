@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,17 @@ def test_a_forward_that_somebody_else_put_there_stays() -> None:
             assert own_forwards(model) and calls == [1]
         finally:
             del module.__dict__["forward"]
+
+
+def test_a_copied_model_runs_on_its_own_weights() -> None:
+    model, ids = fresh("llama"), {"input_ids": torch.tensor([[1, 9]])}
+    with torch.inference_mode():
+        before = model.runs.forward({}, ids)
+        other = copy.deepcopy(model)
+        other.layout.blocks[0].mlp.down_proj.weight.data.zero_()
+        assert not torch.equal(other.runs.forward({}, ids), before)
+        assert torch.allclose(other.runs.forward({}, ids), other.model(**ids).logits, atol=1e-5)
+        assert torch.equal(model.runs.forward({}, ids), before)
 
 
 class FlooredRMSNorm(nn.Module):

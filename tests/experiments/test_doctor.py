@@ -1,0 +1,119 @@
+"""The self-tests pass on models that are right and fail on machinery that is broken on purpose."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from experiments.doctor import CHECKS, Check, diagnose
+from steering import batch, formula, passes
+from steering.executor import HookExecutor
+from steering.ledger import Ledger
+from tests.tiny import tiny
+
+
+def found(family: str = "llama") -> dict[str, Check]:
+    return {check.name: check for check in diagnose(tiny(family))}
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gpt2", "qwen3"])
+def test_a_sound_engine_passes(family: str) -> None:
+    checks = found(family)
+    assert len(checks) == len(CHECKS) and all(c.passed for c in checks.values()), [
+        c for c in checks.values() if not c.passed
+    ]
+
+
+def test_an_edit_made_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = formula.add_constant
+
+    def again(hidden: Any, rows: Any, share: Any) -> Any:
+        return own(own(hidden, rows, share)[0], rows, share)
+
+    monkeypatch.setattr(passes, "add_constant", again)
+    monkeypatch.setattr(formula, "add_constant", again)
+    checks = found()
+    assert not checks["edits are where they were asked for"].passed
+    assert not checks["cache on equals cache off"].passed
+
+
+def test_an_edit_at_other_tokens_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = formula.add_constant
+    monkeypatch.setattr(
+        formula, "add_constant", lambda hidden, rows, share: own(hidden, rows, torch.ones_like(share) * share.amax())
+    )
+    assert "were asked for" in found()["edits are where they were asked for"].measured
+
+
+def test_steering_that_leaks_into_other_rows_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = passes.add_constant
+
+    def leak(hidden: Any, rows: Any, share: Any) -> Any:
+        edited, norm = own(hidden, rows, share)
+        return edited + rows.delta.amax(0, keepdim=True), norm
+
+    monkeypatch.setattr(passes, "add_constant", leak)
+    assert not found()["an unsteered row beside steered ones"].passed
+
+
+def test_a_mask_that_shows_padding_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = batch.Batch._mask
+
+    def open_(self: batch.Batch, low: int, end: int) -> Any:
+        mask = own(self, low, end)
+        return torch.zeros_like(mask) if isinstance(mask, torch.Tensor) else mask
+
+    monkeypatch.setattr(batch.Batch, "_mask", open_)
+    assert not found()["padded equals alone"].passed
+
+
+def test_receipts_that_count_wrongly_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "row", lambda self, place, progress: ([1.0] * (progress.length - 1), 1, []))
+    assert not found()["receipts count the edits"].passed
+
+
+def test_hooks_that_stay_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = HookExecutor.forward
+
+    def leave(self: HookExecutor, *args: Any, **kwargs: Any) -> Any:
+        self.layout.layers[0].register_forward_hook(lambda *_: None)
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(HookExecutor, "forward", leave)
+    try:
+        assert not found("mistral")["no hooks left"].passed
+    finally:
+        for layer in tiny("mistral").layout.layers:
+            layer._forward_hooks.clear()
+
+
+def test_half_precision_is_compared_within_its_limits() -> None:
+    model = tiny("qwen2")
+    model.model.bfloat16()
+    model.__dict__.pop("dtype", None)
+    try:
+        checks = diagnose(model)
+    finally:
+        model.model.float()
+        model.__dict__.pop("dtype", None)
+    assert not [c for c in checks if c.passed is False]
+    assert {c.name for c in checks if c.passed is None} == {
+        "padded equals alone",
+        "samples do not depend on neighbours",
+    }
+
+
+def test_the_command_prints_facts_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0 and all(check["passed"] for check in document["checks"])
+    assert document["machine"]["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert "cache on equals cache off" in CliRunner().invoke(app, ["doctor"]).stdout
+    monkeypatch.setattr(Ledger, "row", lambda self, place, progress: ([1.0] * (progress.length - 1), 1, []))
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1 and "FAILED" in done.stdout
