@@ -1,0 +1,268 @@
+"""The tables of a report: headline, effects and receipts of a split; cells of a sweep, targets of an ablation, controllers of a hybrid.
+
+1. A cell holds a number with its interval, or says why there is none; n stands in every line.
+2. Numbers are those of `arms_frame` and of the verbs' own tables, rounded; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..summary import FEW, Gap, sentence
+from .evidence import Evidence, Unavailable
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, the role whose colour marks it, and whether it reports a fault."""
+
+    text: str
+    role: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. The first column is left-aligned, the others right; `notes` stand below."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def defined(value: Any) -> bool:
+    """Whether a number is there."""
+    return value is not None and value == value
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share in per cent."""
+    return f"{round(100 * value, digits) + 0.0:.{digits}f}"
+
+
+def with_interval(line: dict[str, Any], name: str, low: str, high: str, scale: float = 100, sign: str = "+") -> str:
+    """`+4.2 (+0.9 to +7.6)`, or a dash."""
+    if not defined(line.get(name)) or not defined(line.get(low)):
+        return DASH
+    value, first, last = (round(scale * float(line[key]), 1) + 0.0 for key in (name, low, high))
+    return f"{value:{sign}.1f} ({first:{sign}.1f} to {last:{sign}.1f})"
+
+
+def p_text(p: Any) -> str:
+    """A p-value, or a dash."""
+    return DASH if not defined(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _arm(line: dict[str, Any]) -> Cell:
+    return Cell(str(line["label"]), role=str(line["role"]))
+
+
+def arm_tables(evidence: Evidence, frame: pd.DataFrame, split: str) -> list[Table]:
+    """Headline, effects and receipts of one split, from `arms_frame`."""
+    lines = frame[frame["split"] == split].to_dict("records")
+    return [_headline(evidence, lines, split), *_effects(evidence, lines, split), _receipts(lines, split)]
+
+
+def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Table:
+    rows = [
+        (
+            _arm(line), Cell(str(line["n"])), Cell(with_interval(line, "accuracy", "accuracy_low", "accuracy_high", sign="")),
+            Cell(str(line["truncated"])), Cell(str(line["unscorable"])),
+            Cell(f"{line['tokens']:.1f}" if defined(line["tokens"]) else DASH),
+            Cell(with_interval(line, "token_difference", "token_difference_low", "token_difference_high", 1)),
+        )
+        for line in lines
+    ]  # fmt: skip
+    asked = evidence.summary.split(split).items
+    short = [f"{line['label']}: {line['items']} of {asked} items." for line in lines if line["items"] < asked]
+    few = (f"Exploratory: fewer than {FEW} items.",) if any(0 < line["items"] < FEW for line in lines) else ()
+    level = 100 * evidence.summary.level
+    notes = (f"Intervals: {level:g} %; of shares Wilson, of differences bootstrap over items.", *short[:12], *few)
+    heads = ("arm", "n", "right %", "cut", "unscorable", "tokens", "tokens to baseline")
+    return Table(f"Accuracy: {split}", heads, tuple(rows), notes)
+
+
+def _effects(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> list[Table]:
+    kept = [line for line in lines if defined(line["difference"])]
+    if not kept:
+        return []
+    gaps = evidence.manifest.reference is not None
+    rows = []
+    for line in kept:
+        cells = [
+            _arm(line), Cell(f"{line['compared']:.0f}"), Cell(with_interval(line, "difference", "difference_low", "difference_high")),
+            Cell(p_text(line["p"])), Cell(f"{line['helped']:.0f} / {line['hurt']:.0f} / {line['unchanged']:.0f}"),
+            Cell(_controls(line)), Cell(with_interval(line, "over_controls", "over_controls_low", "over_controls_high")),
+            Cell(p_text(line["over_controls_p"])),
+        ]  # fmt: skip
+        rows.append((*cells, Cell(_gap(line))) if gaps else tuple(cells))
+    heads = (
+        "arm",
+        "n",
+        "points to baseline",
+        "p",
+        "helped / hurt / same",
+        "its matched controls",
+        "points over them",
+        "p over them",
+    )
+    tests = ", ".join(sorted({str(line["test"]) for line in kept}))
+    reasons = {
+        f"{line['label']}: the gap recovered is not defined: {line['gap_reason']}."
+        for line in kept
+        if line["gap_reason"]
+    }
+    missing = [
+        f"{line['label']}: {line['missing']:.0f} pairs are missing on one side and left out."
+        for line in kept
+        if line["missing"]
+    ]
+    alone = [line["label"] for line in kept if line["role"] == "steered" and not defined(line["over_controls"])]
+    bare = (
+        f"Without a matched random direction in this run: {', '.join(alone[:6])}{', …' if len(alone) > 6 else ''}.",
+    )
+    title = f"Paired effects against {evidence.manifest.baseline.label}: {split}"
+    notes = (f"p: {tests}; two-sided.", *missing[:6], *sorted(reasons)[:6], *(bare if alone else ()))
+    return [Table(title, (*heads, "gap recovered %") if gaps else heads, tuple(rows), notes)]
+
+
+def _controls(line: dict[str, Any]) -> str:
+    if not defined(line["controls"]):
+        return "none" if line["role"] == "steered" else DASH
+    return f"{line['controls']}: {with_interval(line, 'controls_difference', 'controls_low', 'controls_high')}"
+
+
+def _gap(line: dict[str, Any]) -> str:
+    if line["role"] == "reference":
+        return "the top"
+    return (
+        with_interval(line, "gap_recovered", "gap_low", "gap_high", sign="")
+        if defined(line["gap_recovered"])
+        else "not defined"
+    )
+
+
+def gap_words(gap: Gap | None) -> str:
+    """The gap recovered in words."""
+    if gap is None:
+        return ""
+    if gap.value is None or gap.interval is None:
+        return f"Gap recovered: not defined, {gap.reason}."
+    low, high = percent(gap.interval.low), percent(gap.interval.high)
+    return f"Gap recovered: {percent(gap.value)} % ({low} to {high}), n = {gap.n}."
+
+
+def _receipts(lines: list[dict[str, Any]], split: str) -> Table:
+    rows = []
+    for line in lines:
+        planned, fired = int(line["edits_planned"]), int(line["edits_fired"])
+        wrong = planned != fired
+        said = f"{planned - fired:,} missing" if wrong else "all made" if planned else "no edits"
+        rows.append((
+            _arm(line), Cell(str(line["n"])), Cell(f"{planned:,}"), Cell(f"{fired:,}", bad=wrong),
+            Cell(f"{percent(line['edited_share'], 2)}" if defined(line["edited_share"]) else DASH),
+            Cell(f"{line['edit_ratio']:.3g}" if defined(line["edit_ratio"]) else DASH), Cell(said, bad=wrong),
+        ))  # fmt: skip
+    heads = ("arm", "rows", "edits planned", "edits made", "positions edited %", "‖Δ‖/‖h‖, median", "receipt")
+    bad = any(cell.bad for row in rows for cell in row)
+    notes = ("Edits are missing: the numbers of those arms do not show what their plans would do.",) if bad else ()
+    return Table(f"Receipts: {split}", heads, tuple(rows), notes)
+
+
+def special_tables(evidence: Evidence) -> list[Table]:
+    """The cells of a sweep, the targets of an ablation, the controllers of a hybrid."""
+    makers = {"sweep, development": _cells, "ablation": _targets, "hybrid": _controllers}
+    try:
+        return [makers[evidence.kind](evidence)] if evidence.kind in makers else []
+    except Unavailable:
+        return []
+
+
+def _cells(evidence: Evidence) -> Table:
+    table = evidence.cells.sort_values(["score", "tokens", "cell"], ascending=[False, True, True])
+    rows = []
+    for line in table.to_dict("records"):
+        settings = tuple(
+            Cell(f"{line[s]:g}" if isinstance(line[s], float) else str(line[s])) for s in evidence.settings
+        )
+        rows.append((
+            Cell(line["cell"] + (" (best)" if line["chosen"] else "")), *settings, Cell(str(line["n"])), Cell(percent(line["accuracy"])),
+            Cell(with_interval(line, "over_control", "over_control_low", "over_control_high")),
+            Cell(with_interval(line, "difference", "low", "high")), Cell(p_text(line["p_holm"])), Cell(f"{line['tokens']:.1f}"),
+            Cell("yes" if line["real"] else "no"),
+        ))  # fmt: skip
+    heads = (
+        "cell",
+        *evidence.settings,
+        "n",
+        "right %",
+        "points over random",
+        "points to unsteered",
+        "p (Holm)",
+        "tokens",
+        "real",
+    )
+    note = "real: Holm-corrected p below 0.05 and the interval of the difference to the cell's own random directions above 0."
+    return Table(f"Cells: {len(rows)}, best first", heads, tuple(rows), (note,))
+
+
+def _targets(evidence: Evidence) -> Table:
+    from ..effects import effects
+
+    frame = effects(evidence.comparable)
+    rows = []
+    for line in frame[frame["kind"] == "target"].to_dict("records"):
+        rows.append((
+            Cell(str(line["latents"])), Cell(str(line["operation"])), Cell(str(line["scope"])), Cell(str(line["split"])),
+            Cell(str(line["n"])), Cell(with_interval(line, "difference", "low", "high")), Cell(p_text(line["p_holm"])),
+            Cell(with_interval(line, "against", "against_low", "against_high")),
+            Cell(with_interval(line, "against_direction", "against_direction_low", "against_direction_high")),
+            Cell(with_interval(line, "tokens", "tokens_low", "tokens_high", 1)),
+        ))  # fmt: skip
+    first = ("latents", "operation", "scope", "split", "n", "points to unsteered", "p (Holm)")
+    heads = (*first, "points to matched latents", "points to random directions", "tokens to unsteered")
+    return Table("Targets of the ablation", heads, tuple(rows))
+
+
+def _controllers(evidence: Evidence) -> Table:
+    from ..hybrid.report import hybrid_frame
+
+    rows = []
+    for line in hybrid_frame(evidence.comparable).to_dict("records"):
+        if defined(line.get("steered")):
+            numbers = [
+                ("steered", 100, ".1f"),
+                ("matched", 100, ".0f"),
+                ("alpha", 1, ".2f"),
+                ("size", 1, ".3f"),
+                ("readings", 1, ".2f"),
+            ]
+            cells = [
+                Cell(format(k * line[name], form) if defined(line.get(name)) else DASH) for name, k, form in numbers
+            ]
+            against = with_interval(line, "against", "against_low", "against_high")
+            rows.append((Cell(str(line["label"])), Cell(line["split"]), Cell(str(line["n"])), Cell(against), *cells))
+    heads = (
+        "arm",
+        "split",
+        "n",
+        "points to the hybrid",
+        "tokens steered %",
+        "matched %",
+        "coefficient",
+        "‖shift‖/‖h‖",
+        "readings/token",
+    )
+    return Table("What the controllers did", heads, tuple(rows))
+
+
+def sentences(evidence: Evidence, split: str) -> list[tuple[str, str, str]]:
+    """Role, label and sentence of every arm but the controls, as the app and the terminal say it."""
+    arms = [arm for arm in evidence.summary.split(split).arms if arm.role != "control"]
+    return [(arm.role, arm.label, f"{sentence(arm)} {gap_words(arm.gap)}".strip()) for arm in arms]
