@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,14 +14,22 @@ import typer
 import yaml
 from rich.console import Console
 
-from ..progress import progress, talk
+from ..progress import progress
 from .options import RUNS, JsonOption, RunsOption
+from .upkeep import export, gc, import_, migrate, reproduce, say, verify
 
 if TYPE_CHECKING:
     from ..catalogue import Listed
+    from ..differences import ArmDifference
     from ..store import Run
 
 runs_app = typer.Typer(help="List, look into, compare, query, check and move stored runs.", no_args_is_help=True)
+runs_app.command()(export)
+runs_app.command("import")(import_)
+runs_app.command()(reproduce)
+runs_app.command()(verify)
+runs_app.command()(migrate)
+runs_app.command()(gc)
 SORTS = ("run", "changed", "rows", "status", "task", "name")
 
 
@@ -37,10 +46,6 @@ def print_tables(run: Run, console: Console) -> None:
         summary = summarise(run.table(COLUMNS), run.manifest)
     for split in summary.splits:
         console.print(render_table(summary, split.split))
-
-
-def _say(text: str, style: str | None = None) -> None:
-    talk().print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def _since(text: str) -> datetime:
@@ -127,6 +132,55 @@ def spec(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
 
 
 @runs_app.command()
+def diff(
+    a: str,
+    b: str,
+    runs: RunsOption = RUNS,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="Arms to compare: NAME of both runs, or NAME_A:NAME_B; by default all in common."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How two runs differ: settings, and accuracy on the items that both answered, joined on item ids. Differences are B minus A."""
+    from ..differences import accuracy_differences, settings
+    from ..store import Store
+
+    store = Store(runs)
+    left, right = store.open(a), store.open(b)
+    asked = [(text.partition(":")[0], text.partition(":")[2] or text) for text in arm or []]
+    places, found = settings(left, right), accuracy_differences(left, right, asked)
+    if as_json:
+        document = {"a": a, "b": b, "settings": [asdict(s) for s in places], "accuracy": [asdict(d) for d in found]}
+        print(json.dumps(document, indent=1, default=str))
+        return
+    print(f"{len(places)} settings differ ({a} | {b})")
+    for setting in places:
+        print(f"  {setting.place}\t{setting.a} | {setting.b}")
+    if not found:
+        say("No arm of one name has answered the same items in both runs; name a pair with --arm NAME_A:NAME_B.")
+    for one in found:
+        print("\n".join(_lines(one)))
+
+
+def _lines(d: ArmDifference) -> list[str]:
+    """A paired difference in words: shares in per cent, differences in points, 95 % intervals."""
+    arm = d.arm_a if d.arm_a == d.arm_b else f"{d.arm_a} : {d.arm_b}"
+    change, interval = d.difference.difference, d.difference.interval
+    left_out = f"only A {d.only_a}, only B {d.only_b}, other question {d.other_question}"
+    return [
+        f"{d.split}, {arm}: {d.difference.n} shared items ({left_out})",
+        *(
+            f"  {name}\t{100 * s.accuracy:.1f} % [{100 * s.interval.low:.1f}, {100 * s.interval.high:.1f}]\t{s.rows} rows, "
+            f"{s.truncated} cut off, {s.unscorable} unscorable, {s.tokens:.0f} tokens each"
+            for name, s in (("A", d.a), ("B", d.b))
+        ),
+        f"  B - A\t{100 * change:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]\t"
+        f"helped {d.difference.helped}, hurt {d.difference.hurt}, p = {d.difference.p:.2g} ({d.difference.test})",
+    ]
+
+
+@runs_app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over the views runs, rows, tokens, receipts.")],
     runs: RunsOption = RUNS,
@@ -141,7 +195,7 @@ def query(
     with progress("reading shards") as report:
         database = connect(store, views_of(sql), on_shards=lambda _, done, total: report(done, total))
     for text in database.damaged:
-        _say(f"Left out: {text}", "yellow")
+        say(f"Left out: {text}", "yellow")
     table = database.query(sql)
     if as_json:
         print(json.dumps([{k: _plain(v) for k, v in row.items()} for row in table.to_pylist()], ensure_ascii=False))
