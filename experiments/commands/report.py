@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..progress import talk
+from .options import RUNS, JsonOption, RunsOption
 
 
 def report(
@@ -16,11 +17,11 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write into; by default reports/RUN.")
     ] = None,
-    runs: Annotated[str, typer.Option("--runs", help="Folder of the run store.")] = "runs",
+    runs: RunsOption = RUNS,
     formats: Annotated[
         str, typer.Option("--format", help="What to write, comma-separated: html, md, latex, csv, svg, png.")
     ] = "html,md,latex,csv,svg,png",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a run's page, tables and figures into a folder (docs/reports.md). A partial run gives a report that says so."""
     from ..report import write_report

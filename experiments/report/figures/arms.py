@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from ...looks import look
@@ -232,8 +233,9 @@ def _label(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
             note = axes.annotate(
                 text, (tokens, 100 * accuracy), (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8, color=INK, zorder=6,
                 bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.8},
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4} if abs(dy) > 12 else None,
             )  # fmt: skip
-            box = note.get_window_extent(renderer).padded(1.5)
+            box = Text.get_window_extent(note, renderer).padded(1.5)  # the words alone, without the line to the mark
             within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
             if within and not any(box.overlaps(other) for other in taken):
                 taken.append(box)

@@ -126,9 +126,11 @@ def dose_response(evidence: Evidence) -> Drawing:
                 mark.set_gid(f"dose-{number}-{place}")
                 tips[f"dose-{number}-{place}"] = _dose_tip(panel, line)
             axes.set_title(cut(panel, 34))
+            if number + wide >= len(panels):  # nothing stands below it
+                axes.set_xlabel("dose")
+                axes.tick_params(labelbottom=True)
             axes.grid()
             axes.set_axisbelow(True)
-        figure.supxlabel("dose", fontsize=9)
         figure.supylabel("change to unsteered, points", fontsize=9)
         made: list[Any] = [Line2D([], [], color=colour, marker="D", markersize=5.5, label="steered, 95 % interval")]
         made.append(
