@@ -52,7 +52,10 @@ def shard_name(table: pa.Table) -> str:
 
 def shard_bytes(table: pa.Table) -> bytes:
     """Rows, all columns, sorted by key, as the bytes of a shard of this program's version."""
-    labelled = table.replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    arrays = [
+        table[field.name].combine_chunks().cast(field.type) for field in ROW_SCHEMA
+    ]  # Parquet names what lists hold
+    labelled = pa.table(arrays, schema=ROW_SCHEMA.with_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()}))
     tokens = pc.sum(pc.list_value_length(table["token_ids"])).as_py() or 1
     sink = pa.BufferOutputStream()
     pq.write_table(

@@ -137,7 +137,7 @@ class Run:
         wanted = list(dict.fromkeys([*names, *IDENTITY]))
         pieces = [ROW_SCHEMA.empty_table().select(wanted)]
         for path in self.shards():
-            piece = read_shard(path, wanted)
+            piece = read_shard(path, wanted, whole=columns is None)
             for name, valid in order.items():
                 strange = set(pc.unique(piece[name]).to_pylist()) - set(valid)
                 if strange:

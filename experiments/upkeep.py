@@ -3,7 +3,8 @@
 1. Checking reads every byte: shards against their checksums, or page by page where there is none.
 2. Migration rewrites what is of an older version, shard by shard; stopped midway, it leaves every shard whole and goes on when it is
    called again.
-3. What can go is listed with why; nothing is deleted that a stored row depends on.
+3. What can go is listed with why. Of a complete run nothing can go that is not derived, temporary or set aside; a folder that is no run is
+   left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .manifest import read_manifest, write_manifest
 from .migration import SCHEMA_VERSION
@@ -86,7 +87,7 @@ def rubbish(store: Store, unfinished: bool = False, days: float = 30, kinds: Col
     found: list[Rubbish] = []
     for line in store.catalogue():
         folder = store.root / line.run
-        if unfinished and line.status in ("running", "interrupted", "broken"):
+        if unfinished and line.status in ("running", "interrupted"):
             everything = [f for place in (folder, folder / "rows") for f in files(place)]
             age = (time.time() - max((f.changed for f in everything), default=0)) / 86_400
             if age >= days:
@@ -130,9 +131,8 @@ def delete(items: Collection[Rubbish]) -> None:
         elif is_local(item.path):
             shutil.rmtree(item.path)
         else:
-            for place in (item.path, *(item.path / name for name in folders(item.path))):
-                for file in files(place):
-                    (place / file.name).unlink()
+            place: Any = item.path
+            place.fs.rm(place.path, recursive=True)
 
 
 def _size(folder: Path) -> int:

@@ -36,7 +36,8 @@ def fresh(root: Path) -> Run:
 
 
 def bytes_of(run: Run) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.shards()}
+    """The shards and their checksums."""
+    return {path.name: path.read_bytes() for path in sorted((run.folder / "rows").iterdir())}
 
 
 # Rows
@@ -170,25 +171,37 @@ from tests.experiments.test_store import fresh, make_rows, N
 rows = make_rows(N)
 run = fresh(pathlib.Path(sys.argv[1]))
 run.write(rows[:6])
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
+kept, left = {"rename": pathlib.Path.replace, "flush": os.fsync}, int(sys.argv[3])
+def die_or(step):
+    def do(*arguments):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return kept[step](*arguments)
+    return do
 if sys.argv[2] == "before the rename":
-    pathlib.Path.replace = die
+    pathlib.Path.replace = die_or("rename")
 else:
-    os.fsync = die
+    os.fsync = die_or("flush")
 run.write(rows[6:12])
 """
 
 
-@pytest.mark.parametrize("moment", ["before the rename", "before the flush"])
+@pytest.mark.parametrize(
+    ("moment", "steps"),
+    [("before the rename", 0), ("before the rename", 1), ("before the flush", 0), ("before the flush", 2)],
+    ids=["checksum's rename", "shard's rename", "checksum's flush", "shard's flush"],
+)
 def test_a_killed_writer_leaves_only_whole_shards_and_resuming_gives_the_bytes_of_an_unbroken_run(
-    tmp_path: Path, moment: str
+    tmp_path: Path, moment: str, steps: int
 ) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "broken"), moment]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "broken"), moment, str(steps)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run(command, env=environment, cwd=ROOT).returncode == -signal.SIGKILL
     folder = tmp_path / "broken" / "fake"
-    assert len(list(folder.glob("rows/*.tmp"))) == 1, "the kill must hit a half-written file, or this proves nothing"
+    (half,) = folder.glob("rows/*.tmp")
+    assert (".parquet." in half.name) == (steps > 0), "the kill must hit a half-written file, or this proves nothing"
     rows = make_rows(N)
     left = Store(tmp_path / "broken").open("fake")
     assert left.keys() == {r["key"] for r in rows[:6]} and len(left.table()) == 6

@@ -238,7 +238,10 @@ def test_gc_lists_first_and_deletes_only_when_told(steer: Any, root: Path) -> No
     assert open_run.folder.exists() and {p: p.read_bytes() for p in root.glob("*/rows/*.parquet")} == before
     code, out, _ = steer("gc", "--unfinished", "--days", "1", "--kind", "unfinished")
     assert code == 0 and out == ""
+    (root / "my notes").mkdir()
+    (root / "my notes" / "a").write_text("x")
     code, out, _ = steer("gc", "--unfinished", "--days", "0", "--kind", "unfinished", "--delete")
+    assert (root / "my notes" / "a").exists(), "no run, so not the store's to delete"
     assert code == 0 and "begun" in out and not open_run.folder.exists() and (root / "fake").exists()
     code, _, err = steer("gc", "--kind", "tmp")
     assert code == 2 and "Unknown kind 'tmp'" in err
