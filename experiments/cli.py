@@ -18,8 +18,10 @@ from rich.console import Console
 
 from .commands.attribution import attribute
 from .commands.doctor import doctor
+from .commands.extract import extract
 from .commands.hybrid import hybrid
 from .commands.options import RUNS, JsonOption, RunsOption
+from .commands.pairs import pair_app
 from .commands.plans import generate_, plan_app
 from .commands.probes import probe_app
 from .commands.prompts import prompt
@@ -38,7 +40,6 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
 )
-pair_app = typer.Typer(help="Train and report on the built-in model pair.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(pair_app, name="pair")
 app.add_typer(vectors_app, name="vectors")
@@ -48,6 +49,7 @@ app.add_typer(probe_app, name="probe")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(import_app, name="import")
 app.command("doctor")(doctor)
+app.command("extract")(extract)
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
@@ -150,7 +152,7 @@ def evaluate(
 ) -> None:
     """Run or resume an evaluation; interrupted runs go on where they stopped."""
     from .evaluation import run_evaluation
-    from .specs import load_spec
+    from .spec_files import load_spec
     from .store import Store
 
     parsed, vectors = load_spec(spec, sets or [], n)
@@ -160,59 +162,6 @@ def evaluate(
         print(json.dumps({"run": run.manifest.run_id, "summary": run.summary()}, indent=1, sort_keys=True))
     else:
         print_tables(run, Console())
-
-
-@app.command()
-def extract(
-    output: Annotated[Path, typer.Argument(help="Where to write the vector (.safetensors).")],
-    base: Annotated[str, typer.Option(help="Base model: hub id, folder, or builtin:base.")] = "builtin:base",
-    thinking: Annotated[str, typer.Option(help="Thinking model for the checkpoint contrast.")] = "builtin:thinking",
-    contrast: Annotated[
-        str, typer.Option(help="checkpoint: thinking minus base on the same tokens; mode: think-first minus be-quick.")
-    ] = "checkpoint",
-    site: Annotated[str, typer.Option(help="Where: blocks.<layer>.hook_resid_post")] = "blocks.1.hook_resid_post",
-    prompts: Annotated[
-        Path | None,
-        typer.Option(help="Text file, one prompt per line (default: training problems of the built-in task)."),
-    ] = None,
-) -> None:
-    """Extract a steering vector by difference of means."""
-    from steering.errors import BadInput, unknown
-    from steering.extraction import Reading, checkpoint_difference, mean_difference
-    from steering.models import load_model
-    from steering.prompts import encode_prompt
-    from steering.sites import Site
-
-    from .readings import prompt_reading, training_problems
-
-    if contrast not in ("checkpoint", "mode"):
-        raise unknown("contrast", contrast, ("checkpoint", "mode"))
-    if output.suffix != ".safetensors":
-        raise BadInput(f"{output}: vectors are written as .safetensors; give a name that ends so.")
-    place, model = Site.parse(site), load_model(base)
-    model.layout.check(place)
-    if contrast == "mode":
-        if prompts is not None:
-            raise BadInput(
-                "The mode contrast uses the built-in task's prompt forms; --prompts goes with --contrast checkpoint."
-            )
-        problems = training_problems(256)
-        high, low = prompt_reading(model, problems, "think"), prompt_reading(model, problems, "quick")
-        vectors = mean_difference(
-            model, high, low, [place], name="think-first minus be-quick", contrast="last tokens of the two prompt forms"
-        )
-    else:
-        if prompts is None:
-            reading = prompt_reading(model, training_problems(256), "bare")
-        elif not prompts.is_file():
-            raise BadInput(f"No prompt file at {prompts}.")
-        else:
-            lines = [line for line in prompts.read_text().splitlines() if line.strip()]
-            reading = Reading.last_token([encode_prompt(model, line) for line in lines])
-        vectors = checkpoint_difference(model, load_model(thinking), reading, [place])
-    vector = vectors[place]
-    vector.save(output)
-    print(json.dumps({"file": str(output), "digest": vector.digest, "site": str(place), "norm": vector.norm}))
 
 
 @app.command()
@@ -242,33 +191,6 @@ def open_app(
 
     launch = importlib.import_module("app.launch").launch
     sys.exit(launch(runs, port=port, open_browser=browser))
-
-
-@pair_app.command("train")
-def pair_train(
-    preset: Annotated[str, typer.Option(help="full (hours on a CPU) or quick (about two minutes).")] = "quick",
-    folder: Annotated[Path, typer.Option(help="Checkpoints, curves and the finished models.")] = Path("checkpoints"),
-    install: Annotated[bool, typer.Option(help="Replace the built-in weights by the result.")] = False,
-) -> None:
-    """Train the pair from scratch: pretraining, then GRPO. Resumes from its checkpoints."""
-    from .pair.train import train_pair
-
-    base, thinking = train_pair(preset, folder / preset, install=install)
-    print(json.dumps({"base": str(base), "thinking": str(thinking)}))
-
-
-@pair_app.command("report")
-def pair_report(
-    n: Annotated[int, typer.Option(help="Problems for pass@k and first-token probabilities.")] = 200,
-    samples: Annotated[int, typer.Option(help="Samples per problem at temperature 1.")] = 32,
-    k: Annotated[int, typer.Option(help="The k of pass@k.")] = 16,
-) -> None:
-    """What the base can do when sampled: trace-verified pass@k, first-token probability of reasoning, behaviours of both models. JSON."""
-    from .pair.report import pair_facts
-
-    with progress("sampling the base") as report:
-        facts = pair_facts(n=n, samples=samples, k=k, on_rows=report)
-    print(json.dumps(facts, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from steering.features import Features, load_stored
 from steering.hybrid import Controller
-from steering.models import LoadedModel, load_model
+from steering.models import LoadedModel
 from steering.sampling import GenerationSettings
 from steering.vectors import SteeringVector
 
 from .executors import ChunkExecutor, in_process
 from .hybrid.stored import FOLDER as CONTROLLERS
 from .hybrid.stored import keep_controllers
+from .loading import Loading, load
 from .rows import Parts, Planned, check_chunk, chunks_of, models_of, rules_of
 from .store import Arm, Manifest, Run, Store
 from .tasks import resolve_task
@@ -54,6 +55,8 @@ class EvalSpec(BaseModel):
     splits: dict[str, int]
     arms: tuple[Arm, ...]
     generation: Generating = Generating()
+    loading: Loading | None = None
+    """Precision, device and revisions of the models; float32 on the CPU without it."""
     rows_per_chunk: int | None = Field(default=None, ge=1)
     """Rows that are generated in one call and stored together: what an interruption can cost."""
     rows_per_batch: int | None = Field(default=None, ge=1)
@@ -62,7 +65,7 @@ class EvalSpec(BaseModel):
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         facts: dict[str, Any] = handler(self)
-        return {k: v for k, v in facts.items() if v is not None or not k.startswith("rows_per")}
+        return {k: v for k, v in facts.items() if v is not None or not k.startswith(("rows_per", "loading"))}
 
 
 def run_evaluation(
@@ -88,7 +91,8 @@ def run_evaluation(
     vectors = vectors or {}
     rules = rules_of(spec, controllers or {})
     for name in models_of(spec):
-        models.setdefault(name, load_model(name))
+        if name not in models:
+            models[name] = load(name, spec.loading)
     parts = Parts(resolve_task(spec.task), models, vectors, rules)
     chunks = list(chunks_of(spec, parts))
     for chunk in chunks:

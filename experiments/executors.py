@@ -46,11 +46,10 @@ class Worker:
     def __init__(self, folder: str, threads: int | None = None, device: str | None = None):
         import torch
 
-        from steering.models import load_model
-
         from .evaluation import EvalSpec, run_vectors
         from .hybrid.stored import FOLDER as CONTROLLERS
         from .hybrid.stored import stored_controller
+        from .loading import load
         from .tasks import resolve_task
 
         if threads:
@@ -60,7 +59,7 @@ class Worker:
         self.spec = EvalSpec.model_validate(self.run.manifest.spec)
         with self.run.local(CONTROLLERS) as place:
             known = [stored_controller(place, arm.controller) for arm in self.spec.arms if arm.controller is not None]
-        models = {name: load_model(name, device=device) for name in models_of(self.spec)}
+        models = {name: load(name, self.spec.loading, device) for name in models_of(self.spec)}
         rules = rules_of(self.spec, {rule.digest: rule for rule in known})
         self.parts = Parts(resolve_task(self.spec.task), models, run_vectors(self.run), rules)
         self.chunks = list(chunks_of(self.spec, self.parts))

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+
+def task_of(name: str) -> tuple[str | dict[str, Any], Path]:
+    """A task's name, or the mapping in a YAML file (a spec's `task`, or a task alone), and the folder that its files are relative to.
+    Raises BadInput for a file that is not there or holds no mapping."""
+    import yaml
+
+    from steering.errors import BadInput
+
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        return name, Path()
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    given = yaml.safe_load(path.read_text("utf-8"))
+    if not isinstance(given, dict):
+        raise BadInput(f"{path} holds no mapping; a task has `dataset`, fields and forms.")
+    return given.get("task", given), path.parent
 
 
 def prompt(
@@ -20,8 +38,6 @@ def prompt(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """The tokens that are fed for one question, special tokens marked."""
-    import yaml
-
     from steering.errors import BadInput
     from steering.models import load_model
     from steering.prompts import encode_prompt
@@ -29,16 +45,7 @@ def prompt(
     from ..prompting import fed, fed_table
     from ..tasks import Encodes, resolve_task
 
-    path = Path(task)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise BadInput(f"There is no file {path}.")
-        given = yaml.safe_load(path.read_text("utf-8"))
-        if not isinstance(given, dict):
-            raise BadInput(f"{path} holds no mapping; a task has `dataset`, fields and forms.")
-        found = resolve_task(given.get("task", given), path.parent)
-    else:
-        found = resolve_task(task)
+    found = resolve_task(*task_of(task))
     if place < 0:
         raise BadInput(f"--place {place}: items are counted from 0.")
     item = found.items(split or found.splits[0], place + 1)[place]

@@ -26,9 +26,10 @@ from steering.hybrid.alignment import Aligned, check_vocabularies
 from steering.hybrid.disagreement import Disagreements, disagreements
 from steering.hybrid.kept import adapt_to_cache
 from steering.hybrid.training import fit_bank, mean_effect
-from steering.models import LoadedModel, load_model
+from steering.models import LoadedModel
 
 from ..evaluation import EvalSpec, Generating, run_evaluation
+from ..loading import load
 from ..progress import progress, talk
 from ..readings import training_problems
 from ..storage import write_whole
@@ -60,7 +61,7 @@ class Making:
 
     def __init__(self, spec: HybridSpec, store: Store, console: Console):
         self.spec, self.store, self.console = spec, store, console
-        self.models: dict[str, LoadedModel] = {name: load_model(name) for name in (spec.base, spec.thinking)}
+        self.models: dict[str, LoadedModel] = {name: load(name, spec.loading) for name in (spec.base, spec.thinking)}
         self.base, self.thinking = self.models[spec.base], self.models[spec.thinking]
         check_vocabularies(self.base, self.thinking)
         self.site = spec.site(self.base)
@@ -75,7 +76,11 @@ class Making:
     def evaluate(self, name: str, arms: list[Any], rules: list[Controller], splits: dict[str, int], label: str) -> Run:
         """One run of the store."""
         spec = EvalSpec(
-            name=name, splits=splits, arms=tuple(arms), generation=Generating(max_new_tokens=self.spec.max_new_tokens)
+            name=name,
+            splits=splits,
+            arms=tuple(arms),
+            generation=Generating(max_new_tokens=self.spec.max_new_tokens),
+            loading=self.spec.loading,
         )
         known = {rule.digest: rule for rule in rules}
         with progress(label, self.console) as report:

@@ -12,6 +12,8 @@ from steering.hybrid.training import Recipe
 from steering.models import LoadedModel
 from steering.sites import Site
 
+from ..loading import Loading
+
 
 class HybridSpec(BaseModel):
     """Sizes of every part. Problems of the taxonomy, the rollouts and the held-out rollouts are training problems, drawn apart."""
@@ -19,6 +21,8 @@ class HybridSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     base: str = "builtin:base"
     thinking: str = "builtin:thinking"
+    loading: Loading | None = None
+    """Precision, device and revisions of both."""
     form: str = "bare"
     """Prompt form of the base."""
     thinking_form: str | None = None

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering.models import LoadedModel, load_model
+from steering.models import LoadedModel
 
+from ..loading import load
 from ..rows import Parts, chunk_records, chunks_of
 from ..shards import to_table
 from ..tasks import resolve_task
@@ -46,7 +47,9 @@ class Estimate:
 def estimate(spec: SweepSpec, planned: list[Planned], models: dict[str, LoadedModel] | None = None) -> Estimate:
     """Try the unsteered arm on a few problems and scale. Raises BadInput for what could not run."""
     models = {} if models is None else models
-    model = models.setdefault(spec.model, load_model(spec.model))
+    if spec.model not in models:
+        models[spec.model] = load(spec.model, spec.loading)
+    model = models[spec.model]
     first = planned[0].spec
     split, count = next(iter(first.splits.items()))
     trial = first.model_copy(update={"arms": first.arms[:1], "splits": {split: min(TRIED, count)}})

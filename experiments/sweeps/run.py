@@ -94,7 +94,8 @@ def _evaluation(
 ) -> EvalSpec:
     return EvalSpec(
         name=name, task=spec.task, splits=splits, arms=tuple(arms), generation=generation,
-        rows_per_chunk=spec.rows_per_chunk, rows_per_batch=spec.rows_per_batch,
+        loading=spec.loading, rows_per_chunk=spec.rows_per_chunk,
+        rows_per_batch=spec.rows_per_batch,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from steering.plan import Intervention, Plan
 from steering.vectors import SteeringVector, random_like
 
 from ..evaluation import Generating
+from ..loading import Loading
 
 Value = str | int | float
 GENERATION = "generation."
@@ -111,6 +112,8 @@ class SweepSpec(_Strict):
     search: Search = Search()
     controls: Controls = Controls()
     generation: Generating = Generating()
+    loading: Loading | None = None
+    """Precision, device and revisions of the models."""
     rows_per_chunk: PositiveInt = 768
     rows_per_batch: PositiveInt = 128
 
@@ -203,7 +206,7 @@ def random_control(plan: Plan, seed: int) -> Plan:
 
 def load_sweep(path: Path, sets: list[str]) -> SweepSpec:
     """A sweep from its YAML file and `--set` overrides. Raises BadInput, or pydantic's ValidationError with the key path."""
-    from ..specs import located_task, override, read_yaml
+    from ..spec_files import located_task, override, read_yaml
 
     data: dict[str, Any] = read_yaml(path, "a sweep has name, model, plan, vary and splits")
     for text in sets:

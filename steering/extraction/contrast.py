@@ -42,10 +42,10 @@ def checkpoint_difference(
 ) -> dict[Site, SteeringVector]:
     """mean(thinking) - mean(base) per site on identical tokens, `[d_model]`; to be applied in the base.
 
-    Raises BadInput when the models' tokenizers or widths differ: the comparison is only defined on the same tokens and the same stream.
+    Raises BadInput when a token read means something else to the other model, or the widths differ: the comparison is only defined on the
+    same tokens and the same stream. Chat templates, and tokens that are not read, may differ.
     """
-    if base.tokenizer_fingerprint != thinking.tokenizer_fingerprint:
-        raise BadInput(f"{base.id} and {thinking.id} do not share a tokenizer, so they cannot read the same tokens.")
+    check_tokens(base, thinking, reading)
     if base.d_model != thinking.d_model:
         raise BadInput(
             f"{base.id} has d_model {base.d_model}, {thinking.id} has {thinking.d_model}; their streams cannot be subtracted."
@@ -64,6 +64,21 @@ def checkpoint_difference(
         )
         vectors[site] = SteeringVector(name, site, (high[site] - low[site]).float(), provenance)
     return vectors
+
+
+def check_tokens(base: LoadedModel, thinking: LoadedModel, reading: Reading) -> None:
+    """Raises BadInput when an id of the reading is not the same token to both models, naming the first few."""
+    if base.tokenizer_fingerprint == thinking.tokenizer_fingerprint:
+        return
+    ids = sorted({token for sequence in reading.sequences for token in sequence})
+    mine, theirs = (model.tokenizer.convert_ids_to_tokens(ids) for model in (base, thinking))
+    odd = [(i, a, b) for i, a, b in zip(ids, mine, theirs, strict=True) if a != b]
+    if odd:
+        shown = ", ".join(f"{i}: {a!r} and {b!r}" for i, a, b in odd[:5])
+        raise BadInput(
+            f"{base.id} and {thinking.id} cannot read the same tokens: {len(odd)} of the {len(ids)} ids read differ ({shown}). Read texts "
+            f"without tokens that only one of them knows, or use a pair with one vocabulary (steer pair check)."
+        )
 
 
 def mean_difference(

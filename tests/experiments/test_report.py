@@ -56,8 +56,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def made(cells: dict[tuple[int, float], float], tmp_path: Path, settings: tuple[str, str] = ("layer", "dose")) -> Run:
-    """A sweep's development run of 60 items with the given shares right per cell; the random direction of a cell is right on 20 %."""
+def made(cells: dict[tuple[int, float], float], tmp_path: Path, without: str | None = None) -> Run:
+    """A sweep's development run of 60 items with the given shares right per cell; the random direction of a cell is right on 20 %.
+
+    The arm `without` lacks its last row.
+    """
     n, like = 60, make_rows(1)[0]
     shares = {"baseline": 0.2}
     for number, share in enumerate(cells.values()):
@@ -92,12 +95,13 @@ def made(cells: dict[tuple[int, float], float], tmp_path: Path, settings: tuple[
                 "key": f"{arm}-{item}",
             }
             rows.append({**like, **place, "gold": "1", "answer": "1", "correct": item < share * n})
-    run.write(rows)
+    run.write([row for row in rows if row["arm"] != without or row["order"] < n - 1])
     run.set_status("complete")
     card = {
         "sweep": {"name": "made", "splits": {"development": {"dev": n}}},
         "cells": [
-            {"name": f"cell-{i:03d}", "settings": dict(zip(settings, key, strict=True))} for i, key in enumerate(cells)
+            {"name": f"cell-{i:03d}", "settings": dict(zip(("layer", "dose"), key, strict=True))}
+            for i, key in enumerate(cells)
         ],
     }
     (run.folder / "sweep.json").write_text(json.dumps(card))
@@ -232,6 +236,13 @@ def test_cells_are_faded_exactly_where_the_interval_holds_zero(tmp_path: Path) -
     assert [(p.get_x() + 0.48, round(p.get_y() + 0.47)) for p in boxed] == [(0, 1)]
 
 
+def test_a_cell_that_is_not_finished_is_blank(tmp_path: Path) -> None:
+    evidence = gather(made({(0, 0.5): 0.2, (0, 1.0): 0.25, (1, 0.5): 0.9}, tmp_path, without="cell-002-random-0"))
+    assert evidence.partial == "partial: 419 of 420 rows (status: complete)"
+    assert heatmap(evidence).frame["cell"].tolist() == ["cell-000", "cell-001"]
+    assert set(dose_response(evidence).frame["arm"]) == {"cell-000", "cell-001"}
+
+
 def test_settings_find_their_axes() -> None:
     table = pd.DataFrame({"vector": ["a", "b"], "dose": [1, 2], "layer": [0, 1], "span": ["all", "all"]})
     assert axis_names(table, ["vector", "dose", "layer"]) == ("layer", "dose", ["vector"])
@@ -269,7 +280,10 @@ def test_figures_hold_the_numbers_that_they_draw(fake: Run) -> None:
             found.hurt,
         )
         assert (cells[cells["arm"] == arm.name]["outcome"] == "helped").sum() == found.helped
-    front = pareto(evidence, split.split).frame.set_index("arm")
+    drawing = pareto(evidence, split.split)
+    named = " ".join(text.get_text() for text in drawing.figure.axes[0].texts)
+    assert "Thinking model" in named and "Base" in named, "the marks are named where there is room"
+    front = drawing.frame.set_index("arm")
     for arm in split.arms:
         assert arm.accuracy is not None and front.loc[arm.name, "accuracy"] == pytest.approx(arm.accuracy.value)
         assert front.loc[arm.name, "tokens"] == pytest.approx(arm.mean_tokens)
@@ -303,7 +317,7 @@ def test_missing_edits_are_red(tmp_path: Path) -> None:
     write_report(run, tmp_path / "report", ("html", "md"))
     text = (tmp_path / "report" / "report.html").read_text()
     assert 'role="alert">Base + reasoning vector (standard-test): 3 of 4 planned edits were made.' in text
-    assert text.count("<td class=bad>1 missing</td>") == 2
+    assert text.count("<td class=bad>1\u00a0missing</td>") == 2
     assert "**1 missing**" in (tmp_path / "report" / "tables.md").read_text()
 
 
@@ -390,7 +404,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_a_real_sweep_is_reported_and_made_again_from_the_report(swept: Any, tmp_path: Path) -> None:
     from experiments.evaluation import run_evaluation
-    from experiments.specs import load_spec
+    from experiments.spec_files import load_spec
 
     (run,) = swept.runs
     report = write_report(run, tmp_path / "dev")

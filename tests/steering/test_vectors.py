@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from steering.errors import BadInput
 from steering.extraction import Reading, checkpoint_difference, mean_difference
@@ -114,3 +117,21 @@ def test_a_saved_model_loads_with_its_own_tokenizer(tmp_path: Path) -> None:
     loaded = load_model(str(tmp_path))
     assert loaded.fingerprint == model.fingerprint
     assert loaded.tokenizer("w15 w16")["input_ids"] == [15, 16]
+
+
+def test_models_with_other_templates_and_unread_tokens_are_contrasted() -> None:
+    base, weights = tiny("llama"), copy.deepcopy(tiny("llama").model)
+    weights.model.layers[1].mlp.down_proj.weight.data.mul_(2)
+    other = copy.copy(base.tokenizer)
+    other.chat_template = "{{ messages[0].content }}"
+    written = base.tokenizer.backend_tokenizer.to_str().replace('"w40"', '"elsewhere"')
+    renamed = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(written))
+    reading = Reading.last_token([(1, 9, 12)])
+    expected = checkpoint_difference(base, wrap(weights, base.tokenizer), reading, [Site(1)])[Site(1)]
+    for foreign in (other, renamed):
+        thinking = wrap(weights, foreign)
+        assert thinking.tokenizer_fingerprint != base.tokenizer_fingerprint
+        found = checkpoint_difference(base, thinking, reading, [Site(1)])[Site(1)]
+        assert torch.equal(found.direction, expected.direction)
+    with pytest.raises(BadInput, match="1 of the 3 ids read differ .40: 'w40' and 'elsewhere'"):
+        checkpoint_difference(base, wrap(weights, renamed), Reading.last_token([(1, 9, 40)]), [Site(1)])
