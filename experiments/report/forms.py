@@ -30,7 +30,9 @@ def to_html(table: Table) -> str:
 
 def _kept_together(text: str) -> str:
     """Escaped; a line may break before an interval and not within it."""
-    return re.sub(r"\([^()]*\)|&lt; ", lambda found: found[0].replace(" ", "\u00a0"), html.escape(text))
+    if len(text) <= 12:
+        return html.escape(text).replace(" ", "\u00a0")
+    return re.sub(r"\([^()]*\)", lambda found: found[0].replace(" ", "\u00a0"), html.escape(text))
 
 
 def _mark(role: str) -> str:

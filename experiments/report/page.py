@@ -101,6 +101,8 @@ def _what(evidence: Evidence) -> str:
         ("items", f"{splits}; {manifest.seeds} sequence{'s' * (manifest.seeds > 1)} per item and arm"),
         ("arms", arms),
     ]
+    if evidence.sweep is not None:
+        listed.append(("sweep", _sweep_words(evidence)))
     if vectors:
         listed.append(
             ("vectors", "; ".join(vectors[:6]) + (f"; and {len(vectors) - 6} more" if len(vectors) > 6 else ""))
@@ -112,6 +114,20 @@ def _what(evidence: Evidence) -> str:
     note = '<p class="quiet">Decoding; a setting that is not the default is marked.</p>' if chips else ""
     legend = "".join(f"<li>{_glyph(role)} {html.escape(role)}: {look(role).meaning}</li>" for role in roles)
     return f'<dl class="facts">{body}</dl>{note}<ul class="chips">{chips}</ul><ul class="chips">{legend}</ul>'
+
+
+def _sweep_words(evidence: Evidence) -> str:
+    """What the run is of its sweep."""
+    card: dict[str, Any] = evidence.sweep or {}
+    development = card["sweep"].get("splits", {}).get("development", {})
+    where = ", ".join(f"{name}: {n} items" for name, n in development.items())
+    if evidence.kind == "sweep, development":
+        return (
+            f"{len(card['cells'])} cells, each beside random directions of its own; the best is chosen on these items"
+        )
+    cell = card["cells"][0]
+    settings = ", ".join(f"{k} {v}" for k, v in cell["settings"].items())
+    return f"{cell['name']} ({settings}), chosen on {where}; the items here did not choose it"
 
 
 def decoding(evidence: Evidence) -> list[tuple[str, bool]]:

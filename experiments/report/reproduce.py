@@ -62,7 +62,7 @@ def recipe(evidence: Evidence) -> Recipe:
         )
         return Recipe(f"steer hybrid --pair {shlex.quote(pair)} --n {count}", text, notes=tuple(dict.fromkeys(notes)))
     if "published" in manifest.spec:
-        names = " ".join(shlex.quote(str(name)) for name in manifest.facts.get("published", []))
+        names = " ".join(shlex.quote(str(name)) for name in manifest.spec["published"])
         return Recipe(f"steer import hybrid-results {names}", text, notes=tuple(dict.fromkeys(notes)))
     sweep = None
     if evidence.sweep is not None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ..statistics import sweep_winner
 from ..summary import FEW, Gap, sentence
 from .evidence import Evidence, Unavailable
+from .matched import item_means
 
 DASH = "–"
 
@@ -70,20 +73,27 @@ def arm_tables(evidence: Evidence, frame: pd.DataFrame, split: str) -> list[Tabl
 
 
 def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Table:
+    counted = any(line["tokens"] for line in lines if defined(line["tokens"]))
     rows = [
         (
             _arm(line), Cell(str(line["n"])), Cell(with_interval(line, "accuracy", "accuracy_low", "accuracy_high", sign="")),
             Cell(str(line["truncated"])), Cell(str(line["unscorable"])),
-            Cell(f"{line['tokens']:.1f}" if defined(line["tokens"]) else DASH),
-            Cell(with_interval(line, "token_difference", "token_difference_low", "token_difference_high", 1)),
+            Cell(f"{line['tokens']:.1f}" if counted and defined(line["tokens"]) else DASH),
+            Cell(with_interval(line, "token_difference", "token_difference_low", "token_difference_high", 1) if counted else DASH),
         )
         for line in lines
     ]  # fmt: skip
     asked = evidence.summary.split(split).items
     short = [f"{line['label']}: {line['items']} of {asked} items." for line in lines if line["items"] < asked]
     few = (f"Exploratory: fewer than {FEW} items.",) if any(0 < line["items"] < FEW for line in lines) else ()
+    unknown = () if counted else ("The rows hold no tokens.",)
     level = 100 * evidence.summary.level
-    notes = (f"Intervals: {level:g} %; of shares Wilson, of differences bootstrap over items.", *short[:12], *few)
+    notes = (
+        f"Intervals: {level:g} %; of shares Wilson, of differences bootstrap over items.",
+        *unknown,
+        *short[:12],
+        *few,
+    )
     heads = ("arm", "n", "right %", "cut", "unscorable", "tokens", "tokens to baseline")
     return Table(f"Accuracy: {split}", heads, tuple(rows), notes)
 
@@ -116,7 +126,7 @@ def _effects(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> lis
     reasons = {
         f"{line['label']}: the gap recovered is not defined: {line['gap_reason']}."
         for line in kept
-        if line["gap_reason"]
+        if defined(line["gap_reason"])
     }
     missing = [
         f"{line['label']}: {line['missing']:.0f} pairs are missing on one side and left out."
@@ -209,7 +219,14 @@ def _cells(evidence: Evidence) -> Table:
         "real",
     )
     note = "real: Holm-corrected p below 0.05 and the interval of the difference to the cell's own random directions above 0."
-    return Table(f"Cells: {len(rows)}, best first", heads, tuple(rows), (note,))
+    parts = [item_means(evidence, "correct", split) for split in evidence.comparable.manifest.splits]
+    base, *cells = (
+        np.concatenate([part[name] for part in parts])
+        for name in (evidence.manifest.baseline.name, *evidence.cells["cell"])
+    )
+    best = sweep_winner(base, cells)
+    luck = f"Against {evidence.manifest.baseline.label}, largest of all: {evidence.cells['cell'].iloc[best.cell]}. {best.note}"
+    return Table(f"Cells: {len(rows)}, best first", heads, tuple(rows), (note, luck))
 
 
 def _targets(evidence: Evidence) -> Table:

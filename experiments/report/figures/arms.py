@@ -68,6 +68,8 @@ def forest(split: SplitSummary) -> Drawing:
                 words, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8,
                 color=MUTED if line["low"] <= 0 <= line["high"] else INK, annotation_clip=False,
             )  # fmt: skip
+        left, right = axes.get_xlim()
+        axes.set_xlim(min(left, -5), max(right, 5))
         axes.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.set_yticks(
             range(len(shown)), [f"{cut(a)}  (n = {n})" for a, n in zip(shown["label"], shown["n"], strict=True)]
@@ -100,6 +102,8 @@ def front_frame(evidence: Evidence, split: str) -> pd.DataFrame:
     names = [name for name in arms if name in right]
     if len(names) < 2:
         raise Unavailable("fewer than two arms hold the baseline's items")
+    if not any(values.any() for values in tokens.values()):
+        raise Unavailable("its rows hold no tokens")
     found = pareto_front(names, np.stack([right[n] for n in names]), np.stack([tokens[n] for n in names]))
     return pd.DataFrame([_front_line(arms[point.name], point, len(right[point.name])) for point in found])
 
@@ -156,7 +160,7 @@ def pareto(evidence: Evidence, split: str) -> Drawing:
         axes.grid()
         axes.set_axisbelow(True)
         low, high = frame["tokens"].min(), frame["tokens"].max()
-        spread = max(high - low, 1.0)
+        spread = max(high - low, 0.1 * high, 1.0)
         axes.set_xlim(low - 0.08 * spread, high + 0.3 * spread)
         axes.set_ylim(max(-4, 100 * frame["low"].min() - 6), min(106, 100 * frame["high"].max() + 6))
         _legend(axes, frame)
@@ -200,8 +204,8 @@ def _legend(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _label(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
-    """Name the front and the arms without steering, each mark once, where the words cover no mark and no other words; what finds no
-    place is left to the hover."""
+    """Name the front, the arms without steering, and the steered ones where they are few; each mark once, where the words cover no mark and
+    no other words. What finds no place is left to the hover."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -223,7 +227,11 @@ def _label(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
         (14, 32, "left", "bottom"),
         (14, -32, "left", "top"),
     ]
-    named = frame[frame["on_front"] | frame["role"].isin(("baseline", "reference", "prompt"))]
+    leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
+    others = frame["role"] != "control"
+    named = frame[
+        frame["on_front"] | (others if others.sum() <= 8 else frame["role"].isin(("baseline", "reference", "prompt")))
+    ]
     named = named.sort_values(
         "role", key=lambda roles: roles.map({"baseline": 0, "reference": 1, "prompt": 2}).fillna(3), kind="stable"
     )
@@ -233,8 +241,9 @@ def _label(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
             note = axes.annotate(
                 text, (tokens, 100 * accuracy), (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8, color=INK, zorder=6,
                 bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.8},
-                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4} if abs(dy) > 12 else None,
+                arrowprops=leader if abs(dy) > 12 else None,
             )  # fmt: skip
+            note.update_positions(renderer)
             box = Text.get_window_extent(note, renderer).padded(1.5)  # the words alone, without the line to the mark
             within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
             if within and not any(box.overlaps(other) for other in taken):

@@ -136,6 +136,8 @@ def dose_response(evidence: Evidence) -> Drawing:
         made.append(
             Line2D([], [], color=colour, marker="D", markerfacecolor=PAPER, linestyle="none", label="interval holds 0")
         )
+        low, high = axes_of[0].get_ylim()
+        axes_of[0].set_ylim(min(low, -5), max(high, 5))
         if "control" in frame and frame["control"].notna().any():
             kind = str(frame["kind"].dropna().iloc[0])
             named = f"mean of its {kind if kind.endswith('s') else kind + 's'}, 95 % interval"

@@ -156,7 +156,7 @@ def outcome_matrix(evidence: Evidence, split: str) -> Drawing:
         axes.set_xlim(0, n)
         axes.set_ylim(len(names) - 0.45, -0.55)
         axes.set_yticks(range(len(names)), [cut(labels[name]) for name in names])
-        axes.set_xlabel(f"{n} pairs of an item and a seed: right unsteered first, then by how many arms have it right")
+        axes.set_xlabel(f"{n} pairs of an item and a seed, those that the baseline has right first")
         bare(axes)
         _key(figure, hatched=False)
     words = (
