@@ -1,8 +1,8 @@
 """What the pages read: the runs of one store, opened once and shared between sessions.
 
-1. The store is the folder in the environment variable STEERING_RUNS, `runs` by default.
-2. Tables are cached under the run's content (manifest and shard names, sizes and times), so that a run that grows
-   is read again and a finished one is read once. Cached tables are shared and never changed.
+1. The store is the folder or URL in the environment variable STEERING_RUNS, `runs` by default.
+2. What is read is cached under the run's content (manifest and shard names, sizes and times), so that a run that grows
+   is read again and a finished one is read once. What is cached is shared and never changed.
 3. Whatever is wrong with a run arrives as `Unreadable`, with the reason and the remedy in its message.
 """
 
@@ -11,13 +11,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import streamlit as st
 
+from experiments.storage import files
 from experiments.store import Arm, Manifest, Run, RunEntry, Store, StoreError
 from experiments.summary import COLUMNS, RunSummary, from_json, summarise
+
+LIGHT = ("key", "arm", "item", "seed", "order", "correct", "labels")
+"""What is read of every row of a split; the tokens of a row are read when it is shown."""
+Content = tuple[tuple[str, int, float], ...]
 
 
 class Unreadable(Exception):
@@ -51,15 +56,20 @@ def _place(entry: RunEntry) -> tuple[bool, bool, bool, str]:
     return entry.problem is not None, not complete, not gap, entry.run_id
 
 
-def _content(run: Run) -> tuple[tuple[str, int, int], ...]:
+def _content(run: Run) -> Content:
     """Changes whenever the stored files of the run do."""
-    files = [run.folder / "run.json", run.folder / "summary.json", *run.shards()]
-    return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files if p.exists() for s in [p.stat()])
+    there = [*files(run.folder, ".json"), *files(run.folder / "rows", ".parquet")]
+    return tuple((file.name, file.size, file.changed) for file in there)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading rows…")
 def _rows(root: str, run_id: str, content: object, split: str) -> pa.Table:
-    return Store(root).open(run_id).table(split=split)
+    return Store(root).open(run_id).table(LIGHT, split=split)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _row(root: str, run_id: str, content: object, key: str) -> dict[str, Any]:
+    return Store(root).open(run_id).trace(key)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Computing statistics…")
@@ -73,7 +83,7 @@ def _stored_summary(run: Run) -> RunSummary | None:
     try:
         data = run.summary() if run.manifest.status == "complete" else None
         summary = None if data is None else from_json(data)
-        rows = sum(pq.read_metadata(path).num_rows for path in run.shards())
+        rows = len(run.index().read(["key"]))
     except (StoreError, OSError, ValueError, pa.ArrowException):
         return None
     counted = summary and sum(arm.n for split in summary.splits for arm in split.arms)
@@ -86,7 +96,7 @@ class OpenRun:
 
     root: Path | str
     run: Run
-    content: tuple[tuple[str, int, int], ...]
+    content: Content
 
     @property
     def manifest(self) -> Manifest:
@@ -98,9 +108,16 @@ class OpenRun:
         return next(arm for arm in self.manifest.arms if arm.name == name)
 
     def rows(self, split: str) -> pa.Table:
-        """All columns and arms of one split. Raises Unreadable."""
+        """The columns `LIGHT` of all arms of one split. Raises Unreadable."""
         try:
             return _rows(str(self.root), self.manifest.run_id, self.content, split)
+        except (StoreError, OSError) as error:
+            raise Unreadable(str(error)) from error
+
+    def row(self, key: str) -> dict[str, Any]:
+        """One row with all its columns; only its own part of the run is read. Raises Unreadable."""
+        try:
+            return _row(str(self.root), self.manifest.run_id, self.content, key)
         except (StoreError, OSError) as error:
             raise Unreadable(str(error)) from error
 

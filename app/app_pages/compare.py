@@ -47,7 +47,7 @@ def page(run: OpenRun) -> None:
     try:
         table = run.rows(split)
     except Unreadable as error:
-        st.error(f"**The rows cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
+        _unreadable(error)
         return
     tables = table.filter(pc.equal(table["arm"], left)), table.filter(pc.equal(table["arm"], right))
     pairing = _joined(*tables)
@@ -57,7 +57,11 @@ def page(run: OpenRun) -> None:
         return
     name = _question(names, pairing)
     pair = names[name]
-    rows = _row(tables[0], pair.left), _row(tables[1], pair.right)
+    try:
+        rows = run.row(_key(tables[0], pair.left)), run.row(_key(tables[1], pair.right))
+    except Unreadable as error:
+        _unreadable(error)
+        return
     view = "/".join((run.manifest.run_id, split, left, right, name))
     if st.session_state.get("cmp_view", view) != view and not address.asked("cmp_tok"):
         address.keep("cmp_tok", None)
@@ -108,8 +112,12 @@ def _joined(left: pa.Table, right: pa.Table) -> Pairing:
     return pair_rows(left.select(light).to_pylist(), right.select(light).to_pylist())
 
 
-def _row(table: pa.Table, index: int) -> dict[str, Any]:
-    return dict(table.slice(index, 1).to_pylist()[0])
+def _key(table: pa.Table, index: int) -> str:
+    return str(table["key"][index])
+
+
+def _unreadable(error: Unreadable) -> None:
+    st.error(f"**The rows cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
 
 
 def _nothing_shared(run: OpenRun, tables: tuple[pa.Table, pa.Table], names: tuple[str, str]) -> None:
