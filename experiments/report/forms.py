@@ -87,8 +87,9 @@ def to_latex(table: Table) -> str:
         for row in table.rows
     ]
     notes = f"\n\n\\smallskip\\footnotesize {' '.join(map(in_latex, table.notes))}" if table.notes else ""
+    size = r"\centering\small" if len(table.columns) < 8 else r"\centering\footnotesize\setlength{\tabcolsep}{3pt}"
     return "\n".join([
-        r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{in_latex(table.title)}}}",
+        r"\begin{table}[htbp]", size, rf"\caption{{{in_latex(table.title)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule", f"{' & '.join(map(in_latex, table.columns))} \\\\",
         r"\midrule", *(f"{{}}{row} \\\\" for row in rows), r"\bottomrule", rf"\end{{tabular}}{notes}", r"\end{table}", "",
     ])  # fmt: skip

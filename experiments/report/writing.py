@@ -45,10 +45,28 @@ class Report:
     """What is missing of the run, in words."""
 
     def headline(self) -> list[dict[str, Any]]:
-        """The numbers as plain data, None where not defined."""
-        return [
-            {k: None if v is None or v != v else v for k, v in line.items()} for line in self.numbers.to_dict("records")
-        ]
+        """The numbers as plain data, None where not defined; counts are whole numbers."""
+        lines = self.numbers.to_dict("records")
+        return [{k: _plain(v, k in COUNTS) for k, v in line.items()} for line in lines]
+
+
+COUNTS = (
+    "n",
+    "items",
+    "right",
+    "truncated",
+    "unscorable",
+    "compared",
+    "helped",
+    "hurt",
+    "unchanged",
+    "missing",
+    "gap_n",
+)
+
+
+def _plain(value: Any, count: bool) -> Any:
+    return None if value is None or value != value else int(value) if count else value
 
 
 def check_formats(formats: Collection[str]) -> tuple[str, ...]:

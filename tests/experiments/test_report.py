@@ -367,6 +367,7 @@ def test_the_command(
     assert (
         steered["n"] == N and steered["controls"] == "1 random direction" and steered["over_controls_low"] is not None
     )
+    assert isinstance(steered["helped"], int)
     code, said, err = steer(["report", "fakes", "--runs", runs, "-o", out], monkeypatch, capsys)
     assert code == 2 and "Did you mean 'fake'" in err and said == ""
     code, _, err = steer(["report", "fake", "--runs", runs, "--format", "html,pgn"], monkeypatch, capsys)
