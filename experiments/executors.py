@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from .failures import WorkerFailed
 from .rows import Parts, Planned, chunk_records, chunks_of, models_of, rules_of
 from .storage import location
 from .store import Run, Store
@@ -27,10 +28,6 @@ ChunkExecutor = Callable[[Run, "EvalSpec", Parts, Mapping[int, list[Planned]]], 
 """Runs the chunks given (by number, rows that are missing), stores them, and yields each number once it is stored."""
 TRIES = 3
 """Workers that one chunk may end."""
-
-
-class WorkerFailed(RuntimeError):
-    """Chunks that could not be run. Everything finished is stored."""
 
 
 def in_process(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:

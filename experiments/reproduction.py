@@ -73,10 +73,9 @@ def reproduce(
     import torch
     import transformers
 
-    from steering.models import load_model
-
     from .evaluation import EvalSpec, run_vectors
     from .hybrid.stored import FOLDER, stored_controller
+    from .loading import load
     from .rows import Parts, chunk_records, chunks_of, models_of, rules_of
     from .tasks import resolve_task
 
@@ -88,7 +87,8 @@ def reproduce(
         ) from error
     models = {} if models is None else models
     for name in models_of(spec):
-        models.setdefault(name, load_model(name))
+        if name not in models:
+            models[name] = load(name, spec.loading)
     with run.local(FOLDER) as place:
         known = [stored_controller(place, arm.controller) for arm in spec.arms if arm.controller is not None]
     rules = rules_of(spec, {rule.digest: rule for rule in known})

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -245,3 +248,23 @@ def test_gc_lists_first_and_deletes_only_when_told(steer: Any, root: Path) -> No
     assert code == 0 and "begun" in out and not open_run.folder.exists() and (root / "fake").exists()
     code, _, err = steer("gc", "--kind", "tmp")
     assert code == 2 and "Unknown kind 'tmp'" in err
+
+
+LIGHTLY = """
+import sys
+from experiments import cli
+try:
+    cli.main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {"torch", "transformers", "streamlit", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("arguments", [("list", "--json"), ("query", "select count(*) as n from rows"), ("verify",)])
+def test_looking_at_runs_loads_no_model_library(root: Path, arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", LIGHTLY, "runs", *arguments, "--runs", str(root)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
