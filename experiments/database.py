@@ -1,6 +1,6 @@
 """A store as a database: DuckDB views over its runs, rows, tokens and receipts.
 
-1. `runs` and `rows` read the derived indexes (`catalogue.py`, `row_index.py`), which are brought up to date first; `tokens` and
+1. `runs` and `rows` read the derived indexes (`catalogue.py`, `store_index.py`), which are brought up to date first; `tokens` and
    `receipts` read the shards. Nothing is copied, and a filter on `run` opens the files of that run alone.
 2. A damaged shard is left out and named.
 3. `query` runs one SELECT: it changes nothing, and reads nothing outside the store.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ import duckdb
 import pyarrow as pa
 
 from .catalogue import as_dict
-from .row_index import INDEX_SCHEMA, RowIndex, row_index
+from .row_index import INDEX_SCHEMA
 from .storage import StoreError, folders, is_local, location
 from .store import Store
+from .store_index import StoreIndex, store_index
 
 VIEWS = ("runs", "rows", "tokens", "receipts")
 RUNS_SCHEMA = pa.schema(
@@ -103,13 +103,11 @@ def connect(
         connection.register("runs", pa.Table.from_pylist(lines, schema=RUNS_SCHEMA))
     damaged: list[str] = []
     if set(views) - {"runs"}:
-        indexes = {}
-        for run in folders(store.root) if runs is None else runs:
-            indexes[run] = row_index(store.root, run, None if on_shards is None else partial(on_shards, run))
-            damaged += indexes[run].damaged.values()
-        _rows(connection, indexes)
+        index = store_index(store.root, folders(store.root) if runs is None else runs, on_shards)
+        damaged = index.damaged
+        _rows(connection, index)
         if {"tokens", "receipts"} & set(views):
-            _shards(connection, store.root, indexes)
+            _shards(connection, store.root, index)
     connection.execute("set python_enable_replacements = false")
     inside = {location(store.root), _plainly(store.root)}
     connection.execute(f"set allowed_directories = [{', '.join(map(_text, sorted(inside)))}]")
@@ -118,23 +116,30 @@ def connect(
     return Database(connection, tuple(damaged))
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, indexes: dict[str, RowIndex]) -> None:
-    held = [index.table for index in indexes.values() if index.table is not None]
+def _rows(connection: duckdb.DuckDBPyConnection, index: StoreIndex) -> None:
+    held = [own.table for own in index.own.values() if own.table is not None]
     connection.register("rows_in_memory", pa.concat_tables([INDEX_SCHEMA.empty_table(), *held]))
-    parts = ["select * from rows_in_memory"] if held or not indexes else []
-    written = [location(index.path) for index in indexes.values() if index.table is None and index.shards]
+    parts = ["select * from rows_in_memory"]
+    if index.path is not None:
+        runs = pa.table({"run": pa.array(list(index.gathered), pa.string())})
+        connection.register("gathered_runs", runs)
+        gathered = f"read_parquet({_text(location(index.path))}, hive_partitioning = false)"
+        parts.append(f"select * from {gathered} where run in (select run from gathered_runs)")
+    written = [own.path for own in index.own.values() if own.table is None and own.shards]
     if written:
-        parts.append(f"select * from read_parquet([{', '.join(map(_text, written))}], hive_partitioning = false)")
-    connection.execute(f"create view rows as {' union all '.join(parts or ['select * from rows_in_memory'])}")
+        paths = ", ".join(_text(path) for path in _locations(written))
+        parts.append(f"select * from read_parquet([{paths}], hive_partitioning = false)")
+    connection.execute(f"create view rows as {' union all '.join(parts)}")
 
 
-def _shards(connection: duckdb.DuckDBPyConnection, root: Path, indexes: dict[str, RowIndex]) -> None:
-    paths = [location(root / run / "rows" / shard) for run, index in indexes.items() for shard in index.shards]
+def _shards(connection: duckdb.DuckDBPyConnection, root: Path, index: StoreIndex) -> None:
+    top = location(root)
+    paths = [f"{top}/{run}/rows/{shard}" for run, known in index.runs.items() for shard in known.shards]
     columns = "key, arm, split, item, seed, prompt_ids, token_ids, prompt_tokens, tokens, logprob, entropy, edit_ratio, edits_fired"
     if paths:
         source = f"read_parquet([{', '.join(map(_text, paths))}], filename = true, hive_partitioning = false)"
         shards = f"select {_SHARDS}, {columns} from {source}"
-        if any(index.copies for index in indexes.values()):
+        if index.copies:
             shards = f"select s.* from ({shards}) s semi join rows r on s.key = r.key and s.shard = r.shard and s.run = r.run"
     else:
         from .columns import ROW_SCHEMA
@@ -144,6 +149,12 @@ def _shards(connection: duckdb.DuckDBPyConnection, root: Path, indexes: dict[str
     connection.execute(f"create view shards as {shards}")
     connection.execute(f"create view tokens as {TOKENS}")
     connection.execute(f"create view receipts as {RECEIPTS}")
+
+
+def _locations(paths: list[Path]) -> list[str]:
+    """Files of one folder, as DuckDB is told them."""
+    top = location(paths[0].parent)
+    return [f"{top}/{path.name}" for path in paths]
 
 
 def _plainly(root: Path) -> str:

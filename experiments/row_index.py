@@ -99,7 +99,7 @@ def row_index(root: Path, run_id: str, on_shards: Callable[[int, int], None] | N
     facts = {"shards": {f.name: [f.size, f.stamp] for f in there}, "damaged": damaged, "copies": copies}
     unwritten: pa.Table | None = None
     try:
-        write_whole(path, _bytes(table, facts))
+        write_whole(path, index_bytes(table, facts))
     except OSError:
         unwritten = table
     return RowIndex(path, unwritten, tuple(f.name for f in there if f.name not in damaged), damaged, copies)
@@ -130,7 +130,8 @@ def _once(table: pa.Table) -> pa.Table:
     return table.take(first.take(pc.sort_indices(first)))
 
 
-def _bytes(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
+def index_bytes(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
+    """An index as a file that says what it was made from."""
     metadata = {b"index_version": VERSION, b"sources": json.dumps(facts).encode()}
     sink = pa.BufferOutputStream()
     words = ["run", "arm", "split", "item", "answer", "gold", "finish", "shard"]

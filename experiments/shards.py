@@ -166,7 +166,14 @@ def read_rows(path: Path, keys: Collection[str], columns: Sequence[str]) -> pa.T
             raise
         raise StoreError(f"{path} is cut short or damaged ({error}). {REMEDY}") from error
     table = migrated_table(table.replace_schema_metadata(None), version)
-    return table.filter(pc.is_in(table["key"], value_set=pa.array(list(keys), pa.string()))).select(list(columns))
+    return table.filter(holding(table["key"], keys)).select(list(columns))
+
+
+def holding(column: pa.ChunkedArray, keys: Collection[str]) -> Any:
+    """Which of a column's values are among `keys`."""
+    if len(keys) == 1:  # the other way loads pandas, which takes longer than reading a row
+        return pc.equal(column, next(iter(keys)))
+    return pc.is_in(column, value_set=pa.array(list(keys), pa.string()))
 
 
 def one_per_key(table: pa.Table, where: str) -> pa.Table:

@@ -30,6 +30,7 @@ from .row_index import RowIndex, row_index
 from .shards import (
     check_rows,
     check_shard,
+    holding,
     one_per_key,
     read_rows,
     read_shard,
@@ -162,7 +163,7 @@ class Run:
         Raises StoreError for a key that no readable shard holds.
         """
         index = self.index().read(["key", "shard"])
-        index = index.filter(pc.is_in(index["key"], value_set=pa.array(list(keys), pa.string())))
+        index = index.filter(holding(index["key"], keys))
         where = dict(zip(index["key"].to_pylist(), index["shard"].to_pylist(), strict=True))
         missing = [key for key in keys if key not in where]
         if missing:
@@ -174,8 +175,10 @@ class Run:
         for shard in dict.fromkeys(where.values()):
             found.append(read_rows(self.folder / "rows" / shard, set(keys), found[0].column_names))
         table = pa.concat_tables(found)
-        places = pc.index_in(pa.array(list(keys), pa.string()), value_set=table["key"].combine_chunks())
-        return table.take(places).select(names)
+        place = {key: number for number, key in enumerate(table["key"].to_pylist())}
+        if len(keys) == 1:
+            return table.slice(place[keys[0]], 1).select(names)
+        return table.take([place[key] for key in keys]).select(names) if keys else table.select(names)
 
     def trace(self, key: str) -> dict[str, Any]:
         """One row with all its columns. Raises StoreError as `traces`."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments import row_index as row_index_module
+from experiments import store_index as store_index_module
 from experiments.database import connect, views_of
 from experiments.row_index import INDEX_SCHEMA, row_index
 from experiments.store import Run, Store, StoreError
@@ -251,6 +252,45 @@ def test_the_catalogue_reads_only_what_changed(run: Run, monkeypatch: pytest.Mon
     assert store.catalogue() == first and read == []
     run.set_status("interrupted")
     assert [line.status for line in store.catalogue()] == ["interrupted", "complete"] and read == ["fake"]
+
+
+def test_many_runs_are_gathered_and_what_has_changed_since_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_index_module, "FEW", 2)
+    store = Store(tmp_path)
+    runs = []
+    for number in range(5):
+        runs.append(store.create(make_manifest(f"run-{number}", N)))
+        runs[-1].write([{**row, "key": f"{number}/{row['key']}"} for row in make_rows(N)[: 4 + number]])
+        settle(runs[-1])
+
+    def counts() -> dict[str, int]:
+        lines = connect(store).query("select run, count(*) as n from rows group by run").to_pylist()
+        return {line["run"]: line["n"] for line in lines}
+
+    expected = {f"run-{number}": 4 + number for number in range(5)}
+    assert counts() == expected
+    gathered = tmp_path / ".index" / "rows.parquet"
+    assert gathered.exists()
+    asked: list[str] = []
+    own = store_index_module.row_index
+    monkeypatch.setattr(store_index_module, "row_index", lambda r, run, told: asked.append(run) or own(r, run, told))
+    assert counts() == expected and asked == [], "unchanged runs are served from the gathered file"
+    runs[1].write([{**make_rows(N)[20], "key": "1/new"}])
+    (runs[2].shards()[0]).unlink()
+    assert counts() == {**{k: v for k, v in expected.items() if k != "run-2"}, "run-1": 6}
+    assert set(asked) == {"run-1", "run-2"}
+    tokens = connect(store).query("select distinct run from tokens order by run").to_pylist()
+    assert [line["run"] for line in tokens] == ["run-0", "run-1", "run-3", "run-4"]
+    data = gathered.read_bytes()
+    for damage in (b"", data[:-20], data[:100]):
+        gathered.write_bytes(damage)
+        assert counts()["run-4"] == 8
+    import shutil
+
+    shutil.rmtree(runs[4].folder)
+    assert "run-4" not in counts()
 
 
 def test_traces_come_in_the_order_asked_and_read_only_their_shards(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
