@@ -97,7 +97,7 @@ def run_evaluation(
     chunks = list(chunks_of(spec, parts))
     for chunk in chunks:
         check_chunk(chunk, spec, models)
-    run = store.create(_manifest(spec, parts, chunks))
+    run = store.create(manifest_of(spec, parts, chunks))
     if vectors:
         with run.local("vectors") as place:
             for vector in vectors.values():
@@ -128,7 +128,8 @@ def run_evaluation(
     return run
 
 
-def _manifest(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]]) -> Manifest:
+def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]]) -> Manifest:
+    """The manifest of the run that these chunks make; its id is the hash of their rows' keys."""
     import torch
     import transformers
 

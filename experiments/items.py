@@ -1,7 +1,8 @@
-"""Items: what a task asks."""
+"""Items: what a task asks, and the random stream of a row."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,3 +14,8 @@ class Item:
     id: str
     gold: str
     data: Any
+
+
+def stream_seed(item: str, seed: int) -> int:
+    """The random stream of a row: shared by arms (common random numbers), different across items and seeds."""
+    return int.from_bytes(hashlib.sha256(f"{item}/{seed}".encode()).digest()[:7], "big")

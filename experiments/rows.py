@@ -26,6 +26,7 @@ from steering.plan import Plan
 from steering.prompts import encode_prompt, token_texts
 from steering.vectors import SteeringVector
 
+from .items import stream_seed
 from .manifest import Arm
 from .tasks import Encodes, Item, Task
 
@@ -124,7 +125,7 @@ def _planned(
     model, beside = parts.models[arm.model], way_of(arm).beside
     prompt, ids = _fed(parts.task, model, item, arm.form, arm.opening)
     for seed in spec.generation.seeds:
-        stream, steering = _row_seed(item.id, seed), plan.digest if plan else None
+        stream, steering = stream_seed(item.id, seed), plan.digest if plan else None
         row: Row | HybridRow = Row(ids, plan, stream)
         if arm.name in parts.rules:
             rule, form, thinking = parts.rules[arm.name], (arm.controller or {}).get("thinking_form"), []
@@ -153,11 +154,6 @@ def _fed(task: Task, model: LoadedModel, item: Item, form: str, opening: str = "
         return task.fed_text(model, item, form, opening), task.encode(model, item, form, opening)
     prompt = task.prompt(item, form) + opening
     return prompt, encode_prompt(model, prompt)
-
-
-def _row_seed(item: str, seed: int) -> int:
-    """The random stream of a row: shared by arms (common random numbers), different across items and seeds."""
-    return int.from_bytes(hashlib.sha256(f"{item}/{seed}".encode()).digest()[:7], "big")
 
 
 def _row_key(
@@ -199,11 +195,11 @@ def chunk_records(chunk: Sequence[Planned], spec: EvalSpec, parts: Parts) -> lis
         generations = decode(model, beside, rows, settings, batch_size=batch)
     else:
         generations = generate(model, rows, settings, batch_size=batch)
-    return [_record(model, parts.task, p, g) for p, g in zip(chunk, generations, strict=True)]
+    return [record(model, parts.task, p, g) for p, g in zip(chunk, generations, strict=True)]
 
 
-def _record(model: LoadedModel, task: Task, planned: Planned, generation: Generation) -> dict[str, Any]:
-    """One stored row."""
+def record(model: LoadedModel, task: Task, planned: Planned, generation: Generation) -> dict[str, Any]:
+    """One row as it is stored: graded, with its tokens as text."""
     ids = list(generation.token_ids)
     body = [token for token in ids if token not in model.eos_ids]
     text = model.tokenizer.decode(body)

@@ -28,6 +28,7 @@ from .graders.table import grader_named
 from .gym import Gym
 from .items import Item
 from .prompting import SLOT, Form, as_form, encode_form, prompt_text
+from .single import OneQuestion
 
 __all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "resolve_task", "task_named"]
 
@@ -133,6 +134,7 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
 
     A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping:
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`.
+    `{dataset: one-question, item | prompt}` is a single question (`single`).
     Raises BadInput.
     """
     if isinstance(spec, str):
@@ -157,6 +159,10 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
             name.partition(":")[2],
             **_only({k: v for k, v in given.items() if k != "dataset"}, ("seed", "options"), name),
         )
+    if name == "one-question":
+        del given["dataset"]
+        own = _only(given, ("item", "prompt"), name)
+        return OneQuestion(own.get("item"), own.get("prompt"))
     grader = grader_named(given.pop("grader", "math"))
     forms, system = given.pop("forms", None), given.pop("system", None)
     try:

@@ -24,36 +24,24 @@ from .gate import Gate
 from .sites import Site, parse_sites
 from .span import Span
 from .vectors import SteeringVector
+from .verbs import ALL_OPERATIONS, LATENT_OPERATIONS, OPERATIONS, SETS_PROJECTION
 
 if TYPE_CHECKING:
     from .explain import Explanation
     from .models import LoadedModel
 
-__all__ = ["Dose", "Gate", "Intervention", "Plan", "Schedule", "Span"]
-
-OPERATIONS: dict[str, tuple[str, ...]] = {
-    "add": ("raw", "vector", "residual"),
-    "ablate": (),
-    "clamp": ("raw", "vector", "residual"),
-    "cap": ("raw", "vector", "residual"),
-    "floor": ("raw", "vector", "residual"),
-    "rotate": ("degrees",),
-    "scale": ("factor",),
-}
-"""Operations on directions and the dose units they take; ablate takes no dose."""
-LATENT_OPERATIONS: dict[str, tuple[str, ...]] = {
-    "add": ("raw", "peak"),
-    "ablate": (),
-    "mean": (),
-    "clamp": ("raw", "peak"),
-    "cap": ("raw", "peak"),
-    "floor": ("raw", "peak"),
-    "scale": ("factor",),
-    "raise": ("factor",),
-}
-"""Operations on latents and the dose units they take."""
-ALL_OPERATIONS = tuple({**OPERATIONS, **LATENT_OPERATIONS})
-SETS_PROJECTION = ("ablate", "clamp")
+__all__ = [
+    "ALL_OPERATIONS",
+    "LATENT_OPERATIONS",
+    "OPERATIONS",
+    "SETS_PROJECTION",
+    "Dose",
+    "Gate",
+    "Intervention",
+    "Plan",
+    "Schedule",
+    "Span",
+]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ def generate_(
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this share.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Texts without steering and under each plan, with what was edited."""
@@ -102,7 +104,7 @@ def generate_(
     plans = [Plan(), *(read_plan(text, vector) for text in plan or [])]
     names = ["unsteered", *(plan or [])]
     rows = [Row(encode_prompt(loaded, text), p, seed) for text in prompt for p in plans]
-    found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature))
+    found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p))
     documents = []
     for index, generation in enumerate(found):
         ids = [token for token in generation.token_ids if token not in loaded.eos_ids]

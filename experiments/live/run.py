@@ -1,0 +1,222 @@
+"""A live generation: rows planned, generated, graded and recorded as those of an evaluation, told token by token.
+
+1. The rows are those that `steer eval` makes from the same spec: same keys, same batch geometry, same records.
+2. Events, in order: `state` (a model is loaded, checks run), `lanes` (what is generated, with prompts), `token` (one per lane and token),
+   `end` (a lane's verdict and edits), `receipt`, `result` (manifest and rows, for the store).
+3. Cancelled at any token, the lanes end as they are and are told so; nothing is lost.
+4. The receipt also replays the unsteered text alone, after the steered one, and counts the hooks that are left in the model.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from steering.engine import Finished, Generation, Step, generate, stream
+from steering.errors import BadInput, Cancelled, NeverFired
+from steering.features import Features, load_stored
+from steering.models import LoadedModel
+from steering.prompts import token_texts
+from steering.vectors import SteeringVector
+
+from ..evaluation import EvalSpec, manifest_of
+from ..loading import load
+from ..rows import Parts, Planned, check_chunk, chunks_of, models_of, record
+from ..tasks import resolve_task
+from .request import STEERED, UNSTEERED, LiveRequest
+
+Event = dict[str, Any]
+Cancel = Callable[[], bool]
+
+
+class Engine:
+    """Owns the models. They are loaded when a request names them, kept, and let go when memory is asked for."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, LoadedModel] = {}
+
+    def loaded(self) -> list[str]:
+        """Ids of the models in memory."""
+        return list(self.models)
+
+    def unload(self) -> None:
+        """Let all models go."""
+        self.models.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def run(self, request: Mapping[str, Any], cancel: Cancel) -> Iterator[Event]:
+        """The events of one request (`LiveRequest` as a mapping). Raises BadInput and ValidationError before any token."""
+        asked = LiveRequest.model_validate(request)
+        vectors = _vectors(asked)
+        spec = EvalSpec.model_validate(asked.spec())
+        for name in models_of(spec):
+            if name not in self.models:
+                yield {"kind": "state", "state": "loading", "detail": name}
+                self.models[name] = load(name, spec.loading)
+        parts = Parts(resolve_task(spec.task), self.models, vectors, {})
+        chunks = list(chunks_of(spec, parts))
+        for chunk in chunks:
+            check_chunk(chunk, spec, self.models)
+        yield from _Live(spec, parts, chunks, cancel).events()
+
+
+def _vectors(asked: LiveRequest) -> dict[str, SteeringVector | Features]:
+    found: dict[str, SteeringVector | Features] = {}
+    for digest in dict.fromkeys(edit.vector for edit in asked.edits):
+        vector = load_stored(asked.files[digest])
+        if vector.digest != digest:
+            raise BadInput(f"{asked.files[digest]} has changed: it now holds vector {vector.digest}, not {digest}.")
+        found[digest] = vector
+    return found
+
+
+class _Live:
+    """One request under way."""
+
+    def __init__(self, spec: EvalSpec, parts: Parts, chunks: list[list[Planned]], cancel: Cancel):
+        self.spec, self.parts, self.chunks, self.cancel = spec, parts, chunks, cancel
+        self.settings = spec.generation.settings()
+        self.lanes = [planned for chunk in chunks for planned in chunk]
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.generations: dict[str, Generation] = {}
+        self.stopped = False
+        self.trouble: str | None = None
+
+    def model(self, planned: Planned) -> LoadedModel:
+        return self.parts.models[planned.arm.model]
+
+    def events(self) -> Iterator[Event]:
+        hooks = {name: _hooks(self.parts.models[name]) for name in models_of(self.spec)}
+        yield {
+            "kind": "lanes",
+            "lanes": [self._lane(planned) for planned in self.lanes],
+            "gold": self.lanes[0].item.gold,
+        }
+        for chunk in self.chunks:
+            if not self.stopped:
+                yield from self._chunk(chunk)
+        replay = "not checked"
+        if STEERED in self.generations and not self.stopped:
+            yield {"kind": "state", "state": "running", "detail": "replaying the unsteered text"}
+            replay = self._replay()
+        left = sum(_hooks(self.parts.models[name]) - count for name, count in hooks.items())
+        yield {"kind": "receipt", **self._receipt(replay, left)}
+        manifest = manifest_of(self.spec, self.parts, self.chunks).model_dump(mode="json")
+        yield {"kind": "result", "manifest": manifest, "rows": list(self.rows.values())}
+
+    def _lane(self, planned: Planned) -> Event:
+        return {
+            "name": planned.arm.name,
+            "label": planned.arm.label,
+            "role": planned.arm.role,
+            "model": planned.arm.model,
+            "prompt": token_texts(self.model(planned), planned.row.prompt_ids),  # type: ignore[union-attr]
+        }
+
+    def _chunk(self, chunk: list[Planned]) -> Iterator[Event]:
+        model, first = self.model(chunk[0]), self.lanes.index(chunk[0])
+        rows: Any = [planned.row for planned in chunk]
+        begun = time.perf_counter()
+
+        def cancelled() -> bool:
+            self.stopped = self.stopped or self.cancel()
+            return self.stopped
+
+        try:
+            for event in stream(model, rows, self.settings, cancel=cancelled, silent_ok=True):
+                if isinstance(event, Finished):
+                    yield self._end(chunk[event.row], first + event.row, event.generation, begun)
+                else:
+                    yield from _tokens(model, event, first)
+        except NeverFired as error:
+            self.trouble = str(error)
+            for generation in error.generations:
+                index = next(i for i, planned in enumerate(chunk) if planned.arm.name == STEERED)
+                yield self._end(chunk[index], first + index, generation, begun)
+
+    def _end(self, planned: Planned, lane: int, generation: Generation, begun: float) -> Event:
+        row = record(self.model(planned), self.parts.task, planned, generation)
+        self.rows[planned.arm.name], self.generations[planned.arm.name] = row, generation
+        seconds = time.perf_counter() - begun
+        facts = ("text", "answer", "correct", "scorable", "finish", "trace_ok", "well_formed", "gold")
+        return {
+            "kind": "end",
+            "lane": lane,
+            **{key: row[key] for key in facts},
+            "tokens": len(generation.token_ids),
+            "seconds": seconds,
+            "edit": [round(size, 5) for size in generation.receipt.ratio],
+            "planned": generation.receipt.planned,
+            "fired": generation.receipt.fired,
+        }
+
+    def _replay(self) -> str:
+        """Whether the unsteered text, generated again alone, is the same token for token."""
+        planned = next(p for p in self.lanes if p.arm.name == UNSTEERED)
+        try:
+            (again,) = generate(self.model(planned), [planned.row], self.settings, detail="tokens", cancel=self.cancel)  # type: ignore[list-item]
+        except Cancelled:
+            self.stopped = True
+            return "not checked"
+        if again.token_ids == self.generations[UNSTEERED].token_ids:
+            return "identical"
+        exact = self.model(planned).dtype == torch.float32
+        return "differs" if exact else "differs in low bits"
+
+    def _receipt(self, replay: str, hooks: int) -> Event:
+        """The receipt of the steered lane; `ok` is false when a check failed, and None where nothing was steered."""
+        found = self.generations.get(STEERED)
+        planned = next((p for p in self.lanes if p.arm.name == STEERED), None)
+        if found is None or planned is None:
+            return {"ok": None if hooks == 0 else False, "steered": False, "replay": replay, "hooks": hooks}
+        sizes = [size for size in found.receipt.ratio if size > 0]
+        fired, asked = found.receipt.fired, found.receipt.planned
+        problems = [self.trouble] if self.trouble else []
+        if fired != asked:
+            problems.append(f"{asked} edits were planned and {fired} made")
+        elif fired == 0 and not self.stopped:
+            problems.append("no edit was made: the text ended before the span began")
+        if replay == "differs":
+            problems.append("the unsteered text, generated again alone, is another one")
+        if hooks:
+            problems.append(f"{hooks} hooks were left in the model")
+        return {
+            "ok": not problems,
+            "steered": True,
+            "problems": problems,
+            "fired": fired,
+            "planned": asked,
+            "positions": len(sizes),
+            "of": len(found.prompt_ids) + len(found.token_ids),
+            "sites": sorted({site.name for i in planned.row.plan.interventions for site in i.sites}),  # type: ignore[union-attr]
+            "median": statistics.median(sizes) if sizes else None,
+            "max": max(sizes, default=None),
+            "replay": replay,
+            "hooks": hooks,
+        }
+
+
+def _tokens(model: LoadedModel, step: Step, first: int) -> Iterator[Event]:
+    texts = [token_texts(model, [token])[0] for token in step.token_ids]
+    for place, row in enumerate(step.rows):
+        yield {
+            "kind": "token",
+            "lane": first + row,
+            "id": int(step.token_ids[place]),
+            "text": texts[place],
+            "logprob": round(float(step.logprob[place]), 5),
+            "entropy": round(float(step.entropy[place]), 5),
+            "edit": round(float(step.edit_ratio[place]), 5),
+        }
+
+
+def _hooks(model: LoadedModel) -> int:
+    """Hooks installed on the modules of a model."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())
