@@ -30,7 +30,7 @@ def command(port: int, open_browser: bool) -> list[str]:
     }
     return [
         sys.executable,
-        *("-m", "streamlit", "run", str(APP / "main.py")),
+        *("-m", "streamlit", "run", str(APP / "asgi.py")),
         *(f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in flags.items()),
     ]
 

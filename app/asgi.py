@@ -1,0 +1,45 @@
+"""The app as a server: the Streamlit pages, the routes of the jobs beside them, and the life of the worker.
+
+1. The pages and the routes run in this process, which imports neither torch nor a model; models live in the worker process.
+2. When the server is asked to end, event streams end at once, the running job is interrupted, and no process is left behind.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from app.jobs.board import board
+from app.jobs.owner import OwnerCookie
+from app.jobs.routes import ROUTES
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """Begin with the jobs of the server before; end with none running."""
+    kept = board()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number: int, frame: Any) -> None:
+        kept.closing = True
+        then = before[signal.Signals(number)]
+        if callable(then):
+            then(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in before:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        kept.close()
+
+
+app = st.App(Path(__file__).parent / "main.py", routes=ROUTES, lifespan=lifespan, middleware=[Middleware(OwnerCookie)])
