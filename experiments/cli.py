@@ -20,7 +20,7 @@ from .commands.attribution import attribute
 from .commands.doctor import doctor
 from .commands.extract import extract
 from .commands.hybrid import hybrid
-from .commands.options import RUNS, JsonOption, RunsOption
+from .commands.options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 from .commands.pairs import pair_app
 from .commands.plans import generate_, plan_app
 from .commands.probes import probe_app
@@ -32,10 +32,31 @@ from .commands.saes import ablate, sae_app
 from .commands.sweeps import sweep_app
 from .commands.vectors import vectors_app
 from .progress import progress, talk
+from .refusals import refusals
+
+ORDER = (
+    "demo", "doctor", "app", "models", "pair",
+    "extract", "vectors", "plan", "prompt", "generate",
+    "eval", "sweep", "ablate", "hybrid", "attribute", "sae", "probe",
+    "runs", "report", "import",
+)  # fmt: skip
+"""Verbs in the order of a first page: begin, make and look at, measure, read."""
+
+
+class Verbs(typer.core.TyperGroup):
+    """The verbs in `ORDER`, not in that of the code."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
 
 app = typer.Typer(
     name="steer",
-    help="Extract, apply and measure steering for reasoning.",
+    cls=Verbs,
+    help="""Extract, apply and measure steering for reasoning.
+
+    Begin with `steer demo` (the built-in pair, offline) and `steer app`; docs/commands.md has an example of every verb.""",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -76,15 +97,8 @@ def main() -> None:
         talk().print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
     except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(map(str, problem["loc"])) or "spec"
-            talk().print(
-                f"Error: {place}: {problem['msg']} (got {problem['input']!r})",
-                style="red",
-                highlight=False,
-                soft_wrap=True,
-                markup=False,
-            )
+        for line in refusals(error):
+            talk().print(f"Error: {line}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
     except WorkerFailed as error:
         talk().print(
@@ -148,16 +162,28 @@ def evaluate(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")
     ] = None,
+    track: TrackOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume an evaluation; interrupted runs go on where they stopped."""
     from .evaluation import run_evaluation
     from .spec_files import load_spec
     from .store import Store
+    from .trackers import check_tracker
+    from .trackers import track as send
 
+    check_tracker(track)
     parsed, vectors = load_spec(spec, sets or [], n)
+    if dry_run:
+        from .sweeps.estimate import estimated
+
+        found = estimated([parsed])
+        print(json.dumps(vars(found), indent=1) if as_json else found.sentence)
+        return
     with progress(f"evaluating {parsed.name}") as report:
         run = run_evaluation(parsed, Store(runs), vectors, on_rows=report)
+    send(track, run)
     if as_json:
         print(json.dumps({"run": run.manifest.run_id, "summary": run.summary()}, indent=1, sort_keys=True))
     else:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import logging as transformers_logging
 
 from .errors import BadInput, unknown
 from .executor import Executor, HookExecutor
@@ -165,16 +168,17 @@ def load_model(
     try:
         kwargs: dict[str, Any] = {"revision": revision} if revision else {}
         tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code, **kwargs)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=DTYPES[dtype],
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            **({"tp_plan": tp_plan} if tp_plan else {}),
-            **quantized(quantization),
-            **kwargs,
-        )
+        with _quiet() if name in BUILTINS else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=DTYPES[dtype],
+                device_map=device_map,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                **({"tp_plan": tp_plan} if tp_plan else {}),
+                **quantized(quantization),
+                **kwargs,
+            )
     except (OSError, ValueError) as error:
         builtin = "; built in are " + ", ".join(BUILTINS)
         raise BadInput(f"Cannot load model {name!r}{f' at revision {revision}' if revision else ''}: {_first_line(error)} "
@@ -195,6 +199,18 @@ def quantized(quantization: str | None) -> dict[str, Any]:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BadInput(f"quantization {quantization!r} needs bitsandbytes: pip install bitsandbytes.")
     return {"quantization_config": BitsAndBytesConfig(**QUANTIZATIONS[quantization])}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bar of loading weights, which takes longer to read than the built-in ones to load."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress
-from .options import RUNS, JsonOption, RunsOption
+from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 
 sweep_app = typer.Typer(
     help="Many settings of a plan, with controls; the winner again on other problems.", no_args_is_help=True
@@ -40,22 +40,7 @@ def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = Fals
         return
     for cell in cells:
         print(f"{cell.name}\t{cell.label}")
-    rung = " of the first rung" if first else ""
-    print(
-        f"{found.cells} cells, {found.arms} arms, {found.rows:,} rows{rung} in {found.runs} run{'s' * (found.runs > 1)}; about "
-        f"{found.tokens:,.0f} tokens (at most {found.most_tokens:,}), {_time(found.seconds)} (at most {_time(found.most_seconds)}), "
-        f"{found.memory_mib:,.0f} MiB of memory, {found.disk_mib:,.1f} MiB on disk"
-    )
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    print(found.sentence + (" (first rung)" if first else ""))
 
 
 @sweep_app.command("run")
@@ -70,6 +55,8 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Address of a running Ray cluster; without one, Ray is started here.")
     ] = None,
+    track: TrackOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run or resume a sweep. Interrupted or partly failed, it goes on where it stopped when it is called again."""
@@ -79,7 +66,13 @@ def run(
     from ..store import Store
     from ..sweeps.run import run_sweep
     from ..sweeps.spec import load_sweep
+    from ..trackers import check_tracker
+    from ..trackers import track as send
 
+    check_tracker(track)
+    if dry_run:
+        plan(spec, sets, as_json)
+        return
     if workers and ray:
         raise BadInput("Give --workers or --ray, not both.")
     executor = processes(workers, threads) if workers else in_process
@@ -90,6 +83,8 @@ def run(
         result = run_sweep(
             parsed, Store(runs), spec.parent, executor=executor, on_rows=lambda _, done, total: report(done, total)
         )
+    for finished in (*result.runs, *([result.test] if result.test else [])):
+        send(track, finished)
     names = [r.manifest.run_id for r in result.runs]
     test = result.test.manifest.run_id if result.test else None
     if as_json:

@@ -1,0 +1,102 @@
+"""The examples of docs/commands.md run as they stand, in order, and every verb has one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from experiments.store import Store
+from tests.experiments.test_published_results import BASE, HYBRID, THINKING, answers
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+ELSEWHERE = {
+    "app": "tests/app/test_browser.py",
+    "demo": "tests/experiments/test_demo.py",
+    "hybrid": "tests/experiments/test_hybrid.py",
+    "pair train": "tests/experiments/test_pair_training.py",
+}
+"""Verbs that other tests run."""
+TRACES = [
+    ("backtracking", "Wait, that is not right."),
+    ("deduction", "So the sum is 12."),
+    ("uncertainty-estimation", "I am not sure about this."),
+]
+
+
+def examples() -> list[str]:
+    """The command lines of the page, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.S)
+    return [line.split("   #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def verbs(command: click.Command, name: str = "") -> Iterator[str]:
+    """Every verb of the command line."""
+    if isinstance(command, click.Group) or hasattr(command, "commands"):
+        for part, inside in command.commands.items():  # type: ignore[attr-defined]
+            yield from verbs(inside, f"{name} {part}".strip())
+    else:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder, but for the files that the examples read."""
+    folder = tmp_path_factory.mktemp("examples")
+    for body in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.S):
+        (folder / body.splitlines()[0].removeprefix("# ")).write_text(body)
+    answers(folder / "answers.json", {"base_model": BASE, "thinking_model": THINKING, "hybrid_model": HYBRID}, {})
+    (folder / "trace.txt").write_text("Let me see. 3 + 4 = 7. Wait, that is wrong. So the answer is 8.")
+    (folder / "traces.json").write_text(json.dumps(annotated()))
+    return folder
+
+
+def annotated() -> list[dict[str, str]]:
+    """Traces in the format of published annotations."""
+    return [
+        {
+            "original_message": {"role": "user", "content": f"Question {n}?"},
+            "full_response": " ".join(text for _, text in TRACES),
+            "thinking_process": " ".join(text for _, text in TRACES),
+            "annotated_response": "".join(f'["{label}"]{text} ["end-section"]' for label, text in TRACES),
+        }
+        for n in range(4)
+    ]  # type: ignore[misc]
+
+
+@pytest.mark.slow
+def test_the_examples_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    for line in examples():
+        runs = Store("runs").list() if Path("runs").is_dir() else []
+        for word, name in (("RUN", "pair-"), ("SWEEP", "example-")):
+            line = re.sub(rf"\b{word}\b", next((e.run_id for e in runs if e.run_id.startswith(name)), word), line)
+        command, _, target = line.partition(" > ")
+        words = shlex.split(command)
+        assert words[0] == "steer", line
+        done = CliRunner().invoke(app, words[1:], catch_exceptions=True)
+        assert done.exit_code == 0, f"{line}\n{done.output[-3000:]}\n{done.exception!r}"
+        if target:
+            Path(target).write_text(done.stdout)
+        assert done.stdout or words[1:3] == ["runs", "verify"] or "-o" in words or "--out" in words, (
+            f"{line} printed nothing"
+        )
+
+
+def test_every_verb_has_an_example() -> None:
+    shown = {line.removeprefix("steer ") for line in examples()}
+    for verb in verbs(typer.main.get_command(app)):
+        assert any(line.startswith(verb) for line in shown) or verb in ELSEWHERE, f"steer {verb} has no example"
+    page = PAGE.read_text()
+    for verb, test in ELSEWHERE.items():
+        assert f"`steer {verb}" in page and (PAGE.parents[1] / test).is_file()
+    assert all(os.sep not in line.split()[1] for line in examples())
