@@ -4,6 +4,7 @@
    bound to the address would leave that one out, and the link would later name another run.
 2. A link to a run that is not in the store says so and shows no other run in its place.
 3. No runs, a broken run and no chosen run each give a message with the next step; the page below it does not run.
+4. Every page says how many jobs run and wait.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import address
 from app.escaping import for_markdown
+from app.jobs.chip import jobs_chip
 from app.library import OpenRun, Unreadable, entries, open_run, runs_root
 
 Colour = Literal["green", "blue", "orange"]
@@ -39,7 +41,9 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
         st.session_state["run"] = asked
     elif st.session_state.get("run") not in ids:
         st.session_state["run"] = None if asked else ids[0]
-    left, middle, corner = st.columns([3, 8, 1], vertical_alignment="bottom")
+    left, middle, chip, corner = st.columns([3, 6.6, 1.5, 1], vertical_alignment="bottom")
+    with chip:
+        jobs_chip()
     chosen = left.selectbox(
         "Run",
         ids,
@@ -63,6 +67,20 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
     if entry.problem:
         st.warning(for_markdown(entry.problem, 900), icon=":material/warning:")
     return run, corner
+
+
+def plain_bar() -> DeltaGenerator:
+    """The bar of a page that is about no stored run: the jobs chip, and the corner for the link, which is returned. The run that other
+    pages show stays chosen."""
+    if asked := address.asked("run"):
+        st.session_state["run"] = asked
+    elif "run" in st.session_state:
+        st.session_state["run"] = st.session_state["run"]  # a widget's value is dropped where the widget is not drawn
+    address.keep("run", st.session_state.get("run"))
+    _, chip, corner = st.columns([9.6, 1.5, 1], vertical_alignment="center")
+    with chip:
+        jobs_chip()
+    return corner
 
 
 def link() -> str:

@@ -1,8 +1,9 @@
 """Entry point of the app: page settings, context bar, navigation.
 
-1. One table lists the pages; a page is a file of `app_pages/` that reads the run from
+1. One table lists the pages by group; a page is a file of `app_pages/` that reads the run from
    `st.session_state["open_run"]`.
-2. A page runs only when there is a readable run to show; otherwise the context bar has said what to do.
+2. A page about a run runs only when there is a readable one to show; otherwise the context bar has said what to do. Those in
+   `WITHOUT_RUN` always run, and have no run in their bar.
 3. This process imports no model and no torch.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from app import address
-from app.context import context_bar, link_button
+from app.context import context_bar, link_button, plain_bar
 
 # The tab's icon: an unsteered line, and a steered one that leaves it.
 ICON = (
@@ -22,30 +23,59 @@ ICON = (
     '<path d="M5 23h7l8-14h7" fill="none" stroke="#D9730D" stroke-width="3.5" stroke-linecap="round"/></svg>'
 )
 
-PAGES: list[dict[str, Any]] = [
-    {
-        "page": "app_pages/results.py",
-        "title": "Results",
-        "icon": ":material/monitoring:",
-        "url_path": "results",
-        "default": True,
-        "help": "Accuracy of every arm with intervals, paired differences against the baseline, and what they cost.",
-    },
-    {
-        "page": "app_pages/compare.py",
-        "title": "Compare",
-        "icon": ":material/compare_arrows:",
-        "url_path": "compare",
-        "help": "Two arms on one question, token by token: where they part and where steering fired.",
-    },
-]
+PAGES: dict[str, list[dict[str, Any]]] = {
+    "Explore": [
+        {
+            "page": "app_pages/playground.py",
+            "title": "Playground",
+            "icon": ":material/play_circle:",
+            "url_path": "playground",
+            "help": "One prompt, unsteered and steered, live: choose vector, layer, strength and where, and watch.",
+        },
+        {
+            "page": "app_pages/compare.py",
+            "title": "Compare",
+            "icon": ":material/compare_arrows:",
+            "url_path": "compare",
+            "help": "Two arms on one question, token by token: where they part and where steering fired.",
+        },
+    ],
+    "Evidence": [
+        {
+            "page": "app_pages/results.py",
+            "title": "Results",
+            "icon": ":material/monitoring:",
+            "url_path": "results",
+            "default": True,
+            "help": "Accuracy of every arm with intervals, paired differences against the baseline, and what they cost.",
+        },
+    ],
+    "Library": [
+        {
+            "page": "app_pages/jobs.py",
+            "title": "Jobs",
+            "icon": ":material/schedule:",
+            "url_path": "jobs",
+            "help": "What is running and waiting, how long it takes, what went wrong; stop it, or run it again.",
+        },
+    ],
+}
+WITHOUT_RUN = ("playground", "jobs")
+"""Pages that are about no stored run, by `url_path`."""
 
 
 def main() -> None:
     """One script run of the app."""
     st.set_page_config(page_title="Steering workbench", page_icon=ICON, layout="wide")
-    page = st.navigation([st.Page(**entry) for entry in PAGES], position="top")
+    groups = {name: [st.Page(**entry) for entry in entries] for name, entries in PAGES.items()}
+    page = st.navigation(groups, position="top")
     address.begin(page.url_path)
+    if page.url_path in WITHOUT_RUN:
+        corner = plain_bar()
+        page.run()
+        address.flush()
+        link_button(corner)
+        return
     run, corner = context_bar()
     if run is not None:
         st.session_state["open_run"] = run

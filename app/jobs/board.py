@@ -196,6 +196,7 @@ class Board:
         job.to("loading", "starting the worker" if self.worker.pid is None else "")
         self._ledger.write(job)
         models: list[str] = []
+        self._counts: dict[int, int] = {}
         try:
             for event in self.worker.run(job.id, job.request, lambda: job.cancelling or self.closing):
                 if event["kind"] == "state":
@@ -227,9 +228,8 @@ class Board:
     def _note(self, job: Job, event: dict[str, Any], models: list[str]) -> None:
         """Keep count: tokens of the first lane that is still written, and the speed of the model."""
         if event["kind"] == "token":
-            counts = job.__dict__.setdefault("_counts", {})
-            counts[event["lane"]] = counts.get(event["lane"], 0) + 1
-            job.done = max(counts.values())
+            self._counts[event["lane"]] = self._counts.get(event["lane"], 0) + 1
+            job.progress(max(self._counts.values()))
         elif event["kind"] == "end" and event["tokens"] > 8:
             self.speed[models[event["lane"]]] = event["tokens"] / max(event["seconds"], 1e-6)
 

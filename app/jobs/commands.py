@@ -126,7 +126,7 @@ def _log(job: Job, stream: Any) -> None:
                 continue
             found = _PROGRESS.search(line)
             if found:
-                job.done, job.total = (int(number.replace(",", "")) for number in found.groups())
+                job.progress(*(int(number.replace(",", "")) for number in found.groups()))
             job.add({"kind": "log", "line": line})
 
 

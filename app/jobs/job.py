@@ -44,11 +44,16 @@ class Job:
     done: int = 0
     """Units of progress: tokens of a generation, rows of a command."""
     total: int = 0
+    first: float | None = None
+    """When the first unit of progress was there; `latest`: the newest."""
+    latest: float | None = None
     cancelling: bool = False
     events: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
     """Of a generation: manifest and rows, for the store. Of a command: `exit` and `output`."""
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _before: int = 0
+    _counted: int = 0
     _readers: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     @property
@@ -63,8 +68,10 @@ class Job:
 
     @property
     def rate(self) -> float | None:
-        """Units of progress per second."""
-        return self.done / self.seconds if self.done and self.seconds > 0.05 else None
+        """Units of progress per second, without the time to the first; None where it is not known."""
+        if self.first is None or self.latest is None or self.latest - self.first < 0.02:
+            return None
+        return self._counted / (self.latest - self.first)
 
     @property
     def remaining(self) -> float | None:
@@ -120,7 +127,16 @@ class Job:
         lines = [event["line"] for event in list(self.events) if event["kind"] == "log"]
         return lines[-LOG_LINES:]
 
-    def first(self, kind: str) -> dict[str, Any] | None:
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Note how far the job is."""
+        now = time.time()
+        if self.first is None:
+            self.first, self._before = now, done
+        if done != self.done:
+            self.latest, self._counted = now, done - self._before
+        self.done, self.total = done, self.total if total is None else total
+
+    def find(self, kind: str) -> dict[str, Any] | None:
         """The first event of a kind, if there is one."""
         return next((event for event in list(self.events) if event["kind"] == kind), None)
 

@@ -5,7 +5,8 @@
     GET  /steer/jobs/{id}/events     server-sent events; `id:` is the event's number
     POST /steer/jobs/{id}/cancel     stop it; only for its owner
 
-1. A stream begins at event 0, or after the number in `Last-Event-ID`; every event comes once, in order; after the last one it ends.
+1. A stream begins at event 0, or after the number in `Last-Event-ID` (or `?after=`); every event comes once, in order; after the last
+   one it ends.
 2. The owner is known by a cookie; a request that changes something must come from a page of this server.
 3. An unknown job is 404, somebody else's 403.
 """
@@ -74,7 +75,7 @@ async def events(request: Request) -> Response:
     job = board().get(request.path_params["id"])
     if job is None:
         return _missing()
-    last = request.headers.get("last-event-id", "")
+    last = request.headers.get("last-event-id") or request.query_params.get("after", "")
     begin = int(last) + 1 if last.isdigit() else 0
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(job, begin), media_type="text/event-stream", headers=headers)

@@ -44,7 +44,7 @@ def compare(url: str, item: str, **more: str) -> str:
     return f"{url}/compare?" + "&".join(f"{key}={value}" for key, value in query.items())
 
 
-@pytest.mark.parametrize("path", ["/", "/compare"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/playground?run=hostile", "/jobs?run=hostile"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_open_without_a_fault(runs: Path, serve: Serve, open_page: Open, path: str, scheme: str) -> None:
     watched = open_page(serve(runs) + path, colour_scheme=scheme)
@@ -163,7 +163,8 @@ def test_the_run_stays_in_the_address_over_navigation_and_back(runs: Path, serve
     watched.settle(600)
     query = parse_qs(urlsplit(page.url).query)
     assert (query["run"], query["cmp_show"], query["cmp_b"]) == (["hostile"], ["helped"], [RIGHT])
-    page.get_by_role("link", name="Results").click()
+    page.get_by_text("Evidence", exact=True).click()
+    page.get_by_role("menuitem", name="Results").click()
     page.get_by_text("Each arm by itself").wait_for()
     watched.settle(600)
     assert "run=hostile" in page.url

@@ -82,7 +82,7 @@ def test_cancel_takes_effect_within_a_second_and_keeps_the_partial_text(board: B
     kept = texts(job)
     assert kept == [f"a{i}" for i in range(len(kept))]
     assert 4 <= len(kept) < 40
-    assert job.first("end")["finish"] == "cancelled"
+    assert job.find("end")["finish"] == "cancelled"
     assert board.worker.pid is not None, "a worker that obeys is not killed"
 
 

@@ -1,0 +1,219 @@
+"""Playground: what happens to this prompt if I steer here, this much?
+
+1. Left the question, the model, the stack of interventions and the sampling; right the lanes, live, and the receipt.
+2. A generation is a job of the server: it goes on through reruns, other pages and a closed browser; the link names it.
+3. The page never is blank: before the first run it shows a finished example of the store, or how to make one.
+4. A generation whose receipt failed is stored only with a mark that says so; one that was stopped is not stored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit import runtime
+
+from app import address, playground_form, stack
+from app.components import live
+from app.escaping import for_markdown
+from app.example import Example, find_example
+from app.jobs.board import Refused, board
+from app.jobs.chip import this_owner
+from app.jobs.job import Job
+from app.library import entries, runs_root
+from app.model_shapes import shape_of
+from app.vector_files import VectorFile, offered
+from experiments.live.request import LiveRequest
+from experiments.live.saving import MARK, save_live
+from experiments.store import Store, StoreError
+from steering.errors import BadInput
+
+DEFAULT = stack.Card(vector="d958dd96ea734f31")
+"""The stack of a first visit without an example: the pair's own think-first direction."""
+
+
+def page() -> None:
+    """The page."""
+    st.subheader("What happens to this prompt if I steer here, this much?", anchor=False)
+    root = runs_root()
+    vectors, example = offered(root), find_example(str(root))
+    if runtime.exists():
+        board().worker.warm()
+    defaults, cards = _first(example, vectors)
+    playground_form.begin(vectors, defaults, cards)
+    left, right = st.columns([1, 2.1], gap="medium")
+    with left:
+        playground_form.draw(vectors, _models(root))
+    with right:
+        _right(vectors, example, root)
+    playground_form.keep()
+
+
+def _first(example: Example | None, vectors: dict[str, VectorFile]) -> tuple[dict[str, Any], list[stack.Card]]:
+    """What the form holds on a first visit: what made the example, where the form can say it."""
+    fallback = [DEFAULT] if DEFAULT.vector in vectors else []
+    if example is None:
+        return {}, fallback
+    split, _, number = example.item.partition("/")
+    cards = [stack.card_of(entry, vectors) for entry in example.plan.get("interventions", [])]
+    if (
+        split not in playground_form.SPLITS
+        or not number.isdigit()
+        or not all(cards)
+        or example.form not in playground_form.FORMS
+    ):
+        return {}, fallback
+    said = {"pg_split": split, "pg_number": int(number), "pg_form": example.form, "pg_model": example.model}
+    return said, [card for card in cards if card]
+
+
+def _models(root: Path | str) -> list[str]:
+    found = [arm.model for entry in entries(root) if entry.manifest for arm in entry.manifest.arms]
+    return sorted({name for name in found if "/" in name or ":" in name})[:50]
+
+
+def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path | str) -> None:
+    asked, trouble = None, ""
+    try:
+        asked = playground_form.request(vectors)
+    except BadInput as error:
+        trouble = str(error)
+    bar = st.container(horizontal=True, vertical_alignment="center", key="pg_bar")
+    run = bar.button(
+        "Run", type="primary", icon=":material/play_arrow:", shortcut="Ctrl+Enter", disabled=asked is None, key="pg_run"
+    )
+    bar.button(
+        "Preview",
+        icon=":material/visibility:",
+        key="pg_preview",
+        help="Shows what the fields say now, without running it.",
+    )
+    if asked is not None:
+        with bar.popover("Copy as", icon=":material/content_copy:", key="pg_copy"):
+            _copies(asked)
+        bar.caption(preflight(asked), width="stretch")
+    else:
+        st.error(for_markdown(trouble, 600), icon=":material/error:")
+    if run and asked is not None:
+        try:
+            edits = "; ".join(f"{e.operation} {e.vector_name} {e.dose}" for e in asked.edits) or "unsteered"
+            title = f"{asked.item or 'own prompt'} · {asked.model} · {edits}"
+            st.session_state["pg_job"] = board().submit_generation(asked.model_dump(), title, this_owner())
+            st.session_state.pop("pg_saved", None)
+        except Refused as error:
+            st.error(for_markdown(error, 400), icon=":material/block:")
+    elif address.asked("pg_job"):
+        st.session_state["pg_job"] = address.asked("pg_job")
+    job = board().get(st.session_state.get("pg_job", ""))
+    address.keep("pg_job", st.session_state.get("pg_job"))
+    if job is not None and job.kind == "generate":
+        _shown(job, root)
+    elif st.session_state.get("pg_job"):
+        st.info(
+            "The generation of this link is not kept by this server any more. Press Run to make it again; greedy text is the same."
+        )
+        _example(example)
+    else:
+        _example(example)
+
+
+def preflight(asked: LiveRequest) -> str:
+    """What a run will take, before it runs."""
+    lanes, kept = len(asked.lanes()), board()
+    words = f"at most {asked.max_new_tokens:,} tokens × {lanes} lane{'s' * (lanes > 1)}"
+    speed = kept.speed.get(asked.model)
+    if speed:
+        passes = 1 + bool(asked.edits) + bool(asked.thinking)
+        words += f" · at most {asked.max_new_tokens * passes / speed:.0f} s at {speed:.0f} tokens/s (last measured)"
+    else:
+        words += " · no speed measured yet"
+    if asked.model not in kept.worker.models:
+        words += (
+            " · loads the model first"
+            if shape_of(asked.model)
+            else " · model not found on this machine: Run downloads it"
+        )
+    running, waiting = kept.active()
+    if running + waiting:
+        words += f" · {running + waiting} job{'s' * (running + waiting > 1)} ahead"
+    return for_markdown(words, 300)
+
+
+def _copies(asked: LiveRequest) -> None:
+    forms = {
+        "Command": ("bash", asked.as_command),
+        "YAML": ("yaml", asked.as_yaml),
+        "Python": ("python", asked.as_python),
+    }
+    st.caption("The same tokens from the command line, from `steer eval FILE`, or in Python.")
+    for tab, (language, write) in zip(st.tabs(list(forms)), forms.values(), strict=True):
+        tab.code(write(), language=language, wrap_lines=True)
+
+
+def _shown(job: Job, root: Path | str) -> None:
+    """The lanes of a job, and what can be done with it."""
+    owner = this_owner()
+    live.stream(job.id, job.owner == owner, job.over, key="pg_live", on_ended=lambda: None)
+    if not job.over:
+        return
+    if job.traceback:
+        with st.expander("Traceback"):
+            st.code(job.traceback, language=None, height=240)
+    if job.result is None or job.state != "done":
+        if job.state == "cancelled":
+            st.caption("A generation that was stopped is kept here and not stored: a stored row is whole.")
+        return
+    _save(job, root)
+
+
+def _save(job: Job, root: Path | str) -> None:
+    receipt: dict[str, Any] = next((event for event in reversed(job.events) if event["kind"] == "receipt"), {})
+    failed = receipt.get("ok") is False
+    bar = st.container(horizontal=True, vertical_alignment="center", key="pg_save_bar")
+    marked = bar.checkbox(f"Store it marked {MARK}", key="pg_marked") if failed else False
+    pressed = bar.button(
+        "Save to runs", icon=":material/save:", key="pg_save", disabled=failed and not marked,
+        help="An ordinary run with one question: Compare, reports and `steer runs reproduce` take it.",
+    )  # fmt: skip
+    if pressed and job.result is not None:
+        asked = LiveRequest.model_validate(job.request)
+        try:
+            run = save_live(Store(root), job.result, receipt, asked.files, marked=marked)
+            st.session_state["pg_saved"] = (job.id, run.manifest.run_id)
+        except (StoreError, OSError, BadInput) as error:
+            st.error(for_markdown(error, 600), icon=":material/report:")
+    saved = st.session_state.get("pg_saved")
+    if saved and saved[0] == job.id:
+        steered = bool(LiveRequest.model_validate(job.request).edits)
+        bar.caption(f"Stored as {for_markdown(saved[1])}.")
+        if steered:
+            bar.page_link(
+                "app_pages/compare.py",
+                label="Open in Compare",
+                icon=":material/compare_arrows:",
+                query_params={"run": saved[1]},
+            )
+
+
+def _example(example: Example | None) -> None:
+    """What is shown before anything has run."""
+    if example is None:
+        st.info(
+            "Nothing has run here yet. Press Run: the built-in pair needs no download and no GPU.",
+            icon=":material/play_circle:",
+        )
+        st.markdown("The demo run fills this page with a finished example, and the other pages with results:")
+        st.code("make demo", language="bash")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge("example", icon=":material/inventory_2:", color="gray")
+        st.caption(
+            f"Question {for_markdown(example.item)} of run {for_markdown(example.run)}, already finished. "
+            "Press Run to make it again, live, or change the fields first.",
+            width="stretch",
+        )
+    live.finished(f"{example.run}/{example.item}", example.events, key="pg_live")
+
+
+page()

@@ -1,0 +1,45 @@
+"""The live component: lanes of tokens that fill as a job writes them, the receipt, and the button that stops it.
+
+1. Text of models reaches the page as `textContent` or as an attribute only; HTML, CSS and JavaScript are constant files beside this one.
+2. Events come from the job's stream by `EventSource`, which resumes by itself after the last event that it has; an event that comes
+   twice is drawn once. Reruns of the page's script leave the component alone.
+3. A finished example is shown from its events, without a stream; it looks like a finished job.
+4. `on_ended` is called once when a job that was seen running has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app.components.trace import payload
+from experiments.looks import LOOKS
+
+HERE = Path(__file__).parent
+
+_mount = st.components.v2.component(
+    "steering_live",
+    html='<div class="live"></div>',
+    css=(HERE / "live.css").read_text(encoding="utf-8"),
+    js=(HERE / "live.js").read_text(encoding="utf-8"),
+)
+
+
+def _show(data: Mapping[str, Any], key: str, on_ended: Callable[[], None]) -> None:
+    looks = {role: {"glyph": look.glyph, "colour": look.colour} for role, look in LOOKS.items()}
+    _mount(key=key, data=payload({**data, "looks": looks}), on_ended_change=on_ended)
+
+
+def stream(job: str, yours: bool, ended: bool, key: str, on_ended: Callable[[], None]) -> None:
+    """Show a job: `yours` offers to stop it, `ended` says that its script knows already that it has ended."""
+    base = (st.get_option("server.baseUrlPath") or "").strip("/")
+    url = f"/{base}/steer/jobs/{job}".replace("//", "/")
+    _show({"id": job, "url": url, "yours": yours, "ended": ended}, key, on_ended)
+
+
+def finished(name: str, events: Sequence[Mapping[str, Any]], key: str) -> None:
+    """Show events that are complete."""
+    _show({"id": name, "events": list(events), "yours": False, "ended": True}, key, lambda: None)

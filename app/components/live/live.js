@@ -1,0 +1,349 @@
+// Lanes that fill token by token. Contract: see __init__.py beside this file.
+// Every text is set as textContent or through title/aria attributes; no markup is ever built from data.
+
+const PROMPT_SHOWN = 80;
+const TOP = 7; // height in pixels of the largest edit's bar
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined && text !== null) node.textContent = String(text);
+  return node;
+}
+
+function visible(token) {
+  if (token === "") return "∅";
+  return token.replace(/\r\n|\r|\n/g, "↵").replace(/\t/g, "⇥");
+}
+
+function number(value, digits) {
+  return value === null || value === undefined ? "—" : value.toFixed(digits).replace("-", "−");
+}
+
+// ---- one lane ----------------------------------------------------------------------------------------------------
+
+class Lane {
+  constructor(facts, index, looks, choose) {
+    this.facts = facts;
+    this.choose = choose;
+    this.nodes = []; // by position, prompt first
+    this.numbers = new Map(); // by position
+    this.edits = new Map(); // by position
+    this.count = 0;
+    this.begun = 0;
+    this.node = make("section", "lane");
+    this.node.dataset.lane = String(index);
+    this.node.dataset.name = facts.name;
+    const head = make("div", "head");
+    const title = make("div", "title");
+    const look = looks[facts.role] || { glyph: "○", colour: "#808080" };
+    const glyph = make("span", "glyph", look.glyph);
+    glyph.style.color = look.colour;
+    title.append(glyph, make("span", "name", facts.label), make("span", "model", facts.model));
+    this.verdict = make("div", "verdict", "…");
+    this.notes = make("div", "notes", "waiting for the first token");
+    head.append(title, this.verdict, this.notes);
+    this.text = make("div", "text");
+    this.text.setAttribute("role", "listbox");
+    this.text.setAttribute("aria-label", "Tokens of " + facts.label);
+    this.text.tabIndex = 0;
+    this.text.append(this.promptBlock());
+    this.body = make("div", "generated");
+    this.text.append(this.body);
+    this.node.append(head, this.text);
+    this.text.addEventListener("click", (event) => this.pick(event.target));
+    this.text.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  promptBlock() {
+    const block = make("div", "prompt");
+    block.append(make("span", "caption", "prompt"));
+    const hidden = Math.max(0, this.facts.prompt.length - PROMPT_SHOWN);
+    this.facts.prompt.forEach((token, index) => {
+      const node = this.token(token, index);
+      node.hidden = index < hidden;
+      block.append(node);
+    });
+    if (hidden) {
+      const more = make("button", "more", "show " + hidden + " earlier prompt tokens");
+      more.type = "button";
+      more.onclick = () => {
+        this.nodes.slice(0, hidden).forEach((node) => { node.hidden = false; });
+        more.remove();
+      };
+      block.children[0].after(more);
+    }
+    return block;
+  }
+
+  token(text, position) {
+    const node = make("span", "token", visible(text));
+    node.setAttribute("role", "option");
+    node.dataset.position = String(position);
+    this.nodes[position] = node;
+    return node;
+  }
+
+  add(event) {
+    const position = this.facts.prompt.length + this.count;
+    if (this.count === 0) this.begun = performance.now();
+    const follow = this.text.scrollTop + this.text.clientHeight >= this.text.scrollHeight - 24;
+    const node = this.token(event.text, position);
+    this.numbers.set(position, event);
+    this.count += 1;
+    this.body.append(node);
+    if (/\n$/.test(event.text)) this.body.append(document.createElement("br"));
+    if (event.edit > 0) this.mark(position - 1, event.edit, event.edit);
+    this.say(node, position);
+    const seconds = (performance.now() - this.begun) / 1000;
+    const speed = seconds > 0.3 ? " · " + ((this.count - 1) / seconds).toFixed(0) + " tokens/s" : "";
+    this.notes.textContent = this.count + " tokens" + speed;
+    if (follow) this.text.scrollTop = this.text.scrollHeight;
+  }
+
+  mark(position, size, top) {
+    const node = this.nodes[position];
+    if (!node) return;
+    this.edits.set(position, size);
+    node.classList.add("fired");
+    node.style.setProperty("--bar", (2 + (TOP - 2) * Math.min(size / top, 1)).toFixed(1) + "px");
+    this.say(node, position);
+  }
+
+  say(node, position) {
+    node.title = this.facts_of(position).map((pair) => pair.join(" ")).join(" · ");
+  }
+
+  facts_of(position) {
+    const found = this.numbers.get(position);
+    const prompt = this.facts.prompt.length;
+    const edit = this.edits.get(position);
+    const where = position < prompt ? ["prompt token", "#" + position] : ["generated token", "#" + (position - prompt)];
+    const said = [where];
+    if (found) said.push(["id", String(found.id)], ["log-prob", number(found.logprob, 3)], ["entropy", number(found.entropy, 3)]);
+    said.push(["edit ‖Δ‖/‖h‖", edit ? number(edit, 3) : "none"]);
+    return said;
+  }
+
+  end(event) {
+    const top = Math.max(...event.edit, 0);
+    event.edit.forEach((size, position) => { if (size > 0) this.mark(position, size, top); });
+    const tone = !event.scorable ? "open" : event.correct ? "good" : "bad";
+    this.verdict.className = "verdict " + tone;
+    this.verdict.replaceChildren();
+    const answer = event.answer === null || event.answer === undefined ? "no answer found" : event.answer;
+    const judged = !event.scorable ? "?" : event.correct ? "✓ right" : "✗ wrong";
+    this.verdict.append(make("span", "said", answer));
+    if (event.scorable) this.verdict.append(make("span", "mark", judged));
+    if (event.scorable && !event.correct && event.gold) this.verdict.append(make("span", "quiet", "right: " + event.gold));
+    const notes = [event.tokens + " tokens"];
+    if (event.seconds) notes.push((event.tokens / event.seconds).toFixed(0) + " tokens/s");
+    const ends = { eos: "ended by itself", length: "cut at the token limit", stop: "ended by itself", cancelled: "stopped, partial" };
+    notes.push(ends[event.finish] || event.finish);
+    if (event.trace_ok) notes.push("trace verified ✓");
+    if (event.trace_ok === false && event.correct) notes.push("trace not verified");
+    this.notes.textContent = notes.join(" · ");
+    this.node.dataset.finish = event.finish;
+  }
+
+  pick(target) {
+    const node = target.closest ? target.closest(".token") : null;
+    if (!node) return;
+    this.node.getRootNode().querySelectorAll(".token.chosen").forEach((other) => other.classList.remove("chosen"));
+    node.classList.add("chosen");
+    this.chosen = Number(node.dataset.position);
+    this.choose(this, this.chosen);
+  }
+
+  key(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step && event.key !== "Home" && event.key !== "End") return;
+    event.preventDefault();
+    const prompt = this.facts.prompt.length;
+    const last = prompt + this.count - 1;
+    const from = this.chosen === undefined ? prompt - 1 : this.chosen;
+    const to = step ? from + step : event.key === "Home" ? prompt : last;
+    const node = this.nodes[Math.max(0, Math.min(last, to))];
+    if (node) {
+      this.pick(node);
+      node.scrollIntoView({ block: "nearest" });
+    }
+  }
+}
+
+// ---- the whole ---------------------------------------------------------------------------------------------------
+
+class Live {
+  constructor(host) {
+    this.host = host;
+    this.id = null;
+  }
+
+  reset(data) {
+    this.close();
+    this.data = data;
+    this.id = data.id;
+    this.last = -1;
+    this.over = false;
+    this.lanes = [];
+    this.status = make("div", "status");
+    this.chip = make("span", "chip", "connecting");
+    this.detail = make("span", "detail");
+    this.stop = make("button", "stop", "Cancel");
+    this.stop.type = "button";
+    this.stop.hidden = true;
+    this.stop.onclick = () => this.cancel();
+    this.status.append(this.chip, this.detail, this.stop);
+    this.status.setAttribute("role", "status");
+    this.grid = make("div", "lanes");
+    this.panel = make("div", "panel", "Choose a token, by click or with arrows in a lane, to see its numbers.");
+    this.receipt = make("div", "receipt open", "receipt: nothing is generated yet");
+    this.host.replaceChildren(this.status, this.grid, this.panel, this.receipt);
+    this.host.dataset.job = this.id;
+    this.host.dataset.last = "-1";
+    this.host.dataset.state = "connecting";
+  }
+
+  show(data, notify) {
+    this.notify = notify;
+    if (data.id !== this.id) this.reset(data);
+    this.data = data;
+    if (data.events) {
+      if (!this.over) {
+        data.events.forEach((event) => this.take(event));
+        this.over = true;
+      }
+      this.status.hidden = true;
+      return;
+    }
+    if (!this.over) this.open();
+  }
+
+  open() {
+    this.close();
+    const after = this.last >= 0 ? "?after=" + this.last : "";
+    const source = new EventSource(this.data.url + "/events" + after);
+    this.source = source;
+    source.onmessage = (message) => {
+      const place = Number(message.lastEventId);
+      if (place <= this.last) return; // seen before
+      this.last = place;
+      this.host.dataset.last = String(place);
+      this.take(JSON.parse(message.data));
+    };
+    source.addEventListener("over", () => {
+      this.over = true;
+      this.close();
+      if (!this.data.ended && this.notify) this.notify("ended", this.id);
+    });
+    source.onopen = () => { this.host.dataset.link = "open"; };
+    source.onerror = () => {
+      if (this.over || this.source !== source) return;
+      this.host.dataset.link = "lost";
+      this.detail.textContent = "connection lost, connecting again…";
+      if (source.readyState === EventSource.CLOSED) this.again();
+    };
+  }
+
+  again() {
+    this.close();
+    this.timer = setTimeout(async () => {
+      try {
+        const answer = await fetch(this.data.url);
+        if (answer.status === 404) {
+          this.over = true;
+          this.state({ state: "gone", detail: "", error: "The server does not know this job any more; run it again." });
+          return;
+        }
+      } catch {
+        this.again();
+        return;
+      }
+      this.open();
+    }, 700);
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    if (this.source) this.source.close();
+    this.source = null;
+  }
+
+  async cancel() {
+    this.stop.disabled = true;
+    this.detail.textContent = "stopping…";
+    try {
+      const answer = await fetch(this.data.url + "/cancel", { method: "POST", credentials: "same-origin" });
+      if (!answer.ok) this.detail.textContent = (await answer.json()).error;
+    } catch {
+      this.detail.textContent = "not reached; try again";
+    }
+    this.stop.disabled = false;
+  }
+
+  take(event) {
+    if (event.kind === "state") this.state(event);
+    else if (event.kind === "lanes") this.begin(event);
+    else if (event.kind === "token") this.lanes[event.lane].add(event);
+    else if (event.kind === "end") this.lanes[event.lane].end(event);
+    else if (event.kind === "receipt") this.proof(event);
+  }
+
+  state(event) {
+    const ended = ["done", "cancelled", "failed", "interrupted", "gone"].includes(event.state);
+    this.chip.textContent = event.state;
+    this.chip.className = "chip " + event.state;
+    this.detail.textContent = event.detail || "";
+    this.stop.hidden = ended || !this.data.yours;
+    this.host.dataset.state = event.state;
+    if (event.error) {
+      const trouble = make("div", "trouble", event.error);
+      trouble.setAttribute("role", "alert");
+      this.status.after(trouble);
+    }
+  }
+
+  begin(event) {
+    this.grid.replaceChildren();
+    this.lanes = event.lanes.map((lane, index) => new Lane(lane, index, this.data.looks, (from, at) => this.facts(from, at)));
+    this.grid.dataset.lanes = String(this.lanes.length);
+    this.grid.append(...this.lanes.map((lane) => lane.node));
+  }
+
+  facts(lane, position) {
+    this.panel.replaceChildren(make("span", "shown", visible(lane.nodes[position].textContent)));
+    lane.facts_of(position).forEach(([name, value]) => {
+      const fact = make("span", "fact");
+      const said = make("b", "", value);
+      said.dataset.fact = name;
+      fact.append(make("span", "quiet", name), said);
+      this.panel.append(fact);
+    });
+  }
+
+  proof(event) {
+    const said = [];
+    if (event.steered) {
+      said.push("fired " + event.fired + " of " + event.planned + " planned edits, at " + event.positions + " of " + event.of + " positions");
+      said.push(event.sites.join(", "));
+      if (event.median !== null) said.push("‖Δ‖/‖h‖ median " + number(event.median, 2) + " (max " + number(event.max, 2) + ")");
+      said.push("unsteered replay " + event.replay + (event.replay === "identical" ? " ✓" : ""));
+      if (event.hooks !== null) said.push(event.hooks === 0 ? "hooks removed ✓" : event.hooks + " hooks left");
+    } else {
+      said.push("no edits were asked for, none were made");
+    }
+    this.receipt.className = "receipt " + (event.ok === false ? "broken" : event.ok ? "good" : "open");
+    this.receipt.textContent = (event.ok === false ? "✗ receipt: " : event.ok ? "✓ receipt: " : "receipt: ") + said.join(" · ");
+    this.receipt.dataset.ok = String(event.ok);
+    for (const problem of event.problems || []) this.receipt.append(make("div", "problem", problem));
+  }
+}
+
+export default function live(component) {
+  const host = component.parentElement.querySelector(".live");
+  if (!host || !component.data) return undefined;
+  if (!host.liveView) host.liveView = new Live(host);
+  const view = host.liveView;
+  view.show(component.data, component.setTriggerValue);
+  return () => view.close();
+}

@@ -1,0 +1,38 @@
+"""The jobs chip of the context bar, and who the reader is, for the pages."""
+
+from __future__ import annotations
+
+import secrets
+
+import streamlit as st
+
+from app.jobs.board import board
+from app.jobs.owner import owner_id, owner_of
+
+PAGE = "app_pages/jobs.py"
+
+
+def this_owner() -> str:
+    """The public id of the browser that looks at this page: from its cookie, or of the session where there is none."""
+    found = owner_of(dict(st.context.cookies))
+    return found or owner_id(st.session_state.setdefault("_owner_token", secrets.token_urlsafe(24)))
+
+
+def _chip() -> None:
+    running, waiting = board().active()
+    if not running and not waiting:
+        st.page_link(
+            PAGE, label="no jobs", icon=":material/check_circle:", help="Nothing is running. Opens the list of jobs."
+        )
+        if st.session_state.pop("_jobs_seen", False):
+            st.rerun()
+        return
+    st.session_state["_jobs_seen"] = True
+    words = ", ".join(f"{count} {word}" for count, word in ((running, "running"), (waiting, "queued")) if count)
+    st.page_link(PAGE, label=words, icon=":material/progress_activity:", help="Opens the list of jobs.")
+
+
+def jobs_chip() -> None:
+    """Draw the chip; it looks again every two seconds while something runs."""
+    active = any(board().active())
+    st.fragment(_chip, run_every=2 if active else None)()

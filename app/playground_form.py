@@ -1,0 +1,300 @@
+"""The left side of the Playground: question, model, intervention stack, sampling; every field is in the address.
+
+1. No field starts a rerun of the script: what was set rides with the next one (Run, Preview, adding or removing a card).
+2. A link wins over what the session remembers; a part of it that cannot be read is named, with what is shown instead.
+3. `request` is the one object that everything else is made from; what is wrong with the fields is said before anything runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import streamlit as st
+from pydantic import ValidationError
+
+from app import address, stack
+from app.escaping import for_markdown, one_line
+from app.model_shapes import shape_of
+from app.stack import Card
+from app.vector_files import LARGEST, VectorFile, keep_upload
+from experiments.findstart import FindStart
+from experiments.live.request import LiveRequest
+from experiments.pair.problem import FORM_SUFFIX
+from steering.errors import BadInput
+from steering.verbs import OPERATIONS
+
+QUESTIONS, OWN = "built-in question", "own prompt"
+SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test")
+MODELS = ("builtin:base", "builtin:thinking")
+FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
+CARD_KEYS = ("operation", "vector", "layer", "strength", "unit", "span", "keep_norm")
+IGNORE: Any = {"on_change": "ignore", "persist_state": "session"}
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _one_of(*valid: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in valid:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value <= 2):
+        raise ValueError(text)
+    return value
+
+
+FIELDS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
+    "pg_kind": ("kind of question", _one_of(QUESTIONS, OWN), QUESTIONS),
+    "pg_split": ("split", _one_of(*SPLITS), "standard-test"),
+    "pg_number": ("question number", _integer(0, 99_999), 0),
+    "pg_form": ("prompt form", _one_of(*FORM_SUFFIX), "bare"),
+    "pg_prompt": ("prompt", str, ""),
+    "pg_model": ("model", str, "builtin:base"),
+    "pg_beside": ("model beside", str, ""),
+    "pg_tokens": ("token limit", _integer(1, 4096), 200),
+    "pg_temp": ("temperature", _temperature, 0.0),
+    "pg_seed": ("seed", _integer(0, 2**31 - 1), 0),
+}
+"""By key: what it is called, how a link's value is read, and the default."""
+
+
+def begin(vectors: Mapping[str, VectorFile], defaults: Mapping[str, Any], cards: list[Card]) -> None:
+    """Set the fields from the link, the session or the defaults, before any of them is drawn."""
+    for key, (name, read, default) in FIELDS.items():
+        asked = address.asked(key)
+        if asked is not None:
+            try:
+                st.session_state[key] = read(asked)
+            except ValueError:
+                st.warning(
+                    f"This link names {name} {for_markdown(asked)}, which is not possible.", icon=":material/link_off:"
+                )
+        st.session_state.setdefault(key, defaults.get(key, default))
+    asked = address.asked("pg_stack")
+    if asked is not None:
+        try:
+            cards = stack.read(asked)
+        except BadInput as error:
+            st.warning(f"{for_markdown(error)}; shown instead: the default.", icon=":material/link_off:")
+        gone = [card.vector for card in cards if card.vector not in vectors]
+        if gone:
+            st.warning(
+                f"This link names vector {for_markdown(gone[0])}, which is not here. Choose another.",
+                icon=":material/link_off:",
+            )
+    if asked is not None or "pg_cards" not in st.session_state:
+        set_cards(cards)
+
+
+def set_cards(cards: list[Card]) -> None:
+    """Put a stack into the form."""
+    first = st.session_state.get("pg_next", 0)
+    st.session_state["pg_cards"] = list(range(first, first + len(cards)))
+    st.session_state["pg_next"] = first + len(cards)
+    for number, card in zip(st.session_state["pg_cards"], cards, strict=True):
+        for name in CARD_KEYS:
+            st.session_state[f"pg_{name}_{number}"] = getattr(card, name)
+
+
+def cards() -> list[Card]:
+    """The stack as it stands in the form."""
+    found = []
+    for number in st.session_state["pg_cards"]:
+        values = {name: st.session_state.get(f"pg_{name}_{number}") for name in CARD_KEYS}
+        found.append(Card(**{name: value for name, value in values.items() if value is not None}))
+    return found
+
+
+def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
+    """The fields."""
+    with st.container(border=True, gap="small", key="pg_question"):
+        st.markdown("**Question**")
+        _question()
+    st.markdown("**Interventions** :small[:orange[change the output]]")
+    for place, number in enumerate(list(st.session_state["pg_cards"])):
+        _card(place, number, vectors)
+    bar = st.container(horizontal=True)
+    if bar.button("Add intervention", icon=":material/add:", key="pg_add", disabled=not vectors):
+        set_cards([*cards(), Card(vector=next(iter(vectors)))])
+        st.rerun()
+    with bar.popover("Add a vector file", icon=":material/upload_file:"):
+        _upload()
+    with st.container(border=True, gap="small", key="pg_models"):
+        st.markdown("**Model**")
+        known = list(dict.fromkeys([*MODELS, *models, st.session_state["pg_model"]]))
+        st.selectbox(
+            "Model", known, key="pg_model", accept_new_options=True, label_visibility="collapsed", **IGNORE,
+            help="A built-in model, a folder, or a hub id; type to add one.",
+        )  # fmt: skip
+        beside = list(dict.fromkeys(["", "builtin:thinking", *models, st.session_state["pg_beside"]]))
+        st.selectbox(
+            "Beside it (unsteered)", beside, key="pg_beside", accept_new_options=True, **IGNORE,
+            format_func=lambda name: name or "no other model",
+            help="A third lane: for example the thinking model, as the mark to reach.",
+        )  # fmt: skip
+    with st.container(border=True, gap="small", key="pg_sampling"):
+        st.markdown("**Sampling**")
+        st.slider("Most new tokens", 1, 4096 if st.session_state["pg_tokens"] > 480 else 480, key="pg_tokens", **IGNORE)
+        st.slider(
+            "Temperature",
+            0.0,
+            2.0,
+            step=0.05,
+            key="pg_temp",
+            help="0 is greedy: the likeliest token, always.",
+            **IGNORE,
+        )
+        st.number_input(
+            "Seed", 0, 2**31 - 1, step=1, key="pg_seed", help="Used when the temperature is above 0.", **IGNORE
+        )
+
+
+def _question() -> None:
+    st.segmented_control(
+        "Kind", [QUESTIONS, OWN], key="pg_kind", required=True, label_visibility="collapsed", persist_state="session"
+    )
+    if st.session_state["pg_kind"] == OWN:
+        st.text_area("Prompt, as fed", key="pg_prompt", height=120, **IGNORE)
+        st.caption("A find-the-start problem is graded; any other prompt has no right answer to compare with.")
+        return
+    left, right = st.columns([3, 2])
+    left.selectbox("Split", SPLITS, key="pg_split", **IGNORE)
+    right.number_input("Number", 0, 99_999, step=1, key="pg_number", **IGNORE)
+    st.segmented_control("Asked", list(FORMS), key="pg_form", required=True, format_func=FORMS.__getitem__, **IGNORE)
+    with suppress(BadInput):
+        item = FindStart().items(st.session_state["pg_split"], int(st.session_state["pg_number"]) + 1)[-1]
+        st.caption(
+            f"{for_markdown(FindStart().prompt(item, st.session_state['pg_form']), 300)} · right answer {for_markdown(item.gold)}"
+        )
+
+
+def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
+    """One intervention."""
+
+    def key(name: str) -> str:
+        return f"pg_{name}_{number}"
+
+    def say(digest: str) -> str:
+        vector = vectors.get(digest)
+        if vector is None:
+            return f"{digest or 'none'}, not here"
+        return f"layer {vector.site.layer} · {one_line(vector.name, 60)} · {one_line(vector.source, 40)}"
+
+    shape = shape_of(st.session_state["pg_model"])
+    layers = [stack.OWN, *range(shape.layers if shape else 64)]
+    if st.session_state.get(key("layer"), stack.OWN) not in layers:
+        layers.append(st.session_state[key("layer")])
+    chosen = st.session_state.get(key("vector"), "")
+    top = max(4.0, abs(float(st.session_state.get(key("strength"), 1.0))))
+    spans = list(dict.fromkeys([*stack.SPANS, st.session_state.get(key("span"), "generated")]))
+    with st.container(border=True, gap="small", key=f"pg_card_{number}"):
+        digests = list(dict.fromkeys([*vectors, *([chosen] if chosen not in vectors else [])]))
+        st.selectbox(f"Vector {place + 1}", digests, key=key("vector"), format_func=say, **IGNORE)
+        st.slider("Strength", -top, top, step=0.05, key=key("strength"), **IGNORE)
+        left, right = st.columns(2)
+        left.selectbox("Unit", list(stack.UNITS), key=key("unit"), format_func=stack.UNITS.__getitem__, **IGNORE)
+        right.selectbox(
+            "Layer",
+            layers,
+            key=key("layer"),
+            format_func=lambda n: "the vector's own" if n == stack.OWN else str(n),
+            **IGNORE,
+        )
+        left.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **IGNORE)
+        right.selectbox(
+            "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: stack.SPANS.get(s, s), **IGNORE,
+            help='Any span of the plan language can be typed, such as first_n:16 or at:"wait".',
+        )  # fmt: skip
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.toggle(
+                "Keep the norm",
+                key=key("keep_norm"),
+                help="Rescale the edited activation to the norm it had.",
+                **IGNORE,
+            )
+            if st.button("Remove", icon=":material/delete:", key=key("remove")):
+                st.session_state["pg_cards"].remove(number)
+                st.rerun()
+        card = cards()[place]
+        vector = vectors.get(card.vector)
+        if vector is not None:
+            wrong = ""
+            if shape is not None and vector.width != shape.width:
+                wrong = f" :red[Width {vector.width} does not fit this model, whose activations have {shape.width}.]"
+            said = f"{card.raw(vector)} · at {card.site(vector).name} · {stack.MEANINGS[card.operation]}"
+            st.caption(f"{for_markdown(vector.name)}, {for_markdown(vector.source)} · {for_markdown(said)}.{wrong}")
+
+
+def _operations() -> str:
+    return "; ".join(f"**{name}** {meaning}" for name, meaning in stack.MEANINGS.items())
+
+
+def _upload() -> None:
+    taken = st.file_uploader(
+        "A vector of this project", type=["safetensors"], key="pg_upload", max_upload_size=LARGEST >> 20
+    )
+    st.caption(
+        "safetensors only, no code runs. Other tools' files: `steer vectors import`, then start the app with --vectors."
+    )
+    if taken is None:
+        return
+    try:
+        vector = keep_upload(taken.getvalue(), taken.name)
+    except BadInput as error:
+        st.error(for_markdown(error, 500))
+        return
+    st.success(f"{for_markdown(vector.name)}, {vector.site.name}, norm {vector.norm:.4g}: in the list of vectors.")
+
+
+def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
+    """What the fields ask for. Raises BadInput, in words for the reader."""
+    state = st.session_state
+    edits = [card.edit(vectors) for card in cards()]
+    own = state["pg_kind"] == OWN
+    shape = shape_of(state["pg_model"])
+    for edit in edits:
+        width = vectors[edit.vector].width
+        if shape is not None and width != shape.width:
+            raise BadInput(
+                f"Vector {edit.vector_name} has width {width}; {state['pg_model']} has {shape.width}. Choose another vector."
+            )
+    try:
+        return LiveRequest(
+            item=None if own else f"{state['pg_split']}/{int(state['pg_number']):05d}",
+            prompt=state["pg_prompt"] if own else None,
+            form="bare" if own else state["pg_form"],
+            model=state["pg_model"],
+            thinking=state["pg_beside"] or None,
+            edits=tuple(edits),
+            files={edit.vector: str(vectors[edit.vector].path) for edit in edits},
+            max_new_tokens=int(state["pg_tokens"]),
+            temperature=float(state["pg_temp"]),
+            seed=int(state["pg_seed"]),
+        )
+    except ValidationError as error:
+        raise BadInput(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+
+def keep() -> None:
+    """Note the fields for the address; what is at its default is left out."""
+    for key, (_, _, default) in FIELDS.items():
+        value = st.session_state[key]
+        address.keep(key, None if value == default else str(value)[:2000])
+    address.keep("pg_stack", stack.write(cards()))

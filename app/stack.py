@@ -1,0 +1,146 @@
+"""The intervention stack of the Playground: cards as plain values, in the address and as edits.
+
+1. A stack reads back from its address; a part that cannot be read is named, not guessed.
+2. Strength is one number: in units of the vector's norm, of the residual's norm, in degrees / 45 (rotate) or as a factor (scale); the raw
+   amount is said in words.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from app.vector_files import VectorFile
+from experiments.live.request import Edit
+from steering.errors import BadInput
+from steering.sites import Site
+from steering.verbs import OPERATIONS
+
+OWN = -1
+"""The layer that the vector was taken from."""
+UNITS = {"vector": "× vector norm", "residual": "× residual norm"}
+SPANS = {
+    "last_prompt": "last prompt token",
+    "generated": "every generated token",
+    "prompt": "the prompt",
+    "all": "every token",
+    "first_n:8": "first 8 generated tokens",
+    "after_n:8": "after 8 generated tokens",
+    "sentence_starts": "starts of sentences",
+    "inside_thinking": "inside the thinking segment",
+}
+MEANINGS = {
+    "add": "adds the direction",
+    "ablate": "removes the direction",
+    "clamp": "sets the projection",
+    "cap": "caps the projection",
+    "floor": "keeps the projection above",
+    "rotate": "turns towards the direction",
+    "scale": "scales the projection",
+}
+DEGREES = 45.0
+"""Degrees of one unit of strength."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One intervention as it stands in the form."""
+
+    operation: str = "add"
+    vector: str = ""
+    layer: int = OWN
+    strength: float = 1.0
+    unit: str = "vector"
+    span: str = "last_prompt"
+    keep_norm: bool = False
+
+    def edit(self, vectors: Mapping[str, VectorFile]) -> Edit:
+        """The edit that it stands for. Raises BadInput with what to change."""
+        if self.vector not in vectors:
+            raise BadInput("Choose a vector for every intervention, or remove the card.")
+        vector = vectors[self.vector]
+        units = OPERATIONS.get(self.operation, ())
+        unit = self.unit if self.unit in units else (units[0] if units else None)
+        amount = self.strength * DEGREES if unit == "degrees" else self.strength
+        try:
+            return Edit(
+                operation=self.operation,
+                vector=vector.digest,
+                vector_name=vector.name,
+                site=self.site(vector).name,
+                span=self.span,
+                amount=None if unit is None else float(amount),
+                unit=unit,
+                keep_norm=self.keep_norm,
+            )
+        except ValidationError as error:
+            raise BadInput(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+    def site(self, vector: VectorFile) -> Site:
+        """Where it acts: the vector's own site, at the chosen layer."""
+        return vector.site if self.layer == OWN else replace(vector.site, layer=self.layer)
+
+    def raw(self, vector: VectorFile) -> str:
+        """The amount in words."""
+        units = OPERATIONS.get(self.operation, ())
+        if not units:
+            return "no amount"
+        if units == ("degrees",):
+            return f"{self.strength * DEGREES:g}°"
+        if units == ("factor",):
+            return f"factor {self.strength:g}"
+        if self.unit == "residual":
+            return f"{self.strength:g} × ‖h‖ at each position"
+        return f"raw {self.strength * vector.norm:.4g} (‖v‖ {vector.norm:.4g})"
+
+
+def write(cards: list[Card]) -> str | None:
+    """The stack for the address; None for an empty one."""
+    fields = [[c.operation, c.vector, c.layer, c.strength, c.unit, c.span, int(c.keep_norm)] for c in cards]
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False) if cards else None
+
+
+def read(text: str) -> list[Card]:
+    """The stack of an address. Raises BadInput."""
+    try:
+        cards = []
+        for operation, vector, layer, strength, unit, span, keep in json.loads(text):
+            card = Card(str(operation), str(vector), int(layer), float(strength), str(unit), str(span), bool(keep))
+            if card.operation not in OPERATIONS or card.unit not in UNITS or not math.isfinite(card.strength):
+                raise ValueError(card.operation)
+            if not -1 <= card.layer < 1000 or len(card.span) > 500:
+                raise ValueError(card.span)
+            cards.append(card)
+        if len(cards) > 12:
+            raise ValueError("too many")
+        return cards
+    except (ValueError, TypeError) as error:
+        raise BadInput("the interventions of this link cannot be read") from error
+
+
+def card_of(entry: Mapping[str, object], vectors: Mapping[str, VectorFile]) -> Card | None:
+    """The card of a stored plan's intervention; None where the form cannot say it."""
+    dose, site = entry.get("dose"), entry.get("site")
+    vector = vectors.get(str(entry.get("vector")))
+    if vector is None or entry.get("gate") or not isinstance(site, str) or not isinstance(dose, Mapping | None):
+        return None
+    amount, unit = (0.0, "vector") if dose is None else (float(str(dose.get("amount"))), str(dose.get("unit")))
+    if dose is not None and dose.get("schedule"):
+        return None
+    if unit == "raw":
+        amount, unit = amount / vector.norm, "vector"
+    elif unit == "degrees":
+        amount, unit = amount / DEGREES, "vector"
+    elif unit == "factor":
+        unit = "vector"
+    where = Site.parse(site)
+    if replace(where, layer=vector.site.layer) != vector.site:
+        return None
+    layer = OWN if where.layer == vector.site.layer else where.layer
+    return Card(
+        str(entry["operation"]), vector.digest, layer, amount, unit, str(entry["span"]), bool(entry.get("keep_norm"))
+    )
