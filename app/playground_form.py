@@ -19,7 +19,8 @@ from app import address, stack
 from app.escaping import for_markdown, one_line
 from app.model_shapes import shape_of
 from app.stack import Card
-from app.vector_files import LARGEST, VectorFile, keep_upload
+from app.uploads import upload
+from app.vector_files import VectorFile
 from experiments.findstart import FindStart
 from experiments.live.request import LiveRequest
 from experiments.pair.problem import FORM_SUFFIX
@@ -134,8 +135,8 @@ def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
     if bar.button("Add intervention", icon=":material/add:", key="pg_add", disabled=not vectors):
         set_cards([*cards(), Card(vector=next(iter(vectors)))])
         st.rerun()
-    with bar.popover("Add a vector file", icon=":material/upload_file:"):
-        _upload()
+    with bar.popover("Add a file", icon=":material/upload_file:"):
+        upload(vectors, set_cards)
     with st.container(border=True, gap="small", key="pg_models"):
         st.markdown("**Model**")
         known = list(dict.fromkeys([*MODELS, *models, st.session_state["pg_model"]]))
@@ -244,23 +245,6 @@ def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
 
 def _operations() -> str:
     return "; ".join(f"**{name}** {meaning}" for name, meaning in stack.MEANINGS.items())
-
-
-def _upload() -> None:
-    taken = st.file_uploader(
-        "A vector of this project", type=["safetensors"], key="pg_upload", max_upload_size=LARGEST >> 20
-    )
-    st.caption(
-        "safetensors only, no code runs. Other tools' files: `steer vectors import`, then start the app with --vectors."
-    )
-    if taken is None:
-        return
-    try:
-        vector = keep_upload(taken.getvalue(), taken.name)
-    except BadInput as error:
-        st.error(for_markdown(error, 500))
-        return
-    st.success(f"{for_markdown(vector.name)}, {vector.site.name}, norm {vector.norm:.4g}: in the list of vectors.")
 
 
 def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:

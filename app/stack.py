@@ -107,8 +107,10 @@ def write(cards: list[Card]) -> str | None:
 def read(text: str) -> list[Card]:
     """The stack of an address. Raises BadInput."""
     try:
-        cards = []
-        for operation, vector, layer, strength, unit, span, keep in json.loads(text):
+        cards, fields = [], json.loads(text)
+        if not isinstance(fields, list):
+            raise ValueError(text)
+        for operation, vector, layer, strength, unit, span, keep in fields:
             card = Card(str(operation), str(vector), int(layer), float(strength), str(unit), str(span), bool(keep))
             if card.operation not in OPERATIONS or card.unit not in UNITS or not math.isfinite(card.strength):
                 raise ValueError(card.operation)

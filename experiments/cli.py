@@ -211,12 +211,13 @@ def open_app(
     runs: RunsOption = RUNS,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    vectors: Annotated[Path | None, typer.Option(help="Folder of vector files that the Playground offers.")] = None,
 ) -> None:
     """Open the app on the stored runs."""
     import importlib
 
     launch = importlib.import_module("app.launch").launch
-    sys.exit(launch(runs, port=port, open_browser=browser))
+    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,379 @@
+"""The Playground and the Jobs page without a browser, and what they are made from.
+
+1. Neither page ever shows a traceback: empty store, stored run, a job that runs, a job that failed, a link that cannot be read.
+2. What "Copy as" says gives the same tokens as the app, by the command line and as a run that is stored.
+3. Files that a reader gives are taken only when they are what they say.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from streamlit.testing.v1 import AppTest
+
+from app import stack
+from app.jobs.board import Board, replace_board
+from app.jobs.job import Job
+from app.stack import Card
+from app.uploads import LIMITS, check_upload, read_cards
+from app.vector_files import BUILT_IN, VectorFile, keep_upload, offered, read_vector
+from experiments.live.request import STEERED, UNSTEERED, Edit, LiveRequest
+from experiments.live.saving import MARK, save_live
+from experiments.store import Store, StoreError
+from steering.errors import BadInput
+from tests.experiments.fake_run import HOSTILE, make_fake_run
+
+ROOT = Path(__file__).resolve().parents[2]
+THINK_FIRST = "d958dd96ea734f31"
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    made = Board("tests.app.fake_engine:Engine", tmp_path / "ledger")
+    replace_board(made)
+    yield made
+    replace_board(None)
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored")
+    make_fake_run(folder, 4)
+    return folder
+
+
+def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
+    monkeypatch.setenv("STEERING_RUNS", str(runs))
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.switch_page(f"app_pages/{page}.py").run()
+
+
+def said(app: AppTest) -> str:
+    kinds = ("markdown", "caption", "text", "info", "warning", "error", "subheader", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind)).replace("\\", "")
+
+
+def live(app: AppTest) -> dict[str, Any]:
+    """What the live component was given."""
+    return [json.loads(e.proto.mixed.json or e.proto.json) for e in app.get("bidi_component")][-1]
+
+
+def request(**more: Any) -> LiveRequest:
+    vector = offered("none")[THINK_FIRST]
+    edit = Edit(
+        vector=vector.digest,
+        vector_name=vector.name,
+        site=vector.site.name,
+        span="last_prompt",
+        amount=1.0,
+        unit="vector",
+    )
+    return LiveRequest(
+        **{"item": "standard-test/00000", "edits": (edit,), "files": {vector.digest: str(vector.path)}, **more}
+    )
+
+
+def running(board: Board) -> Job:
+    job = board.get(board.submit_generation({"prompt": "a 400 slow", "max_new_tokens": 400}, "slow one", "somebody"))
+    assert job
+    wait(lambda: job.state == "running")
+    return job
+
+
+def failed(board: Board) -> Job:
+    job = board.get(board.submit_generation({"prompt": "a memory"}, f"broken {HOSTILE[0]}", "somebody"))
+    assert job
+    wait(lambda: job.over)
+    return job
+
+
+def wait(ready: Any) -> None:
+    end = time.monotonic() + 20
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# ---- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["playground", "jobs"])
+@pytest.mark.parametrize("kind", ["empty", "stored"])
+@pytest.mark.parametrize("work", [None, running, failed])
+def test_the_pages_stand_over_every_state(
+    page: str, kind: str, work: Any, board: Board, stored: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    job = work(board) if work else None
+    query = {"pg_job": job.id} if job and page == "playground" else {}
+    app = show(page, stored if kind == "stored" else tmp_path / "none", monkeypatch, **query)
+    assert not app.exception
+    assert len(app.subheader) == 1
+    text = said(app)
+    for markup in HOSTILE:
+        assert markup not in "".join(e.value for k in ("markdown", "caption", "error") for e in getattr(app, k))
+    if page == "jobs":
+        assert ("Nothing has run yet" in text) == (job is None)
+        if work is running:
+            assert "slow one" in text
+            assert "from another browser" in text
+            assert app.button(key=f"cancel_{job.id}").disabled
+        if work is failed:
+            assert "not enough memory" in text
+            assert "MemoryError" in app.code[-1].value
+    elif job is None:
+        assert ("make demo" in text) == (kind == "empty")
+        if kind == "stored":
+            assert live(app)["events"][-1]["kind"] == "receipt"
+    else:
+        assert live(app)["url"] == f"/steer/jobs/{job.id}"
+        assert live(app)["yours"] is False
+        assert live(app)["ended"] is (work is failed)
+
+
+def test_run_queues_what_the_fields_say_and_the_link_names_it(board: Board, tmp_path: Path, monkeypatch: Patch) -> None:
+    app = show("playground", tmp_path, monkeypatch, pg_number="7", pg_form="think", pg_tokens="33")
+    assert not app.exception
+    app.button(key="pg_run").click().run()
+    assert not app.exception
+    (job,) = board.jobs()
+    assert (job.request["item"], job.request["form"], job.request["max_new_tokens"]) == (
+        "standard-test/00007",
+        "think",
+        33,
+    )
+    assert [edit["vector"] for edit in job.request["edits"]] == [THINK_FIRST]
+    assert live(app)["yours"] is True
+    link = {key: value if isinstance(value, str) else value[0] for key, value in app.query_params.items()}
+    assert link["pg_job"] == job.id
+    assert (link["pg_number"], link["pg_form"], link["pg_tokens"]) == ("7", "think", "33")
+    again = show("playground", tmp_path, monkeypatch, **link)
+    assert live(again)["id"] == job.id
+    assert stack.read(link["pg_stack"]) == [Card(vector=THINK_FIRST)]
+
+
+def test_interventions_are_added_and_removed(board: Board, tmp_path: Path, monkeypatch: Patch) -> None:
+    app = show("playground", tmp_path, monkeypatch)
+    app.button(key="pg_add").click().run()
+    assert not app.exception
+    assert len([b for b in app.button if b.label == "Remove"]) == 2
+    for _ in range(2):
+        next(b for b in app.button if b.label == "Remove").click().run()
+    assert not app.exception
+    app.button(key="pg_run").click().run()
+    assert board.jobs()[0].request["edits"] == ()
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"pg_stack": "[["}, "interventions of this link cannot be read"),
+        (
+            {"pg_stack": '[["add","0000000000000000",-1,1,"vector","last_prompt",0]]'},
+            "vector 0000000000000000, which is not here",
+        ),
+        ({"pg_stack": f'[["add","{THINK_FIRST}",-1,1,"vector","lst_prompt",0]]'}, "lst_prompt"),
+        ({"pg_temp": "nan"}, "temperature nan"),
+        ({"pg_split": "<b>x</b>"}, "split <b>x</b>"),
+        ({"pg_job": "gone"}, "not kept by this server any more"),
+    ],
+)
+def test_what_a_link_cannot_mean_is_named(
+    query: dict[str, str], words: str, board: Board, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    app = show("playground", tmp_path, monkeypatch, **query)
+    assert not app.exception
+    assert words in said(app)
+
+
+def test_an_empty_prompt_and_a_vector_of_another_width_are_refused_before_a_run(
+    board: Board, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    app = show("playground", tmp_path, monkeypatch, pg_kind="own prompt")
+    assert "prompt is empty" in said(app)
+    assert app.button(key="pg_run").disabled
+    narrow = tmp_path / "model"
+    narrow.mkdir()
+    (narrow / "config.json").write_text('{"hidden_size": 64, "num_hidden_layers": 2}')
+    app = show("playground", tmp_path, monkeypatch, pg_model=str(narrow))
+    assert "has width 128" in said(app)
+    assert app.button(key="pg_run").disabled
+
+
+# ---- the request and what is written from it ---------------------------------------------------------------------------
+
+
+def test_a_stack_reads_back_from_the_address() -> None:
+    cards = [Card("add", THINK_FIRST, 2, -0.5, "residual", 'at:"wait"', True), Card("ablate", THINK_FIRST)]
+    assert stack.read(stack.write(cards) or "") == cards
+    assert stack.write([]) is None
+    for text in ("", "{}", "[[1]]", '[["add","x",-1,1e999,"vector","all",0]]', '[["run","x",-1,1,"vector","all",0]]'):
+        with pytest.raises(BadInput):
+            stack.read(text)
+
+
+def test_strength_is_said_raw_and_in_the_units_of_the_operation() -> None:
+    vectors = offered("none")
+    vector = vectors[THINK_FIRST]
+    assert Card("add", THINK_FIRST, strength=2).edit(vectors).dose == "2.0v"
+    assert f"{2 * vector.norm:.4g}" in Card("add", THINK_FIRST, strength=2).raw(vector)
+    assert Card("add", THINK_FIRST, strength=0.5, unit="residual").edit(vectors).dose == "0.5r"
+    assert Card("rotate", THINK_FIRST, strength=2).edit(vectors).dose == "90.0deg"
+    assert Card("scale", THINK_FIRST, strength=2).edit(vectors).dose == "2.0f"
+    assert Card("ablate", THINK_FIRST).edit(vectors).dose == ""
+    assert Card("add", THINK_FIRST, layer=1).edit(vectors).site == "blocks.1.hook_resid_post"
+    for card in (Card("rotate", THINK_FIRST, strength=2), Card("add", THINK_FIRST, 1, 0.25, "residual", "all", True)):
+        assert stack.card_of(card.edit(vectors).facts(), vectors) == card
+
+
+def test_a_request_refuses_what_cannot_run() -> None:
+    wrong: list[dict[str, Any]] = [
+        {"item": None},
+        {"prompt": "both"},
+        {"item": "standard-test/x"},
+        {"form": "loud"},
+        {"max_new_tokens": 0},
+        {"top_k": 3},
+        {"files": {}},
+    ]
+    for fields in wrong:
+        with pytest.raises(ValidationError):
+            request(**fields)
+
+
+def test_the_command_line_the_yaml_and_the_code_give_the_tokens_of_the_app(tmp_path: Path) -> None:
+    from experiments.live.run import Engine
+
+    asked = request(temperature=0.8, top_k=20, seed=3, max_new_tokens=60)
+    events = list(Engine().run(asked.model_dump(), lambda: False))
+    texts = {event["lane"]: event["text"] for event in events if event["kind"] == "end"}
+    result = events[-1]
+    steer = [sys.executable, "-m", "experiments.cli"]
+    words = shlex.split(asked.as_command())
+    assert words[0] == "steer"
+    done = subprocess.run([*steer, *words[1:], "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [document["text"] for document in json.loads(done.stdout)] == [texts[0], texts[1]]
+    (tmp_path / "spec.yaml").write_text(asked.as_yaml())
+    from experiments.evaluation import run_evaluation
+    from experiments.spec_files import load_spec
+
+    spec, vectors = load_spec(tmp_path / "spec.yaml", [], None)
+    run = run_evaluation(spec, Store(tmp_path / "yaml"), vectors)
+    rows = {row["arm"]: row["token_ids"] for row in result["rows"]}
+    assert {row["arm"]: row["token_ids"] for row in run.table().to_pylist()} == rows
+    scope: dict[str, Any] = {}
+    exec(asked.as_python(), scope)
+    made = scope["generate"](scope["model"], scope["rows"], scope["GenerationSettings"](60, 0.8, 20))
+    assert [list(row.token_ids) for row in made] == [rows[UNSTEERED], rows[STEERED]]
+    saved = save_live(Store(tmp_path / "app"), result, events[-2], asked.files)
+    assert saved.manifest.run_id == run.manifest.run_id
+    assert saved.table().to_pylist() == run.table().to_pylist()
+    assert saved.manifest.status == "complete"
+
+
+def test_the_receipt_is_red_when_a_check_fails_and_then_is_stored_only_with_its_mark(tmp_path: Path) -> None:
+    from experiments.live.run import Engine
+
+    asked = request(max_new_tokens=100)
+    late = asked.model_copy(update={"edits": (asked.edits[0].model_copy(update={"span": "after_n:90"}),)})
+    events = list(Engine().run(late.model_dump(), lambda: False))
+    receipt = events[-2]
+    assert receipt["ok"] is False
+    assert "no edit was made" in receipt["problems"][0]
+    with pytest.raises(StoreError, match="receipt"):
+        save_live(Store(tmp_path), events[-1], receipt, late.files)
+    run = save_live(Store(tmp_path), events[-1], receipt, late.files, marked=True)
+    assert MARK in run.manifest.name
+    assert run.manifest.facts["receipt"]["ok"] is False
+    assert run.manifest.run_id.endswith("-failed")
+
+
+def test_a_generation_that_was_stopped_is_not_stored(tmp_path: Path) -> None:
+    from experiments.live.run import Engine
+
+    asked, seen = request(max_new_tokens=60, prompt=None), []
+    for event in Engine().run(asked.model_dump(), lambda: len(seen) > 8):
+        seen.append(event)
+    assert [event["finish"] for event in seen if event["kind"] == "end"][-1] == "cancelled"
+    with pytest.raises(StoreError, match="stopped"):
+        save_live(Store(tmp_path), seen[-1], seen[-2], asked.files)
+
+
+# ---- vectors and files ---------------------------------------------------------------------------------------------------
+
+
+def test_vectors_are_read_as_the_core_reads_them() -> None:
+    from steering.vectors import SteeringVector
+
+    for path in BUILT_IN.glob("*.safetensors"):
+        ours, theirs = read_vector(path.read_bytes(), str(path)), SteeringVector.load(path)
+        assert (ours.digest, ours.name, ours.site, ours.width) == (theirs.digest, theirs.name, theirs.site, 128)
+        assert ours.norm == pytest.approx(theirs.norm, rel=1e-6)
+
+
+def test_the_built_in_vectors_are_those_that_the_demo_extracts() -> None:
+    import torch
+
+    from experiments.demo import BASE, THINKING, candidate_vectors
+    from steering.models import load_model
+    from steering.vectors import SteeringVector
+
+    made = {(v.name, v.site): v for v in candidate_vectors(load_model(BASE), load_model(THINKING))}
+    for name in ("think-first", "thinking-minus-base"):
+        shipped = SteeringVector.load(BUILT_IN / f"{name}.safetensors")
+        assert torch.allclose(shipped.direction, made[shipped.name, shipped.site].direction, rtol=1e-3, atol=1e-3)
+
+
+def test_vectors_come_from_runs_folder_and_uploads_once_each_controls_last(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    data = (BUILT_IN / "think-first.safetensors").read_bytes()
+    for folder in ("folder", "runs/a/vectors"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "copy.safetensors").write_bytes(data)
+    (tmp_path / "folder" / "bad.safetensors").write_bytes(b"PK\x03\x04")
+    monkeypatch.setenv("STEERING_VECTORS", str(tmp_path / "folder"))
+    keep_upload(data, "mine.safetensors")
+    found = list(offered(tmp_path / "runs").values())
+    assert [vector.source for vector in found].count("built in") == len(found) == 4
+    assert found[-1].control
+    assert isinstance(found[0], VectorFile)
+
+
+def test_files_are_taken_only_when_they_are_what_they_say() -> None:
+    good = (BUILT_IN / "random.safetensors").read_bytes()
+    assert check_upload("v.safetensors", good) == "safetensors"
+    assert check_upload("v.GGUF", b"GGUF" + bytes(8)) == "gguf"
+    bad = [
+        ("v.pt", good),
+        ("v.gguf", good),
+        ("plan.json", bytes(LIMITS["json"] + 1)),
+        ("v.safetensors", bytes(LIMITS["safetensors"] + 1)),
+    ]
+    for name, data in bad:
+        with pytest.raises(BadInput):
+            check_upload(name, data)
+    for data in (b"", b"PK\x03\x04" * 9, good[:-3], good[:40], b"\xff" * 200):
+        with pytest.raises(BadInput, match="no steering vector file"):
+            read_vector(data, "x")
+
+
+def test_a_plan_from_a_file_becomes_cards() -> None:
+    vectors = offered("none")
+    plan = json.dumps(request().plan()).encode()
+    assert read_cards(plan, vectors) == [Card(vector=THINK_FIRST)]
+    for data in (b"[]", b"{", b'{"interventions": 3}', b'{"interventions": [{"operation": "add", "vector": "0"}]}'):
+        with pytest.raises(BadInput):
+            read_cards(data, vectors)
