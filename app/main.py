@@ -26,6 +26,14 @@ ICON = (
 PAGES: dict[str, list[dict[str, Any]]] = {
     "Explore": [
         {
+            "page": "app_pages/home.py",
+            "title": "Home",
+            "icon": ":material/home:",
+            "url_path": "home",
+            "default": True,
+            "help": "What is in the store, and where to go next.",
+        },
+        {
             "page": "app_pages/playground.py",
             "title": "Playground",
             "icon": ":material/play_circle:",
@@ -46,11 +54,24 @@ PAGES: dict[str, list[dict[str, Any]]] = {
             "title": "Results",
             "icon": ":material/monitoring:",
             "url_path": "results",
-            "default": True,
             "help": "Accuracy of every arm with intervals, paired differences against the baseline, and what they cost.",
+        },
+        {
+            "page": "app_pages/sweeps.py",
+            "title": "Sweeps",
+            "icon": ":material/grid_on:",
+            "url_path": "sweeps",
+            "help": "Many settings of a plan beside random directions: which is best, and whether that is real.",
         },
     ],
     "Library": [
+        {
+            "page": "app_pages/runs.py",
+            "title": "Runs",
+            "icon": ":material/list:",
+            "url_path": "runs",
+            "help": "Every stored run; how two differ; making one again.",
+        },
         {
             "page": "app_pages/jobs.py",
             "title": "Jobs",
@@ -58,9 +79,16 @@ PAGES: dict[str, list[dict[str, Any]]] = {
             "url_path": "jobs",
             "help": "What is running and waiting, how long it takes, what went wrong; stop it, or run it again.",
         },
+        {
+            "page": "app_pages/health.py",
+            "title": "Health",
+            "icon": ":material/verified:",
+            "url_path": "health",
+            "help": "Self-tests of hooks, cache and batches on this machine.",
+        },
     ],
 }
-WITHOUT_RUN = ("playground", "jobs")
+WITHOUT_RUN = ("", "home", "playground", "runs", "jobs", "health")
 """Pages that are about no stored run, by `url_path`."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .errors import BadInput
@@ -29,15 +29,28 @@ UNKNOWN = "unknown"
 
 
 def write_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
-    """A safetensors file under a temporary name, made durable, then renamed: readers see all of it or none."""
+    """A safetensors file under a temporary name, made durable, then renamed: readers see all of it or none. Equal content gives equal
+    bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
-    save_file(tensors, partial, metadata=metadata)
-    with partial.open("rb") as handle:
+    data = _ordered(save(tensors, metadata=metadata))
+    with partial.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)
     return path
+
+
+def _ordered(data: bytes) -> bytes:
+    """A serialised file with the keys of its metadata in order: the library writes them in another order every time."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def read_tensors(path: Path | str, format: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

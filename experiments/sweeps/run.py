@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -28,11 +27,12 @@ from ..evaluation import EvalSpec, Generating, run_evaluation
 from ..executors import ChunkExecutor, in_process
 from ..storage import write_whole
 from ..store import Arm, Run, Store
-from .spec import GENERATION, Cell, SweepSpec, cell_generation, cell_plan, cells_of, random_control
+from .cells import CARD, Cell, axes, read_cells
+from .spec import SweepSpec, cell_generation, cell_plan, cells_of, random_control
 from .table import sweep_table
 
-CARD = "sweep.json"
-"""In a development run's folder: the sweep and its cells."""
+__all__ = ["Planned", "SweepResult", "axes", "plan_sweep", "read_cells", "run_sweep", "wrong_sign"]
+
 Vectors = dict[str, SteeringVector | Features]
 
 
@@ -177,20 +177,3 @@ def wrong_sign(plan: Plan) -> Plan | None:
         for step in plan.interventions
     ]
     return Plan(tuple(steps)) if any(a is not b for a, b in zip(steps, plan.interventions, strict=True)) else None
-
-
-def read_cells(run: Run) -> list[Cell]:
-    """The cells of a sweep's run, from its card. Raises BadInput when the run is no sweep's."""
-    from steering.errors import BadInput
-
-    path = run.folder / CARD
-    if not path.is_file():
-        raise BadInput(f"Run {run.manifest.run_id} is no sweep: it has no {CARD}.")
-    return [Cell.model_validate(cell) for cell in json.loads(path.read_text())["cells"]]
-
-
-def axes(cells: list[Cell]) -> dict[str, list[Any]]:
-    """The values of each setting, in order of appearance."""
-    return {
-        key.removeprefix(GENERATION): list(dict.fromkeys(c.settings[key] for c in cells)) for key in cells[0].settings
-    }

@@ -34,9 +34,7 @@ from steering.vectors import SteeringVector, random_like
 
 from ..evaluation import Generating
 from ..loading import Loading
-
-Value = str | int | float
-GENERATION = "generation."
+from .cells import GENERATION, Cell, Value
 
 
 class _Strict(BaseModel):
@@ -132,18 +130,6 @@ class SweepSpec(_Strict):
             if key.startswith(GENERATION) and (field not in Generating.model_fields or field == "seeds"):
                 raise ValueError(f"vary.{key}: there is no such generation setting to vary")
         return self
-
-
-class Cell(_Strict):
-    """One combination."""
-
-    name: str
-    """`cell-007`; stable under the same spec."""
-    settings: dict[str, Value]
-
-    @property
-    def label(self) -> str:
-        return ", ".join(f"{key.removeprefix(GENERATION)} {value}" for key, value in self.settings.items())
 
 
 def cells_of(spec: SweepSpec) -> list[Cell]:

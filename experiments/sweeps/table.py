@@ -15,25 +15,31 @@ import pandas as pd
 
 from ..statistics import holm, paired_difference
 from ..store import Run
-from .spec import GENERATION, Cell
+from .cells import GENERATION, Cell
 
 LEVEL = 0.05
 
 
 def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
-    """One line per cell: `cell`, its settings, `n`, `accuracy`, `unsteered`, `difference` with `low`, `high`, `p`, `p_holm`, `control`,
-    `over_control` with `_low`, `_high`, `tokens`, `truncated`, `edit`, `score`, `real`. Shares in [0, 1]."""
+    """One line per cell that has rows: `cell`, its settings, `n`, `accuracy`, `unsteered`, `difference` with `low`, `high`, `p`, `p_holm`,
+    `control`, `over_control` with `_low`, `_high`, `tokens`, `truncated`, `edit`, `score`, `real`. Shares in [0, 1]."""
     rows = run.table(
         columns=["arm", "split", "item", "seed", "correct", "truncated", "token_ids", "edit_ratio"]
     ).to_pandas()
     rows["unit"] = rows["split"] + "/" + rows["item"]
     rows["length"] = rows["token_ids"].map(len)
     right = rows.pivot_table(index="unit", columns="arm", values="correct", aggfunc="mean").astype(float)
-    base = right[run.manifest.baseline.name].to_numpy()
+    unsteered = run.manifest.baseline.name
     groups = {arm: group for arm, group in rows.groupby("arm")}
     lines = []
     for cell in cells:
-        own, part = right[cell.name].to_numpy(), groups[cell.name]
+        controls = [arm for arm in right.columns if arm.startswith(f"{cell.name}-random-")]
+        if cell.name not in groups or unsteered not in groups:
+            continue
+        shared = right[[unsteered, cell.name, *controls]].dropna()  # of a run in progress: items that all have answered
+        if shared.empty:
+            continue
+        base, own, part = shared[unsteered].to_numpy(), shared[cell.name].to_numpy(), groups[cell.name]
         found = paired_difference(base, own)
         line: dict[str, Any] = {
             "cell": cell.name,
@@ -49,9 +55,8 @@ def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
             "truncated": part["truncated"].mean(),
             "edit": _edit(part),
         }
-        controls = [arm for arm in right.columns if arm.startswith(f"{cell.name}-random-")]
         if controls:
-            other = right[controls].mean(axis=1).to_numpy()
+            other = shared[controls].mean(axis=1).to_numpy()
             beyond = paired_difference(other, own)
             line |= {
                 "control": other.mean(),
@@ -62,6 +67,8 @@ def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
         line["score"] = line.get("over_control", line["difference"])
         lines.append(line)
     table = pd.DataFrame(lines)
+    if table.empty:
+        return table
     table["p_holm"] = holm(table["p"].tolist())
     low = table["over_control_low"] if "over_control_low" in table else table["low"]
     table["real"] = (table["p_holm"] < LEVEL) & (table["difference"] > 0) & (low > 0)

@@ -20,6 +20,12 @@ from steering.vectors import Provenance, SteeringVector, random_like
 from tests.tiny import CONFIGS, tiny, tokenizer, vector
 
 
+def test_equal_vectors_are_equal_files(tmp_path: Path) -> None:
+    files = [vector(3).save(tmp_path / f"{n}.safetensors").read_bytes() for n in range(12)]
+    assert len(set(files)) == 1
+    assert torch.equal(SteeringVector.load(tmp_path / "0.safetensors").direction, vector(3).direction)
+
+
 def test_save_and_load_keep_everything(tmp_path: Path) -> None:
     original = vector(3)
     loaded = SteeringVector.load(original.save(tmp_path / "deep" / "v.safetensors"))

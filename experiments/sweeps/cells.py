@@ -1,0 +1,47 @@
+"""The cells of a sweep as they are stored with its run: names and settings. Reading them loads no model library."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from steering.errors import BadInput
+
+from ..store import Run
+
+Value = str | int | float
+GENERATION = "generation."
+"""Keys of `vary` that begin so vary a generation setting."""
+CARD = "sweep.json"
+"""In a development run's folder: the sweep and its cells."""
+
+
+class Cell(BaseModel):
+    """One combination."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    """`cell-007`; stable under the same spec."""
+    settings: dict[str, Value]
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key.removeprefix(GENERATION)} {value}" for key, value in self.settings.items())
+
+
+def read_cells(run: Run) -> list[Cell]:
+    """The cells of a sweep's run, from its card. Raises BadInput when the run is no sweep's."""
+
+    path = run.folder / CARD
+    if not path.is_file():
+        raise BadInput(f"Run {run.manifest.run_id} is no sweep: it has no {CARD}.")
+    return [Cell.model_validate(cell) for cell in json.loads(path.read_text())["cells"]]
+
+
+def axes(cells: list[Cell]) -> dict[str, list[Any]]:
+    """The values of each setting, in order of appearance."""
+    return {
+        key.removeprefix(GENERATION): list(dict.fromkeys(c.settings[key] for c in cells)) for key in cells[0].settings
+    }
