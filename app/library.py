@@ -50,6 +50,11 @@ def entries(root: Path | str) -> list[RunEntry]:
     return sorted(found, key=_place)
 
 
+def look_again() -> None:
+    """Forget the list of runs: one was just stored."""
+    _entries.clear()
+
+
 def _place(entry: RunEntry) -> tuple[bool, bool, bool, str]:
     complete = entry.manifest is not None and entry.manifest.status == "complete"
     gap = entry.manifest is not None and entry.manifest.reference is not None

@@ -21,7 +21,7 @@ from app.example import Example, find_example
 from app.jobs.board import Refused, board
 from app.jobs.chip import this_owner
 from app.jobs.job import Job
-from app.library import entries, runs_root
+from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
 from app.vector_files import VectorFile, offered
 from experiments.live.request import LiveRequest
@@ -181,6 +181,7 @@ def _save(job: Job, root: Path | str) -> None:
         try:
             run = save_live(Store(root), job.result, receipt, asked.files, marked=marked)
             st.session_state["pg_saved"] = (job.id, run.manifest.run_id)
+            look_again()
         except (StoreError, OSError, BadInput) as error:
             st.error(for_markdown(error, 600), icon=":material/report:")
     saved = st.session_state.get("pg_saved")

@@ -62,7 +62,7 @@ def _run(channel: Connection, engine: Runs, job: str, request: Mapping[str, Any]
     try:
         for event in engine.run(request, cancel):
             channel.send(("event", job, event))
-            if PAUSE and event["kind"] == "token" and event["lane"] == 0:
+            if PAUSE and event["kind"] == "token":
                 time.sleep(PAUSE)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise

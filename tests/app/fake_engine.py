@@ -1,7 +1,8 @@
 """An engine without a model: the worker's tests run it in the real worker process.
 
 The prompt says what happens: `memory` raises an allocation error after some tokens, `die` ends the process as the kernel does when memory
-is short, `hang` stops looking for cancels, `slow` takes a twentieth of a second per token; a number says how many tokens.
+is short, `hang` stops looking for cancels, `slow` takes a twentieth of a second per token; `lines`
+ends every token with a line break; a number says how many tokens.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Engine:
             "lanes": [{"name": "unsteered", "label": "unsteered", "role": "baseline", "model": model, "prompt": words}],
         }
         count, stopped = next((int(word) for word in words if word.isdigit()), 20), False
+        end = "\n" if "lines" in words else ""
         for index in range(count):
             if "slow" in words:
                 time.sleep(0.05)
@@ -45,7 +47,7 @@ class Engine:
                 "kind": "token",
                 "lane": 0,
                 "id": index,
-                "text": f"{words[0]}{index}",
+                "text": f"{words[0]}{index}" + end,
                 "logprob": -0.1,
                 "entropy": 0.1,
                 "edit": 0.0,
