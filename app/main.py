@@ -64,6 +64,29 @@ PAGES: dict[str, list[dict[str, Any]]] = {
             "help": "Many settings of a plan beside random directions: which is best, and whether that is real.",
         },
     ],
+    "Mechanism": [
+        {
+            "page": "app_pages/hybrid.py",
+            "title": "Hybrid",
+            "icon": ":material/merge:",
+            "url_path": "hybrid",
+            "help": "The base steered where it parts from the thinking model: when it fired, and how much of the gap that closed.",
+        },
+        {
+            "page": "app_pages/vectors.py",
+            "title": "Vectors",
+            "icon": ":material/north_east:",
+            "url_path": "vectors",
+            "help": "Every vector at hand: where it is from, what it did, how it lies to the others.",
+        },
+        {
+            "page": "app_pages/features.py",
+            "title": "Features",
+            "icon": ":material/hub:",
+            "url_path": "features",
+            "help": "Latents of an autoencoder: what they respond to, and what editing them did.",
+        },
+    ],
     "Library": [
         {
             "page": "app_pages/runs.py",
@@ -88,7 +111,7 @@ PAGES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
-WITHOUT_RUN = ("", "home", "playground", "runs", "jobs", "health")
+WITHOUT_RUN = ("", "home", "playground", "vectors", "features", "runs", "jobs", "health")
 """Pages that are about no stored run, by `url_path`."""
 
 

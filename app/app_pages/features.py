@@ -1,0 +1,239 @@
+"""Features: what does this latent respond to, and does it cause anything?
+
+1. A list that is searched and sorted; a latent by its number, in the address as `ft_id`.
+2. Examples from every octave of its activation, not the strongest alone; tokens are plain text.
+3. Whether it causes anything is a matter of interventions: ablation runs of the store that edited it, beside their matched controls. A
+   latent without one says that causal claims are untested.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import address
+from app.escaping import for_markdown, one_line
+from app.feature_files import FACTS, dashboards, features, latent
+from app.jobs.board import submit_command
+from app.jobs.chip import this_owner
+from app.library import Unreadable, entries, open_run, runs_root
+from experiments.summary import sentence
+
+PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
+PER_BAND = 4
+BESIDE = 12
+"""Tokens shown before and after the active one."""
+
+
+def page() -> None:
+    """The page."""
+    st.subheader("What does this feature respond to, and does it cause anything?", anchor=False)
+    found = dashboards(runs_root())
+    if not found:
+        _empty()
+        return
+    names = list(found)
+    address.restore("ft_sae", names, names[0])
+    name = st.selectbox("Autoencoder", names, key="ft_sae", persist_state="session") if len(names) > 1 else names[0]
+    address.keep("ft_sae", name if len(names) > 1 else None)
+    folder = found[name]
+    changed = (folder / FACTS).stat().st_mtime
+    try:
+        facts, table = features(str(folder), changed)
+    except (OSError, ValueError, KeyError) as error:
+        st.error(f"**This dashboard cannot be read.** {for_markdown(error, 600)}", icon=":material/broken_image:")
+        return
+    alive = table[table["active"] > 0]
+    st.caption(
+        f"{for_markdown(name)}: {len(table):,} latents, {len(table) - len(alive):,} never active on these "
+        f"{int(facts.get('tokens', 0)):,} tokens."
+    )
+    left, right = st.columns([1, 1.7], gap="large")
+    with left:
+        chosen = _list(alive)
+    with right:
+        _detail(str(folder), changed, chosen, facts)
+
+
+def _list(alive: pd.DataFrame) -> int:
+    orders = {
+        "density": "density",
+        "peak": "peak",
+        "mean_active": "mean where active",
+        "difference": "right minus wrong answers",
+    }
+    address.restore("ft_sort", orders, "density")
+    order = st.segmented_control(
+        "Sort by", list(orders), key="ft_sort", required=True, format_func=orders.__getitem__, persist_state="session"
+    )
+    address.keep("ft_sort", order)
+    text = st.text_input(
+        "Find by token", key="ft_find", placeholder="a token that it promotes", persist_state="session"
+    )
+    shown = alive.assign(difference=(alive["rate_right"] - alive["rate_wrong"]).fillna(0.0))
+    if text:
+        shown = shown[[any(text.lower() in str(t).lower() for t in tokens) for tokens in shown["top_tokens"]]]
+    shown = shown.sort_values(str(order), key=lambda c: c.abs() if order == "difference" else c, ascending=False)
+    st.dataframe(
+        pd.DataFrame({
+            "latent": shown["latent"], "density %": (100 * shown["density"]).round(2), "peak": shown["peak"].round(2),
+            "promotes": [one_line(" ".join(map(str, list(t)[:5])), 60) for t in shown["top_tokens"]],
+        }),
+        hide_index=True, key="ft_table", height=420, alt="Latents that were active, with density, peak, and the tokens that they promote.",
+    )  # fmt: skip
+    st.caption(f"{len(shown):,} latents")
+    numbers = [int(n) for n in (shown if len(shown) else alive)["latent"]]
+    valid = [str(n) for n in alive["latent"]]
+    stale = address.restore("ft_id", valid, str(numbers[0]))
+    value = st.selectbox(
+        "Latent", [str(n) for n in dict.fromkeys([*numbers, *map(int, valid)])], key="ft_id", persist_state="session"
+    )
+    address.keep("ft_id", value)
+    if stale:
+        st.warning(
+            f"This link names latent {for_markdown(stale)}, which was never active here.", icon=":material/link_off:"
+        )
+    return int(value)
+
+
+def _detail(folder: str, changed: float, number: int, facts: dict[str, Any]) -> None:
+    row, examples = latent(folder, changed, number)
+    st.markdown(
+        f"**Latent {number}** · active on {100 * row['density']:.2f} % of tokens ({row['active']:,}) · peak {row['peak']:.2f} · "
+        f"mean where active {row['mean_active']:.2f}"
+    )
+    tabs = st.tabs(["Responds to", "Causes", "Neighbours"], key="ft_tab", on_change="rerun")
+    if tabs[0].open:
+        with tabs[0]:
+            _responds(row, examples, facts)
+    if tabs[1].open:
+        with tabs[1]:
+            _causes(number)
+    if tabs[2].open:
+        with tabs[2]:
+            for title, ids, values, what in (
+                ("Decoder neighbours", "neighbours", "neighbour_cosines", "cosine"),
+                ("Active together", "coactive", "coactive_phi", "phi"),
+            ):
+                st.markdown(f"**{title}**")
+                st.dataframe(
+                    pd.DataFrame({"latent": row[ids], what: [round(float(v), 3) for v in row[values]]}),
+                    hide_index=True,
+                    key=f"ft_{ids}",
+                )
+
+
+def _responds(row: dict[str, Any], examples: pd.DataFrame, facts: dict[str, Any]) -> None:
+    left, right = st.columns(2)
+    with left:
+        edges, counts = row["histogram_edges"], row["histogram"]
+        figure = go.Figure(
+            go.Bar(x=[(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)], y=counts, marker_color="#66788A")
+        )
+        figure.update_yaxes(type="log", title="tokens (log)")
+        figure.update_xaxes(title="activation")
+        figure.update_layout(height=210, margin={"l": 10, "r": 10, "t": 10, "b": 40}, bargap=0.05)
+        st.plotly_chart(
+            figure, key="ft_histogram", config=PLOT, alt="Histogram of its activations, on a logarithmic scale."
+        )
+    with right:
+        for title, tokens, logits in (
+            ("Promotes", "top_tokens", "top_logits"),
+            ("Demotes", "bottom_tokens", "bottom_logits"),
+        ):
+            pairs = zip(row[tokens][:8], row[logits][:8], strict=False)
+            st.markdown(
+                f"**{title}** " + ", ".join(f"{for_markdown(token, 24)} {value:+.2f}" for token, value in pairs)
+            )
+        labels = facts.get("labels", [])
+        shares = [(n, s) for n, s in zip(labels, row["label_share"] or [], strict=False) if s and s > 0.005]
+        if shares:
+            words = ", ".join(f"{for_markdown(n)} {100 * s:.0f} %" for n, s in sorted(shares, key=lambda p: -p[1])[:6])
+            st.markdown(f"**Inside behaviours** {words}")
+    for band, group in examples.groupby("band", sort=True):
+        st.markdown("**Strongest**" if band == 0 else f"**From {group['low'].iloc[0]:.2g} up**")
+        for _, example in group.head(PER_BAND).iterrows():
+            st.markdown(_strip(example))
+
+
+def _strip(example: pd.Series) -> str:
+    """The window around the active token, which is marked; what belongs to the prompt is grey."""
+    tokens, active, prompt = list(example["tokens"]), int(example["active"]), int(example["prompt"])
+    first, last = max(0, active - BESIDE), min(len(tokens), active + BESIDE + 1)
+    words = []
+    for place in range(first, last):
+        word = for_markdown(str(tokens[place]).strip() or "␣", 24)
+        words.append(
+            f":orange-background[**{word}**]" if place == active else f":gray[{word}]" if place < prompt else word
+        )
+    times = f" ×{int(example['count'])}" if example["count"] > 1 else ""
+    return f":small[{example['activation']:.2f}{times}] " + " ".join(words)
+
+
+def _causes(number: int) -> None:
+    lines = []
+    for entry in entries(runs_root()):
+        manifest = entry.manifest
+        if manifest is None or entry.problem:
+            continue
+        arms = {
+            a.name: a
+            for a in manifest.arms
+            if "|" in a.name and str(number) in a.name.split("|")[0].replace("+", ",").split(",")
+        }
+        if not arms:
+            continue
+        try:
+            summary = open_run(runs_root(), entry.run_id).summary()
+        except Unreadable:
+            continue
+        lines += [(entry.run_id, s.split, a) for s in summary.splits for a in s.arms if a.name in arms and a.n]
+    if not lines:
+        st.info("No run of this store has edited this latent: causal claims about it are untested.")
+        st.code(
+            f"steer ablate --latents {number} --operation ablate --scope all --controls 4 --runs {runs_root()}",
+            language="bash",
+        )
+        if st.button(
+            "Ablate it as a job", icon=":material/play_arrow:", key="ft_ablate", help="200 items, 4 matched latents"
+        ):
+            arguments = [
+                "ablate",
+                "--latents",
+                str(number),
+                "--operation",
+                "ablate",
+                "--scope",
+                "all",
+                "--runs",
+                str(runs_root()),
+            ]
+            submit_command(arguments, f"Ablation of latent {number}", this_owner())
+            st.switch_page("app_pages/jobs.py")
+        return
+    for run_id, split, arm in lines[:12]:
+        st.markdown(f"- {for_markdown(arm.label, 90)}, {for_markdown(split)}: {for_markdown(sentence(arm), 500)}")
+        st.page_link(
+            "app_pages/results.py",
+            label=for_markdown(run_id),
+            icon=":material/monitoring:",
+            query_params={"run": run_id},
+        )
+
+
+def _empty() -> None:
+    root = runs_root()
+    st.info(
+        "No dashboard of an autoencoder is at hand. One is shipped for each built-in model; its dashboard takes a few minutes to compute."
+    )
+    arguments = ["sae", "dashboard", "builtin:base", "--out", f"{root}/.dashboards/base"]
+    st.code("steer " + " ".join(arguments), language="bash")
+    if st.button("Compute it as a job", icon=":material/play_arrow:", key="ft_start", type="primary"):
+        submit_command(arguments, "Dashboard of builtin:base", this_owner())
+        st.switch_page("app_pages/jobs.py")
+
+
+page()

@@ -1,0 +1,47 @@
+"""Dashboards of autoencoders as the app finds and reads them: folders with `dashboard.json`, one latent at a time, without a model library.
+
+Looked for in `.dashboards/` of a local run store and in the folder named by STEERING_DASHBOARDS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import streamlit as st
+
+FACTS, FEATURES, EXAMPLES = "dashboard.json", "features.parquet", "examples.parquet"
+LIST = ("latent", "density", "peak", "mean_active", "active", "rate_right", "rate_wrong", "top_tokens", "label_share")
+
+
+def dashboards(root: Path | str) -> dict[str, Path]:
+    """Folders of dashboards by name."""
+    places = [Path(root) / ".dashboards"] if isinstance(root, Path) else []
+    if named := os.environ.get("STEERING_DASHBOARDS"):
+        places.append(Path(named))
+    found: dict[str, Path] = {}
+    for place in places:
+        for folder in [place, *(sorted(place.iterdir()) if place.is_dir() else [])]:
+            if (folder / FACTS).is_file():
+                found.setdefault(folder.name, folder)
+    return found
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading features…")
+def features(folder: str, changed: float) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What a dashboard was computed from, and a row per latent with the columns `LIST`. Raises OSError or ValueError for a broken one."""
+    facts = json.loads((Path(folder) / FACTS).read_text())
+    return facts, pq.read_table(Path(folder) / FEATURES, columns=list(LIST)).to_pandas()
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def latent(folder: str, changed: float, number: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Everything of one latent, and its examples, strongest band first."""
+    only = [("latent", "=", number)]
+    (row,) = pq.read_table(Path(folder) / FEATURES, filters=only).to_pylist()
+    examples = pq.read_table(Path(folder) / EXAMPLES, filters=only).to_pandas()
+    return row, examples.sort_values(["band", "activation"], ascending=[True, False])
