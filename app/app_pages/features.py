@@ -66,8 +66,8 @@ def _list(alive: pd.DataFrame) -> int:
         "difference": "right minus wrong answers",
     }
     address.restore("ft_sort", orders, "density")
-    order = st.segmented_control(
-        "Sort by", list(orders), key="ft_sort", required=True, format_func=orders.__getitem__, persist_state="session"
+    order = st.selectbox(
+        "Sort by", list(orders), key="ft_sort", format_func=orders.__getitem__, persist_state="session"
     )
     address.keep("ft_sort", order)
     text = st.text_input(
@@ -130,9 +130,11 @@ def _responds(row: dict[str, Any], examples: pd.DataFrame, facts: dict[str, Any]
     left, right = st.columns(2)
     with left:
         edges, counts = row["histogram_edges"], row["histogram"]
-        figure = go.Figure(
-            go.Bar(x=[(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)], y=counts, marker_color="#66788A")
+        pairs = list(zip(edges, edges[1:], strict=False))
+        bars = go.Bar(
+            x=[a for a, _ in pairs], width=[b - a for a, b in pairs], offset=0, y=counts, marker_color="#66788A"
         )
+        figure = go.Figure(bars)
         figure.update_yaxes(type="log", title="tokens (log)")
         figure.update_xaxes(title="activation")
         figure.update_layout(height=210, margin={"l": 10, "r": 10, "t": 10, "b": 40}, bargap=0.05)
@@ -146,7 +148,8 @@ def _responds(row: dict[str, Any], examples: pd.DataFrame, facts: dict[str, Any]
         ):
             pairs = zip(row[tokens][:8], row[logits][:8], strict=False)
             st.markdown(
-                f"**{title}** " + ", ".join(f"{for_markdown(token, 24)} {value:+.2f}" for token, value in pairs)
+                f"**{title}** "
+                + ", ".join(f"{for_markdown(str(token).strip() or '␣', 24)} {value:+.2f}" for token, value in pairs)
             )
         labels = facts.get("labels", [])
         shares = [(n, s) for n, s in zip(labels, row["label_share"] or [], strict=False) if s and s > 0.005]

@@ -97,7 +97,7 @@ def _waiting() -> None:
 
 def _job(running: bool) -> dict[str, Any] | None:
     """The latest check of this server that runs or waits, or that is over."""
-    for job in reversed(board().jobs()):
+    for job in board().jobs():  # the newest first
         if job.kind == "command" and list(job.request)[:1] == ["doctor"] and job.over is not running:
             try:
                 document = json.loads((job.result or {}).get("output") or "null")

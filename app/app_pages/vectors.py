@@ -120,7 +120,7 @@ def _evidence(vector: VectorFile) -> None:
     st.markdown(
         "**What it did**", help="Every arm of this store whose plan uses this vector, against its run's baseline."
     )
-    lines = []
+    lines: list[tuple[str, str, str, str]] = []
     for entry in entries(runs_root()):
         manifest = entry.manifest
         if manifest is None or entry.problem:

@@ -44,7 +44,7 @@ def compare(url: str, item: str, **more: str) -> str:
     return f"{url}/compare?" + "&".join(f"{key}={value}" for key, value in query.items())
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/playground?run=hostile", "/jobs?run=hostile"])
+@pytest.mark.parametrize("path", ["/results", "/compare", "/playground?run=hostile", "/jobs?run=hostile"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_open_without_a_fault(runs: Path, serve: Serve, open_page: Open, path: str, scheme: str) -> None:
     watched = open_page(serve(runs) + path, colour_scheme=scheme)
@@ -156,7 +156,7 @@ def test_a_link_shows_the_same_view_again(runs: Path, serve: Serve, open_page: O
 
 
 def test_the_run_stays_in_the_address_over_navigation_and_back(runs: Path, serve: Serve, open_page: Open) -> None:
-    watched = open_page(serve(runs) + "/?run=hostile")
+    watched = open_page(serve(runs) + "/results?run=hostile")
     page = watched.page
     page.get_by_role("link", name=re.compile("read the [1-9][0-9]* helped")).first.click()
     page.locator(".lanes").wait_for()
@@ -200,7 +200,7 @@ def test_hostile_labels_of_a_manifest_stay_text(tmp_path: Path, serve: Serve, op
     manifest = good.manifest.model_copy(update={"arms": arms, "name": HOSTILE[1]})
     Store(tmp_path / "bad").create(manifest).write(good.table().to_pylist())
     url = serve(tmp_path / "bad")
-    watched = open_page(url + "/")
+    watched = open_page(url + "/results")
     for text in ("<script>", "<img"):  # ticks are drawn one after the other
         watched.page.locator("#root .ytick", has_text=text).first.wait_for()
     ticks = watched.page.locator("#root .ytick").all_text_contents()

@@ -16,7 +16,7 @@ def test_results_and_compare_open_on_the_demo_run(
 ) -> None:
     root, (_, run, _) = demo
     url, run_id = serve(root), run.manifest.run_id
-    results = open_page(f"{url}/?run={run_id}")
+    results = open_page(f"{url}/results?run={run_id}")
     body = results.page.locator('[data-testid="stMain"]').inner_text()
     assert "base, steered" in body
     assert "Traceback" not in body

@@ -23,7 +23,7 @@ from tests.experiments.fake_run import HOSTILE, make_fake_run, make_manifest
 
 Patch = pytest.MonkeyPatch
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"results": None, "compare": "app_pages/compare.py"}
+PAGES = {"results": "app_pages/results.py", "compare": "app_pages/compare.py"}
 
 
 def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:

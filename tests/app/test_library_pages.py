@@ -1,0 +1,248 @@
+"""Home, Sweeps, Hybrid, Vectors, Features, Runs and Health over every kind of store, without a browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from app.cell_figures import MEASURES, dose_figure, grid_figure
+from app.jobs.board import replace_board
+from app.jobs.job import Job
+from experiments.store import Store
+from experiments.sweeps.cells import read_cells
+from experiments.sweeps.run import SweepResult, run_sweep
+from experiments.sweeps.spec import SweepSpec
+from experiments.sweeps.table import sweep_table
+from saes.corpus import Text
+from saes.dashboard import build_dashboard
+from steering.sites import Site
+from steering.vectors import Provenance, SteeringVector
+from tests.app.test_pages import ROOT, said
+from tests.experiments.fake_run import HOSTILE, make_fake_run
+
+Patch = pytest.MonkeyPatch
+PAGES = ("home", "sweeps", "hybrid", "vectors", "features", "runs", "health")
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
+    """The page after its script run, as a link opens it."""
+    monkeypatch.setenv("STEERING_RUNS", str(runs))
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    if page != "home":
+        app.switch_page(f"app_pages/{page}.py")
+    return app.run()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepResult]:
+    """A small sweep with its test run."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for layer in (0, 1):
+        direction = torch.randn(128, generator=torch.Generator().manual_seed(layer))
+        SteeringVector(f"v-{layer}", Site(layer), direction, Provenance("test", "none")).save(
+            folder / f"v-{layer}.safetensors"
+        )
+    spec = SweepSpec.model_validate({
+        "name": "small", "model": "builtin:base", "plan": "add v-$layer.safetensors ${dose}v on last_prompt",
+        "vary": {"layer": [0, 1], "dose": [-1, 1, 3]}, "splits": {"development": {"standard-dev": 4}, "test": {"standard-test": 4}},
+        "generation": {"max_new_tokens": 6}, "controls": {"random": 1, "random_on_test": 1},
+    })  # fmt: skip
+    return folder / "runs", run_sweep(spec, Store(folder / "runs"), folder)
+
+
+@pytest.fixture
+def jobs() -> Iterator[list[Job]]:
+    """A board with these jobs, and what was asked of it."""
+    held: list[Job] = []
+    asked: list[list[str]] = []
+
+    def submit(arguments: list[str], title: str, owner: str) -> str:
+        asked.append(arguments)
+        held.append(Job(id="new", kind="command", title=title, owner=owner, request=arguments))
+        return "new"
+
+    replace_board(SimpleNamespace(
+        jobs=lambda: list(held), active=lambda: (sum(not j.over for j in held), 0), submit_command=submit, get=lambda i: None,
+        ahead=lambda j: 0, holder=lambda: None, asked=asked,
+    ))  # type: ignore[arg-type]  # fmt: skip
+    yield held
+    replace_board(None)
+
+
+@each_page
+def test_an_empty_store_has_a_next_step(page: str, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    app = show(page, tmp_path / "none", monkeypatch)
+    assert not app.exception and not app.error
+    assert "steer" in said(app) or "make demo" in said(app)
+
+
+@each_page
+def test_stored_runs_are_shown(page: str, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    make_fake_run(tmp_path, 4, hostile=True)
+    app = show(page, tmp_path, monkeypatch)
+    assert not app.exception and not app.error
+    assert len(app.subheader) == 1
+    for kind in ("markdown", "caption", "info", "warning"):
+        for element in getattr(app, kind):
+            assert not any(text in element.value for text in HOSTILE)
+
+
+@each_page
+def test_a_corrupt_run_does_not_take_the_page_down(
+    page: str, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    make_fake_run(tmp_path, 4)
+    broken = make_fake_run(tmp_path / "other", 4).folder
+    broken.rename(tmp_path / "broken")
+    (tmp_path / "broken" / "run.json").write_text('{"run_id": ')
+    shard = Store(tmp_path).open("fake").shards()[0]
+    shard.write_bytes(shard.read_bytes()[:-40])
+    app = show(page, tmp_path, monkeypatch)
+    assert not app.exception
+    if page == "runs":
+        assert "broken" in said(app) and "run.json" in said(app)
+
+
+@each_page
+def test_a_link_to_what_is_not_there_says_so(page: str, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    make_fake_run(tmp_path, 4)
+    values = {
+        "sweeps": {"run": "gone"},
+        "hybrid": {"run": "gone"},
+        "vectors": {"vec": "gone"},
+        "runs": {"lib_a": "gone"},
+    }
+    app = show(page, tmp_path, monkeypatch, **values.get(page, {"hea_dtype": "gone"} if page == "health" else {}))
+    assert not app.exception
+    if page in values or page == "health":
+        assert "gone" in said(app) and app.warning
+
+
+@each_page
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_pages_stand_beside_a_job(page: str, state: Any, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    make_fake_run(tmp_path, 4)
+    job = Job(id="j", kind="command", title="Checks", owner="o", request=["doctor", "builtin:base"])
+    job.to("running")
+    if state == "failed":
+        job.to("failed", error="The command failed.")
+    jobs.append(job)
+    app = show(page, tmp_path, monkeypatch)
+    assert not app.exception
+    if page == "health":
+        words = said(app)
+        assert ("running" in words) if state == "running" else ("The checks did not finish" in words)
+
+
+def test_the_sweep_page_says_how_many_cells_and_what_the_winner_did(
+    swept: tuple[Path, SweepResult], monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    root, result = swept
+    run = result.runs[0]
+    app = show("sweeps", root, monkeypatch, run=run.manifest.run_id)
+    assert not app.exception and not app.error
+    words = said(app)
+    assert "6 cells** of 6" in words and result.winner.name in words and "On test problems" in words
+    table = sweep_table(run, read_cells(run))
+    app = show("sweeps", root, monkeypatch, run=run.manifest.run_id, swp_cell="cell-004", swp_metric="accuracy")
+    cell = table[table["cell"] == "cell-004"].iloc[0]
+    assert f"{100 * cell['accuracy']:.1f} %" in said(app)
+    assert app.selectbox(key="swp_pick").value == "cell-004"
+    app.selectbox(key="swp_pick").select("cell-002").run()
+    assert not app.exception and app.query_params["swp_cell"] in ("cell-002", ["cell-002"])
+    app = show("sweeps", root, monkeypatch, run=result.test.manifest.run_id)
+    assert "tests the winner" in said(app) and not app.exception
+
+
+def test_a_clicked_cell_is_chosen(swept: tuple[Path, SweepResult], monkeypatch: Patch, jobs: list[Job]) -> None:
+    root, result = swept
+    app = show("sweeps", root, monkeypatch, run=result.runs[0].manifest.run_id)
+    app.session_state["swp_grid_score"] = {
+        "selection": {"points": [{"customdata": "cell-001"}], "point_indices": [1], "box": [], "lasso": []}
+    }
+    app.run()
+    assert not app.exception and app.selectbox(key="swp_pick").value == "cell-001"
+
+
+def test_faint_cells_are_those_whose_interval_holds_zero() -> None:
+    cells = pd.DataFrame({
+        "cell": ["a", "b", "c"], "layer": [0, 0, 1], "dose": [1, 2, 1], "over_control": [0.3, 0.3, -0.2],
+        "over_control_low": [0.1, -0.1, -0.3], "over_control_high": [0.5, 0.6, -0.1], "accuracy": [0.5, 0.5, 0.1], "n": 40,
+        "p_holm": 0.01, "unsteered": 0.2, "control": 0.2,
+    })  # fmt: skip
+    figure, words = grid_figure(cells, "layer", "dose", MEASURES["score"], "a")
+    strength = [float(shape.fillcolor.split(",")[3].rstrip(")")) for shape in figure.layout.shapes]
+    assert strength[1] < strength[0] / 3 and strength[2] > strength[1]
+    assert "1 are faint" in words and "layer 0, dose 1" in words
+    assert list(figure.data[1].customdata) == ["a", "b", "c"], "marks over the cells carry what a click reports"
+    assert [shape.line.width for shape in figure.layout.shapes] == [3, 1, 1]
+    assert len(dose_figure(cells, "layer", "dose")[0].data) == 4
+
+
+def test_the_health_page_shows_what_the_checks_measured(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    app = show("health", tmp_path, monkeypatch)
+    app.button(key="hea_run").click().run()
+    assert jobs and jobs[0].request[:2] == ["doctor", "builtin:base"]
+    checks = [{"name": "zero dose", "passed": False, "measured": "0.5", "means": "hooks alter the model"}]
+    machine = {
+        "python": "3", "system": "x", "cores": 1, "threads": 1, "memory_gib": 1, "free_memory_gib": 1, "devices": [{"device": "cpu"}],
+        "packages": {}, "optional": {}, "models": {"cache": "c", "offline": True},
+    }  # fmt: skip
+    document = {"model": "builtin:base", "dtype": "float32", "machine": machine, "checks": checks}
+    jobs[0].to("running")
+    jobs[0].result = {"exit": 1, "output": json.dumps(document)}
+    jobs[0].to("failed", error="The command failed.")
+    app = show("health", tmp_path, monkeypatch)
+    assert not app.exception
+    assert "0 of 1 checks pass" in app.error[0].value and "cannot be trusted" in app.error[0].value
+
+
+def test_two_runs_are_compared_by_question(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    run = make_fake_run(tmp_path, 6)
+    other = run.manifest.model_copy(update={"run_id": "second", "spec": {**run.manifest.spec, "note": "another"}})
+    rows = run.table().to_pylist()
+    for row in rows:
+        row["correct"] = row["correct"] or row["arm"] == "random"
+    Store(tmp_path).create(other).write(rows)
+    app = show("runs", tmp_path, monkeypatch, lib_a="fake", lib_b="second")
+    assert not app.exception and not app.error
+    tables = [frame.value for frame in app.dataframe]
+    assert any("setting" in t and "spec.note" in set(t["setting"]) for t in tables)
+    assert any("B minus A" in t and "random" in set(t["arm"]) for t in tables)
+
+
+def test_features_come_from_a_dashboard_and_say_what_is_untested(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    dashboard(tmp_path / ".dashboards" / "tiny")
+    app = show("features", tmp_path, monkeypatch)
+    assert not app.exception and not app.error
+    assert "Strongest" in said(app) and "Promotes" in said(app)
+    chosen = app.selectbox(key="ft_id").options[-1]
+    app = show("features", tmp_path, monkeypatch, ft_id=chosen)
+    assert f"Latent {chosen}" in said(app)
+    app = show("features", tmp_path, monkeypatch, ft_id="99999")
+    assert "names latent 99999" in said(app)
+
+
+def dashboard(folder: Path) -> None:
+    """A dashboard of the built-in base's autoencoder on two texts."""
+    from saes.loading import load_dictionary
+    from steering.models import load_model
+
+    model = load_model("builtin:base")
+    prompt = tuple(model.tokenizer("rules + 15 ; * 9 ; goal 31 start 42 91 9 ?")["input_ids"])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    build_dashboard(model, load_dictionary("builtin:base"), [Text(prompt, prompt=len(prompt))], folder)
