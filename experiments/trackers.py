@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,10 +58,14 @@ def _metrics(summary: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def track(name: str | None, run: Run) -> None:
-    """Send a finished run's numbers and settings. Raises as `check_tracker`."""
+    """Send a finished run's numbers and settings; what the tracker prints goes to standard error. Raises as `check_tracker`."""
     check_tracker(name)
-    if name is None:
-        return
+    if name is not None:
+        with contextlib.redirect_stdout(sys.stderr):
+            _send(name, run)
+
+
+def _send(name: str, run: Run) -> None:
     package, manifest = importlib.import_module(name), run.manifest
     config = {
         "run": manifest.run_id,
