@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow.compute as pc
 import streamlit as st
 
-from app.lanes import edits
-from app.metrics import at
 from experiments.manifest import Arm, Manifest
 from experiments.store import Store, StoreError
+from experiments.traces.lanes import edits
+from experiments.traces.metrics import at
 
 
 @dataclass(frozen=True)

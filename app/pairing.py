@@ -1,11 +1,7 @@
-"""Pairs of rows: the same question and seed in two arms, what changed between them and where their texts part.
+"""Pairs of rows: the same question and seed in two arms, and what changed between them.
 
 1. Rows are joined on (item, seed), never on row order; what only one arm has is counted, not guessed.
 2. Every pair has exactly one outcome: helped, hurt, both right or both wrong, always read from left to right.
-3. `part` compares ids, not text: two texts that look alike but were tokenised differently have parted.
-4. Two distributions at the same index can be compared only while prompt and earlier tokens are the same. That
-   includes the index where the tokens first differ, since both were drawn there after the same prefix, and nothing
-   after it.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Ids = Sequence[int]
 OUTCOMES: dict[str, str] = {
     "helped": "left wrong, right right",
     "hurt": "left right, right wrong",
@@ -109,40 +104,3 @@ def neighbour(names: Iterable[str], shown: Iterable[str], current: str, by: Lite
     here = order.get(current, -1)
     ahead = [name for name in shown if (order[name] - here) * by > 0]
     return (ahead[0] if by > 0 else ahead[-1]) if ahead else None
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Where two rows part. `at` counts generated tokens from 0; it is None where the texts are the same to the end."""
-
-    kind: Literal["same", "token", "end", "prompt"]
-    at: int | None
-
-    def comparable(self, index: int) -> bool:
-        """Whether both arms' distributions for generated token `index` were taken after the same prefix."""
-        if self.kind == "prompt":
-            return False
-        return self.at is None or index <= self.at
-
-    @property
-    def sentence(self) -> str:
-        """The place, in words."""
-        if self.kind == "same":
-            return "the two texts are the same, token for token"
-        if self.kind == "prompt":
-            return "the prompts differ, so no position is comparable"
-        if self.kind == "end":
-            return f"one text ends at #{self.at}, the other goes on"
-        return f"first divergence at #{self.at}"
-
-
-def part(left_prompt: Ids, left: Ids, right_prompt: Ids, right: Ids) -> Divergence:
-    """Where the generated ids `left` and `right` part, given the ids of their prompts."""
-    if list(left_prompt) != list(right_prompt):
-        return Divergence("prompt", 0)
-    for index, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return Divergence("token", index)
-    if len(left) == len(right):
-        return Divergence("same", None)
-    return Divergence("end", min(len(left), len(right)))

@@ -30,6 +30,7 @@ from .commands.report import report
 from .commands.runs import print_tables, runs_app
 from .commands.saes import ablate, sae_app
 from .commands.sweeps import sweep_app
+from .commands.traces import trace_app
 from .commands.vectors import vectors_app
 from .progress import progress, talk
 from .refusals import refusals
@@ -38,7 +39,7 @@ ORDER = (
     "demo", "doctor", "app", "models", "pair",
     "extract", "vectors", "plan", "prompt", "generate",
     "eval", "sweep", "ablate", "hybrid", "attribute", "sae", "probe",
-    "runs", "report", "import",
+    "runs", "report", "trace", "import",
 )  # fmt: skip
 """Verbs in the order of a first page: begin, make and look at, measure, read."""
 
@@ -69,6 +70,7 @@ app.add_typer(sae_app, name="sae")
 app.add_typer(probe_app, name="probe")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(import_app, name="import")
+app.add_typer(trace_app, name="trace")
 app.command("doctor")(doctor)
 app.command("extract")(extract)
 app.command("generate")(generate_)

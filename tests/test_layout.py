@@ -27,7 +27,5 @@ def test_imports_go_one_way() -> None:
 
 
 def test_reading_runs_does_not_load_torch() -> None:
-    code = (
-        "import sys, experiments.store, experiments.summary, app.pairing, app.library; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, experiments.store, experiments.summary, experiments.traces, app.pairing, app.library; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

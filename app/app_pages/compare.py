@@ -1,14 +1,16 @@
 """Compare: where did the two runs part, and what did steering do there?
 
-1. Two arms of one split side by side, joined on item and seed; by default the baseline and the first steered arm.
-2. Split, arms, question, filter, tint and the chosen token are in the address, under `cmp_...`.
+1. Two arms of one split side by side, joined on item and seed; by default the baseline and the first steered arm. A run with one arm is
+   shown by itself.
+2. Split, arms, question and filter are in the address, under `cmp_...`; so is what the trace view shows (`app.trace_section`).
 3. A value of a link that this run does not have is named in a message, with what is shown instead.
 4. Text of models is shown by the trace component and as plain text, never as markup.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,17 +18,14 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from app import address
-from app.components import trace
 from app.escaping import for_markdown, one_line
-from app.facts import parse_address, token_facts
-from app.lanes import behaviour_marks, edits, lane, verdict
-from app.library import OpenRun, Unreadable
-from app.metrics import METRICS, common_scale
-from app.pairing import OUTCOMES, Divergence, Pair, Pairing, matching, neighbour, pair_rows, part
+from app.library import OpenRun, Unreadable, open_run
+from app.pairing import OUTCOMES, Pair, Pairing, matching, neighbour, pair_rows
 from app.roles import look
+from app.trace_section import show_trace
+from experiments.traces.lanes import verdict
 
-# One entry for the left arm and one for the right.
-Two = tuple[dict[str, Any], dict[str, Any]]
+Row = Mapping[str, Any]
 ALL = "all"
 TONES: dict[str, tuple[str, Literal["green", "red", "gray"]]] = {
     "helped": (":material/trending_up:", "green"),
@@ -34,16 +33,17 @@ TONES: dict[str, tuple[str, Literal["green", "red", "gray"]]] = {
     "both right": (":material/done_all:", "gray"),
     "both wrong": (":material/close:", "gray"),
 }
-HINT = "Choose a token, by click or with arrows and Enter, to see its numbers."
 
 
 def page(run: OpenRun) -> None:
     """The page."""
     st.subheader("Where did the two runs part, and what did steering do there?", anchor=False)
-    if len(run.manifest.arms) < 2:
-        st.info("This run has a single arm, so there is nothing to compare it with. Run it again with a second arm.")
-        return
-    split, left, right, metric = _choices(run)
+    alone = len(run.manifest.arms) < 2
+    if alone:
+        st.info(
+            "This run has a single arm: its texts are shown by themselves. A run with a second arm can be compared."
+        )
+    split, left, right = _choices(run, alone)
     try:
         table = run.rows(split)
     except Unreadable as error:
@@ -54,32 +54,37 @@ def page(run: OpenRun) -> None:
     names = pairing.names()
     if not names:
         _nothing_shared(run, tables, (left, right))
-        return
-    name = _question(names, pairing)
-    pair = names[name]
-    try:
-        rows = run.row(_key(tables[0], pair.left)), run.row(_key(tables[1], pair.right))
-    except Unreadable as error:
-        _unreadable(error)
-        return
-    view = "/".join((run.manifest.run_id, split, left, right, name))
-    if st.session_state.get("cmp_view", view) != view and not address.asked("cmp_tok"):
-        address.keep("cmp_tok", None)
-    st.session_state["cmp_view"] = view
-    divergence = part(rows[0]["prompt_ids"], rows[0]["token_ids"], rows[1]["prompt_ids"], rows[1]["token_ids"])
-    arms = run.arm(left).model_dump(), run.arm(right).model_dump()
-    _header(pair, rows, arms, divergence)
-    lanes_column, panel_column = st.columns([3.3, 1], gap="small")
-    with lanes_column:
-        _lanes(rows, arms, metric, divergence, behaviour_marks(_labels(table)))
-    with panel_column:
-        _panel(rows, arms, divergence)
+    else:
+        name = _question(names, pairing, alone)
+        pair = names[name]
+        keys = [_key(tables[0], pair.left), _key(tables[1], pair.right)][: 1 if alone else 2]
+        try:
+            rows = [run.row(key) for key in keys]
+        except Unreadable as error:
+            _unreadable(error)
+        else:
+            view = "/".join((run.manifest.run_id, split, left, right, name))
+            if st.session_state.get("cmp_view", view) != view and not address.asked("cmp_tok"):
+                address.keep("cmp_tok", None)
+            st.session_state["cmp_view"] = view
+            arms = [run.arm(arm).model_dump() for arm in (left, right)][: len(rows)]
+            show_trace(run, rows, arms, _labels(table), lambda data, save: _header(pair, rows, arms, data, save))
+    if run.manifest.status == "running":
+        _growing(run)
 
 
-def _choices(run: OpenRun) -> tuple[str, str, str, str]:
-    """Split, arms and tint, from the link, the session or the defaults."""
+@st.fragment(run_every=5)
+def _growing(run: OpenRun) -> None:
+    """Questions of a run that is not finished appear as they are stored."""
+    with suppress(Unreadable):
+        if open_run(run.root, run.manifest.run_id).content != run.content:
+            st.rerun()
+
+
+def _choices(run: OpenRun, alone: bool) -> tuple[str, str, str]:
+    """Split and arms, from the link, the session or the defaults."""
     arms = {arm.name: arm for arm in run.manifest.arms}
-    others = [arm for arm in run.manifest.arms if arm.role != "baseline"]
+    others = [arm for arm in run.manifest.arms if arm.role != "baseline"] or list(run.manifest.arms)
     steered = next((arm for arm in others if arm.role == "steered"), others[0])
 
     def say(name: str) -> str:
@@ -89,10 +94,11 @@ def _choices(run: OpenRun) -> tuple[str, str, str, str]:
         ("cmp_split", "Split", list(run.manifest.splits), next(iter(run.manifest.splits)), one_line),
         ("cmp_a", "Left arm", list(arms), run.manifest.baseline.name, say),
         ("cmp_b", "Right arm", list(arms), steered.name, say),
-        ("cmp_metric", "Tint", list(METRICS), "logprob", lambda key: METRICS[key].label),
     ]
     chosen = []
-    columns = st.columns([1.2, 2, 2, 1.2])
+    if alone:
+        fields = [fields[0], ("cmp_a", "Arm", list(arms), next(iter(arms)), say)]
+    columns = st.columns([1.2, 2, 2][: len(fields)])
     for column, (key, label, valid, default, say_it) in zip(columns, fields, strict=True):
         stale = address.restore(key, valid, default)
         value = column.selectbox(label, valid, key=key, format_func=say_it, persist_state="session")
@@ -104,7 +110,7 @@ def _choices(run: OpenRun) -> tuple[str, str, str, str]:
                 icon=":material/link_off:",
             )
         chosen.append(value)
-    return chosen[0], chosen[1], chosen[2], chosen[3]
+    return chosen[0], chosen[1], chosen[-1]
 
 
 def _joined(left: pa.Table, right: pa.Table) -> Pairing:
@@ -134,7 +140,7 @@ def _nothing_shared(run: OpenRun, tables: tuple[pa.Table, pa.Table], names: tupl
     )
 
 
-def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
+def _question(names: Mapping[str, Pair], pairing: Pairing, alone: bool) -> str:
     """The question, chosen by filter, menu or the buttons beside it."""
     named = address.asked("cmp_item")
     stale = address.restore("cmp_item", names, next(iter(names)))
@@ -153,7 +159,7 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
     bar = st.container(horizontal=True, vertical_alignment="bottom", key="question_bar")
     picked = bar.segmented_control(
         "Questions",
-        list(counts),
+        [ALL] if alone else list(counts),
         format_func=lambda outcome: f"{outcome} {counts[outcome]}",
         key="cmp_show",
         required=True,
@@ -178,7 +184,7 @@ def _question(names: Mapping[str, Pair], pairing: Pairing) -> str:
         "Question",
         listed,
         key="cmp_item",
-        format_func=lambda item: f"{one_line(item, 60)} · {names[item].outcome}",
+        format_func=lambda item: one_line(item, 60) + ("" if alone else f" · {names[item].outcome}"),
         persist_state="session",
         width=320,
     )
@@ -214,82 +220,29 @@ def _into(kept: list[str]) -> None:
 
 
 def _header(
-    pair: Pair,
-    rows: Two,
-    arms: Two,
-    divergence: Divergence,
+    pair: Pair, rows: Sequence[Row], arms: Sequence[Row], data: Mapping[str, Any], save: Callable[[], None]
 ) -> None:
     icon, colour = TONES[pair.outcome]
     with st.container(border=True, gap="small", key="question_card"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(pair.outcome, icon=icon, color=colour)
+            if len(rows) > 1:
+                st.badge(pair.outcome, icon=icon, color=colour)
             st.text(f"gold {one_line(rows[0]['gold'], 120)}")
             for row, arm in zip(rows, arms, strict=True):
                 judged = verdict(row)
                 name = f"{look(arm['role']).glyph} {one_line(arm['label'], 50)}"
                 st.text(f"{name}: {one_line(judged['answer'], 60)} {judged['mark']}, {len(row['token_ids'])} tokens")
-            st.text(f"◆ {divergence.sentence}")
+            if len(rows) > 1:
+                st.text(f"◆ {data['part']}")
+            save()
         st.text(rows[0]["prompt"])
-        if divergence.kind == "prompt":
+        if data["kind"] == "prompt":
             st.caption("The prompt of the left arm; the right arm was asked in another way, as its lane shows.")
-
-
-def _lanes(
-    rows: Two,
-    arms: Two,
-    metric: str,
-    divergence: Divergence,
-    marks: Mapping[str, Mapping[str, Any]],
-) -> None:
-    scale, bar_top = common_scale(rows, metric), max(edits(rows[0]) + edits(rows[1]), default=0.0)
-    shown: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        for span in row["labels"] or []:
-            shown.setdefault(span["label"], []).append(span)
-
-    def chosen() -> None:
-        address.keep("cmp_tok", str(st.session_state["cmp_lanes"]["token"]))
-        address.flush()
-        st.rerun("token_panel")
-
-    trace.lanes(
-        {
-            "lanes": [lane(row, arm, scale, bar_top, marks) for row, arm in zip(rows, arms, strict=True)],
-            "scale": None if metric == "none" else scale.legend(),
-            "bar_top": bar_top,
-            "divergence": None if divergence.kind == "prompt" else divergence.at,
-            "comparable": divergence.kind != "prompt",
-            "behaviours": [{"label": name, **marks[name], "source": _source(shown[name])} for name in sorted(shown)],
-            "selected": address.shown("cmp_tok"),
-        },
-        key="cmp_lanes",
-        on_token=chosen,
-    )
 
 
 def _labels(table: pa.Table) -> list[str]:
     flat = pc.list_flatten(table["labels"].combine_chunks())
     return [str(label) for label in pc.unique(pc.struct_field(flat, "label")).to_pylist()]
-
-
-def _source(spans: list[Mapping[str, Any]]) -> str:
-    """Who found the behaviour and how sure it was."""
-    sure = [float(span["confidence"]) for span in spans]
-    confidence = f"{min(sure):.2f}" if min(sure) == max(sure) else f"{min(sure):.2f} to {max(sure):.2f}"
-    return f"{len(spans)}×, detector {', '.join(sorted({span['detector'] for span in spans}))}, confidence {confidence}"
-
-
-@st.fragment(key="token_panel")
-def _panel(rows: Two, arms: Two, divergence: Divergence) -> None:
-    lengths = {side: len(row["prompt_ids"]) + len(row["token_ids"]) for side, row in zip("ab", rows, strict=True)}
-    found = parse_address(address.shown("cmp_tok"), lengths)
-    if found is None:
-        trace.panel({"hint": HINT}, key="cmp_panel")
-        return
-    here = "ab".index(found[0])
-    row, other = rows[here], rows[1 - here]
-    labels = arms[here]["label"], arms[1 - here]["label"]
-    trace.panel(token_facts(row, other, found[1], divergence, *labels), key="cmp_panel")
 
 
 page(st.session_state["open_run"])

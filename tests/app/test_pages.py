@@ -177,7 +177,9 @@ def test_compare_begins_with_baseline_and_steered_arm(whole: Path, monkeypatch: 
     row = Store(whole).open("fake").table(arms=["steered"], split="standard-test", items=["standard-test-000"])
     stored = row.to_pylist()[0]
     assert data["lanes"][1]["tokens"] == stored["prompt_tokens"] + stored["tokens"]
-    assert data["lanes"][1]["bar"].index(1.0) == len(stored["prompt_tokens"]) - 1
+    assert [i for i, size in enumerate(data["lanes"][1]["numbers"]["edit"]) if size] == [
+        len(stored["prompt_tokens"]) - 1
+    ]
 
 
 def test_next_walks_through_the_filtered_questions(whole: Path, monkeypatch: Patch) -> None:
@@ -205,16 +207,16 @@ def test_a_link_restores_the_whole_view(whole: Path, monkeypatch: Patch) -> None
         "cmp_item": "hard-test-007",
         "cmp_show": "all",
         "cmp_tok": "b3",
+        "cmp_mode": "fork",
+        "cmp_q": "edit>0",
     }
     app = show("compare", whole, monkeypatch, **view)
     assert not app.exception
     assert not app.warning
     assert {key: linked(app, key) for key in view} == view
-    lanes, panel = traces(app)
-    assert lanes["scale"]["label"] == "entropy"
-    assert lanes["selected"] == "b3"
-    assert panel["position"] == 3
-    assert [lane["label"] for lane in lanes["lanes"]] == ["Base + random vector", "Thinking model"]
+    (data,) = traces(app)
+    assert data["view"] == {"tok": "b3", "metric": "entropy", "mode": "fork", "q": "edit>0"}
+    assert [lane["label"] for lane in data["lanes"]] == ["Base + random vector", "Thinking model"]
 
 
 def test_a_link_to_a_filter_opens_its_first_question(whole: Path, monkeypatch: Patch) -> None:
@@ -250,7 +252,7 @@ def test_an_arm_without_rows_says_so(tmp_path: Path, monkeypatch: Patch) -> None
 
 
 def test_the_pages_import_no_torch() -> None:
-    names = ("context", "library", "figures", "arm_table", "facts", "lanes", "components.trace", "launch")
+    names = ("context", "library", "figures", "arm_table", "trace_section", "saving", "components.trace", "launch")
     modules = ", ".join(f"app.{name}" for name in names)
     script = f"import sys, {modules}; print(sorted(m for m in sys.modules if m in ('torch', 'transformers')))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

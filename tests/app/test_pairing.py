@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.pairing import Divergence, matching, neighbour, pair_rows, part
+from app.pairing import matching, neighbour, pair_rows
+from experiments.traces.divergence import Divergence, part, part_by_text
 
 
 def rows(*triples: tuple[str, int, bool]) -> list[dict[str, Any]]:
@@ -88,3 +89,13 @@ def test_nothing_is_comparable_after_different_prompts() -> None:
     assert divergence.kind == "prompt"
     assert not divergence.comparable(0)
     assert "prompts differ" in divergence.sentence
+
+
+def test_texts_of_different_tokenisers_are_aligned_by_their_characters() -> None:
+    same = part_by_text(["let ", "us"], ["le", "t us"])
+    assert same.kind == "same"
+    assert not same.comparable(0)
+    found = part_by_text(["let ", "us ", "try"], ["le", "t us ", "g", "o"])
+    assert found.places == (2, 2)
+    assert not found.comparable(0)
+    assert part_by_text(["ab"], ["a", "b", "c"]).places == (1, 2)

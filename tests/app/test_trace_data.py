@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.components.trace import payload
-from app.facts import parse_address, token_facts
-from app.lanes import behaviour_marks, lane, receipt, verdict
-from app.metrics import common_scale, values
-from app.pairing import part
+from experiments.traces.data import address_of, payload, trace_data
+from experiments.traces.lanes import behaviour_marks, lane, receipt, verdict
+from experiments.traces.metrics import common_scale, values
 
 ARM = {"label": "Base + vector", "role": "steered"}
 
@@ -109,56 +107,82 @@ def test_behaviours_have_distinct_letters_and_stable_styles() -> None:
 
 
 def test_a_lane_is_plain_json_with_one_entry_per_position() -> None:
-    row = make(edit_ratio=[0.0, 0.4, 0.0, 0.2, math.inf])
-    made = payload(lane(row, ARM, common_scale([row], "logprob"), 0.4, behaviour_marks(["checking"])))
+    row = make(edit_ratio=[0.0, 0.4, 0.0, 0.2, math.inf], kl=[0.0, 0.25, math.nan])
+    made = payload(lane(row, ARM, behaviour_marks(["checking"])))
     json.dumps(made, allow_nan=False)
     assert made["tokens"] == ["Q", "?", "try", "\n", "<eos>"]
-    assert len(made["tint"]) == len(made["bar"]) == 5
-    assert made["bar"] == [0, 1.0, 0, 0.5, 0]
+    assert made["ids"] == [1, 2, 10, 11, 0]
+    assert made["numbers"] == {
+        "logprob": [-0.1, -2.0, -0.5],
+        "entropy": [0.3, 1.5, 0.0],
+        "edit": [0.0, 0.4, 0.0, 0.2, None],
+        "kl": [0.0, 0.25, None],
+    }
     assert made["steered"] == "steered at 1 of 2 prompt and 1 of 3 generated positions"
     assert made["behaviours"][0]["letter"] == "C"
+    assert made["alternatives"]["width"] == 2
+    assert made["alternatives"]["texts"]["11"] == "\n"
 
 
-def test_facts_are_the_stored_numbers() -> None:
-    row, other = make(), make()
-    divergence = part(row["prompt_ids"], row["token_ids"], other["prompt_ids"], other["token_ids"])
-    facts = token_facts(row, other, 3, divergence, "left", "right")
-    assert (facts["token"], facts["id"], facts["logprob"], facts["entropy"], facts["edit_ratio"]) == (
-        "\n",
-        11,
-        -2.0,
-        1.5,
-        0.2,
+@pytest.mark.parametrize(
+    ("detector", "hollow"), [("words", True), ("lexicon", True), ("grammar", False), ("judge tester", False)]
+)
+def test_a_label_by_keywords_only_is_hollow(detector: str, hollow: bool) -> None:
+    label = {"label": "checking", "start": 1, "end": 3, "detector": detector, "confidence": 0.9}
+    assert lane(make(labels=[label]), ARM, {})["behaviours"][0]["hollow"] is hollow
+
+
+def test_kl_has_a_scale_only_where_it_was_computed() -> None:
+    without = trace_data([make()], [ARM], kl_missing="ask for it")
+    assert "kl" not in without["scales"]
+    assert without["missing"]["kl"] == "ask for it"
+    assert trace_data([make(kl=[0.0, 0.5, 0.1])], [ARM])["scales"]["kl"]["high"] == "0.5 nats"
+
+
+def test_rows_without_tokens_show_their_text_and_no_numbers() -> None:
+    names = (
+        "prompt_ids",
+        "prompt_tokens",
+        "token_ids",
+        "tokens",
+        "logprob",
+        "entropy",
+        "top_ids",
+        "top_tokens",
+        "top_logprob",
     )
-    assert facts["probability"] == pytest.approx(math.exp(-2.0))
-    assert [(a["token"], a["chosen"]) for a in facts["here"]] == [("\n", True), ("w", False)]
-    assert facts["there"]
-    assert [(b["label"], b["detector"], b["confidence"]) for b in facts["behaviours"]] == [("checking", "words", 0.9)]
+    bare = make(
+        **{name: [] for name in (*names, "edit_ratio", "labels")}, text="As published.", edits_planned=0, edits_fired=0
+    )
+    data = trace_data([bare, bare], [ARM, ARM])
+    assert data["scales"] == {}
+    assert data["lanes"][0]["text"] == "As published."
+    assert data["view"]["metric"] == "none"
 
 
-def test_alternatives_of_the_other_arm_only_while_the_prefix_is_shared() -> None:
-    row, other = make(), make(token_ids=[10, 12, 0])
-    divergence = part(row["prompt_ids"], row["token_ids"], other["prompt_ids"], other["token_ids"])
-    at_the_fork = token_facts(row, other, 3, divergence, "left", "right")
-    after = token_facts(row, other, 4, divergence, "left", "right")
-    assert at_the_fork["there"]
-    assert not at_the_fork["note"]
-    assert after["there"] == []
-    assert after["note"] == "Not comparable after the divergence at #1."
+def test_a_view_that_does_not_fit_is_replaced_and_named() -> None:
+    view = {"tok": "b99", "metric": "kl", "mode": "sideways", "q": "x" * 500}
+    data = trace_data([make(), make()], [ARM, ARM], view=view)
+    assert data["view"] == {"tok": None, "metric": "logprob", "mode": "linked", "q": "x" * 200}
+    assert len(data["stale"]) == 3
+    assert "b99" in data["stale"][0]
 
 
-def test_a_prompt_token_has_no_probability() -> None:
-    facts = token_facts(make(), make(), 1, part([1, 2], [10], [1, 2], [10]), "left", "right")
-    assert facts["logprob"] is None
-    assert facts["here"] == []
-    assert facts["edit_ratio"] == 0.4
-    assert "given" in facts["note"]
+def test_fork_needs_the_same_prompt_and_tokeniser() -> None:
+    other = make(prompt_ids=[1, 3])
+    assert trace_data([make(), other], [ARM, ARM], view={"mode": "fork"})["view"]["mode"] == "linked"
+    different = trace_data([make(), make()], [ARM, ARM], tokenisers=("x", "y"), view={"mode": "fork"})
+    assert different["by_text"]
+    assert different["view"]["mode"] == "linked"
+    assert (
+        trace_data([make(), make()], [ARM, ARM], tokenisers=("x", "x"), view={"mode": "fork"})["view"]["mode"] == "fork"
+    )
 
 
-@pytest.mark.parametrize("text", [None, "", "c1", "a", "a-1", "a5", "b99999999", "a1;x"])
-def test_an_address_of_no_token_is_none(text: str | None) -> None:
-    assert parse_address(text, {"a": 5, "b": 5}) is None
+@pytest.mark.parametrize("text", ["", "c1", "a", "a-1", "a5", "b99999999", "a1;x"])
+def test_an_address_of_no_token_is_none(text: str) -> None:
+    assert address_of(text, {"a": 5, "b": 5}) is None
 
 
 def test_an_address_names_lane_and_position() -> None:
-    assert parse_address("b4", {"a": 1, "b": 5}) == ("b", 4)
+    assert address_of("b4", {"a": 1, "b": 5}) == ("b", 4)

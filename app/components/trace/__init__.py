@@ -1,49 +1,35 @@
-"""The trace component: lanes of tokens side by side, and the panel of one token.
+"""The trace component: the view of `experiments.traces`, mounted in a page.
 
-1. Text of models reaches the page as `textContent` only; the HTML, CSS and JavaScript are constant files beside
-   this one.
-2. `lanes` calls `on_token` once per click or Enter on a token; the address of the token is then in the component's
-   state under `token`, as `a17` or `b17`.
-3. Every token can be reached by keyboard: Tab to a lane, arrows along the text, Home and End, `j` and `k` along
-   steered tokens, `d` to the divergence, Enter to open the panel.
-4. `payload` makes data safe for JSON: a number that is not finite becomes null.
+1. Its JavaScript and CSS are those of notebooks and exported pages (`experiments.traces.source`).
+2. Text of models reaches the page as `textContent` or as an attribute only.
+3. `on_view` is called when the reader chooses a token, a tint, a mode or a search; the new view is then in the component's state under
+   `view`, with the keys `tok`, `metric`, `mode` and `q`. Everything is drawn in the browser; no script run is needed for it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-HERE = Path(__file__).parent
+from experiments.traces.data import payload
+from experiments.traces.source import script, style
 
-_mount = st.components.v2.component(
-    "steering_trace",
-    html='<div class="trace"></div>',
-    css=(HERE / "trace.css").read_text(encoding="utf-8"),
-    js=(HERE / "trace.js").read_text(encoding="utf-8"),
+__all__ = ["mount", "payload"]
+
+_MOUNT = """
+export default function trace(component) {
+  const host = component.parentElement.querySelector(".trace");
+  if (host && component.data) mountTrace(host, component.data, (view) => component.setTriggerValue("view", view));
+}
+"""
+
+_component = st.components.v2.component(
+    "steering_trace", html='<div class="trace"></div>', css=style(), js=script() + _MOUNT
 )
 
 
-def payload(value: Any) -> Any:
-    """`value` with everything that JSON cannot say replaced by null."""
-    if isinstance(value, Mapping):
-        return {str(key): payload(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [payload(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def lanes(data: Mapping[str, Any], key: str, on_token: Callable[[], None]) -> None:
-    """Show lanes of tokens; `on_token` runs when one is chosen."""
-    _mount(key=key, data=payload({"kind": "lanes", **data}), on_token_change=on_token)
-
-
-def panel(data: Mapping[str, Any], key: str) -> None:
-    """Show the numbers of one token."""
-    _mount(key=key, data=payload({"kind": "panel", **data}))
+def mount(data: Mapping[str, Any], key: str, on_view: Callable[[], None]) -> None:
+    """Show what `experiments.traces.data.trace_data` made."""
+    _component(key=key, data=dict(data), on_view_change=on_view)

@@ -1,10 +1,10 @@
-"""One row as a lane of the trace component: tokens, tint, edits, behaviours, verdict and receipt, as plain JSON values.
+"""One row as a lane of a trace view: tokens, numbers, alternatives, behaviours, verdict and receipt, as plain JSON values.
 
 1. Tokens are the stored display text, prompt first; nothing is tokenised or joined again.
-2. Where steering fired is read from the stored edit ratios, for prompt and generated tokens alike; bar heights
-   share one scale over the lanes shown.
+2. Where steering fired is read from the stored edit ratios, for prompt and generated tokens alike.
 3. The receipt is not ok when a planned edit did not fire, or when one fired that was not planned.
-4. A behaviour keeps its letter and its line style over all arms and items of a split.
+4. A behaviour keeps its letter and its colour over all arms and items of a split.
+5. A number is there only where it was stored; a metric of which no number is stored is left out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.metrics import Scale, number, values
-from app.roles import look
+from ..looks import look
+from .metrics import METRICS, at, number, values
+
+KEYWORD_DETECTORS = ("lexicon", "keyword", "words", "regex")
+"""Names of detectors, or parts of names, that look at words only."""
+TINTS = tuple(name for name in METRICS if name != "none")
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def receipt(row: Mapping[str, Any]) -> Receipt:
 
 
 def behaviour_marks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A letter and a line style number per behaviour label, in alphabetical order of the labels."""
+    """A letter and a colour number per behaviour label, in alphabetical order of the labels."""
     marks: dict[str, dict[str, Any]] = {}
     for index, label in enumerate(sorted(set(labels))):
         taken = {mark["letter"] for mark in marks.values()}
@@ -81,23 +85,22 @@ def verdict(row: Mapping[str, Any]) -> dict[str, str]:
     return {"answer": answer, "mark": "✗", "meaning": "wrong", "tone": "bad"}
 
 
-def lane(
-    row: Mapping[str, Any], arm: Mapping[str, Any], scale: Scale, bar_top: float, marks: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The lane of `row`. `bar_top` is the edit ratio that gets the full bar height."""
+def lane(row: Mapping[str, Any], arm: Mapping[str, Any], marks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The lane of `row`: its numbers per token, the stored alternatives, and everything that is said about it in words."""
     prompt = len(row["prompt_tokens"])
-    appearance, proof, sizes = look(arm["role"]), receipt(row), edits(row)
-    fired = [index for index, size in enumerate(sizes) if size > 0]
+    appearance, proof = look(arm["role"]), receipt(row)
+    fired = [index for index, size in enumerate(edits(row)) if size > 0]
     in_prompt = sum(index < prompt for index in fired)
     generated = len(row["token_ids"])
     where = f"{in_prompt} of {prompt} prompt and {len(fired) - in_prompt} of {generated} generated positions"
-    notes = [f"{generated} tokens", f"finish: {row['finish']}"]
+    notes = [f"{generated} tokens" if generated else "no tokens stored", f"finish: {row['finish']}"]
     if row["truncated"]:
         notes.append("cut at the token limit")
     if row["trace_ok"] is not None:
         notes.append("trace verified ✓" if row["trace_ok"] else "trace not verified ✗")
     if row["well_formed"] is not None and not row["well_formed"]:
         notes.append("not well-formed")
+    numbers = {name: rounded(values(row, name)[0 if name == "edit" else prompt :]) for name in TINTS}
     return {
         "label": arm["label"],
         "role": arm["role"],
@@ -109,8 +112,10 @@ def lane(
         "receipt": {"text": proof.sentence, "ok": proof.ok},
         "prompt": prompt,
         "tokens": [str(token) for token in [*row["prompt_tokens"], *row["tokens"]]],
-        "tint": [None if tint is None else round(tint, 3) for tint in map(scale.tint, values(row, scale.metric))],
-        "bar": [round(min(size / bar_top, 1.0), 3) if size > 0 and bar_top > 0 else 0 for size in sizes],
+        "ids": [int(token) for token in [*row["prompt_ids"], *row["token_ids"]]],
+        "text": "" if generated else str(row.get("text") or ""),
+        "numbers": {name: found for name, found in numbers.items() if any(value is not None for value in found)},
+        "alternatives": alternatives(row),
         "behaviours": [
             {
                 "label": span["label"],
@@ -118,8 +123,31 @@ def lane(
                 "end": int(span["end"]),
                 "detector": span["detector"],
                 "confidence": number(span["confidence"]),
+                "hollow": keyword_only(span["detector"]),
                 **marks.get(span["label"], {"letter": "?", "style": 0}),
             }
             for span in row["labels"] or []
         ],
     }
+
+
+def rounded(numbers: Sequence[float | None]) -> list[float | None]:
+    """Numbers to five significant digits: what is drawn or read, at half the size."""
+    return [None if value is None else float(f"{value:.5g}") for value in numbers]
+
+
+def alternatives(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The likeliest next tokens that were stored, `width` per generated token, best first; their texts once per id."""
+    ids = [int(token) for token in row["top_ids"] or []]
+    texts = dict(zip(ids, map(str, row["top_tokens"] or []), strict=False))
+    return {
+        "width": len(ids) // max(len(row["token_ids"]), 1),
+        "ids": ids,
+        "logprobs": rounded([at(row["top_logprob"], index) for index in range(len(ids))]),
+        "texts": {str(token): text for token, text in texts.items()},
+    }
+
+
+def keyword_only(detector: str) -> bool:
+    """Whether a label comes from words alone, which most often do not survive a second sample."""
+    return any(word in detector.lower() for word in KEYWORD_DETECTORS)

@@ -2,6 +2,7 @@
 
 1. `values` has one entry per position of prompt and generated tokens; None where the metric says nothing about a
    position. Log-probability and entropy are the model's for generated tokens only; edit size covers the prompt too.
+   KL is that of a forced reading of the row's own text (`forced_kl`), where one is stored; the row then has a list `kl`.
 2. A scale is shared by all lanes that are shown together, starts at zero and is clipped at the 99th percentile, and
    its legend says so; one outlier does not wash out the rest.
 3. A missing, short or non-finite list gives None, never an error and never a zero.
@@ -30,6 +31,13 @@ METRICS: dict[str, Metric] = {
     "logprob": Metric("log-probability", "logprob", -1, "nats", "stronger: the model found this token less likely"),
     "entropy": Metric("entropy", "entropy", 1, "nats", "stronger: the model was less certain of the next token"),
     "edit": Metric("edit size", "edit_ratio", 1, "‖Δ‖/‖h‖", "stronger: the edit was larger next to the activation"),
+    "kl": Metric(
+        "KL along the steered trace",
+        "kl",
+        1,
+        "nats",
+        "stronger: with the plan, the same text read token by token is predicted more differently",
+    ),
     "none": Metric("no tint", None, 1, "", ""),
 }
 
@@ -52,7 +60,7 @@ def values(row: Mapping[str, Any], metric: str) -> list[float | None]:
     column = METRICS[metric].column
     if column is None:
         return [None] * (prompt + generated)
-    stored = row[column]
+    stored = row.get(column)
     if column == "edit_ratio":
         return [at(stored, index) for index in range(prompt + generated)]
     return [None] * prompt + [at(stored, index) for index in range(generated)]
