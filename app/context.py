@@ -41,9 +41,8 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
         st.session_state["run"] = asked
     elif st.session_state.get("run") not in ids:
         st.session_state["run"] = None if asked else ids[0]
-    left, middle, chip, corner = st.columns([3, 6.6, 1.5, 1], vertical_alignment="bottom")
-    with chip:
-        jobs_chip()
+    left, middle, right = st.columns([3, 5.6, 3.4], vertical_alignment="bottom")
+    corner = _corner(right)
     chosen = left.selectbox(
         "Run",
         ids,
@@ -77,8 +76,13 @@ def plain_bar() -> DeltaGenerator:
     elif "run" in st.session_state:
         st.session_state["run"] = st.session_state["run"]  # a widget's value is dropped where the widget is not drawn
     address.keep("run", st.session_state.get("run"))
-    _, chip, corner = st.columns([9.6, 1.5, 1], vertical_alignment="center")
-    with chip:
+    return _corner(st.container())
+
+
+def _corner(place: DeltaGenerator) -> DeltaGenerator:
+    """The right end of the bar, with the jobs chip in it."""
+    corner = place.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center")
+    with corner:
         jobs_chip()
     return corner
 

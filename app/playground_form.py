@@ -22,7 +22,7 @@ from app.stack import Card
 from app.uploads import upload
 from app.vector_files import VectorFile
 from experiments.findstart import FindStart
-from experiments.live.request import LiveRequest
+from experiments.live.request import Edit, LiveRequest
 from experiments.pair.problem import FORM_SUFFIX
 from steering.errors import BadInput
 from steering.verbs import OPERATIONS
@@ -32,6 +32,8 @@ SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test")
 MODELS = ("builtin:base", "builtin:thinking")
 FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
 CARD_KEYS = ("operation", "vector", "layer", "strength", "unit", "span", "keep_norm")
+UNIT = "× ‖v‖: times the norm of the vector. × ‖h‖: times the norm of the activation at each position."
+LAYER = "own: the layer that the vector was taken from."
 IGNORE: Any = {"on_change": "ignore", "persist_state": "session"}
 
 
@@ -76,8 +78,13 @@ FIELDS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
 """By key: what it is called, how a link's value is read, and the default."""
 
 
-def begin(vectors: Mapping[str, VectorFile], defaults: Mapping[str, Any], cards: list[Card]) -> None:
-    """Set the fields from the link, the session or the defaults, before any of them is drawn."""
+def begin(
+    vectors: Mapping[str, VectorFile], defaults: Mapping[str, Any], cards: list[Card], anew: bool = False
+) -> None:
+    """Set the fields from the link, the session or the defaults, before any of them is drawn; `anew` passes the session over."""
+    if anew:
+        for key, (_, _, default) in FIELDS.items():
+            st.session_state[key] = defaults.get(key, default)
     for key, (name, read, default) in FIELDS.items():
         asked = address.asked(key)
         if asked is not None:
@@ -100,7 +107,7 @@ def begin(vectors: Mapping[str, VectorFile], defaults: Mapping[str, Any], cards:
                 f"This link names vector {for_markdown(gone[0])}, which is not here. Choose another.",
                 icon=":material/link_off:",
             )
-    if asked is not None or "pg_cards" not in st.session_state:
+    if asked is not None or anew or "pg_cards" not in st.session_state:
         set_cards(cards)
 
 
@@ -210,29 +217,18 @@ def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
         st.selectbox(f"Vector {place + 1}", digests, key=key("vector"), format_func=say, **IGNORE)
         st.slider("Strength", -top, top, step=0.05, key=key("strength"), **IGNORE)
         left, right = st.columns(2)
-        left.selectbox("Unit", list(stack.UNITS), key=key("unit"), format_func=stack.UNITS.__getitem__, **IGNORE)
-        right.selectbox(
-            "Layer",
-            layers,
-            key=key("layer"),
-            format_func=lambda n: "the vector's own" if n == stack.OWN else str(n),
-            **IGNORE,
+        left.selectbox(
+            "Unit", list(stack.UNITS), key=key("unit"), format_func=stack.UNITS.__getitem__, help=UNIT, **IGNORE
         )
-        left.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **IGNORE)
-        right.selectbox(
+        right.selectbox("Layer", layers, key=key("layer"), format_func=_layer, help=LAYER, **IGNORE)
+        st.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **IGNORE)
+        st.selectbox(
             "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: stack.SPANS.get(s, s), **IGNORE,
             help='Any span of the plan language can be typed, such as first_n:16 or at:"wait".',
         )  # fmt: skip
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.toggle(
-                "Keep the norm",
-                key=key("keep_norm"),
-                help="Rescale the edited activation to the norm it had.",
-                **IGNORE,
-            )
-            if st.button("Remove", icon=":material/delete:", key=key("remove")):
-                st.session_state["pg_cards"].remove(number)
-                st.rerun()
+        st.toggle(
+            "Keep the norm", key=key("keep_norm"), help="Rescale the edited activation to the norm it had.", **IGNORE
+        )
         card = cards()[place]
         vector = vectors.get(card.vector)
         if vector is not None:
@@ -241,6 +237,13 @@ def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
                 wrong = f" :red[Width {vector.width} does not fit this model, whose activations have {shape.width}.]"
             said = f"{card.raw(vector)} · at {card.site(vector).name} · {stack.MEANINGS[card.operation]}"
             st.caption(f"{for_markdown(vector.name)}, {for_markdown(vector.source)} · {for_markdown(said)}.{wrong}")
+        if st.button("Remove", icon=":material/delete:", key=key("remove")):
+            st.session_state["pg_cards"].remove(number)
+            st.rerun()
+
+
+def _layer(number: int) -> str:
+    return "own" if number == stack.OWN else str(number)
 
 
 def _operations() -> str:
@@ -274,6 +277,25 @@ def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
         )
     except ValidationError as error:
         raise BadInput(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+
+def fields_of(asked: Mapping[str, Any], vectors: Mapping[str, VectorFile]) -> tuple[dict[str, Any], list[Card]]:
+    """The fields and the stack that ask for this request; what the form cannot say is left out."""
+    split, _, number = str(asked.get("item") or "").partition("/")
+    fields: dict[str, Any] = {
+        "pg_kind": QUESTIONS if split in SPLITS else OWN,
+        "pg_prompt": asked.get("prompt") or "",
+        "pg_form": asked.get("form", "bare"),
+        "pg_model": asked["model"],
+        "pg_beside": asked.get("thinking") or "",
+        "pg_tokens": asked["max_new_tokens"],
+        "pg_temp": asked["temperature"],
+        "pg_seed": asked["seed"],
+    }
+    if split in SPLITS:
+        fields |= {"pg_split": split, "pg_number": int(number)}
+    cards = [stack.card_of(Edit.model_validate(edit).facts(), vectors) for edit in asked.get("edits", ())]
+    return fields, [card for card in cards if card is not None]
 
 
 def keep() -> None:

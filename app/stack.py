@@ -22,7 +22,7 @@ from steering.verbs import OPERATIONS
 
 OWN = -1
 """The layer that the vector was taken from."""
-UNITS = {"vector": "× vector norm", "residual": "× residual norm"}
+UNITS = {"vector": "× ‖v‖", "residual": "× ‖h‖"}
 SPANS = {
     "last_prompt": "last prompt token",
     "generated": "every generated token",

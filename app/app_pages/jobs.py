@@ -84,7 +84,7 @@ def _job(kept: Board, job: Job, owner: str, chosen: bool) -> None:
             st.markdown(f"**{for_markdown(job.title, 90)}**", width="stretch")
             _buttons(kept, job, owner)
         st.caption(" · ".join(_facts(kept, job, owner)))
-        if not job.over and job.total:
+        if job.state == "running" and job.total:
             st.progress(min(job.done / job.total, 1.0), text=None)
         if job.error:
             tone = st.error if job.state == "failed" else st.warning
@@ -165,7 +165,7 @@ def duration(seconds: float) -> str:
 
 def ago(seconds: float) -> str:
     """A time in the past, in words."""
-    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
+    return "just now" if seconds < 5 else f"{seconds:.0f} s ago" if seconds < 90 else f"{duration(seconds)} ago"
 
 
 page()

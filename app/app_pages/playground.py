@@ -41,7 +41,17 @@ def page() -> None:
     if runtime.exists():
         board().worker.warm()
     defaults, cards = _first(example, vectors)
-    playground_form.begin(vectors, defaults, cards)
+    opened = board().get(address.asked("pg_job") or "") if address.asked("pg_stack") is None else None
+    if (
+        opened is not None
+        and opened.kind == "generate"
+        and "model" in opened.request
+        and "temperature" in opened.request
+    ):
+        defaults, cards = playground_form.fields_of(opened.request, vectors)
+        playground_form.begin(vectors, defaults, cards, anew=True)
+    else:
+        playground_form.begin(vectors, defaults, cards)
     left, right = st.columns([1, 2.1], gap="medium")
     with left:
         playground_form.draw(vectors, _models(root))
@@ -129,11 +139,9 @@ def preflight(asked: LiveRequest) -> str:
     else:
         words += " · no speed measured yet"
     if asked.model not in kept.worker.models:
-        words += (
-            " · loads the model first"
-            if shape_of(asked.model)
-            else " · model not found on this machine: Run downloads it"
-        )
+        folder = asked.model.startswith(("/", ".", "~", "builtin:"))
+        missing = " · there is no model in this folder" if folder else " · model not on this machine: Run downloads it"
+        words += " · loads the model first" if shape_of(asked.model) else missing
     running, waiting = kept.active()
     if running + waiting:
         words += f" · {running + waiting} job{'s' * (running + waiting > 1)} ahead"

@@ -206,6 +206,7 @@ class Board:
                 else:
                     if event["kind"] == "lanes":
                         models = [lane["model"] for lane in event["lanes"]]
+                        self.worker.models = list(dict.fromkeys([*self.worker.models, *models]))
                         job.to("running")
                     self._note(job, event, models)
                     job.add(event)

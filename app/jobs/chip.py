@@ -20,8 +20,9 @@ def this_owner() -> str:
 
 def _chip() -> None:
     running, waiting = board().active()
+    place = st.container(horizontal=True, horizontal_alignment="right")
     if not running and not waiting:
-        st.page_link(
+        place.page_link(
             PAGE, label="no jobs", icon=":material/check_circle:", help="Nothing is running. Opens the list of jobs."
         )
         if st.session_state.pop("_jobs_seen", False):
@@ -29,7 +30,7 @@ def _chip() -> None:
         return
     st.session_state["_jobs_seen"] = True
     words = ", ".join(f"{count} {word}" for count, word in ((running, "running"), (waiting, "queued")) if count)
-    st.page_link(PAGE, label=words, icon=":material/progress_activity:", help="Opens the list of jobs.")
+    place.page_link(PAGE, label=words, icon=":material/progress_activity:", width="content")
 
 
 def jobs_chip() -> None:

@@ -165,6 +165,20 @@ def test_run_queues_what_the_fields_say_and_the_link_names_it(board: Board, tmp_
     assert stack.read(link["pg_stack"]) == [Card(vector=THINK_FIRST)]
 
 
+def test_a_link_to_a_job_alone_fills_the_fields_with_what_it_asked(
+    board: Board, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    asked = request(item="hard-test/00012", form="think", max_new_tokens=44, thinking="builtin:thinking")
+    job = board.submit_generation(asked.model_dump(), "opened", "somebody")
+    app = show("playground", tmp_path, monkeypatch, pg_job=job)
+    assert not app.exception
+    assert live(app)["id"] == job
+    app.button(key="pg_run").click().run()
+    again = board.jobs()[0]
+    assert again.id != job
+    assert LiveRequest.model_validate(again.request) == asked
+
+
 def test_interventions_are_added_and_removed(board: Board, tmp_path: Path, monkeypatch: Patch) -> None:
     app = show("playground", tmp_path, monkeypatch)
     app.button(key="pg_add").click().run()

@@ -285,7 +285,7 @@ class Live {
     if (event.kind === "state") this.state(event);
     else if (event.kind === "lanes") this.begin(event);
     else if (event.kind === "token") this.lanes[event.lane].add(event);
-    else if (event.kind === "end") this.lanes[event.lane].end(event);
+    else if (event.kind === "end") this.finish(this.lanes[event.lane], event);
     else if (event.kind === "receipt") this.proof(event);
   }
 
@@ -308,6 +308,12 @@ class Live {
     this.lanes = event.lanes.map((lane, index) => new Lane(lane, index, this.data.looks, (from, at) => this.facts(from, at)));
     this.grid.dataset.lanes = String(this.lanes.length);
     this.grid.append(...this.lanes.map((lane) => lane.node));
+    this.receipt.textContent = "receipt: comes when the texts have ended";
+  }
+
+  finish(lane, event) {
+    lane.end(event);
+    if (this.data.ended) lane.text.scrollTop = 0; // a text that is read again is read from its beginning
   }
 
   facts(lane, position) {
