@@ -56,6 +56,7 @@ def rows(run_id: str, items: int, length: int, vocabulary: list[str], top: int =
     ranks = rng.zipf(1.3, size=200_000).clip(max=VOCABULARY) - 1
     for order in range(items):
         prompt_ids = ranks[rng.integers(len(ranks), size=PROMPT if length > 20 else 8)]
+        gold = int(rng.integers(1000))
         for arm in ARMS:
             ids = ranks[rng.integers(len(ranks), size=length)]
             logprob = -rng.exponential(0.35, length)
@@ -64,7 +65,7 @@ def rows(run_id: str, items: int, length: int, vocabulary: list[str], top: int =
             if arm == "steered":
                 edited[len(prompt_ids) :] = 0.3 + 0.02 * rng.standard_normal(length)
             tokens = [vocabulary[i] for i in ids]
-            answer, gold = int(rng.integers(1000)), int(rng.integers(1000))
+            answer = int(rng.integers(1000))
             chunk.append(
                 {
                     "key": hashlib.sha256(f"{run_id}/{arm}/{order}".encode()).hexdigest()[:32],

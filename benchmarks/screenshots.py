@@ -1,0 +1,105 @@
+"""`python -m benchmarks.screenshots RUNS OUT`: every page of the app, light and dark, wide and narrow, as small PNG files.
+
+The pages show the first runs of the store that fit them. Needs Chromium and Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.launch import command, environment
+from experiments.store import Store
+from experiments.sweeps.cells import CARD
+
+IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"][data-test-connection-state="CONNECTED"]'
+WIDTHS, SCHEMES = (1400, 900), ("light", "dark")
+HEIGHT, COLOURS = 1000, 96
+
+
+def addresses(store: Store) -> dict[str, str]:
+    """Path and query of every page."""
+    runs = [e for e in store.list() if e.manifest is not None and not e.problem]
+    demo = next((e.run_id for e in runs if e.run_id.startswith("demo-") and e.manifest and e.manifest.reference), "")
+    sweep = next(
+        (e.run_id for e in runs if (store.open(e.run_id).folder / CARD).is_file() and "-test-" not in e.run_id), ""
+    )
+    hybrid = next((e.run_id for e in runs if e.manifest and any(a.controller for a in e.manifest.arms)), "")
+    return {
+        "home": "", "playground": "playground", "compare": f"compare?run={demo}&cmp_show=helped", "results": f"results?run={demo}",
+        "sweeps": f"sweeps?run={sweep}", "hybrid": f"hybrid?run={hybrid}", "vectors": "vectors", "features": "features", "runs": "runs",
+        "jobs": "jobs", "health": "health",
+    }  # fmt: skip
+
+
+def main(
+    runs: Annotated[Path, typer.Argument(help="Folder of a run store.")],
+    out: Annotated[Path, typer.Argument(help="Where the pictures go.")],
+    only: Annotated[str, typer.Option(help="Pages, comma-separated; all by default.")] = "",
+) -> None:
+    """Take the pictures. Exit code 1 when a page shows an error or the console does."""
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command(port, open_browser=False), env=environment(runs), **quiet)
+    out.mkdir(parents=True, exist_ok=True)
+    url, faults = f"http://127.0.0.1:{port}", []
+    try:
+        _wait(url)
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            for name, address in addresses(Store(runs)).items():
+                if only and name not in only.split(","):
+                    continue
+                for width in WIDTHS:
+                    for scheme in SCHEMES:
+                        page = browser.new_page(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme)  # type: ignore[arg-type]
+                        page.on(
+                            "console",
+                            lambda m: faults.append(m.text) if m.type == "error" and "404" not in m.text else None,
+                        )
+                        page.goto(f"{url}/{address}")
+                        page.wait_for_selector(IDLE)
+                        time.sleep(1.5)
+                        page.wait_for_selector(IDLE)
+                        if page.locator('[data-testid="stException"]').count():
+                            faults.append(f"{name}: an exception is shown")
+                        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
+                        picture.save(out / f"{name}-{width}-{scheme}.png", optimize=True)
+                        page.close()
+                print(name, flush=True)
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _wait(url: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    sys.exit("The server did not answer.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
