@@ -71,7 +71,7 @@ def behaviour_marks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
         taken = {mark["letter"] for mark in marks.values()}
         letters = [c for c in label.upper() if c.isalnum()]
         free = [c for c in [*letters, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"] if c not in taken]
-        marks[label] = {"letter": free[0] if free else "?", "style": index % 6}
+        marks[label] = {"letter": free[0] if free else "?", "style": index % 8}
     return marks
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MARKS = ("#9a5fd0", "#0e8f6e", "#c2477f", "#66788a", "#8a7400", "#1f83c4")
+MARKS = ("#9a5fd0", "#0e8f6e", "#c2477f", "#66788a", "#8a7400", "#1f83c4", "#a0522d", "#5a6fd6")
 """Colours of behaviours, as in trace.css."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 

@@ -26,11 +26,11 @@ def test_results_and_compare_open_on_the_demo_run(
     compare = open_page(address)
     position = len(row["prompt_ids"])
     compare.page.locator(f'.token[data-address="b{position}"]').click()
-    compare.page.locator('.panel dd[data-fact="token id"]').wait_for()
+    compare.page.locator('.panel [data-fact="token id"]').wait_for()
     compare.settle()
 
     def fact(name: str) -> str:
-        return compare.page.locator(f'.panel dd[data-fact="{name}"]').inner_text()
+        return compare.page.locator(f'.panel [data-fact="{name}"]').inner_text()
 
     assert fact("token id") == str(row["token_ids"][0])
     assert float(fact("log-prob")) == pytest.approx(row["logprob"][0], abs=6e-5)

@@ -99,7 +99,7 @@ function drawMap(view, side) {
   const root = view.root;
   const blue = colourOf(root, "var(--tinted)"), orange = colourOf(root, "var(--steer)");
   const quiet = colourOf(root, "var(--line)");
-  const marks = [0, 1, 2, 3, 4, 5].map((i) => colourOf(root, "var(--mark-" + i + ")"));
+  const marks = [0, 1, 2, 3, 4, 5, 6, 7].map((i) => colourOf(root, "var(--mark-" + i + ")"));
   const total = lane.tokens.length;
   pen.fillStyle = quiet;
   pen.globalAlpha = 0.45;

@@ -173,9 +173,24 @@ function nodeAt(view, address) {
   return node;
 }
 
-// The first tokens at once; the others in short slices while the browser is idle, so that nothing is blocked.
+// Work on chunks in short slices while the browser is idle, so that nothing is blocked; `finished` runs after the last.
+function whenIdle(view, chunks, work, finished) {
+  const idle = window.requestIdleCallback || ((slice) => setTimeout(slice, 16));
+  const waiting = [...chunks], layout = view.nodes;
+  const slice = () => {
+    if (view.ended || view.nodes !== layout) return;
+    const begin = performance.now();
+    while (waiting.length && performance.now() - begin < SLICE_MS) work(waiting.shift());
+    if (waiting.length) idle(slice);
+    else if (finished) finished();
+  };
+  if (waiting.length) idle(slice);
+  else if (finished) finished();
+}
+
+// The first tokens at once, the others when idle.
 function build(view) {
-  let built = { a: 0, b: 0 };
+  const built = { a: 0, b: 0 };
   const waiting = [];
   view.chunks.forEach((chunk) => {
     if (chunk.node.closest(".early[hidden]")) return;
@@ -184,13 +199,29 @@ function build(view) {
       built[chunk.side] += chunk.end - chunk.start;
     } else waiting.push(chunk);
   });
-  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 16));
-  const slice = () => {
-    if (view.ended) return;
-    const begin = performance.now();
-    while (waiting.length && performance.now() - begin < SLICE_MS) fill(view, waiting.shift());
-    if (waiting.length) idle(slice);
-    else view.host.dataset.complete = "yes";
+  whenIdle(view, waiting, (chunk) => fill(view, chunk), () => { view.host.dataset.complete = "yes"; });
+}
+
+// Tint and hits again: at once where the reader looks, the others when idle.
+function repaint(view) {
+  const one = (chunk) => {
+    for (let i = chunk.start; i < chunk.end; i += 1) {
+      const node = view.nodes.get(chunk.side + i);
+      if (!node) return;
+      paint(view, node, chunk.side, i);
+      node.classList.toggle("hit", view.hitSet.has(chunk.side + i));
+    }
   };
-  slice();
+  const later = [];
+  const areas = new Map();
+  view.chunks.filter((chunk) => chunk.built).forEach((chunk) => {
+    const text = chunk.node.closest(".text");
+    if (!areas.has(text)) areas.set(text, text.getBoundingClientRect());
+    const box = chunk.node.getBoundingClientRect(), area = areas.get(text);
+    if (box.bottom > area.top - 200 && box.top < area.bottom + 200) chunk.due = true;
+    else later.push(chunk);
+  });
+  view.chunks.filter((chunk) => chunk.due).forEach((chunk) => { chunk.due = false; one(chunk); });
+  view.host.dataset.painted = "";
+  whenIdle(view, later, one, () => { view.host.dataset.painted = "yes"; });
 }

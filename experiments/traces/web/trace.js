@@ -38,10 +38,10 @@ class TraceView {
     data.lanes.forEach((lane) => { lane.words = !lane.tokens.some((token) => /^\s|\s$/.test(token) && token.trim()); });
     this.root = make("div", "view");
     this.root.onkeydown = (event) => this.key(event);
-    this.root.onfocusin = (event) => {
+    this.root.addEventListener("focusin", (event) => {
       const lane = event.target.closest(".lane, .shared");
       if (lane && lane.dataset.side) this.side = lane.dataset.side;
-    };
+    });
     this.body = make("div", "stage");
     this.legend = make("div");
     this.panel = make("div", "panel-place");
@@ -218,7 +218,7 @@ class TraceView {
   tint(name) {
     if (name !== "none" && !this.data.scales[name]) return;
     this.state.metric = name;
-    this.nodes.forEach((node, address) => paint(this, node, address[0], Number(address.slice(1))));
+    repaint(this);
     this.legend.replaceChildren(legendNode(this));
     this.pressed();
     this.redraw();
@@ -252,10 +252,8 @@ class TraceView {
   find(query, tell) {
     this.state.q = query.slice(0, 200);
     this.runSearch();
-    this.nodes.forEach((node, address) => {
-      node.classList.toggle("hit", this.hitSet.has(address));
-      node.classList.remove("hit-now");
-    });
+    this.clearHit();
+    repaint(this);
     showCount(this);
     this.redraw();
     if (tell) this.tell();
@@ -266,7 +264,7 @@ class TraceView {
     const n = this.hits.length;
     this.hit = this.hit < 0 ? (by > 0 ? 0 : n - 1) : (this.hit + by + n) % n;
     const hit = this.hits[this.hit];
-    this.nodes.forEach((node) => node.classList.remove("hit-now"));
+    this.clearHit();
     this.go(hit.side + hit.start, focus);
     for (let i = hit.start; i < hit.end; i += 1) {
       const node = nodeAt(this, hit.side + i);
@@ -274,6 +272,8 @@ class TraceView {
     }
     showCount(this);
   }
+
+  clearHit() { this.root.querySelectorAll(".hit-now").forEach((node) => node.classList.remove("hit-now")); }
 
   restore() {
     this.data.lanes.forEach((lane, index) => {
