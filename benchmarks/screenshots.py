@@ -73,7 +73,7 @@ def main(
                         )
                         page.goto(f"{url}/{address}")
                         page.wait_for_selector(IDLE)
-                        time.sleep(1.5)
+                        time.sleep(2.5)
                         page.wait_for_selector(IDLE)
                         if page.locator('[data-testid="stException"]').count():
                             faults.append(f"{name}: an exception is shown")

@@ -146,10 +146,10 @@ def _responds(row: dict[str, Any], examples: pd.DataFrame, facts: dict[str, Any]
             ("Promotes", "top_tokens", "top_logits"),
             ("Demotes", "bottom_tokens", "bottom_logits"),
         ):
-            pairs = zip(row[tokens][:8], row[logits][:8], strict=False)
+            listed = zip(row[tokens][:8], row[logits][:8], strict=False)
             st.markdown(
                 f"**{title}** "
-                + ", ".join(f"{for_markdown(str(token).strip() or '␣', 24)} {value:+.2f}" for token, value in pairs)
+                + ", ".join(f"{for_markdown(str(token).strip() or '␣', 24)} {value:+.2f}" for token, value in listed)
             )
         labels = facts.get("labels", [])
         shares = [(n, s) for n, s in zip(labels, row["label_share"] or [], strict=False) if s and s > 0.005]

@@ -98,7 +98,7 @@ def _facts(vector: VectorFile) -> None:
         "site": str(vector.site),
         "length": f"{vector.norm:.2f}",
         "width": str(vector.width),
-        "file": str(vector.path),
+        "file": f"{vector.path.name} ({vector.source})",
     }
     facts |= {
         key.replace("_", " "): value for key, value in _provenance(vector).items() if value not in (None, "", [], {})
