@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from steering.models import LoadedModel
     from steering.record import Generation
 
+    from ..graders.grade import Grade
     from ..store import Run
 
 CAP = 1500
@@ -60,9 +61,19 @@ class TraceView:
         return cls(tuple(found), tuple(described[name] for name in arms), view)
 
     @classmethod
-    def between(cls, model: LoadedModel, base: Generation, steered: Generation, **view: str | None) -> TraceView:
-        """An unsteered and a steered generation of one model. They are not graded: answers are shown as unscorable."""
-        rows = (generation_row(model, base), generation_row(model, steered))
+    def between(
+        cls,
+        model: LoadedModel,
+        base: Generation,
+        steered: Generation,
+        *,
+        gold: str = "",
+        grades: Sequence[Grade | None] = (None, None),
+        **view: str | None,
+    ) -> TraceView:
+        """An unsteered and a steered generation of one model, with their grades where they were graded."""
+        one, two = grades
+        rows = generation_row(model, base, gold=gold, grade=one), generation_row(model, steered, gold=gold, grade=two)
         arms = ({"label": "unsteered", "role": "baseline"}, {"label": "steered", "role": "steered"})
         return cls(rows, arms, view)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from .static import visible
 if TYPE_CHECKING:
     from steering.models import LoadedModel
     from steering.record import Generation
+
+    from ..graders.grade import Grade
 
 AROUND = 60
 """Tokens of an excerpt on each side of its middle."""
@@ -54,8 +57,7 @@ def as_markdown(rows: Sequence[Row], arms: Sequence[Mapping[str, Any]], part: st
             ("◆ " if i == at else "") + ("*" if sizes[i] > 0 else "") + visible(tokens[i]) for i in range(begin, end)
         ]
         text = (" " if words else "").join(shown) if tokens else str(row["text"])
-        fence = "`" * (3 + max((len(run) for run in text.replace("\n", " ").split() if set(run) == {"`"}), default=0))
-        fence = "````" if "```" in text and len(fence) < 4 else fence
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
         lines += [
             f"**{_plain(arm['label'])}** ({arm['role']}): answer `{_inline(judged['answer'])}` {judged['mark']} {judged['meaning']}, "
             f"{len(tokens)} tokens, {receipt(row).sentence}",
@@ -77,16 +79,18 @@ def _plain(text: object) -> str:
 
 
 def generation_row(
-    model: LoadedModel, found: Generation, item: str = "prompt", gold: str = "", correct: bool = False
+    model: LoadedModel, found: Generation, item: str = "prompt", gold: str = "", grade: Grade | None = None
 ) -> dict[str, Any]:
-    """A finished generation as a row, as far as a trace view reads one. `correct` and `gold` are the caller's: nothing is graded here."""
+    """A finished generation as a row, as far as a trace view reads one. Without a grade it is shown as unscorable."""
     from steering.prompts import token_texts
 
     prompt, generated = token_texts(model, found.prompt_ids), token_texts(model, found.token_ids)
     text = model.tokenizer.decode(list(found.token_ids), skip_special_tokens=True)
     return {
         "key": None, "arm": None, "item": item, "gold": gold, "prompt": model.tokenizer.decode(list(found.prompt_ids)),
-        "text": text, "answer": None, "correct": correct, "scorable": correct, "truncated": found.finish == "length",
+        "text": text, "answer": grade.answer if grade else None, "correct": bool(grade and grade.correct),
+        "scorable": bool(grade and grade.scorable),
+        "truncated": found.finish == "length",
         "trace_ok": None, "well_formed": None,
         "finish": found.finish, "prompt_ids": list(found.prompt_ids), "token_ids": list(found.token_ids), "prompt_tokens": prompt,
         "tokens": generated, "logprob": list(found.logprob), "entropy": list(found.entropy), "top_ids": list(found.top_ids),

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "app": "tests/app/test_browser.py",
     "demo": "tests/experiments/test_demo.py",
     "hybrid": "tests/experiments/test_hybrid.py",
+    "trace kl": "tests/experiments/test_traces.py",
     "pair train": "tests/experiments/test_pair_training.py",
 }
 """Verbs that other tests run."""
