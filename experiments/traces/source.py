@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-PARTS = ("tokens.js", "maps.js", "search.js", "panel.js", "trace.js")
+PARTS = ("tokens.js", "maps.js", "search.js", "panel.js", "stage.js", "keys.js", "trace.js")
 
 
 def _part(name: str) -> str:

@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.launch import command, environment
 from experiments.store import Store
+from experiments.traces.forced_kl import write_kl
 from tests.experiments.fake_run import HOSTILE, make_fake_run, make_manifest
 
 Patch = pytest.MonkeyPatch
@@ -266,3 +267,83 @@ def test_the_server_listens_on_this_machine_only_and_sends_nothing(tmp_path: Pat
     assert "--server.port=8765" in line
     assert "--server.headless=true" in line
     assert environment(tmp_path)["STEERING_RUNS"] == str(tmp_path.resolve())
+
+
+def changed(root: Path, change: Any, **facts: Any) -> Path:
+    """A store with the fake run, every row as `change` makes it; `facts` replace those of the manifest."""
+    run = make_fake_run(root / "before", 4)
+    manifest = run.manifest.model_copy(update={"facts": {**run.manifest.facts, **facts}})
+    rows = [change(dict(row)) for row in run.table().to_pylist()]
+    fresh = Store(root / "after").create(manifest)
+    fresh.write(rows)
+    fresh.set_status("complete")
+    return root / "after"
+
+
+def test_compare_shows_a_run_with_one_arm_by_itself(tmp_path: Path, monkeypatch: Patch) -> None:
+    run = make_fake_run(tmp_path / "all", 4)
+    alone = run.manifest.model_copy(update={"arms": run.manifest.arms[:1]})
+    rows = [row for row in run.table().to_pylist() if row["arm"] == alone.arms[0].name]
+    Store(tmp_path / "one").create(alone).write(rows)
+    app = show("compare", tmp_path / "one", monkeypatch)
+    assert not app.exception
+    assert "single arm" in said(app)
+    (data,) = traces(app)
+    assert len(data["lanes"]) == 1
+    assert app.button(key="cmp_after").disabled is False
+
+
+def test_rows_without_tokens_are_shown_as_text(tmp_path: Path, monkeypatch: Patch) -> None:
+    lists = ("prompt_ids", "token_ids", "prompt_tokens", "tokens", "logprob", "entropy", "top_ids", "top_tokens")
+    empty = {name: [] for name in (*lists, "top_logprob", "edit_ratio", "labels")}
+    runs = changed(tmp_path, lambda row: {**row, **empty, "edits_planned": 0, "edits_fired": 0})
+    app = show("compare", runs, monkeypatch)
+    assert not app.exception
+    assert "stored as text" in said(app)
+    (data,) = traces(app)
+    assert all(lane["text"] for lane in data["lanes"])
+    assert data["scales"] == {}
+
+
+def test_arms_of_different_tokenisers_are_aligned_by_text_and_marked(tmp_path: Path, monkeypatch: Patch) -> None:
+    runs = changed(tmp_path, lambda row: row, tokenizers={"base": "1" * 16, "thinking": "2" * 16})
+    app = show("compare", runs, monkeypatch, cmp_b="thinking")
+    assert not app.exception
+    assert "different tokenisers" in said(app)
+    assert traces(app)[0]["by_text"]
+    same = show("compare", runs, monkeypatch, cmp_b="steered")
+    assert not traces(same)[0]["by_text"]
+
+
+def test_stale_parts_of_the_view_are_named(whole: Path, monkeypatch: Patch) -> None:
+    app = show("compare", whole, monkeypatch, cmp_tok="b9999", cmp_metric="kl", cmp_mode="x*y")
+    assert not app.exception
+    words = app.warning[0].value.replace("\\", "")
+    for part in (
+        "token b9999",
+        "KL along the steered trace: not computed yet",
+        "mode x*y",
+        "Shown instead: tint log-probability",
+    ):
+        assert part in words
+    assert linked(app, "cmp_metric") == "logprob"
+    assert "cmp_tok" not in app.query_params
+
+
+def test_kl_is_offered_with_its_command_and_shown_where_it_is_stored(tmp_path: Path, monkeypatch: Patch) -> None:
+    run = make_fake_run(tmp_path, 4)
+    row = run.trace(run.table(["key"], arms=["steered"], split="standard-test").to_pylist()[0]["key"])
+    app = show("compare", tmp_path, monkeypatch)
+    assert f"steer trace kl fake {row['key']}" in said(app)
+    n = len(row["token_ids"])
+    write_kl(run, row, {"divergence": [0.5] * n, "logprob": [0.0] * n, "unsteered_logprob": [0.0] * n})
+    app = show("compare", tmp_path, monkeypatch, cmp_metric="kl")
+    assert not app.exception
+    assert not app.warning
+    assert "steer trace kl" not in said(app)
+    assert traces(app)[0]["lanes"][1]["numbers"]["kl"] == [0.5] * n
+    path = run.folder / "kl" / f"{row['key']}.parquet"
+    path.write_bytes(path.read_bytes()[:-30])
+    app = show("compare", tmp_path, monkeypatch)
+    assert not app.exception
+    assert "KL is left out" in said(app)

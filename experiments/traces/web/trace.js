@@ -1,30 +1,4 @@
-// One trace view: what is mounted, its state, its keys. The parts before this one draw it.
-
-const KEYS = "arrows move · Enter opens, Escape leaves · j k next and previous steered token · [ ] segment · d divergence · " +
-  "/ search, n N hits · 1 log-prob, 2 entropy, 3 edit, 4 KL, 0 no tint · Tab other lane";
-const TINT_KEYS = { 1: "logprob", 2: "entropy", 3: "edit", 4: "kl", 0: "none" };
-const TINT_NAMES = { logprob: "log-prob", entropy: "entropy", edit: "edit size", kl: "KL", none: "none" };
-const MODE_NAMES = { linked: "linked scroll", free: "free scroll", fork: "fork" };
-const MODE_HELP = {
-  linked: "Lanes side by side, scrolled together by share of their length",
-  free: "Lanes side by side, each scrolled by itself",
-  fork: "What both arms share is shown once; then the text splits",
-};
-
-function choiceGroup(title, names, help, current, enabled, choose) {
-  const group = make("div", "choices");
-  group.setAttribute("role", "group");
-  group.setAttribute("aria-label", title);
-  group.append(make("span", "caption", title));
-  Object.entries(names).forEach(([name, label]) => {
-    const node = button("choice", label, help(name), () => choose(name));
-    node.dataset.choice = name;
-    node.disabled = !enabled(name);
-    node.setAttribute("aria-pressed", String(name === current));
-    group.append(node);
-  });
-  return group;
-}
+// One trace view: what is mounted, and its state. The parts before this one draw it.
 
 class TraceView {
   constructor(host, data, report) {
@@ -37,7 +11,7 @@ class TraceView {
     this.side = "a";
     data.lanes.forEach((lane) => { lane.words = !lane.tokens.some((token) => /^\s|\s$/.test(token) && token.trim()); });
     this.root = make("div", "view");
-    this.root.onkeydown = (event) => this.key(event);
+    this.root.onkeydown = (event) => handleKey(this, event);
     this.root.addEventListener("focusin", (event) => {
       const lane = event.target.closest(".lane, .shared");
       if (lane && lane.dataset.side) this.side = lane.dataset.side;
@@ -45,11 +19,11 @@ class TraceView {
     this.body = make("div", "stage");
     this.legend = make("div");
     this.panel = make("div", "panel-place");
-    this.root.append(this.toolbar(), this.legend, this.body, make("div", "keys", "Keys: " + KEYS + "."));
+    this.root.append(toolbarNode(this), this.legend, this.body, make("div", "keys", "Keys: " + KEYS + "."));
     host.replaceChildren(this.root);
     this.hitColour = colourOf(this.root, "var(--hit)");
     this.runSearch();
-    this.layout();
+    layout(this);
     this.restore();
   }
 
@@ -69,114 +43,11 @@ class TraceView {
 
   tell() { if (this.report) this.report({ ...this.state }); }
 
-  toolbar() {
-    const bar = make("div", "toolbar");
-    const { scales, missing, lanes, comparable } = this.data;
-    bar.append(choiceGroup("tint", TINT_NAMES, (name) => missing[name] || (scales[name] ? scales[name].label : "no tint"),
-      this.state.metric, (name) => name === "none" || Boolean(scales[name]), (name) => this.tint(name)));
-    if (lanes.length > 1) {
-      bar.append(choiceGroup("lanes", MODE_NAMES, (name) => MODE_HELP[name] + (name === "fork" && !comparable ?
-        ": needs two texts after the same prompt in the same tokens" : ""), this.state.mode,
-      (name) => name !== "fork" || comparable, (name) => this.mode(name)));
-    }
-    bar.append(searchBox(this));
-    const [at] = this.data.divergence;
-    if (at !== null && at !== undefined) bar.append(button("small jump", "◆ " + this.data.part, "Go there (d)", () => this.key({ key: "d" })));
-    else if (lanes.length > 1) bar.append(make("span", "quiet part", "◆ " + this.data.part));
-    this.bar = bar;
-    return bar;
-  }
-
   pressed() {
     this.bar.querySelectorAll(".choice").forEach((node) => {
       const on = node.dataset.choice === this.state.metric || node.dataset.choice === this.state.mode;
       node.setAttribute("aria-pressed", String(on));
     });
-  }
-
-  // ---- drawing ---------------------------------------------------------------------------------------------------
-
-  layout() {
-    this.ended = false;
-    this.nodes = new Map();
-    this.chunks = [];
-    this.maps = {};
-    this.texts = {};
-    delete this.host.dataset.complete;
-    const fork = this.state.mode === "fork";
-    const grid = make("div", "lanes");
-    grid.dataset.count = this.data.lanes.length;
-    const stage = make("div", fork ? "columns forked" : "columns");
-    if (fork) stage.append(this.shared());
-    this.data.lanes.forEach((lane, index) => grid.append(this.laneNode(lane, SIDES[index], fork)));
-    stage.append(grid);
-    grid.after(this.panel);
-    stage.onclick = (event) => {
-      const node = event.target.closest(".token");
-      if (node) this.choose(node.dataset.address);
-    };
-    stage.onmouseover = (event) => this.hover(event.target.closest(".token"));
-    this.body.replaceChildren(stage);
-    build(this);
-    this.legend.replaceChildren(legendNode(this));
-    this.showPanel();
-    this.redraw();
-    if (this.watch) this.watch.disconnect();
-    this.watch = new ResizeObserver(() => this.redraw());
-    this.watch.observe(grid);
-  }
-
-  text(side, label) {
-    const text = make("div", "text");
-    text.setAttribute("role", "listbox");
-    text.setAttribute("aria-label", label);
-    return text;
-  }
-
-  shared() {
-    const right = this.lane("b");
-    const node = make("section", "shared");
-    node.dataset.side = "b";
-    const end = right.prompt + this.split();
-    const many = end - right.prompt;
-    node.append(make("div", "head", "Shared by both arms: prompt and " + many + " generated tokens, shown once with the " +
-      "numbers of " + right.label + "."));
-    const text = this.text("b", "Tokens that both arms share");
-    text.append(promptBlock(this, "b"));
-    const body = make("div", "generated");
-    addChunks(this, "b", right.prompt, end, body);
-    text.append(body);
-    node.append(text);
-    return node;
-  }
-
-  laneNode(lane, side, fork) {
-    const node = make("section", "lane");
-    node.dataset.side = side;
-    node.append(laneHead(lane), timelineNode(this, side), minimapNode(this, side));
-    const text = this.text(side, "Tokens of " + lane.label);
-    const body = make("div", "generated");
-    const at = this.data.divergence[SIDES.indexOf(side)] ?? null;
-    const split = at === null ? lane.tokens.length : Math.min(lane.prompt + at, lane.tokens.length);
-    if (!fork) {
-      text.append(promptBlock(this, side));
-      addChunks(this, side, lane.prompt, split, body);
-    }
-    if (at !== null) {
-      const flag = make("div", "flag", "◆ #" + at);
-      flag.title = "The two texts part here. Numbers after this mark cannot be compared position by position.";
-      body.append(flag);
-      addChunks(this, side, split, lane.tokens.length, body);
-    }
-    if (lane.tokens.length === lane.prompt) {
-      body.append(make("div", "caption", lane.text ? "stored as text, without tokens: no numbers, no edits" : "no token was generated"));
-      if (lane.text) body.append(make("div", "plain", lane.text));
-    } else if (fork && split >= lane.tokens.length) body.append(make("span", "caption", "this text ends here"));
-    text.append(body);
-    text.onscroll = () => this.scrolled(side);
-    this.texts[side] = text;
-    node.append(text);
-    return node;
   }
 
   redraw() {
@@ -185,32 +56,6 @@ class TraceView {
       drawMap(this, SIDES[index]);
       showWindow(this, SIDES[index]);
     });
-  }
-
-  scrolled(side) {
-    showWindow(this, side);
-    if (this.state.mode !== "linked" || this.data.lanes.length < 2 || this.following === side) {
-      this.following = null;
-      return;
-    }
-    const other = SIDES[1 - SIDES.indexOf(side)];
-    const from = this.texts[side], to = this.texts[other];
-    const share = from.scrollTop / Math.max(from.scrollHeight - from.clientHeight, 1);
-    const wanted = Math.round(share * (to.scrollHeight - to.clientHeight));
-    if (Math.abs(to.scrollTop - wanted) < 2) return;
-    this.following = other;
-    to.scrollTop = wanted;
-  }
-
-  hover(node) {
-    if (!node || node.title) return;
-    const side = node.dataset.address[0], position = Number(node.dataset.address.slice(1)), lane = this.lane(side);
-    const index = position - lane.prompt;
-    const label = labelsAt(lane, position);
-    const numbers = Object.keys(this.data.scales).map((name) => [TINT_NAMES[name], valueAt(lane, name, position)])
-      .filter(([, value]) => value !== null && value !== 0).map(([name, value]) => name + " " + show(value, 3));
-    node.title = [index >= 0 ? "#" + index : "prompt " + position, visible(lane.tokens[position]), ...numbers,
-      ...(label ? [said(label)] : [])].join(" · ");
   }
 
   // ---- state -----------------------------------------------------------------------------------------------------
@@ -232,7 +77,7 @@ class TraceView {
     this.pressed();
     if (again) {
       this.ended = true;
-      this.layout();
+      layout(this);
       this.restore();
     }
     this.tell();
@@ -365,74 +210,6 @@ class TraceView {
   focusToken() {
     const node = nodeAt(this, this.current[this.side] ?? this.current.a ?? "a0");
     if (node) node.focus({ preventScroll: true });
-  }
-
-  // ---- keys ------------------------------------------------------------------------------------------------------
-
-  seek(side, from, by, wanted) {
-    const lane = this.lane(side);
-    for (let i = from + by; i >= 0 && i < lane.tokens.length; i += by) if (wanted(i)) return side + i;
-    return null;
-  }
-
-  line(side, from, by) {
-    const node = nodeAt(this, side + from);
-    const start = node.getBoundingClientRect();
-    let best = null, cost = Infinity;
-    for (let i = from + by, n = 0; n < 300; i += by, n += 1) {
-      const next = i >= 0 && i < this.lane(side).tokens.length ? nodeAt(this, side + i) : null;
-      if (!next) break;
-      const box = next.getBoundingClientRect();
-      const down = Math.abs(box.top - start.top);
-      if (down < start.height / 2) continue;
-      if (down > 3 * start.height && best) break;
-      const price = Math.abs(box.left - start.left) + 10 * down;
-      if (price < cost) { best = next; cost = price; }
-    }
-    return best && best.dataset.address;
-  }
-
-  target(key) {
-    const address = this.current[this.side] ?? this.current.a;
-    if (!address) return null;
-    const side = address[0], at = Number(address.slice(1)), lane = this.lane(side);
-    const fired = (i) => (valueAt(lane, "edit", i) ?? 0) > 0;
-    const starts = lane.behaviours.map((span) => span.start + lane.prompt);
-    const split = this.data.divergence[SIDES.indexOf(side)];
-    switch (key) {
-      case "ArrowRight": return this.seek(side, at, 1, () => true);
-      case "ArrowLeft": return this.seek(side, at, -1, () => true);
-      case "ArrowDown": return this.line(side, at, 1);
-      case "ArrowUp": return this.line(side, at, -1);
-      case "Home": return side + Math.min(lane.prompt, lane.tokens.length - 1);
-      case "End": return side + (lane.tokens.length - 1);
-      case "j": return this.seek(side, at, 1, fired);
-      case "k": return this.seek(side, at, -1, fired);
-      case "]": return starts.some((s) => s > at) ? side + Math.min(...starts.filter((s) => s > at)) : null;
-      case "[": return starts.some((s) => s < at) ? side + Math.max(...starts.filter((s) => s < at)) : null;
-      case "d": return split === null || split === undefined ? null : side + Math.min(lane.prompt + split, lane.tokens.length - 1);
-      default: return null;
-    }
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const { key } = event;
-    const done = () => { if (event.preventDefault) { event.preventDefault(); event.stopPropagation(); } };
-    const token = event.target && event.target.closest && event.target.closest(".token");
-    if (key === "/") { done(); this.searchParts.input.focus(); this.searchParts.input.select(); }
-    else if (key === "n" || key === "N") { done(); this.step(key === "n" ? 1 : -1, true); }
-    else if (TINT_KEYS[key]) { done(); this.tint(TINT_KEYS[key]); }
-    else if ((key === "Enter" || key === " ") && token) { done(); this.choose(token.dataset.address); }
-    else if (key === "Escape") { done(); this.close(); this.focusToken(); }
-    else if (/^(Arrow(Left|Right|Up|Down)|Home|End|[jkd[\]])$/.test(key) && (token || !key.startsWith("Arrow"))) {
-      done();
-      const next = this.target(key);
-      if (!next) return;
-      const jump = !key.startsWith("Arrow");
-      if (jump) this.go(next, true);
-      else this.rove(next, true);
-    }
   }
 
   // ---- data again --------------------------------------------------------------------------------------------------
