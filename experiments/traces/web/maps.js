@@ -61,7 +61,7 @@ function minimapNode(view, side) {
   const fired = (lane.numbers.edit || []).filter((size) => size > 0).length;
   canvas.setAttribute("aria-label", "Minimap of " + lane.label + ": " + lane.tokens.length + " tokens, " + fired +
     " steered, " + view.data.part);
-  box.title = "The whole text: tint as a curve, behaviours, steered positions (orange). Click to jump there.";
+  box.title = "The whole text: tint as a curve (mean, and pale the largest), behaviours, steered positions (orange). Click to jump there.";
   const frame = make("div", "window");
   box.append(canvas, frame);
   const at = view.data.divergence[SIDES.indexOf(side)];
@@ -108,14 +108,20 @@ function drawMap(view, side) {
   for (let x = 0; x < width; x += 1) {
     const from = Math.floor((x * total) / width);
     const to = Math.max(from + 1, Math.floor(((x + 1) * total) / width));
-    let tint = 0, bar = 0, label = null;
+    let most = 0, sum = 0, bar = 0, label = null;
     for (let i = from; i < to && i < total; i += 1) {
-      tint = Math.max(tint, strength(view, lane, i, view.state.metric));
+      const tint = strength(view, lane, i, view.state.metric);
+      most = Math.max(most, tint);
+      sum += tint;
       bar = Math.max(bar, valueAt(lane, "edit", i) ?? 0);
       label = label || labelsAt(lane, i);
     }
     pen.fillStyle = blue;
-    pen.fillRect(x, 25 - 24 * tint, 1, 24 * tint);
+    const mean = sum / Math.max(Math.min(to, total) - from, 1);
+    pen.globalAlpha = 0.3; // the largest of the tokens under this pixel, and over it their mean
+    pen.fillRect(x, 25 - 24 * most, 1, 24 * most);
+    pen.globalAlpha = 1;
+    pen.fillRect(x, 25 - 24 * mean, 1, 24 * mean);
     if (label) {
       pen.fillStyle = marks[label.style];
       if (label.hollow) { pen.fillRect(x, 28, 1, 1); pen.fillRect(x, 33, 1, 1); } else pen.fillRect(x, 28, 1, 6);

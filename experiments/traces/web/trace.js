@@ -77,6 +77,7 @@ class TraceView {
     this.pressed();
     if (again) {
       this.ended = true;
+      this.runSearch();
       layout(this);
       this.restore();
     }
@@ -85,7 +86,7 @@ class TraceView {
 
   runSearch() {
     const found = search(this.data, this.state.q);
-    this.hits = found.hits;
+    this.hits = found.hits.filter((hit) => this.canonical(hit.side + hit.start)[0] === hit.side); // shared text counts once
     this.note = found.note;
     this.hit = -1;
     this.hitSet = new Set();
