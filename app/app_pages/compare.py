@@ -45,13 +45,12 @@ def page(run: OpenRun) -> None:
         )
     split, left, right = _choices(run, alone)
     try:
-        table = run.rows(split)
+        tables, pairing, names, labels = _paired(
+            str(run.root), run.manifest.run_id, run.content, split, left, right, run
+        )
     except Unreadable as error:
         _unreadable(error)
         return
-    tables = table.filter(pc.equal(table["arm"], left)), table.filter(pc.equal(table["arm"], right))
-    pairing = _joined(*tables)
-    names = pairing.names()
     if not names:
         _nothing_shared(run, tables, (left, right))
     else:
@@ -68,7 +67,7 @@ def page(run: OpenRun) -> None:
                 address.keep("cmp_tok", None)
             st.session_state["cmp_view"] = view
             arms = [run.arm(arm).model_dump() for arm in (left, right)][: len(rows)]
-            show_trace(run, rows, arms, _labels(table), lambda data, save: _header(pair, rows, arms, data, save))
+            show_trace(run, rows, arms, labels, lambda data, save: _header(pair, rows, arms, data, save))
     if run.manifest.status == "running":
         _growing(run)
 
@@ -111,6 +110,17 @@ def _choices(run: OpenRun, alone: bool) -> tuple[str, str, str]:
             )
         chosen.append(value)
     return chosen[0], chosen[1], chosen[-1]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _paired(
+    root: str, run_id: str, content: object, split: str, left: str, right: str, _run: OpenRun
+) -> tuple[tuple[pa.Table, pa.Table], Pairing, dict[str, Pair], list[str]]:
+    """The rows of both arms, how they are joined, the pairs by name, and the split's behaviour labels. Raises Unreadable."""
+    table = _run.rows(split)
+    tables = table.filter(pc.equal(table["arm"], left)), table.filter(pc.equal(table["arm"], right))
+    pairing = _joined(*tables)
+    return tables, pairing, pairing.names(), _labels(table)
 
 
 def _joined(left: pa.Table, right: pa.Table) -> Pairing:
@@ -170,7 +180,8 @@ def _question(names: Mapping[str, Pair], pairing: Pairing, alone: bool) -> str:
     show = picked or ALL
     kept = matching(names, show)
     current = st.session_state["cmp_item"]
-    listed = [name for name in names if name in set(kept) or name == current]
+    wanted = {*kept, current}
+    listed = [name for name in names if name in wanted]
     before, after = neighbour(names, kept, current, -1), neighbour(names, kept, current, 1)
     bar.button(
         "Previous",
