@@ -156,7 +156,11 @@ def stored_cost(folder: Path, batch: int, rounds: int, n: int = 64) -> None:
     base, thinking = models.values()
     problems = split_problems("hard-test", n)
     settings = GenerationSettings(360)
-    arms = {a.name: stored_controller(folder / "controllers", a.controller) for a in run.manifest.arms if a.controller is not None}
+    arms = {
+        a.name: stored_controller(folder / "controllers", a.controller)
+        for a in run.manifest.arms
+        if a.controller is not None
+    }
     chosen = [name for name in ("hybrid", "probe", "probe_kept", "entropy") if name in arms]
 
     def alone(model: LoadedModel, form: str) -> Callable[[], int]:
