@@ -27,5 +27,6 @@ def test_imports_go_one_way() -> None:
 
 
 def test_reading_runs_does_not_load_torch() -> None:
-    code = "import sys, experiments.store, experiments.summary, experiments.traces, app.pairing, app.library; sys.exit('torch' in sys.modules)"
+    read = "experiments.store, experiments.summary, experiments.traces, app.pairing, app.library"
+    code = f"import sys, {read}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
