@@ -35,6 +35,7 @@ VERBS = (
     "sae",
     "probe",
     "runs",
+    "trace",
 )
 """Commands that the app may start."""
 GRACE = 8.0

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.cell_figures import MEASURES, dose_figure, grid_figure
 from app.jobs.board import replace_board
+from app.jobs.commands import check_arguments
 from app.jobs.job import Job
 from experiments.store import Store
 from experiments.sweeps.cells import read_cells
@@ -207,6 +208,18 @@ def test_the_health_page_shows_what_the_checks_measured(tmp_path: Path, monkeypa
     app = show("health", tmp_path, monkeypatch)
     assert not app.exception
     assert "0 of 1 checks pass" in app.error[0].value and "cannot be trusted" in app.error[0].value
+
+
+def test_compare_offers_the_divergence_that_is_not_computed_yet(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    make_fake_run(tmp_path, 4)
+    app = show("compare", tmp_path, monkeypatch)
+    (button,) = [b for b in app.button if b.key and b.key.startswith("cmp_kl_")]
+    button.click().run()
+    assert not app.exception and "Queued" in said(app)
+    assert jobs[0].request[:3] == ["trace", "kl", "fake"] and button.key == f"cmp_kl_{jobs[0].request[3]}"
+    check_arguments(jobs[0].request)
 
 
 def test_two_runs_are_compared_by_question(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
