@@ -30,7 +30,7 @@ from tests.app.test_pages import ROOT, said
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 Patch = pytest.MonkeyPatch
-PAGES = ("home", "sweeps", "hybrid", "vectors", "features", "runs", "health")
+PAGES = ("home", "results", "compare", "sweeps", "hybrid", "vectors", "features", "runs", "health")
 each_page = pytest.mark.parametrize("page", PAGES)
 
 
