@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +33,25 @@ def shared_data() -> Path:
 
 
 DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 64}
+
+
+def find_chromium() -> str | None:
+    """A Chromium executable, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A running Chromium. Without one the browser tests are skipped on a developer's machine and fail in CI."""
+    from playwright import sync_api
+
+    executable = find_chromium()
+    if executable is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "no Chromium found: install one (Debian: apt-get install chromium) or name it in CHROMIUM"
+        )
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -32,12 +30,6 @@ PROBES = ("/_stcore/health", "/_stcore/host-config")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs Chromium and a started server")
-
-
-def find_chromium() -> str | None:
-    """A Chromium executable, or None."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 @pytest.fixture(scope="session")
@@ -102,22 +94,6 @@ class Watched:
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.host, self.host.replace("http", "ws", 1), "data:", "blob:")):
             self.faults.append(f"request to another machine: {request.url}")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A running Chromium. Without one the browser tests are skipped on a developer's machine and fail in CI."""
-    from playwright import sync_api
-
-    executable = find_chromium()
-    if executable is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "no Chromium found: install one (Debian: apt-get install chromium) or name it in CHROMIUM"
-        )
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

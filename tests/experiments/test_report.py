@@ -23,7 +23,6 @@ from experiments.report.reproduce import recipe
 from experiments.statistics import paired_difference
 from experiments.store import Manifest, Run, Store
 from experiments.summary import summarise
-from tests.app.conftest import find_chromium
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_fake_run, make_manifest, make_rows
 
 EVIL = '<script>window.__xss=1</script>"|&$x_1$\\%{}'
@@ -424,31 +423,21 @@ def test_a_real_sweep_is_reported_and_made_again_from_the_report(swept: Any, tmp
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_opens_offline_without_a_fault(hostile: Run, tmp_path: Path, scheme: str) -> None:
-    from playwright import sync_api
-
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium found")
+def test_the_page_opens_offline_without_a_fault(chromium: Any, hostile: Run, tmp_path: Path, scheme: str) -> None:
     write_report(hostile, tmp_path, ("html",))
     faults: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        page = browser.new_context(
-            offline=True, color_scheme=scheme, viewport={"width": 900, "height": 1000}
-        ).new_page()  # type: ignore[arg-type]
-        page.on(
-            "console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith("file:") else faults.append(request.url))
-        page.goto((tmp_path / "report.html").as_uri())
-        assert page.evaluate("window.__xss") is None
-        assert EVIL in page.locator("h1").inner_text()
-        mark = page.locator("[data-tip]").first
-        mark.scroll_into_view_if_needed()
-        mark.hover(force=True)
-        assert EVIL in page.locator("#tip").inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 900
-        browser.close()
+    context = chromium.new_context(offline=True, color_scheme=scheme, viewport={"width": 900, "height": 1000})
+    page = context.new_page()
+    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith("file:") else faults.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("window.__xss") is None
+    assert EVIL in page.locator("h1").inner_text()
+    mark = page.locator("[data-tip]").first
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    assert EVIL in page.locator("#tip").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 900
+    context.close()
     assert faults == []
