@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,14 +69,7 @@ def main(
     """Print milliseconds to ready per page (median, largest), and the server's memory before and after the switches."""
     from playwright.sync_api import sync_playwright
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command(port, open_browser=False), env=environment(runs), **quiet)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url)
+    with served(runs) as (url, process):
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -88,18 +83,31 @@ def main(
                         found[name].append(taken)
             for name, times in found.items():
                 print(f"{name}\t{statistics.median(times):.0f} ms (largest {max(times):.0f})", flush=True)
-            before = psutil.Process(server.pid).memory_info().rss
+            before = psutil.Process(process).memory_info().rss
             marks = []
             for number in range(switches):
                 page.evaluate(SWITCH, list(PAGES.items())[number % len(PAGES)])
                 if number % max(1, switches // 5) == 0:
-                    marks.append(psutil.Process(server.pid).memory_info().rss / 2**20)
-            after = psutil.Process(server.pid).memory_info().rss
+                    marks.append(psutil.Process(process).memory_info().rss / 2**20)
+            after = psutil.Process(process).memory_info().rss
             between = ", ".join(f"{mark:.0f}" for mark in marks)
             print(
                 f"memory of the server: {before / 2**20:.0f} MiB, after {switches} switches {after / 2**20:.0f} MiB ({between})"
             )
             browser.close()
+
+
+@contextmanager
+def served(runs: Path) -> Iterator[tuple[str, int]]:
+    """The app over a folder of runs on a free port of this machine: its address and the server's process id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command(port, open_browser=False), env=environment(runs), **quiet)
+    try:
+        _wait(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}", server.pid
     finally:
         server.terminate()
         server.wait(timeout=20)

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import io
 import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.launch import command, environment
 from experiments.store import Store
 from experiments.sweeps.cells import CARD
 
-IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"][data-test-connection-state="CONNECTED"]'
+from .app import IDLE, served
+
 WIDTHS, SCHEMES = (1400, 900), ("light", "dark")
 HEIGHT, COLOURS = 1000, 96
 
@@ -50,15 +47,9 @@ def main(
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command(port, open_browser=False), env=environment(runs), **quiet)
     out.mkdir(parents=True, exist_ok=True)
-    url, faults = f"http://127.0.0.1:{port}", []
-    try:
-        _wait(url)
+    faults: list[str] = []
+    with served(runs) as (url, _):
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             for name, address in addresses(Store(runs)).items():
@@ -82,23 +73,9 @@ def main(
                         page.close()
                 print(name, flush=True)
             browser.close()
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
     if faults:
         print("\n".join(faults), file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _wait(url: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    sys.exit("The server did not answer.")
 
 
 if __name__ == "__main__":
