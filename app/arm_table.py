@@ -13,7 +13,7 @@ from typing import Any
 
 from app.escaping import one_line
 from app.roles import look
-from experiments.summary import ArmSummary, Gap
+from experiments.evaluation.summary import ArmSummary, Gap
 
 DEFINITIONS: dict[str, str] = {
     "arm": "The condition; its symbol stands for its role.",

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.compute as pc
 import streamlit as st
 
-from experiments.manifest import Arm, Manifest
-from experiments.store import Store, StoreError
+from experiments.store.manifest import Arm, Manifest
+from experiments.store.runs import Store, StoreError
 from experiments.traces.lanes import edits
 from experiments.traces.metrics import at
 

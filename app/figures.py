@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from app.escaping import for_plotly, one_line
 from app.roles import look
-from experiments.summary import FEW, ArmSummary
+from experiments.evaluation.summary import FEW, ArmSummary
 
 ROW = 34
 """Height of one arm, in pixels."""

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from experiments.storage import files
-from experiments.store import Arm, Manifest, Run, RunEntry, Store, StoreError
-from experiments.summary import COLUMNS, RunSummary, from_json, summarise
+from experiments.evaluation.summary import COLUMNS, RunSummary, from_json, summarise
+from experiments.store.files import files
+from experiments.store.runs import Arm, Manifest, Run, RunEntry, Store, StoreError
 
 LIGHT = ("key", "arm", "item", "seed", "order", "correct", "labels")
 """What is read of every row of a split; the tokens of a row are read when it is shown."""

@@ -21,11 +21,11 @@ from app.model_shapes import shape_of
 from app.stack import Card
 from app.uploads import upload
 from app.vector_files import VectorFile
-from experiments.findstart import FindStart
 from experiments.live.request import Edit, LiveRequest
 from experiments.pair.problem import FORM_SUFFIX
+from experiments.tasks.findstart import FindStart
 from steering.errors import BadInput
-from steering.verbs import OPERATIONS
+from steering.plan.verbs import OPERATIONS
 
 QUESTIONS, OWN = "built-in question", "own prompt"
 SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test")

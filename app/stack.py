@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from app.vector_files import VectorFile
 from experiments.live.request import Edit
 from steering.errors import BadInput
-from steering.sites import Site
-from steering.verbs import OPERATIONS
+from steering.model.sites import Site
+from steering.plan.verbs import OPERATIONS
 
 OWN = -1
 """The layer that the vector was taken from."""

@@ -19,7 +19,7 @@ from app.components import trace
 from app.escaping import for_markdown, one_line
 from app.library import OpenRun
 from app.saving import save_menu
-from experiments.store import StoreError
+from experiments.store.runs import StoreError
 from experiments.traces.data import trace_data
 from experiments.traces.forced_kl import command, read_kl, why_not
 from experiments.traces.metrics import METRICS

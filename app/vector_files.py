@@ -1,7 +1,7 @@
 """The vectors that the app can offer: files, read without a model library.
 
 1. A vector's name, site, norm and provenance are in the header of its file; its digest is the hash of its bytes and site, as
-   `steering.vectors` computes it. A file that is not a whole vector is left out.
+   `steering.vector.vectors` computes it. A file that is not a whole vector is left out.
 2. In order: those of the built-in pair, of the folder given with --vectors, uploaded ones, those that the runs of the store hold; random
    controls come last. A vector that lies in several places is listed once.
 3. A header is read again only when its file changes.
@@ -22,7 +22,7 @@ import numpy as np
 
 import steering
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.sites import Site
 
 BUILT_IN = Path(steering.__file__).parent / "builtin" / "vectors"
 FORMAT = "steering-workbench/vector@1"

@@ -15,7 +15,7 @@ import torch
 import typer
 from rich.console import Console
 
-from steering.models import load_model
+from steering.model.models import load_model
 
 from .capture import capture_cost
 from .contest import Contender, Entry, contest

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from steering.capture import capture
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 from .workloads import prompts
 

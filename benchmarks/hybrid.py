@@ -21,16 +21,16 @@ import torch
 import typer
 from rich.console import Console
 
-from experiments.hybrid.report import hybrid_frame
-from experiments.hybrid.stored import stored_controller
+from experiments.evaluation.hybrids import stored_controller
 from experiments.pair.problem import split_problems
-from experiments.store import Store
-from steering.engine import Row, generate
+from experiments.store.runs import Store
+from experiments.studies.hybrid.report import hybrid_frame
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.hybrid import Controller, HybridRow, Readout, ShiftBank, decode
-from steering.models import LoadedModel, load_model
-from steering.prompts import encode_prompt
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.model.models import LoadedModel, load_model
+from steering.model.prompts import encode_prompt
+from steering.model.sites import Site
 
 from .workloads import SIZES, end_ids, prompts, save_model
 

@@ -12,11 +12,11 @@ from typing import Annotated
 import torch
 import typer
 
-from steering.engine import Row, stream
-from steering.executor import HookExecutor
-from steering.models import LoadedModel, load_model
-from steering.record import Step
-from steering.sampling import GenerationSettings
+from steering.engine.generation import Row, stream
+from steering.engine.record import Step
+from steering.engine.sampling import GenerationSettings
+from steering.model.executor import HookExecutor
+from steering.model.models import LoadedModel, load_model
 
 from .workloads import prompts, save_model
 

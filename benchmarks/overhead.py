@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from steering.engine import Row, stream
-from steering.models import LoadedModel
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.sampling import GenerationSettings
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from steering.engine.generation import Row, stream
+from steering.engine.sampling import GenerationSettings
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import Provenance, SteeringVector
 
 from .workloads import prompts
 

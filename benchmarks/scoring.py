@@ -23,8 +23,8 @@ from saes.corpus import LabelledSpan, Text, encoded
 from saes.dictionary import Dictionary
 from saes.reason_score import Vocabulary
 from saes.scores import ScorePass
-from steering.models import LoadedModel, load_model
-from steering.sites import Site
+from steering.model.models import LoadedModel, load_model
+from steering.model.sites import Site
 
 from .capture import _forward_to
 from .workloads import SIZES, prompts, save_model

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.store import Store
+from experiments.store.runs import Store
 from experiments.sweeps.cells import CARD
 
 from .app import IDLE, served

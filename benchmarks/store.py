@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.store import Arm, Manifest, Run, Store
+from experiments.store.runs import Arm, Manifest, Run, Store
 
 ARMS = ("base", "steered")
 PROMPT = 120
@@ -117,7 +117,7 @@ def size(folder: Path) -> int:
 def apart(code: str, *arguments: str) -> dict[str, float]:
     """Run code in a new process, `began` set after the imports; it prints seconds and peak memory. The middle of three."""
     head = (
-        "import json, re, sys, time\nfrom experiments.store import Store\nfrom experiments.database import connect\n"
+        "import json, re, sys, time\nfrom experiments.store.runs import Store\nfrom experiments.store.database import connect\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
         "before, began = peak(), time.perf_counter()\n"
     )
@@ -182,7 +182,8 @@ def many_rows(root: Path, runs: int, items: int) -> dict[str, Any]:
         [
             sys.executable,
             "-c",
-            "import sys\nfrom experiments.store import Store\nfrom experiments.database import connect\n" + INDEX,
+            "import sys\nfrom experiments.store.runs import Store\nfrom experiments.store.database import connect\n"
+            + INDEX,
             str(root),
         ],
         check=True,

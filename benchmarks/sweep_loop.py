@@ -17,16 +17,16 @@ import torch
 import typer
 from rich.console import Console
 
-from experiments.evaluation import run_evaluation
-from experiments.store import Store
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.store.runs import Store
 from experiments.sweeps.run import Planned, plan_sweep
 from experiments.sweeps.spec import SweepSpec
-from experiments.tasks import task_named
-from steering.models import LoadedModel, load_model
-from steering.plan import Plan
-from steering.prompts import encode_prompt
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from experiments.tasks.task import task_named
+from steering.model.models import LoadedModel, load_model
+from steering.model.prompts import encode_prompt
+from steering.model.sites import Site
+from steering.plan.plan import Plan
+from steering.vector.vectors import Provenance, SteeringVector
 
 DOSES = (-1.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 PLAN = "add $vector-$layer.safetensors ${dose}v on $span"

@@ -21,7 +21,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.sites import Site
 
 from .baselines import shuffled_labels, token_logits
 from .evaluation import Evaluation, compare, evaluate, macro_auroc

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from steering.engine import Generation
+from steering.engine.generation import Generation
 from steering.errors import BadInput
 from steering.extraction.separability import Interval
-from steering.gate import Gate
+from steering.plan.gate import Gate
 
 from .labels import BehaviourLabel
 from .measures import bounds

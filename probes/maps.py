@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from steering.errors import BadInput
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 from .fitting import fit_logistic
 from .splits import Split, grouped_split, numbered

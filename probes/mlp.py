@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steering.sites import Site
+from steering.model.sites import Site
 
 from .fitting import CONTROLS, Fitted, Origin, fit
 from .methods import Layers

@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from steering.errors import BadInput, unknown
-from steering.gate import Gate, GateView
-from steering.models import LoadedModel
-from steering.sites import Site
-from steering.vectors import UNKNOWN, Provenance, SteeringVector, write_tensors
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.gate import Gate, GateView
+from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector, write_tensors
 
 FORMAT = "steering-workbench/probe@1"
 KINDS = ("logistic", "ridge", "mass-mean", "mlp")

@@ -29,7 +29,7 @@ from sklearn.model_selection import GroupKFold
 
 from steering.errors import BadInput
 from steering.extraction.annotations import LABELS
-from steering.vectors import write_tensors
+from steering.vector.vectors import write_tensors
 
 from .annotated import AnnotatedTrace, reference_of
 from .labels import BehaviourLabel

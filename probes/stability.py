@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from scipy.stats import binomtest
 
-from steering.engine import Row, generate
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.extraction.separability import CONFIDENCE, Interval
-from steering.models import LoadedModel
-from steering.plan import Plan
-from steering.sampling import GenerationSettings
+from steering.model.models import LoadedModel
+from steering.plan.plan import Plan
 
 from .labels import BehaviourLabel
 from .sentences import sentences

@@ -21,8 +21,8 @@ from torch import Tensor
 from steering.errors import BadInput
 from steering.extraction.reading import Reading
 from steering.extraction.samples import gathered
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 from .baselines import WINDOW, token_windows
 from .labels import BehaviourLabel

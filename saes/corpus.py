@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steering.capture import capture
 from steering.errors import BadInput
-from steering.models import LoadedModel
+from steering.model.capture import capture
+from steering.model.models import LoadedModel
 
 from .dictionary import Dictionary
 

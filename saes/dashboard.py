@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steering.errors import BadInput
-from steering.models import LoadedModel
+from steering.model.models import LoadedModel
 
 from .activity import PARTS, SAMPLE, Activity, Coactivation
 from .corpus import Text, encoded

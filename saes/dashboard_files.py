@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering.models import LoadedModel
-from steering.prompts import token_texts
+from steering.model.models import LoadedModel
+from steering.model.prompts import token_texts
 
 from .activity import PARTS, Activity, Coactivation
 from .corpus import Text

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steering.compile.feature_formula import Reader
 from steering.errors import BadInput
-from steering.feature_formula import Reader
-from steering.features import Features
-from steering.models import LoadedModel
-from steering.sites import Site
-from steering.vectors import UNKNOWN, Provenance
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.vector.features import Features
+from steering.vector.vectors import UNKNOWN, Provenance
 
 from .latents import features_of
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steering.capture import capture
 from steering.errors import BadInput
 from steering.extraction.reading import Reading
-from steering.models import LoadedModel
+from steering.model.capture import capture
+from steering.model.models import LoadedModel
 
 from .dictionary import Dictionary
 from .estimates import Estimates

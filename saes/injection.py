@@ -23,7 +23,7 @@ from scipy import stats
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.models import LoadedModel
+from steering.model.models import LoadedModel
 
 from .corpus import Text, encoded
 from .dictionary import Dictionary

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.features import NORMALISATIONS, Features
-from steering.sites import Site
-from steering.vectors import UNKNOWN, Provenance
+from steering.model.sites import Site
+from steering.vector.features import NORMALISATIONS, Features
+from steering.vector.vectors import UNKNOWN, Provenance
 
 ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "gated": "gated", "topk": "topk"}
 

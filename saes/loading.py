@@ -39,8 +39,8 @@ from sae_lens.loading.pretrained_saes_directory import (
 from safetensors import SafetensorError
 
 from steering.errors import BadInput, unknown
-from steering.models import BUILTINS, LoadedModel
-from steering.sites import Site
+from steering.model.models import BUILTINS, LoadedModel
+from steering.model.sites import Site
 
 from .dictionary import Dictionary
 from .latents import ARCHITECTURES

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.hooks import hooked
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 from .dictionary import Dictionary
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.hooks import Edit, hooked
-from steering.models import LoadedModel
+from steering.model.hooks import Edit, hooked
+from steering.model.models import LoadedModel
 
 from .corpus import Text, encoded
 from .dictionary import Dictionary

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.models import LoadedModel
+from steering.model.models import LoadedModel
 
 from .estimates import Estimates, jackknifed
 

@@ -35,8 +35,8 @@ from torch import Tensor
 
 from steering.errors import BadInput, unknown
 from steering.extraction.reading import Reading
-from steering.models import LoadedModel
-from steering.prompts import token_texts
+from steering.model.models import LoadedModel
+from steering.model.prompts import token_texts
 
 from .auroc import SpanHistograms
 from .corpus import Encoded, Text, encoded

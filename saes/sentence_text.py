@@ -23,8 +23,8 @@ from steering.errors import BadInput
 from steering.extraction.annotations import token_span
 from steering.extraction.reading import Reading
 from steering.extraction.samples import samples
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 MIN_WORDS = 3
 _END = re.compile(r"[.!?;]+[\"”]?|\n")

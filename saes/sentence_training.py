@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.sites import Site
 
 from .sentences import SentenceSAE, prepare, top_k
 

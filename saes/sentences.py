@@ -5,7 +5,7 @@
 1. x is a sentence vector (or a token's activation) centred by the training mean and divided by its L2 norm; both happen in here
    (`prepared`), so that training, published files and use at inference cannot differ in them. Values are not rectified.
 2. The category of a sentence is the argmax of the encoder's pre-activations; top-k plays no part in it.
-3. Stored as safetensors; published `.pt` files are read through the allow-list of `steering.interchange`.
+3. Stored as safetensors; published `.pt` files are read through the allow-list of `steering.vector.interchange`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.interchange.pickles import as_tensor, unpickle
-from steering.interchange.source import Source
-from steering.sites import Site
-from steering.vectors import write_tensors
+from steering.model.sites import Site
+from steering.vector.interchange.pickles import as_tensor, unpickle
+from steering.vector.interchange.source import Source
+from steering.vector.vectors import write_tensors
 
 FORMAT = "steering-workbench/sentence-sae@1"
 TENSORS = ("encoder", "bias", "decoder", "b_dec", "mean")

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from steering.errors import BadInput
-from steering.features import Features
-from steering.models import LoadedModel
-from steering.vectors import write_tensors
+from steering.model.models import LoadedModel
+from steering.vector.features import Features
+from steering.vector.vectors import write_tensors
 
 from .corpus import Text, encoded
 from .dictionary import Dictionary

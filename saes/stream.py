@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from steering.capture import capture
 from steering.errors import BadInput
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 POOL = 1024
 """Sequences that are sorted by length together, so that batches pad little."""

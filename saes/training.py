@@ -30,8 +30,8 @@ from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 
 from steering.errors import BadInput, unknown
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 from .stream import activation_stream
 

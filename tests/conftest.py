@@ -16,8 +16,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple]:
     """The store folder, and what `run_demo` returned."""
     from rich.console import Console
 
-    from experiments.demo import run_demo
-    from experiments.store import Store
+    from experiments.store.runs import Store
+    from experiments.studies.demo import run_demo
 
     root = tmp_path_factory.mktemp("demo")
     return root, run_demo(Store(root), **DEMO_SIZES, console=Console(quiet=True))

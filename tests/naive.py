@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import torch
 
-from steering.hooks import hooked
-from steering.models import LoadedModel
-from steering.plan import Gate, Intervention, Plan, Span
-from steering.sites import Site
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.plan import Gate, Intervention, Plan, Span
 
 
 def occurrences(ids: list[int], sequence: tuple[int, ...]) -> list[int]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from steering.models import LoadedModel, wrap
-from steering.sites import Site
+from steering.model.models import LoadedModel, wrap
+from steering.model.sites import Site
 from tests.tiny import tokenizer
 
 EMBEDDING = Site(0, "resid_pre")

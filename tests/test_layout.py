@@ -27,6 +27,6 @@ def test_imports_go_one_way() -> None:
 
 
 def test_reading_runs_does_not_load_torch() -> None:
-    read = "experiments.store, experiments.summary, experiments.traces, app.pairing, app.library"
+    read = "experiments.store.runs, experiments.evaluation.summary, experiments.traces, app.pairing, app.library"
     code = f"import sys, {read}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

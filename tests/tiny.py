@@ -21,10 +21,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from steering.models import LoadedModel, wrap
-from steering.plan import Dose, Gate, Intervention, Plan, Schedule, Span
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from steering.model.models import LoadedModel, wrap
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Gate, Intervention, Plan, Schedule, Span
+from steering.vector.vectors import Provenance, SteeringVector
 
 VOCABULARY = 61
 WIDTH = 16

@@ -16,8 +16,8 @@ from app import address
 from app.escaping import for_markdown, for_plotly, one_line
 from app.library import OpenRun, Unreadable, entries, runs_root
 from app.roles import look
-from experiments.hybrid.report import HYBRID, hybrid_frame
-from experiments.store import StoreError
+from experiments.store.runs import StoreError
+from experiments.studies.hybrid.report import HYBRID, hybrid_frame
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 

@@ -26,7 +26,7 @@ from app.model_shapes import shape_of
 from app.vector_files import VectorFile, offered
 from experiments.live.request import LiveRequest
 from experiments.live.saving import MARK, save_live
-from experiments.store import Store, StoreError
+from experiments.store.runs import Store, StoreError
 from steering.errors import BadInput
 
 DEFAULT = stack.Card(vector="d958dd96ea734f31")

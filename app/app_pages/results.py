@@ -20,7 +20,7 @@ from app.escaping import for_markdown, one_line
 from app.figures import accuracy_figure, behaviour_figure, difference_figure
 from app.library import OpenRun, Unreadable
 from app.roles import look
-from experiments.summary import FEW, ArmSummary, SplitSummary, sentence
+from experiments.evaluation.summary import FEW, ArmSummary, SplitSummary, sentence
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoom2d", "pan2d", "autoScale2d"]}
 

@@ -15,8 +15,8 @@ from app.escaping import for_markdown, one_line
 from app.jobs.board import submit_command
 from app.jobs.chip import this_owner
 from app.library import Unreadable, entries, open_run, runs_root
-from experiments.differences import accuracy_differences, settings
-from experiments.store import RunEntry, StoreError
+from experiments.store.differences import accuracy_differences, settings
+from experiments.store.runs import RunEntry, StoreError
 from steering.errors import BadInput
 
 REFRESH = 5

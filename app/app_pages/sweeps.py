@@ -19,8 +19,8 @@ from app import address
 from app.cell_figures import MEASURES, dose_figure, grid_figure, numeric, say
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
-from experiments.store import StoreError
-from experiments.summary import FEW, sentence
+from experiments.evaluation.summary import FEW, sentence
+from experiments.store.runs import StoreError
 from experiments.sweeps.cells import CARD, axes, read_cells
 from experiments.sweeps.table import sweep_table
 
@@ -295,7 +295,7 @@ def _no_sweep() -> None:
 
 @st.cache_data(ttl=30, max_entries=512, show_spinner=False)
 def _is_sweep(run_id: str) -> bool:
-    from experiments.store import Store
+    from experiments.store.runs import Store
 
     return bool((Store(runs_root()).open(run_id).folder / CARD).is_file())
 

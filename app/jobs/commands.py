@@ -57,7 +57,7 @@ def check_arguments(arguments: list[str]) -> None:
 def run_command(job: Job, closing: Callable[[], bool]) -> None:
     """Run a job's command to its end and set the job's state."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", *job.request],
+        [sys.executable, "-m", "experiments.commands.cli", *job.request],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,12 +9,12 @@ import torch
 
 
 def load(folder: str) -> Any:
-    from steering.engine import Row, generate
-    from steering.models import load_model
-    from steering.plan import Dose, Intervention, Plan, Span
-    from steering.sampling import GenerationSettings
-    from steering.sites import Site
-    from steering.vectors import Provenance, SteeringVector
+    from steering.engine.generation import Row, generate
+    from steering.engine.sampling import GenerationSettings
+    from steering.model.models import load_model
+    from steering.model.sites import Site
+    from steering.plan.plan import Dose, Intervention, Plan, Span
+    from steering.vector.vectors import Provenance, SteeringVector
 
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else None)
 

@@ -13,7 +13,7 @@ from ..progress import progress
 from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
-    from ..layer_choice import LayerChoice, Sweep
+    from ..studies.layer_choice import LayerChoice, Sweep
 
 WRITERS = 6
 """Parts shown of what writes the direction."""
@@ -31,11 +31,11 @@ def attribute(
 ) -> None:
     """Choose the layer of a direction by patching on development problems, and sweep all layers on test problems."""
     from steering.errors import BadInput, unknown
-    from steering.models import load_model
+    from steering.model.models import load_model
 
-    from ..demo import BASE, THINKING
-    from ..layer_choice import CONTRASTS, run_layer_choice
-    from ..store import Store
+    from ..store.runs import Store
+    from ..studies.demo import BASE, THINKING
+    from ..studies.layer_choice import CONTRASTS, run_layer_choice
 
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)

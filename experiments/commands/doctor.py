@@ -20,10 +20,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Is the machinery right here? Hooks, cache, batches, samples and receipts, tried on a model. Exit code 1 if a check fails."""
-    from steering.models import load_model
+    from steering.model.models import load_model
 
-    from ..doctor import diagnose, failed
-    from ..machine import machine_facts
+    from ..doctor.checks import diagnose, failed
+    from ..doctor.machine import machine_facts
 
     facts, loaded = machine_facts(runs), load_model(model, dtype=dtype, device=device)
     checks = diagnose(loaded)

@@ -12,7 +12,7 @@ from steering.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from steering.extraction import Reading
-    from steering.models import LoadedModel
+    from steering.model.models import LoadedModel
 
 CONTRASTS = ("checkpoint", "mode")
 PER_LAYER = "{layer}"
@@ -53,8 +53,8 @@ def extract(
     from dataclasses import replace
 
     from steering.extraction import checkpoint_difference, mean_difference
-    from steering.models import load_model
-    from steering.sites import Site
+    from steering.model.models import load_model
+    from steering.model.sites import Site
 
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)
@@ -103,7 +103,7 @@ def _layers(text: str | None) -> list[int]:
 
 def _lines(model: LoadedModel, path: Path) -> Reading:
     from steering.extraction import Reading
-    from steering.prompts import encode_prompt
+    from steering.model.prompts import encode_prompt
 
     if not path.is_file():
         raise BadInput(f"No prompt file at {path}.")
@@ -116,11 +116,11 @@ def _lines(model: LoadedModel, path: Path) -> Reading:
 def _reading(model: LoadedModel, task: str, split: str, n: int, skip: int, form: str) -> Reading:
     """The last prompt tokens of a task's questions in a form."""
     from steering.extraction import Reading
-    from steering.prompts import encode_prompt
+    from steering.model.prompts import encode_prompt
 
-    from ..findstart import FindStart
-    from ..readings import prompt_reading, training_problems
-    from ..tasks import Encodes, resolve_task
+    from ..studies.readings import prompt_reading, training_problems
+    from ..tasks.findstart import FindStart
+    from ..tasks.task import Encodes, resolve_task
     from .prompts import task_of
 
     if task == "find-start":

@@ -34,9 +34,9 @@ def hybrid(
     """Taxonomy, vectors, hybrid decoding and its controls on a pair of models; a second call goes on where the first one stopped."""
     import yaml
 
-    from ..hybrid.run import run_hybrid
-    from ..hybrid.spec import HybridSpec
-    from ..store import Store
+    from ..store.runs import Store
+    from ..studies.hybrid.run import run_hybrid
+    from ..studies.hybrid.spec import HybridSpec
 
     names = PAIRS.get(pair) or tuple(pair.split(","))
     if len(names) != 2 or not all(names):
@@ -57,7 +57,7 @@ def hybrid(
         document = {"run": result.run.manifest.run_id, "decided": result.decided, "arms": lines}
         print(json.dumps(document, indent=1, sort_keys=True))
         return
-    from ..hybrid.report import render
+    from ..studies.hybrid.report import render
 
     console = Console()
     console.print(_taxonomy_table(result.decided["taxonomy"]))

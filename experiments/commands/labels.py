@@ -117,7 +117,7 @@ def forks(
     as_json: JsonOption = False,
 ) -> None:
     """The most uncertain tokens of sampled responses: which, where, in which behaviour, and how a plan moves them."""
-    from ..forks import fork_report
+    from ..studies.forks import fork_report
 
     facts = fork_report(model, problems, form, share, plan or None, seed)
     if as_json:
@@ -156,7 +156,7 @@ def stability_(
     as_json: JsonOption = False,
 ) -> None:
     """Cut before spans of a behaviour, sample again, and count how often the behaviour comes back."""
-    from ..probing import stability_report
+    from ..studies.probing import stability_report
 
     found = stability_report(model, behaviour, problems, samples, spans, seed)
     if as_json:

@@ -29,7 +29,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Same vocabulary? Which special tokens differ? What fits into memory? Reads configurations and tokenizers, no weights."""
-    from ..compatibility import compare, memory, read_checkpoint
+    from ..doctor.compatibility import compare, memory, read_checkpoint
 
     both = [read_checkpoint(name) for name in (base, thinking)]
     facts = compare(*both)

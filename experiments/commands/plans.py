@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from steering.plan import Plan
+    from steering.plan.plan import Plan
 
 plan_app = typer.Typer(help="Write plans down, and see what they would cover.", no_args_is_help=True)
 ExpressionArgument = Annotated[str, typer.Argument(help="One-line plan, or a YAML or JSON plan file.")]
@@ -23,10 +23,10 @@ ModelOption = Annotated[str, typer.Option(help="Hub id, folder, or builtin:base.
 def read_plan(text: str, named: list[str] | None) -> Plan:
     """A plan from its one-line form or a file; vectors by `NAME=FILE` or by path."""
     from steering.errors import BadInput
-    from steering.expression import parse_plan
-    from steering.features import Features, load_stored
-    from steering.plan import Plan
-    from steering.vectors import SteeringVector
+    from steering.plan.expression import parse_plan
+    from steering.plan.plan import Plan
+    from steering.vector.features import Features, load_stored
+    from steering.vector.vectors import SteeringVector
 
     vectors: dict[str, SteeringVector | Features] = {}
     for entry in named or []:
@@ -55,7 +55,7 @@ def show(
 @plan_app.command("schema")
 def schema() -> None:
     """JSON schema of plan files."""
-    from steering.schema import PLAN_SCHEMA
+    from steering.plan.schema import PLAN_SCHEMA
 
     print(json.dumps(PLAN_SCHEMA, indent=1))
 
@@ -69,8 +69,8 @@ def explain_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Each token of a prompt and the interventions that would edit it. No model is run."""
-    from steering.explain import explain
-    from steering.models import load_model
+    from steering.compile.explanation import explain
+    from steering.model.models import load_model
 
     found = explain(load_model(model), read_plan(plan, vector), prompt)
     if as_json:
@@ -94,11 +94,11 @@ def generate_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Texts without steering and under each plan, with what was edited."""
-    from steering.engine import Row, generate
-    from steering.models import load_model
-    from steering.plan import Plan
-    from steering.prompts import encode_prompt
-    from steering.sampling import GenerationSettings
+    from steering.engine.generation import Row, generate
+    from steering.engine.sampling import GenerationSettings
+    from steering.model.models import load_model
+    from steering.model.prompts import encode_prompt
+    from steering.plan.plan import Plan
 
     loaded = load_model(model)
     plans = [Plan(), *(read_plan(text, vector) for text in plan or [])]

@@ -26,7 +26,7 @@ from .labels import (
 
 if TYPE_CHECKING:
     from probes.targets import Examples
-    from steering.models import LoadedModel
+    from steering.model.models import LoadedModel
 
 probe_app = typer.Typer(
     help="Probes, behaviour labels and forking tokens: fit, measure, and look.", no_args_is_help=True
@@ -45,7 +45,7 @@ ExamplesOption = Annotated[
 
 
 def _examples(model: LoadedModel, target: str, examples: Path | None, problems: int, seed: int) -> Examples:
-    from ..probing import builtin_examples, read_examples
+    from ..studies.probing import builtin_examples, read_examples
 
     if examples is not None:
         return read_examples(model, examples)
@@ -73,10 +73,10 @@ def fit(
     from probes.measures import FEWEST
     from probes.mlp import fit_mlp
     from steering.errors import BadInput, unknown
-    from steering.models import load_model
-    from steering.sites import Site
+    from steering.model.models import load_model
+    from steering.model.sites import Site
 
-    from ..probing import check_target
+    from ..studies.probing import check_target
 
     methods: dict[str, Any] = {"logistic": fit_logistic, "ridge": fit_ridge, "mass-mean": fit_mass_mean, "mlp": fit_mlp}
     if kind not in methods:
@@ -170,10 +170,10 @@ def map_(
 ) -> None:
     """AUROC of a probe per layer and position, beside what the tokens at that position give away."""
     from probes.maps import by_offset, by_step, probe_map
-    from steering.models import load_model
-    from steering.sites import parse_sites
+    from steering.model.models import load_model
+    from steering.model.sites import parse_sites
 
-    from ..probing import check_target
+    from ..studies.probing import check_target
 
     check_target(target)
     wanted = _numbers(steps or offsets)

@@ -39,11 +39,11 @@ def prompt(
 ) -> None:
     """The tokens that are fed for one question, special tokens marked."""
     from steering.errors import BadInput
-    from steering.models import load_model
-    from steering.prompts import encode_prompt
+    from steering.model.models import load_model
+    from steering.model.prompts import encode_prompt
 
-    from ..prompting import fed, fed_table
-    from ..tasks import Encodes, resolve_task
+    from ..tasks.prompting import fed, fed_table
+    from ..tasks.task import Encodes, resolve_task
 
     found = resolve_task(*task_of(task))
     if place < 0:

@@ -33,10 +33,10 @@ def hybrid_results(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Grade published answers anew, store them as a run, and compare with the published accuracies."""
-    from ..graders.mathematics import MathGrader
-    from ..published import import_answers
-    from ..store import Store
-    from ..summary import render_table, summarise
+    from ..evaluation.published_answers import import_answers
+    from ..evaluation.summary import render_table, summarise
+    from ..store.runs import Store
+    from ..tasks.graders.mathematics import MathGrader
 
     with progress("grading") as report:
         run, agreements = import_answers(

@@ -26,7 +26,7 @@ def report(
     """Write a run's page, tables and figures into a folder (docs/reports.md). A partial run gives a report that says so."""
     from ..report import write_report
     from ..report.writing import check_formats
-    from ..store import Store
+    from ..store.runs import Store
 
     wanted = check_formats([name.strip() for name in formats.split(",") if name.strip()])
     opened = Store(runs).open(run)

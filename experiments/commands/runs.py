@@ -19,9 +19,9 @@ from .options import RUNS, JsonOption, RunsOption
 from .upkeep import export, gc, import_, migrate, reproduce, say, verify
 
 if TYPE_CHECKING:
-    from ..catalogue import Listed
-    from ..differences import ArmDifference
-    from ..store import Run
+    from ..store.catalogue import Listed
+    from ..store.differences import ArmDifference
+    from ..store.runs import Run
 
 runs_app = typer.Typer(help="List, look into, compare, query, check and move stored runs.", no_args_is_help=True)
 runs_app.command()(export)
@@ -35,7 +35,7 @@ SORTS = ("run", "changed", "rows", "status", "task", "name")
 
 def print_tables(run: Run, console: Console) -> None:
     """The tables of a run: from the summary stored with a complete one, else computed from its rows."""
-    from ..summary import COLUMNS, from_json, render_table, summarise
+    from ..evaluation.summary import COLUMNS, from_json, render_table, summarise
 
     stored = run.summary() if run.manifest.status == "complete" else None
     try:
@@ -80,8 +80,8 @@ def list_(
     """Every run in the store, broken ones with what is wrong. Columns: run, status, rows, expected, changed, task, problem."""
     from steering.errors import unknown
 
-    from ..catalogue import as_dict
-    from ..store import Store
+    from ..store.catalogue import as_dict
+    from ..store.runs import Store
 
     known = ("running", "complete", "interrupted", "broken")
     if status is not None and status not in known:
@@ -112,7 +112,7 @@ def list_(
 @runs_app.command()
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The tables of one run."""
-    from ..store import Store
+    from ..store.runs import Store
 
     opened = Store(runs).open(run)
     if as_json:
@@ -125,7 +125,7 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
 @runs_app.command()
 def spec(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The spec of a run as YAML, ready for `steer eval`."""
-    from ..store import Store
+    from ..store.runs import Store
 
     found = Store(runs).open(run).manifest.spec
     print(json.dumps(found, indent=1) if as_json else yaml.safe_dump(found, sort_keys=False))
@@ -143,8 +143,8 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """How two runs differ: settings, and accuracy on the items that both answered, joined on item ids. Differences are B minus A."""
-    from ..differences import accuracy_differences, settings
-    from ..store import Store
+    from ..store.differences import accuracy_differences, settings
+    from ..store.runs import Store
 
     store = Store(runs)
     left, right = store.open(a), store.open(b)
@@ -188,8 +188,8 @@ def query(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a head; otherwise tabs.")] = False,
 ) -> None:
     """Ask the store in SQL (DuckDB), read only: select run, arm, avg(correct::int) from rows group by all."""
-    from ..database import connect, views_of
-    from ..store import Store
+    from ..store.database import connect, views_of
+    from ..store.runs import Store
 
     store = Store(runs)
     with progress("reading shards") as report:

@@ -16,7 +16,7 @@ from .options import RUNS, JsonOption, RunsOption
 if TYPE_CHECKING:
     from saes.dictionary import Dictionary
     from saes.statistics import LatentStatistics
-    from steering.models import LoadedModel
+    from steering.model.models import LoadedModel
 
 sae_app = typer.Typer(
     help="Sparse autoencoders: train, look at, and find the latent that starts reasoning.", no_args_is_help=True
@@ -34,7 +34,7 @@ def opened(sae: str, statistics: Path | None, model: LoadedModel | None = None) 
     from saes.loading import load_dictionary
     from saes.statistics import LatentStatistics
 
-    from ..autoencoders import stored_statistics
+    from ..studies.autoencoders import stored_statistics
 
     dictionary = load_dictionary(sae, model=model)
     found = LatentStatistics.load(statistics) if statistics is not None else stored_statistics(sae)
@@ -64,10 +64,10 @@ def train(
     from dataclasses import asdict
 
     from saes.training import TrainingSpec
-    from steering.models import load_model
-    from steering.sites import Site
+    from steering.model.models import load_model
+    from steering.model.sites import Site
 
-    from ..autoencoders import make_autoencoder, texts_of
+    from ..studies.autoencoders import make_autoencoder, texts_of
 
     spec = TrainingSpec(
         architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed  # type: ignore[arg-type]
@@ -107,9 +107,9 @@ def statistics_(
     """Density, mean and peak of every latent on texts, for doses in peaks and matched controls."""
     from saes.loading import load_dictionary
     from saes.statistics import latent_statistics
-    from steering.models import load_model
+    from steering.model.models import load_model
 
-    from ..autoencoders import texts_of
+    from ..studies.autoencoders import texts_of
 
     loaded = load_model(model)
     dictionary = load_dictionary(sae, model=loaded)
@@ -133,11 +133,11 @@ def score(
     """Score every latent of an autoencoder of the built-in base on development problems, with intervals and adjusted p."""
     from saes.loading import load_dictionary
     from saes.scores import candidates
-    from steering.models import load_model
+    from steering.model.models import load_model
 
-    from ..autoencoders import stored_statistics
-    from ..scoring import causal_effects, score_pair
-    from ..store import Store
+    from ..store.runs import Store
+    from ..studies.autoencoders import stored_statistics
+    from ..studies.scoring import causal_effects, score_pair
 
     base, thinking = load_model("builtin:base"), load_model("builtin:thinking")
     dictionary = load_dictionary(sae, model=base)
@@ -184,9 +184,9 @@ def dashboard(
     """Histograms, examples, logit effects and neighbours of every latent, as Parquet."""
     from saes.dashboard import build_dashboard
     from saes.loading import load_dictionary
-    from steering.models import load_model
+    from steering.model.models import load_model
 
-    from ..autoencoders import texts_of
+    from ..studies.autoencoders import texts_of
 
     loaded = load_model(model)
     dictionary = load_dictionary(sae, model=loaded)
@@ -204,9 +204,9 @@ def mode(
     as_json: JsonOption = False,
 ) -> None:
     """The latent that starts reasoning: chosen on development problems, reported on test problems beside its controls."""
-    from ..mode import find_mode
-    from ..store import Store
-    from ..summary import render_table, summarise
+    from ..evaluation.summary import render_table, summarise
+    from ..store.runs import Store
+    from ..studies.mode import find_mode
 
     dictionary, found = opened(sae, statistics)
     choice, run = find_mode(Store(runs), dictionary, found, n=n, n_dev=n_dev)
@@ -253,13 +253,13 @@ def ablate(
 ) -> None:
     """Edit latents, measure against the unsteered model and against matched controls."""
     from steering.errors import BadInput
-    from steering.models import load_model
+    from steering.model.models import load_model
 
-    from ..ablation import AblationSpec, run_ablation
-    from ..ablation_figures import forest
-    from ..effects import effects
-    from ..evaluation import Generating
-    from ..store import Store
+    from ..evaluation.spec import Generating
+    from ..report.figures.ablations import forest
+    from ..store.runs import Store
+    from ..studies.ablation import AblationSpec, run_ablation
+    from ..studies.effects import effects
 
     try:
         groups = tuple(tuple(int(number) for number in text.split(",")) for text in latents)

@@ -62,12 +62,12 @@ def run(
     """Run or resume a sweep. Interrupted or partly failed, it goes on where it stopped when it is called again."""
     from steering.errors import BadInput
 
-    from ..executors import in_process, on_ray, processes
-    from ..store import Store
+    from ..evaluation.executors import in_process, on_ray, processes
+    from ..store.runs import Store
+    from ..store.trackers import check_tracker
+    from ..store.trackers import track as send
     from ..sweeps.run import run_sweep
     from ..sweeps.spec import load_sweep
-    from ..trackers import check_tracker
-    from ..trackers import track as send
 
     check_tracker(track)
     if dry_run:
@@ -101,7 +101,7 @@ def run(
     console.print(_table(result.table))
     console.print(f"Best on development problems: {result.winner.name} ({result.winner.label}).", highlight=False)
     if result.test is not None:
-        from ..summary import render_table, summarise
+        from ..evaluation.summary import render_table, summarise
 
         summary = summarise(result.test.table(), result.test.manifest)
         for split in summary.splits:
@@ -113,7 +113,7 @@ def run(
 @sweep_app.command("show")
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The table of a sweep's development run."""
-    from ..store import Store
+    from ..store.runs import Store
     from ..sweeps.run import read_cells
     from ..sweeps.table import sweep_table
 

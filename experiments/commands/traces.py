@@ -21,7 +21,7 @@ def kl(
     as_json: JsonOption = False,
 ) -> None:
     """KL(steered || unsteered) along a row's own text by forced decoding, stored beside the run for the trace view."""
-    from ..store import Store
+    from ..store.runs import Store
     from ..traces.forced_kl import backfill
 
     found = backfill(Store(runs).open(run), key)
@@ -45,7 +45,7 @@ def page(
     runs: RunsOption = RUNS,
 ) -> None:
     """Write one question in two arms as a page that opens without a network."""
-    from ..store import Store
+    from ..store.runs import Store
     from ..traces import TraceView
 
     opened = Store(runs).open(run)

@@ -31,9 +31,9 @@ def export(
     """A run's rows as a table, or the whole run as an archive that `steer runs import` takes."""
     from steering.errors import unknown
 
-    from ..archive import FORMATS
-    from ..archive import export as write
-    from ..store import Store
+    from ..store.archive import FORMATS
+    from ..store.archive import export as write
+    from ..store.runs import Store
 
     kind = output.suffix.removeprefix(".") if kind is None else kind
     if kind not in FORMATS:
@@ -54,8 +54,8 @@ def import_(
     """Take an exported run into the store, after checking every shard."""
     from steering.errors import BadInput
 
-    from ..archive import import_archive
-    from ..store import Store
+    from ..store.archive import import_archive
+    from ..store.runs import Store
 
     if not archive.is_file():
         raise BadInput(f"No archive at {archive}. `steer runs export RUN -o x.zip` writes one.")
@@ -70,8 +70,8 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Generate a run again from its spec, in a temporary store, and compare token ids. Exit code 1 when a row differs."""
-    from ..reproduction import reproduce as again
-    from ..store import Store
+    from ..evaluation.reproduction import reproduce as again
+    from ..store.runs import Store
 
     with progress(f"running {run} again") as report:
         found = again(Store(runs).open(run), n, on_rows=report)
@@ -100,8 +100,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every shard against its checksum. Exit code 1 when one is damaged; running its command again redoes its rows."""
-    from ..store import Store, StoreError
-    from ..upkeep import verify as check
+    from ..store.runs import Store, StoreError
+    from ..store.upkeep import verify as check
 
     store, found, bad = Store(runs), [], 0
     for name in run or [line.run for line in store.catalogue()]:
@@ -134,8 +134,8 @@ def migrate(
     as_json: JsonOption = False,
 ) -> None:
     """Rewrite runs of an older version in this program's, and add missing checksums. Exit code 3 when some could not be."""
-    from ..store import Store, StoreError
-    from ..upkeep import migrate_run
+    from ..store.runs import Store, StoreError
+    from ..store.upkeep import migrate_run
 
     store, found, failed = Store(runs), {}, {}
     for name in run or [line.run for line in store.catalogue()]:
@@ -168,9 +168,9 @@ def gc(
     """What can go: leftovers, set-aside shards, derived indexes, old unfinished runs. Deletes nothing without --delete."""
     from steering.errors import unknown
 
-    from ..store import Store
-    from ..upkeep import KINDS, rubbish
-    from ..upkeep import delete as remove
+    from ..store.runs import Store
+    from ..store.upkeep import KINDS, rubbish
+    from ..store.upkeep import delete as remove
 
     for name in kind or ():
         if name not in KINDS:

@@ -13,7 +13,7 @@ import typer
 from ..progress import talk
 
 if TYPE_CHECKING:
-    from steering.vectors import SteeringVector
+    from steering.vector.vectors import SteeringVector
 
 vectors_app = typer.Typer(help="Look at steering vectors and exchange them with other tools.", no_args_is_help=True)
 FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means")
@@ -25,7 +25,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Name, site, width, norm and provenance of vectors."""
-    from steering.vectors import SteeringVector
+    from steering.vector.vectors import SteeringVector
 
     facts = []
     for path in files:
@@ -82,8 +82,8 @@ def export(
     model_hint: Annotated[str, typer.Option(help="Architecture name that the reader expects, such as qwen2.")] = "",
 ) -> None:
     """Write a GGUF control vector for llama.cpp, repeng or EasySteer."""
-    from steering.interchange import export_gguf
-    from steering.vectors import SteeringVector
+    from steering.vector.interchange import export_gguf
+    from steering.vector.vectors import SteeringVector
 
     path = export_gguf([SteeringVector.load(file) for file in files], out, layers=layers, model_hint=model_hint)
     print(json.dumps({"file": str(path), "vectors": len(files)}))
@@ -107,7 +107,7 @@ def _needed(value: object, option: str, kind: str) -> None:
 
 
 def _gguf(file: Path, layers: str | None, model_id: str) -> list[SteeringVector]:
-    from steering.interchange import import_gguf
+    from steering.vector.interchange import import_gguf
 
     _needed(
         layers,
@@ -118,14 +118,14 @@ def _gguf(file: Path, layers: str | None, model_id: str) -> list[SteeringVector]
 
 
 def _steering_vectors(file: Path, model_id: str) -> list[SteeringVector]:
-    from steering.interchange import import_steering_vectors
+    from steering.vector.interchange import import_steering_vectors
 
     return list(import_steering_vectors(file, model_id=model_id).values())
 
 
 def _directions(file: Path, site: str | None, model_id: str) -> list[SteeringVector]:
-    from steering.interchange import import_directions
-    from steering.sites import Site
+    from steering.model.sites import Site
+    from steering.vector.interchange import import_directions
 
     _needed(site, "--site, where the directions belong", "directions")
     return list(import_directions(file, site=Site.parse(str(site)), model_id=model_id).values())
@@ -134,7 +134,7 @@ def _directions(file: Path, site: str | None, model_id: str) -> list[SteeringVec
 def _behaviour_means(
     file: Path, label: str | None, layer: int | None, raw: bool, model_id: str
 ) -> list[SteeringVector]:
-    from steering.interchange import import_behaviour_means
+    from steering.vector.interchange import import_behaviour_means
 
     _needed(label, "--label, the behaviour", "behaviour-means")
     _needed(layer, "--layer, the 0-based layer", "behaviour-means")

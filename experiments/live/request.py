@@ -14,15 +14,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from steering.dose import SUFFIXES
 from steering.errors import BadInput
-from steering.sites import parse_sites
-from steering.span import Span
-from steering.verbs import OPERATIONS
+from steering.model.sites import parse_sites
+from steering.plan.dose import SUFFIXES
+from steering.plan.span import Span
+from steering.plan.verbs import OPERATIONS
 
-from ..items import stream_seed
-from ..manifest import Arm
-from ..single import OneQuestion
+from ..store.manifest import Arm
+from ..tasks.items import stream_seed
+from ..tasks.single import OneQuestion
 
 LONGEST = 32_768
 """Most tokens that one request may ask for."""
@@ -161,7 +161,7 @@ class LiveRequest(BaseModel):
         return "; ".join(edit.line(self.files[edit.vector]) for edit in self.edits)
 
     def spec(self, vectors: Literal["digest", "file"] = "digest") -> dict[str, Any]:
-        """The evaluation that makes the same rows, as `experiments.evaluation.EvalSpec` reads it."""
+        """The evaluation that makes the same rows, as `experiments.evaluation.spec.EvalSpec` reads it."""
         arms = [Arm(name=UNSTEERED, label=UNSTEERED, role="baseline", model=self.model, form=self.form)]
         if self.edits:
             arms.append(
@@ -216,11 +216,11 @@ class LiveRequest(BaseModel):
         seed = f", seed={self.stream}" if sampled else ""
         rows = [f"Row(prompt{seed})"] + ([f"Row(prompt, plan{seed})"] if self.edits else [])
         lines = [
-            "from steering.engine import Row, generate",
-            *(["from steering.expression import parse_plan"] if self.edits else []),
-            "from steering.models import load_model",
-            "from steering.prompts import encode_prompt",
-            "from steering.sampling import GenerationSettings",
+            "from steering.engine.generation import Row, generate",
+            *(["from steering.plan.expression import parse_plan"] if self.edits else []),
+            "from steering.model.models import load_model",
+            "from steering.model.prompts import encode_prompt",
+            "from steering.engine.sampling import GenerationSettings",
             "",
             f"model = load_model({self.model!r})",
             *([f"plan = parse_plan({self.line()!r})"] if self.edits else []),

@@ -17,17 +17,18 @@ from typing import Any
 
 import torch
 
-from steering.engine import Finished, Generation, Step, generate, stream
+from steering.engine.generation import Finished, Generation, Step, generate, stream
 from steering.errors import BadInput, Cancelled, NeverFired
-from steering.features import Features, load_stored
-from steering.models import LoadedModel
-from steering.prompts import token_texts
-from steering.vectors import SteeringVector
+from steering.model.models import LoadedModel
+from steering.model.prompts import token_texts
+from steering.vector.features import Features, load_stored
+from steering.vector.vectors import SteeringVector
 
-from ..evaluation import EvalSpec, manifest_of
-from ..loading import load
-from ..rows import Parts, Planned, check_chunk, chunks_of, models_of, record
-from ..tasks import resolve_task
+from ..evaluation.evaluate import manifest_of
+from ..evaluation.loading import load
+from ..evaluation.rows import Parts, Planned, check_chunk, chunks_of, models_of, record
+from ..evaluation.spec import EvalSpec
+from ..tasks.task import resolve_task
 from .request import STEERED, UNSTEERED, LiveRequest
 
 Event = dict[str, Any]

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..manifest import Manifest
-from ..store import Run, Store, StoreError
-from ..summary import summarise, to_json
+from ..evaluation.summary import summarise, to_json
+from ..store.manifest import Manifest
+from ..store.runs import Run, Store, StoreError
 
 MARK = "RECEIPT FAILED"
 

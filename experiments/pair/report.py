@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from steering.engine import Row, generate
-from steering.models import LoadedModel, load_model
-from steering.prompts import encode_prompt
-from steering.sampling import GenerationSettings
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
+from steering.model.models import LoadedModel, load_model
+from steering.model.prompts import encode_prompt
 
 from ..statistics import pass_at_k
 from .problem import split_problems

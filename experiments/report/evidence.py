@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..store import Manifest, Run, StoreError
-from ..summary import COLUMNS, RunSummary, from_json, summarise, to_json
+from ..evaluation.summary import COLUMNS, RunSummary, from_json, summarise, to_json
+from ..store.runs import Manifest, Run, StoreError
 
 Kind = Literal["evaluation", "sweep, development", "sweep, test", "ablation", "hybrid"]
 SWEEP_CARD = "sweep.json"

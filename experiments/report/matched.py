@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import PairedDifference, paired_difference
-from ..store import Arm, Manifest
+from ..store.runs import Arm, Manifest
 from .evidence import Evidence
 
 VECTOR = ("vector", "vector_name")

@@ -132,7 +132,7 @@ def _sweep_words(evidence: Evidence) -> str:
 
 def decoding(evidence: Evidence) -> list[tuple[str, bool]]:
     """The decoding settings and, of a task, the prompt forms and openings, each with whether it differs from the default."""
-    from ..evaluation import Generating
+    from ..evaluation.spec import Generating
 
     manifest, defaults = evidence.manifest, Generating().model_dump(mode="json")
     settings: dict[str, Any] = manifest.spec.get("generation") or manifest.spec.get("settings") or {}

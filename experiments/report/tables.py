@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evaluation.summary import FEW, Gap, sentence
 from ..statistics import sweep_winner
-from ..summary import FEW, Gap, sentence
 from .evidence import Evidence, Unavailable
 from .matched import item_means
 
@@ -230,7 +230,7 @@ def _cells(evidence: Evidence) -> Table:
 
 
 def _targets(evidence: Evidence) -> Table:
-    from ..effects import effects
+    from ..studies.effects import effects
 
     frame = effects(evidence.comparable)
     rows = []
@@ -248,7 +248,7 @@ def _targets(evidence: Evidence) -> Table:
 
 
 def _controllers(evidence: Evidence) -> Table:
-    from ..hybrid.report import hybrid_frame
+    from ..studies.hybrid.report import hybrid_frame
 
     rows = []
     for line in hybrid_frame(evidence.comparable).to_dict("records"):

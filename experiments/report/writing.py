@@ -16,7 +16,7 @@ import pandas as pd
 
 from steering.errors import unknown
 
-from ..store import Run
+from ..store.runs import Run
 from .evidence import Evidence, Unavailable, gather
 from .forms import in_latex, in_markdown, to_latex, to_markdown
 from .matched import arms_frame

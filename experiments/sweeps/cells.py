@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from steering.errors import BadInput
 
-from ..store import Run
+from ..store.runs import Run
 
 Value = str | int | float
 GENERATION = "generation."

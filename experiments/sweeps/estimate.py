@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering.layout import text_config
-from steering.models import LoadedModel
+from steering.model.layout import text_config
+from steering.model.models import LoadedModel
 
-from ..evaluation import EvalSpec
-from ..loading import load
-from ..rows import CHUNK_ROWS, Parts, chunk_records, chunks_of, models_of
-from ..shards import to_table
-from ..tasks import resolve_task
+from ..evaluation.loading import load
+from ..evaluation.rows import CHUNK_ROWS, Parts, chunk_records, chunks_of, models_of
+from ..evaluation.spec import EvalSpec
+from ..store.shards import to_table
+from ..tasks.task import resolve_task
 from .run import Planned
 from .spec import SweepSpec
 

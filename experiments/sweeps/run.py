@@ -17,16 +17,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from steering.dose import Dose
-from steering.features import Features
-from steering.models import LoadedModel
-from steering.plan import Plan
-from steering.vectors import SteeringVector
+from steering.model.models import LoadedModel
+from steering.plan.dose import Dose
+from steering.plan.plan import Plan
+from steering.vector.features import Features
+from steering.vector.vectors import SteeringVector
 
-from ..evaluation import EvalSpec, Generating, run_evaluation
-from ..executors import ChunkExecutor, in_process
-from ..storage import write_whole
-from ..store import Arm, Run, Store
+from ..evaluation.evaluate import run_evaluation
+from ..evaluation.executors import ChunkExecutor, in_process
+from ..evaluation.spec import EvalSpec, Generating
+from ..store.files import write_whole
+from ..store.runs import Arm, Run, Store
 from .cells import CARD, Cell, axes, read_cells
 from .spec import SweepSpec, cell_generation, cell_plan, cells_of, random_control
 from .table import sweep_table

@@ -27,13 +27,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from steering.errors import BadInput, unknown
-from steering.expression import parse_plan
-from steering.features import Features
-from steering.plan import Intervention, Plan
-from steering.vectors import SteeringVector, random_like
+from steering.plan.expression import parse_plan
+from steering.plan.plan import Intervention, Plan
+from steering.vector.features import Features
+from steering.vector.vectors import SteeringVector, random_like
 
-from ..evaluation import Generating
-from ..loading import Loading
+from ..evaluation.loading import Loading
+from ..evaluation.spec import Generating
 from .cells import GENERATION, Cell, Value
 
 
@@ -192,7 +192,7 @@ def random_control(plan: Plan, seed: int) -> Plan:
 
 def load_sweep(path: Path, sets: list[str]) -> SweepSpec:
     """A sweep from its YAML file and `--set` overrides. Raises BadInput, or pydantic's ValidationError with the key path."""
-    from ..spec_files import located_task, override, read_yaml
+    from ..evaluation.spec_files import located_task, override, read_yaml
 
     data: dict[str, Any] = read_yaml(path, "a sweep has name, model, plan, vary and splits")
     for text in sets:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import holm, paired_difference
-from ..store import Run
+from ..store.runs import Run
 from .cells import GENERATION, Cell
 
 LEVEL = 0.05

@@ -1,8 +1,8 @@
 """KL along a row's own text: stored readings, beside the run that they belong to.
 
 1. `<run>/kl/<key>.parquet` holds, per generated token in nats, `divergence` = KL(with the plan || without it) of its prediction when both
-   read the stored tokens (`steering.forced`), and `logprob` and `unsteered_logprob` of the token. It is derived: it can be deleted, and is
-   made again by `steer trace kl RUN KEY`.
+   read the stored tokens (`steering.engine.forced`), and `logprob` and `unsteered_logprob` of the token. It is derived: it can be deleted,
+   and is made again by `steer trace kl RUN KEY`.
 2. A reading carries its row's key and a hash of the tokens it read; one that is damaged or of other tokens is not used, and says so.
 3. Looking at stored readings imports no model library; `backfill` does.
 """
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..storage import StoreError, write_whole
-from ..store import Run
+from ..store.files import StoreError, write_whole
+from ..store.runs import Run
 
 if TYPE_CHECKING:
-    from steering.models import LoadedModel
+    from steering.model.models import LoadedModel
 
 FOLDER = "kl"
 COLUMNS = ("divergence", "logprob", "unsteered_logprob")
@@ -107,11 +107,11 @@ def backfill(run: Run, key: str, model: LoadedModel | None = None) -> dict[str, 
     `model` is the arm's, loaded; by default it is loaded as the run's spec says. Raises StoreError for a row that cannot have one,
     and for a model with other weights than the run's.
     """
-    from steering.forced import ForcedText, forced_divergence
-    from steering.plan import Plan
+    from steering.engine.forced import ForcedText, forced_divergence
+    from steering.plan.plan import Plan
 
-    from ..evaluation import run_vectors
-    from ..loading import Loading, load
+    from ..evaluation.loading import Loading, load
+    from ..evaluation.stored_vectors import run_vectors
 
     row = run.trace(key)
     reason = why_not(run, row)

@@ -19,11 +19,11 @@ from .page import piece, trace_html
 from .rows import as_markdown, generation_row
 
 if TYPE_CHECKING:
-    from steering.models import LoadedModel
-    from steering.record import Generation
+    from steering.engine.record import Generation
+    from steering.model.models import LoadedModel
 
-    from ..graders.grade import Grade
-    from ..store import Run
+    from ..store.runs import Run
+    from ..tasks.graders.grade import Grade
 
 CAP = 1500
 """Tokens per lane in a notebook: about 3,000 in two lanes."""
@@ -47,7 +47,7 @@ class TraceView:
     @classmethod
     def of(cls, run: Run, item: str, arms: Sequence[str], seed: int | None = None, **view: str | None) -> TraceView:
         """Rows of a stored run: one item in one or two arms. Raises StoreError where there is none."""
-        from ..store import StoreError
+        from ..store.runs import StoreError
         from .forced_kl import with_kl
 
         found = []

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..columns import ROW_SCHEMA
+from ..store.columns import ROW_SCHEMA
 from .data import Row, payload
 from .lanes import edits, receipt, verdict
 from .static import visible
 
 if TYPE_CHECKING:
-    from steering.models import LoadedModel
-    from steering.record import Generation
+    from steering.engine.record import Generation
+    from steering.model.models import LoadedModel
 
-    from ..graders.grade import Grade
+    from ..tasks.graders.grade import Grade
 
 AROUND = 60
 """Tokens of an excerpt on each side of its middle."""
@@ -82,7 +82,7 @@ def generation_row(
     model: LoadedModel, found: Generation, item: str = "prompt", gold: str = "", grade: Grade | None = None
 ) -> dict[str, Any]:
     """A finished generation as a row, as far as a trace view reads one. Without a grade it is shown as unscorable."""
-    from steering.prompts import token_texts
+    from steering.model.prompts import token_texts
 
     prompt, generated = token_texts(model, found.prompt_ids), token_texts(model, found.token_ids)
     text = model.tokenizer.decode(list(found.token_ids), skip_special_tokens=True)

@@ -19,10 +19,10 @@ import pandas as pd
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..capture import capture
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.capture import capture
+from ..model.models import LoadedModel
+from ..model.sites import Site
 
 COLUMNS = ("component", "layer", "head", "row", "position", "contribution")
 TOLERANCE = 1e-3

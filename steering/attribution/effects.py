@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..hooks import Edit, hooked
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import SteeringVector
+from ..model.hooks import Edit, hooked
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import SteeringVector
 from .metric import Metric
 
 COLUMNS = ("site", "layer", "row", "position", "offset", "effect")

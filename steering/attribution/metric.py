@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..models import LoadedModel
+from ..model.models import LoadedModel
 
 Tokens = tuple[int, ...]
 

@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import BadInput
-from ..executor import Resume
-from ..hooks import Edit
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.executor import Resume
+from ..model.hooks import Edit
+from ..model.models import LoadedModel
+from ..model.sites import Site
 
 Hook = tuple[str, Callable[..., Any]]
 

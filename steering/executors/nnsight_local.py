@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..executor import Resume
-from ..hooks import Edit
-from ..layout import Layout
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.executor import Resume
+from ..model.hooks import Edit
+from ..model.layout import Layout
+from ..model.models import LoadedModel
+from ..model.sites import Site
 
 SUPPORTED = ("resid_pre", "attn_out", "mlp_out", "resid_post")
 

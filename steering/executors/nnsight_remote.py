@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
-from .. import formula
-from ..compile import RowPlan, compile_plans
+from ..compile import formula
+from ..compile.compilation import RowPlan, compile_plans
+from ..compile.slots import Slot
+from ..engine.record import Row
+from ..engine.sampling import GenerationSettings
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..plan import Plan
-from ..record import Row
-from ..sampling import GenerationSettings
-from ..slots import Slot
-from ..vectors import SteeringVector
+from ..model.models import LoadedModel
+from ..plan.plan import Plan
+from ..vector.vectors import SteeringVector
 from .nnsight_local import module_paths, refuse_unsupported
 
 

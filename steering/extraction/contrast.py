@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..capture import mean_at
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import Provenance, SteeringVector
+from ..model.capture import mean_at
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import Provenance, SteeringVector
 from .reading import Reading
 from .samples import pairs, samples
 

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput, unknown
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import Provenance, SteeringVector
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import Provenance, SteeringVector
 from .annotations import TextSpan, token_span
 from .reading import Reading
 from .samples import samples

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..hooks import hooked
-from ..models import LoadedModel
-from ..prompts import token_texts
-from ..sites import Site
-from ..vectors import SteeringVector
+from ..model.hooks import hooked
+from ..model.models import LoadedModel
+from ..model.prompts import token_texts
+from ..model.sites import Site
+from ..vector.vectors import SteeringVector
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import Provenance, SteeringVector
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import Provenance, SteeringVector
 from .length import Length, scaled
 from .reading import Reading
 from .samples import gathered

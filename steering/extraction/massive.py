@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..capture import capture
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.capture import capture
+from ..model.models import LoadedModel
+from ..model.sites import Site
 
 FLOOR, RATIO, SHARE = 100.0, 1000.0, 0.5
 TOP = 3

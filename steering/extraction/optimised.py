@@ -22,13 +22,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..coverage import continued
+from ..compile.coverage import continued
 from ..errors import BadInput, unknown
-from ..hooks import hooked
-from ..models import LoadedModel
-from ..plan import Span
-from ..sites import Site
-from ..vectors import Provenance, SteeringVector
+from ..model.hooks import hooked
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..plan.plan import Span
+from ..vector.vectors import Provenance, SteeringVector
 
 CONSTRAINTS = ("free", "at_most", "exactly")
 

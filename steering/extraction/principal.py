@@ -21,9 +21,9 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from ..errors import BadInput, unknown
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import Provenance, SteeringVector
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import Provenance, SteeringVector
 from .length import Length, scaled
 from .moments import Moments
 from .reading import Reading

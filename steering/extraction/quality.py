@@ -21,8 +21,8 @@ from rich.text import Text
 from torch import Tensor
 
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..vectors import SteeringVector
+from ..model.models import LoadedModel
+from ..vector.vectors import SteeringVector
 from .lens import LensToken, lens_tokens
 from .massive import Concentration, concentration, massive_coordinates
 from .reading import Reading

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..capture import capture
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.capture import capture
+from ..model.models import LoadedModel
+from ..model.sites import Site
 from .reading import Reading
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import BadInput
-from ..models import LoadedModel
+from ..model.models import LoadedModel
 
 
 def check_vocabularies(base: LoadedModel, thinking: LoadedModel) -> None:

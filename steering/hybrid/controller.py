@@ -39,7 +39,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from ..errors import BadInput, unknown
-from ..models import LoadedModel
+from ..model.models import LoadedModel
 from .readout import Readout
 from .shift import ShiftBank
 

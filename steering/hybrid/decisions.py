@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sampling import uniforms
-from ..sites import Site
+from ..engine.sampling import uniforms
+from ..model.sites import Site
 from .controller import Controller
 from .row import Writing
 

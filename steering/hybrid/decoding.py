@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..coverage import token_facts
+from ..compile.coverage import token_facts
+from ..engine.loop import COMPACT_BELOW, REFILL_FROM
+from ..engine.record import scores
+from ..engine.sampling import GenerationSettings
 from ..errors import BadInput, Cancelled, NeverFired
-from ..loop import COMPACT_BELOW, REFILL_FROM
-from ..models import LoadedModel
-from ..record import scores
-from ..sampling import GenerationSettings
-from ..sites import Site
+from ..model.models import LoadedModel
+from ..model.sites import Site
 from .alignment import check_vocabularies
 from .decisions import by_controller, categories, gates
 from .edit import Inside, Made, PassEdit

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..capture import capture
 from ..errors import BadInput
-from ..models import LoadedModel
+from ..model.capture import capture
+from ..model.models import LoadedModel
 from .alignment import Aligned, check_vocabularies
 from .readout import Readout
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from ..cache import ColumnCache, Masks
+from ..engine.cache import ColumnCache, Masks
 from ..errors import BadInput
-from ..hooks import hooked, resumed
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.hooks import hooked, resumed
+from ..model.models import LoadedModel
+from ..model.sites import Site
 
 
 class _Prefix(CacheLayerMixin):

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..extraction.optimised import still
-from ..hooks import hooked, resumed
-from ..models import LoadedModel
+from ..model.hooks import hooked, resumed
+from ..model.models import LoadedModel
 from .disagreement import Disagreements
 from .isolated import first_layer
 from .shift import PARTS, ShiftBank, coefficients

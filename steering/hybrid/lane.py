@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cache import ColumnCache, Masks
-from ..hooks import Edit
-from ..models import LoadedModel
-from ..prefill import TOKENS_PER_PASS
-from ..sites import Site
+from ..engine.cache import ColumnCache, Masks
+from ..engine.prefill import TOKENS_PER_PASS
+from ..model.hooks import Edit
+from ..model.models import LoadedModel
+from ..model.sites import Site
 
 Steering = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a row's unsteered activations at the steered site `[rows, d]` to the mask of rows to edit `[rows]` and what is added `[rows, d]`."""

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..hooks import hooked
-from ..models import LoadedModel
+from ..model.hooks import hooked
+from ..model.models import LoadedModel
 from .shift import ShiftBank
 
 COEFFICIENTS = tuple(round(0.1 * i, 1) for i in range(1, 11))

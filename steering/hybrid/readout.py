@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import read_tensors, write_tensors
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import read_tensors, write_tensors
 
 FORMAT = "steering-workbench/readout@1"
 

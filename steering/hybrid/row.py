@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..record import Finish, Generation, Receipt
+from ..engine.record import Finish, Generation, Receipt
 from .controller import Controller
 
 

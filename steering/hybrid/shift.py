@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import BadInput
-from ..models import LoadedModel
-from ..sites import Site
-from ..vectors import read_tensors, write_tensors
+from ..model.models import LoadedModel
+from ..model.sites import Site
+from ..vector.vectors import read_tensors, write_tensors
 
 FORMAT = "steering-workbench/shift-bank@1"
 PARTS = ("vectors", "trunk", "trunk_bias", "heads", "heads_bias")

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..extraction.optimised import still
-from ..models import LoadedModel
-from ..sites import Site
+from ..model.models import LoadedModel
+from ..model.sites import Site
 from .disagreement import Disagreements
 from .isolated import Kept, first_layer, read_again, read_once
 from .shift import ShiftBank, coefficients

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.store import Run, Store
+from experiments.store.runs import Run, Store
 from tests.experiments.fake_run import make_manifest, make_rows
 
 WORDS = (

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from experiments.store import Store
+from experiments.store.runs import Store
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 pytestmark = pytest.mark.browser

@@ -17,15 +17,15 @@ from app.cell_figures import MEASURES, dose_figure, grid_figure
 from app.jobs.board import replace_board
 from app.jobs.commands import check_arguments
 from app.jobs.job import Job
-from experiments.store import Store
+from experiments.store.runs import Store
 from experiments.sweeps.cells import read_cells
 from experiments.sweeps.run import SweepResult, run_sweep
 from experiments.sweeps.spec import SweepSpec
 from experiments.sweeps.table import sweep_table
 from saes.corpus import Text
 from saes.dashboard import build_dashboard
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from steering.model.sites import Site
+from steering.vector.vectors import Provenance, SteeringVector
 from tests.app.test_pages import ROOT, said
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
@@ -253,7 +253,7 @@ def test_features_come_from_a_dashboard_and_say_what_is_untested(
 def dashboard(folder: Path) -> None:
     """A dashboard of the built-in base's autoencoder on two texts."""
     from saes.loading import load_dictionary
-    from steering.models import load_model
+    from steering.model.models import load_model
 
     model = load_model("builtin:base")
     prompt = tuple(model.tokenizer("rules + 15 ; * 9 ; goal 31 start 42 91 9 ?")["input_ids"])

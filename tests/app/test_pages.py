@@ -18,7 +18,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.launch import command, environment
-from experiments.store import Store
+from experiments.store.runs import Store
 from experiments.traces.forced_kl import write_kl
 from tests.experiments.fake_run import HOSTILE, make_fake_run, make_manifest
 

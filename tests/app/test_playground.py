@@ -28,7 +28,7 @@ from app.uploads import LIMITS, check_upload, read_cards
 from app.vector_files import BUILT_IN, VectorFile, keep_upload, offered, read_vector
 from experiments.live.request import STEERED, UNSTEERED, Edit, LiveRequest
 from experiments.live.saving import MARK, save_live
-from experiments.store import Store, StoreError
+from experiments.store.runs import Store, StoreError
 from steering.errors import BadInput
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
@@ -275,14 +275,14 @@ def test_the_command_line_the_yaml_and_the_code_give_the_tokens_of_the_app(tmp_p
     events = list(Engine().run(asked.model_dump(), lambda: False))
     texts = {event["lane"]: event["text"] for event in events if event["kind"] == "end"}
     result = events[-1]
-    steer = [sys.executable, "-m", "experiments.cli"]
+    steer = [sys.executable, "-m", "experiments.commands.cli"]
     words = shlex.split(asked.as_command())
     assert words[0] == "steer"
     done = subprocess.run([*steer, *words[1:], "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert [document["text"] for document in json.loads(done.stdout)] == [texts[0], texts[1]]
     (tmp_path / "spec.yaml").write_text(asked.as_yaml())
-    from experiments.evaluation import run_evaluation
-    from experiments.spec_files import load_spec
+    from experiments.evaluation.evaluate import run_evaluation
+    from experiments.evaluation.spec_files import load_spec
 
     spec, vectors = load_spec(tmp_path / "spec.yaml", [], None)
     run = run_evaluation(spec, Store(tmp_path / "yaml"), vectors)
@@ -330,7 +330,7 @@ def test_a_generation_that_was_stopped_is_not_stored(tmp_path: Path) -> None:
 
 
 def test_vectors_are_read_as_the_core_reads_them() -> None:
-    from steering.vectors import SteeringVector
+    from steering.vector.vectors import SteeringVector
 
     for path in BUILT_IN.glob("*.safetensors"):
         ours, theirs = read_vector(path.read_bytes(), str(path)), SteeringVector.load(path)
@@ -341,9 +341,9 @@ def test_vectors_are_read_as_the_core_reads_them() -> None:
 def test_the_built_in_vectors_are_those_that_the_demo_extracts() -> None:
     import torch
 
-    from experiments.demo import BASE, THINKING, candidate_vectors
-    from steering.models import load_model
-    from steering.vectors import SteeringVector
+    from experiments.studies.demo import BASE, THINKING, candidate_vectors
+    from steering.model.models import load_model
+    from steering.vector.vectors import SteeringVector
 
     made = {(v.name, v.site): v for v in candidate_vectors(load_model(BASE), load_model(THINKING))}
     for name in ("think-first", "thinking-minus-base"):

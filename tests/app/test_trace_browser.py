@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from experiments.store import Run
+from experiments.store.runs import Run
 from experiments.traces import TraceView, trace_html
 from tests.app.conftest import Watched
 from tests.app.long_run import make_long_run

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.pair.problem import Problem, split_problems
-from experiments.store import Arm, Manifest, Run, Store
+from experiments.store.runs import Arm, Manifest, Run, Store
 
 HOSTILE = ("<script>window.__xss=1</script>", '<img src=x onerror="window.__xss=1">')
 SPLITS = ("standard-test", "hard-test")

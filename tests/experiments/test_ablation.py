@@ -7,7 +7,11 @@ import pytest
 import torch
 from sae_lens import StandardSAE, StandardSAEConfig
 
-from experiments.ablation import (
+from experiments.evaluation.spec import Generating
+from experiments.evaluation.stored_vectors import run_vectors
+from experiments.report.figures.ablations import cumulative, dose_response, forest
+from experiments.store.runs import Run, Store
+from experiments.studies.ablation import (
     AblationSpec,
     ArmFacts,
     ablation_arms,
@@ -16,17 +20,14 @@ from experiments.ablation import (
     parse_operation,
     run_ablation,
 )
-from experiments.ablation_figures import cumulative, dose_response, forest
-from experiments.effects import behaviour_changes, effects, flipped
-from experiments.evaluation import Generating, run_vectors
-from experiments.store import Run, Store
-from experiments.texts import training_texts
+from experiments.studies.effects import behaviour_changes, effects, flipped
+from experiments.studies.texts import training_texts
 from saes.dictionary import Dictionary
 from saes.statistics import LatentStatistics, latent_statistics
 from steering.errors import BadInput
-from steering.features import Features
-from steering.models import load_model
-from steering.sites import Site
+from steering.model.models import load_model
+from steering.model.sites import Site
+from steering.vector.features import Features
 
 MODEL = "builtin:base"
 SITE = Site(2)

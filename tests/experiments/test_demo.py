@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.behaviours import behaviour_effects
-from experiments.demo import BEHAVIOURS, Choice, run_demo
-from experiments.store import Run, Store
-from experiments.summary import summarise
+from experiments.evaluation.summary import summarise
+from experiments.store.runs import Run, Store
+from experiments.studies.behaviours import behaviour_effects
+from experiments.studies.demo import BEHAVIOURS, Choice, run_demo
 from tests.conftest import DEMO_SIZES
 
 Demo = tuple[Choice, Run, Run]
@@ -62,7 +62,7 @@ def test_the_checking_direction_moves_checking_both_ways(demo: tuple[Path, Demo]
 @pytest.mark.slow
 def test_a_second_demo_reuses_every_row(demo: tuple[Path, Demo], monkeypatch: pytest.MonkeyPatch) -> None:
     root, (choice, run, behaviours) = demo
-    monkeypatch.setattr("experiments.rows.generate", lambda *a, **k: pytest.fail("a stored row was redone"))
+    monkeypatch.setattr("experiments.evaluation.rows.generate", lambda *a, **k: pytest.fail("a stored row was redone"))
     again, same_run, same_behaviours = run_demo(Store(root), **DEMO_SIZES, console=Console(quiet=True))
     assert again.vector.digest == choice.vector.digest
     assert again.dose == choice.dose

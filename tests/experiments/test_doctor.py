@@ -9,11 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.doctor import CHECKS, Check, diagnose
-from steering import batch, formula, passes
-from steering.executor import HookExecutor
-from steering.ledger import Ledger
+from experiments.commands.cli import app
+from experiments.doctor.checks import CHECKS, Check, diagnose
+from steering.compile import formula
+from steering.engine import batch, passes
+from steering.engine.ledger import Ledger
+from steering.model.executor import HookExecutor
 from tests.tiny import tiny
 
 

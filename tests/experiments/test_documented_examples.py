@@ -14,8 +14,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.store import Store
+from experiments.commands.cli import app
+from experiments.store.runs import Store
 from tests.experiments.test_published_results import BASE, HYBRID, THINKING, answers
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"

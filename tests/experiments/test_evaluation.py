@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evaluation import EvalSpec, Generating, run_evaluation, run_vectors
-from experiments.store import Arm, Store
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.spec import EvalSpec, Generating
+from experiments.evaluation.stored_vectors import run_vectors
+from experiments.store.runs import Arm, Store
 from steering.errors import BadInput
-from steering.models import BUILTINS, load_model
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector, random_like
+from steering.model.models import BUILTINS, load_model
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import Provenance, SteeringVector, random_like
 
-STEER = [sys.executable, "-m", "experiments.cli"]
+STEER = [sys.executable, "-m", "experiments.commands.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_rows_carry_ids_text_grades_and_receipts(tmp_path: Path, noise: Steering
 def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
     tmp_path: Path, noise: SteeringVector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.rows.CHUNK_ROWS", 9)
+    monkeypatch.setattr("experiments.evaluation.rows.CHUNK_ROWS", 9)
     spec, vectors = small_spec(noise), {noise.digest: noise}
     whole = run_evaluation(spec, Store(tmp_path / "whole"), vectors)
 
@@ -83,7 +85,7 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
     partial = Store(tmp_path / "parts").open(whole.manifest.run_id)
     assert partial.manifest.status == "interrupted" and len(partial.keys()) == 18
     generated: list[int] = []
-    import experiments.rows as rows_module
+    import experiments.evaluation.rows as rows_module
 
     original = rows_module.generate
     monkeypatch.setattr(

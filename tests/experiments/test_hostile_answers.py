@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from experiments.graders.isolation import GRACE, shared
-from experiments.graders.mathematics import MathGrader
+from experiments.tasks.graders.isolation import GRACE, shared
+from experiments.tasks.graders.mathematics import MathGrader
 
 from .hostile_answers import ANY, OTHER, RESPONSES, SAME
 

@@ -12,24 +12,31 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from experiments.cli import main
-from experiments.evaluation import EvalSpec, Generating, run_evaluation
-from experiments.hybrid.arms import hybrid_arm
-from experiments.hybrid.report import hybrid_frame, readings_per_token
-from experiments.hybrid.spec import HybridSpec
-from experiments.hybrid.stored import stored_controller
-from experiments.hybrid.taxonomy import category_readout, greedy_traces, grid_scores, read_sentences, titles_of
-from experiments.hybrid.texts import rollouts, sentence_labels
-from experiments.hybrid.when import Positions, fit_trigger, probe_readout, read_positions, thresholds
-from experiments.readings import training_problems
-from experiments.rows import Parts, chunks_of, rules_of
-from experiments.store import ROW_SCHEMA, Arm, Store
-from experiments.tasks import task_named
+from experiments.commands.cli import main
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.hybrids import stored_controller
+from experiments.evaluation.rows import Parts, chunks_of, rules_of
+from experiments.evaluation.spec import EvalSpec, Generating
+from experiments.store.runs import ROW_SCHEMA, Arm, Store
+from experiments.studies.hybrid.arms import hybrid_arm
+from experiments.studies.hybrid.report import hybrid_frame, readings_per_token
+from experiments.studies.hybrid.spec import HybridSpec
+from experiments.studies.hybrid.taxonomy import (
+    category_readout,
+    greedy_traces,
+    grid_scores,
+    read_sentences,
+    titles_of,
+)
+from experiments.studies.hybrid.texts import rollouts, sentence_labels
+from experiments.studies.hybrid.when import Positions, fit_trigger, probe_readout, read_positions, thresholds
+from experiments.studies.readings import training_problems
+from experiments.tasks.task import task_named
 from saes.sentence_training import train_sentence_sae
 from steering.errors import BadInput
 from steering.hybrid import Controller, Readout, ShiftBank
-from steering.models import LoadedModel, load_model
-from steering.sites import Site
+from steering.model.models import LoadedModel, load_model
+from steering.model.sites import Site
 
 K, WIDTH = 3, 128
 
@@ -257,8 +264,8 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
             main()
         assert not ended.value.code
         documents.append(json.loads(capsys.readouterr().out))
-        monkeypatch.setattr("experiments.hybrid.run.fit_bank", None)  # the second call makes nothing anew
-        monkeypatch.setattr("experiments.hybrid.run.choose_taxonomy", None)
+        monkeypatch.setattr("experiments.studies.hybrid.run.fit_bank", None)  # the second call makes nothing anew
+        monkeypatch.setattr("experiments.studies.hybrid.run.choose_taxonomy", None)
     assert documents[0] == documents[1]
     lines = pd.DataFrame(documents[0]["arms"])
     for split in ("standard-test", "hard-test"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments.graders.judged import JudgeGrader
-from experiments.graders.table import grader_named
+from experiments.tasks.graders.judged import JudgeGrader
+from experiments.tasks.graders.table import grader_named
 from probes.endpoint import Endpoint, EndpointError, Unusable
 from steering.errors import BadInput
 from tests.probes.test_judge import Server, says

@@ -11,8 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from experiments.commands.attribution import attribute, facts, layers_table, sentences
-from experiments.demo import BASE, THINKING
-from experiments.layer_choice import (
+from experiments.store.runs import Store
+from experiments.studies.demo import BASE, THINKING
+from experiments.studies.layer_choice import (
     TEST,
     LayerChoice,
     Sweep,
@@ -21,9 +22,8 @@ from experiments.layer_choice import (
     run_layer_choice,
     starting_tokens,
 )
-from experiments.store import Store
 from steering.errors import BadInput
-from steering.models import LoadedModel, load_model
+from steering.model.models import LoadedModel, load_model
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from experiments.pair.corpus import Mixture, document, packed_batch
-from experiments.pair.problem import HARD, SPLITS, TRAINING, bucket_of, draw_problem, parse_problem, split_problems
+from experiments.pair.problem import (
+    HARD,
+    SPLITS,
+    TRAINING,
+    bucket_of,
+    draw_problem,
+    parse_problem,
+    split_problems,
+)
 from experiments.pair.trace import STYLES, Style, direct_response, draw_style, think_response
 from experiments.pair.verifier import BEHAVIOURS, verify
 from experiments.pair.vocabulary import BOS, EOS, ID, REASONING_STARTS, build_tokenizer, encode

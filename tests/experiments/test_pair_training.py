@@ -11,10 +11,10 @@ import pytest
 from experiments.pair.presets import PRESETS
 from experiments.pair.pretrain import pretrain
 from experiments.pair.train import train_pair
-from steering.engine import Row, generate
-from steering.models import load_model
-from steering.prompts import encode_prompt
-from steering.sampling import GenerationSettings
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
+from steering.model.models import load_model
+from steering.model.prompts import encode_prompt
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from experiments import cli
-from steering.interchange import export_gguf
-from steering.models import load_model
-from steering.plan import Plan
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from experiments.commands import cli
+from steering.model.models import load_model
+from steering.model.sites import Site
+from steering.plan.plan import Plan
+from steering.vector.interchange import export_gguf
+from steering.vector.vectors import Provenance, SteeringVector
 
 Steer = Callable[..., tuple[int, str, str]]
 

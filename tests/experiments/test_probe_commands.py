@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.cli import main
+from experiments.commands.cli import main
 from experiments.pair.verifier import verify
-from experiments.probing import TARGETS, builtin_examples, exact_first_label, exact_labels, responses
-from experiments.readings import training_problems
+from experiments.studies.probing import TARGETS, builtin_examples, exact_first_label, exact_labels, responses
+from experiments.studies.readings import training_problems
 from probes.probe import Probe
 from probes.stability import Boundary, stability
-from steering.models import LoadedModel, load_model
+from steering.model.models import LoadedModel, load_model
 
 
 @pytest.fixture(scope="module")

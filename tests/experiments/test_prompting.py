@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from experiments.prompting import Form, as_form, encode_form, fed, fed_table, prompt_text
+from experiments.tasks.prompting import Form, as_form, encode_form, fed, fed_table, prompt_text
 from steering.errors import BadInput
-from steering.models import LoadedModel
+from steering.model.models import LoadedModel
 from tests.tiny import tiny
 
 SPECIALS = [

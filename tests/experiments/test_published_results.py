@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.commands.published import import_app
-from experiments.published import SPLIT, import_answers
-from experiments.store import Store
-from experiments.summary import summarise
+from experiments.evaluation.published_answers import SPLIT, import_answers
+from experiments.evaluation.summary import summarise
+from experiments.store.runs import Store
 from steering.errors import BadInput
 
 QUESTIONS = [

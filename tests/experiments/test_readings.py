@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.pair.problem import parse_problem
-from experiments.readings import behaviour_readings
+from experiments.studies.readings import behaviour_readings
 from steering.errors import BadInput
-from steering.models import load_model
-from steering.prompts import encode_prompt
+from steering.model.models import load_model
+from steering.model.prompts import encode_prompt
 
 PROMPT = "rules + 1 ; * 3 ; goal 9 start 5 2 4 ?"
 CHECKED = (

@@ -13,10 +13,10 @@ import yaml
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.compatibility import allowed, compare, memory, read_checkpoint
-from experiments.evaluation import EvalSpec
-from experiments.loading import Loading
+from experiments.commands.cli import app
+from experiments.doctor.compatibility import allowed, compare, memory, read_checkpoint
+from experiments.evaluation.loading import Loading
+from experiments.evaluation.spec import EvalSpec
 from experiments.sweeps.spec import SweepSpec
 from steering.errors import BadInput
 from tests.experiments.test_prompting import QWEN3, R1

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.cli import main
+from experiments.commands.cli import main
+from experiments.evaluation.summary import summarise
 from experiments.report import FORMATS, Report, Unavailable, gather, write_report
 from experiments.report.figures import dose_response, forest, heatmap, outcome_matrix, outcomes, pareto
 from experiments.report.figures.sweeps import axis_names
@@ -21,8 +22,7 @@ from experiments.report.forms import in_latex, in_markdown
 from experiments.report.matched import beyond_controls, matched_controls
 from experiments.report.reproduce import recipe
 from experiments.statistics import paired_difference
-from experiments.store import Manifest, Run, Store
-from experiments.summary import summarise
+from experiments.store.runs import Manifest, Run, Store
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_fake_run, make_manifest, make_rows
 
 EVIL = '<script>window.__xss=1</script>"|&$x_1$\\%{}'
@@ -385,8 +385,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     from experiments.sweeps.run import run_sweep
     from experiments.sweeps.spec import SweepSpec
-    from steering.sites import Site
-    from steering.vectors import Provenance, SteeringVector
+    from steering.model.sites import Site
+    from steering.vector.vectors import Provenance, SteeringVector
 
     folder = tmp_path_factory.mktemp("sweep")
     for layer in range(2):
@@ -403,8 +403,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_real_sweep_is_reported_and_made_again_from_the_report(swept: Any, tmp_path: Path) -> None:
-    from experiments.evaluation import run_evaluation
-    from experiments.spec_files import load_spec
+    from experiments.evaluation.evaluate import run_evaluation
+    from experiments.evaluation.spec_files import load_spec
 
     (run,) = swept.runs
     report = write_report(run, tmp_path / "dev")

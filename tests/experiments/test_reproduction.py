@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from experiments import cli
-from experiments.evaluation import run_evaluation
-from experiments.reproduction import reproduce
-from experiments.shards import read_shard, shard_bytes, write_shard
-from experiments.store import ROW_SCHEMA, Run, Store, StoreError
-from steering.models import load_model
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector, random_like
+from experiments.commands import cli
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.reproduction import reproduce
+from experiments.store.runs import ROW_SCHEMA, Run, Store, StoreError
+from experiments.store.shards import read_shard, shard_bytes, write_shard
+from steering.model.models import load_model
+from steering.model.sites import Site
+from steering.vector.vectors import Provenance, SteeringVector, random_like
 from tests.experiments.fake_run import make_fake_run
 from tests.experiments.test_evaluation import small_spec
 

@@ -14,18 +14,18 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from experiments.autoencoders import read_texts, stored_statistics
-from experiments.cli import main
-from experiments.mode import choose_mode, mode_difference, mode_run, ranked_latents
-from experiments.scoring import causal_effects, score_pair
-from experiments.store import Run, Store
+from experiments.commands.cli import main
+from experiments.store.runs import Run, Store
+from experiments.studies.autoencoders import read_texts, stored_statistics
+from experiments.studies.mode import choose_mode, mode_difference, mode_run, ranked_latents
+from experiments.studies.scoring import causal_effects, score_pair
 from saes.dictionary import Dictionary
 from saes.loading import load_dictionary
 from saes.scores import candidates
 from steering.errors import BadInput
-from steering.models import LoadedModel, load_model
+from steering.model.models import LoadedModel, load_model
 
-STEER = [sys.executable, "-m", "experiments.cli"]
+STEER = [sys.executable, "-m", "experiments.commands.cli"]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
 N = 16
 

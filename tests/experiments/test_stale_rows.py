@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.evaluation import EvalSpec, Generating, run_evaluation
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.rows import Parts, chunks_of
+from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.pair.problem import split_problems
-from experiments.rows import Parts, chunks_of
-from experiments.store import Arm, Store
-from experiments.tasks import resolve_task
-from steering.models import LoadedModel, load_model
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from experiments.store.runs import Arm, Store
+from experiments.tasks.task import resolve_task
+from steering.model.models import LoadedModel, load_model
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import Provenance, SteeringVector
 
 
 def vector(seed: int) -> SteeringVector:
@@ -125,7 +126,7 @@ def test_the_built_in_task_keeps_its_keys() -> None:
     """Stored rows of the built-in task stay valid: their keys hash its name, as they always have."""
     import hashlib
 
-    from experiments.rows import ROW_VERSION
+    from experiments.evaluation.rows import ROW_VERSION
 
     model, spec_settings = load_model("builtin:base"), Generating(max_new_tokens=8).model_dump(exclude={"seeds"})
     ids = model.tokenizer(split_problems("standard-test", 1)[0].prompt("bare"))["input_ids"]

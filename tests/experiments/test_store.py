@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import storage
-from experiments.store import ROW_SCHEMA, SCHEMA_VERSION, Arm, Manifest, Run, Store, StoreError
+from experiments.store import files as storage
+from experiments.store.runs import ROW_SCHEMA, SCHEMA_VERSION, Arm, Manifest, Run, Store, StoreError
 from steering.errors import BadInput
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_arms, make_fake_run, make_manifest, make_rows
 
@@ -499,5 +499,5 @@ def test_the_fake_run_is_realistic_and_hostile_only_when_asked(tmp_path: Path) -
 
 
 def test_the_store_and_the_summary_never_import_torch() -> None:
-    code = "import sys, experiments.store, experiments.summary; assert 'torch' not in sys.modules, 'torch was imported'"
+    code = "import sys, experiments.store.runs, experiments.evaluation.summary; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})

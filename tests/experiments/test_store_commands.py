@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import cli
-from experiments.store import ROW_SCHEMA, Store
+from experiments.commands import cli
+from experiments.store.runs import ROW_SCHEMA, Store
 from tests.experiments.fake_run import make_arms, make_fake_run, make_manifest, make_rows
 
 N = 4

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import row_index as row_index_module
-from experiments import store_index as store_index_module
-from experiments.database import connect, views_of
-from experiments.row_index import INDEX_SCHEMA, row_index
-from experiments.store import Run, Store, StoreError
+from experiments.store import row_index as row_index_module
+from experiments.store import store_index as store_index_module
+from experiments.store.database import connect, views_of
+from experiments.store.row_index import INDEX_SCHEMA, row_index
+from experiments.store.runs import Run, Store, StoreError
 from tests.experiments.fake_run import make_arms, make_fake_run, make_manifest, make_rows
 
 N = 3
@@ -204,8 +204,8 @@ def test_a_store_that_cannot_be_written_to_is_read_all_the_same(run: Run, monkey
     def refused(path: Path, data: bytes) -> None:
         raise PermissionError(path)
 
-    monkeypatch.setattr("experiments.row_index.write_whole", refused)
-    monkeypatch.setattr("experiments.catalogue.write_whole", refused)
+    monkeypatch.setattr("experiments.store.row_index.write_whole", refused)
+    monkeypatch.setattr("experiments.store.catalogue.write_whole", refused)
     database = connect(Store(run.folder.parent))
     assert database.query("select count(*) as n from rows").to_pylist() == [{"n": 12 * N}]
     assert [line.rows for line in Store(run.folder.parent).catalogue()] == [12 * N]
@@ -244,7 +244,7 @@ def test_the_catalogue_reads_only_what_changed(run: Run, monkeypatch: pytest.Mon
     settle(store.open("hostile"))
     first = store.catalogue()
     read: list[str] = []
-    from experiments import catalogue
+    from experiments.store import catalogue
 
     manifest, metadata = catalogue.read_manifest, pq.read_metadata
     monkeypatch.setattr(catalogue, "read_manifest", lambda f: read.append(f.name) or manifest(f))

@@ -11,13 +11,14 @@ from typing import Any
 import fsspec
 import pytest
 
-from experiments import storage, upkeep
-from experiments.archive import export, import_archive
-from experiments.database import connect
-from experiments.executors import in_process
-from experiments.shards import checksum_path
-from experiments.storage import files, folders, locate, stored, write_whole
-from experiments.store import Store, StoreError
+from experiments.evaluation.executors import in_process
+from experiments.store import files as storage
+from experiments.store import upkeep
+from experiments.store.archive import export, import_archive
+from experiments.store.database import connect
+from experiments.store.files import files, folders, locate, stored, write_whole
+from experiments.store.runs import Store, StoreError
+from experiments.store.shards import checksum_path
 from steering.errors import BadInput
 from tests.experiments.fake_run import make_fake_run, make_manifest, make_rows
 
@@ -139,8 +140,9 @@ def test_gc_and_migration_at_a_url(root: str) -> None:
 
 @pytest.mark.slow
 def test_an_evaluation_with_vectors_runs_and_resumes_at_a_url(root: str, tmp_path: Path) -> None:
-    from experiments.evaluation import run_evaluation, run_vectors
-    from experiments.reproduction import reproduce
+    from experiments.evaluation.evaluate import run_evaluation
+    from experiments.evaluation.reproduction import reproduce
+    from experiments.evaluation.stored_vectors import run_vectors
     from tests.experiments.test_evaluation import small_spec
     from tests.experiments.test_reproduction import a_vector
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import migration, storage, upkeep
-from experiments.shards import GROUP_TOKENS, checksum_path, read_shard, shard_bytes, shard_name
-from experiments.store import ROW_SCHEMA, SCHEMA_VERSION, Run, Store, StoreError
+from experiments.store import files as storage
+from experiments.store import migration, upkeep
+from experiments.store.runs import ROW_SCHEMA, SCHEMA_VERSION, Run, Store, StoreError
+from experiments.store.shards import GROUP_TOKENS, checksum_path, read_shard, shard_bytes, shard_name
 from tests.experiments.fake_run import make_fake_run, make_manifest, make_rows
 
 N = 3
@@ -148,7 +149,7 @@ def test_a_shard_of_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pyte
     run = make_fake_run(tmp_path, N)
     path = run.shards()[0]
     table = read_shard(path)
-    monkeypatch.setattr("experiments.shards.SCHEMA_VERSION", 9)
+    monkeypatch.setattr("experiments.store.shards.SCHEMA_VERSION", 9)
     data = shard_bytes(table)
     monkeypatch.undo()
     path.write_bytes(data)

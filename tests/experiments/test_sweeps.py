@@ -16,17 +16,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments.cli import main
-from experiments.executors import WorkerFailed, on_ray, processes
-from experiments.store import Run, Store
+from experiments.commands.cli import main
+from experiments.evaluation.executors import WorkerFailed, on_ray, processes
+from experiments.store.runs import Run, Store
 from experiments.sweeps.estimate import estimate
 from experiments.sweeps.run import axes, plan_sweep, read_cells, run_sweep, wrong_sign
 from experiments.sweeps.spec import SweepSpec, cell_plan, cells_of, random_control
 from experiments.sweeps.table import sweep_table
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector
+from steering.model.sites import Site
+from steering.vector.vectors import Provenance, SteeringVector
 
-STEER = [sys.executable, "-m", "experiments.cli"]
+STEER = [sys.executable, "-m", "experiments.commands.cli"]
 SPEC: dict[str, Any] = {
     "name": "small", "model": "builtin:base", "plan": "add ones-$layer.safetensors ${dose}v on last_prompt",
     "vary": {"layer": [0, 1], "dose": [-1, 0.5]}, "splits": {"development": {"standard-dev": 6}, "test": {"standard-test": 4}},
@@ -235,7 +235,7 @@ def test_worker_processes_give_the_same_bytes_and_one_may_die(folder: Path, tmp_
 @pytest.mark.slow
 def test_a_chunk_that_ends_every_worker_stops_the_sweep_and_keeps_the_rest(folder: Path, tmp_path: Path) -> None:
     (planned,) = plan_sweep(spec(), folder)
-    from experiments.evaluation import run_evaluation
+    from experiments.evaluation.evaluate import run_evaluation
 
     def torn(run: Run, *rest: Any) -> Any:
         for path in (run.folder / "vectors").glob("*.safetensors"):

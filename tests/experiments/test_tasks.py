@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.graders.final import final_answer
-from experiments.graders.plain import ChoiceGrader, ExactGrader, NumericGrader, number
-from experiments.graders.table import grader_named
 from experiments.pair.problem import bucket_of, split_problems
-from experiments.tasks import DatasetTask, resolve_task, task_named
+from experiments.tasks.graders.final import final_answer
+from experiments.tasks.graders.plain import ChoiceGrader, ExactGrader, NumericGrader, number
+from experiments.tasks.graders.table import grader_named
+from experiments.tasks.task import DatasetTask, resolve_task, task_named
 from steering.errors import BadInput
 from tests.tiny import tiny
 

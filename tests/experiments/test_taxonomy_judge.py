@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.hybrid.judging import judged
+from experiments.studies.hybrid.judging import judged
 from probes.endpoint import Endpoint, EndpointError
 from tests.probes.test_judge import Server, says, serve
 

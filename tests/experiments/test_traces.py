@@ -15,17 +15,18 @@ import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.evaluation import EvalSpec, Generating, run_evaluation
-from experiments.store import Arm, Run, Store, StoreError
+from experiments.commands.cli import app
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.spec import EvalSpec, Generating
+from experiments.store.runs import Arm, Run, Store, StoreError
 from experiments.traces import TraceView, trace_html
 from experiments.traces.data import divergence_of
 from experiments.traces.forced_kl import backfill, read_kl, why_not, with_kl
 from experiments.traces.notebook import CAP
 from experiments.traces.page import POLICY, json_in_html
 from experiments.traces.rows import as_jsonl, as_markdown, as_parquet
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.vectors import SteeringVector
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import SteeringVector
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.cli import main
-from experiments.summary import summarise, to_json
-from experiments.trackers import metrics, track
+from experiments.commands.cli import main
+from experiments.evaluation.summary import summarise, to_json
+from experiments.store.trackers import metrics, track
 from steering.errors import BadInput
-from steering.sites import Site
-from steering.vectors import SteeringVector
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector
 from tests.experiments.fake_run import make_fake_run
 from tests.tiny import vector
 

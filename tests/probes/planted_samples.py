@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steering.sites import Site
+from steering.model.sites import Site
 
 SITE = Site(1)
 WIDTH = 24

@@ -15,9 +15,9 @@ from probes.forks import (
     fork_tokens,
 )
 from probes.labels import BehaviourLabel
-from steering.engine import Generation, Receipt, Row, generate
+from steering.engine.generation import Generation, Receipt, Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.sampling import GenerationSettings
 from tests.tiny import plan, tiny
 
 

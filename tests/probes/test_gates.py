@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from probes.probe import Probe, ProbeProvenance
-from steering.capture import capture
-from steering.engine import Generation, Row, generate
+from steering.engine.generation import Generation, Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.plan import Gate
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.sites import Site
+from steering.plan.plan import Gate
 from tests.tiny import WIDTH, plan, tiny
 
 SITE = Site(0)

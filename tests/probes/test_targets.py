@@ -10,7 +10,7 @@ from probes.labels import BehaviourLabel
 from probes.maps import by_offset, by_step, probe_map
 from probes.targets import Examples, at_positions, correctness, disagreement, greedy_tokens, next_behaviour
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.sites import Site
 from tests.tiny import VOCABULARY, tiny
 
 

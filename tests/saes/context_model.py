@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from saes.dictionary import Dictionary
-from steering.models import LoadedModel, wrap
-from steering.sites import Site
+from steering.model.models import LoadedModel, wrap
+from steering.model.sites import Site
 
 SITE = Site(0)
 

@@ -21,10 +21,10 @@ from saes.dashboard import Dashboard, build_dashboard, corpus_digest
 from saes.dictionary import Dictionary
 from saes.directions import decoder_neighbours
 from saes.examples import BANDS, TOP, Sampler
-from steering.capture import capture
 from steering.errors import BadInput
 from steering.extraction.lens import lens_logits
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.sites import Site
 from tests.tiny import VOCABULARY, WIDTH, WORDS, tiny
 
 LATENTS, SITE = 24, Site(1)

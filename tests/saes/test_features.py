@@ -21,18 +21,18 @@ from sae_lens import (
 )
 
 from saes.latents import features_of
-from steering.engine import Row, generate
+from steering.compile.feature_formula import apply_latents
+from steering.compile.slots import LatentSlot, make_slot
+from steering.engine.forced import ForcedText, forced_divergence
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.expression import expression_of, parse_plan
-from steering.feature_formula import apply_latents
-from steering.features import Features, load_stored
-from steering.forced import ForcedText, forced_divergence
-from steering.hooks import hooked
-from steering.models import LoadedModel
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.sampling import GenerationSettings
-from steering.sites import Site
-from steering.slots import LatentSlot, make_slot
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.expression import expression_of, parse_plan
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.features import Features, load_stored
 from tests.naive import spans_position
 from tests.tiny import VOCABULARY, WIDTH, plan, tiny, vector
 

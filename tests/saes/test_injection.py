@@ -25,7 +25,7 @@ from saes.injection import (
 )
 from saes.scores import score_table
 from steering.errors import BadInput
-from steering.models import LoadedModel
+from steering.model.models import LoadedModel
 from tests.saes.context_model import context_model, reader
 from tests.tiny import VOCABULARY, tokenizer
 

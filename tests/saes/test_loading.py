@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from saes import loading
 from saes.loading import load_dictionary
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.sites import Site
 from tests.tiny import WIDTH, tiny
 
 LATENTS, SCALE = 40, 0.37

@@ -12,9 +12,9 @@ from saes.corpus import LabelledSpan, Text
 from saes.dictionary import Dictionary
 from saes.quality import assess_dictionary
 from saes.statistics import LatentStatistics, latent_statistics, matched
-from steering.capture import capture
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.sites import Site
 from tests.tiny import VOCABULARY, WIDTH, tiny
 
 SITE = Site(1)

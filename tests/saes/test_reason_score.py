@@ -17,8 +17,8 @@ from saes.dictionary import Dictionary
 from saes.reason_score import WORDS, Vocabulary, reason_scores, token_pieces
 from saes.scores import score_table
 from steering.errors import BadInput
-from steering.hooks import hooked
-from steering.models import LoadedModel, load_model
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel, load_model
 from tests.saes.context_model import context_model, reader
 from tests.saes.test_features import SITE, random_sae
 from tests.tiny import VOCABULARY, tiny, tokenizer

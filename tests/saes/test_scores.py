@@ -26,9 +26,9 @@ from saes.scores import ScorePass, candidates, score_table
 from steering.errors import BadInput
 from steering.extraction.lens import lens_logits
 from steering.extraction.reading import Reading
-from steering.hooks import hooked
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 from tests.saes.test_features import LATENTS, SITE, random_sae
 from tests.tiny import VOCABULARY, tiny
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from saes.sentence_text import sentence_vectors, split_sentences, thinking_span
 from saes.sentence_training import stability, train_sentence_sae
 from saes.sentences import SentenceSAE, load_published
-from steering.capture import capture
 from steering.errors import BadInput
-from steering.interchange import import_behaviour_means, load_plain
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.sites import Site
+from steering.vector.interchange import import_behaviour_means, load_plain
 from tests.tiny import tiny
 
 CATEGORIES, WIDE = 8, 32

@@ -14,10 +14,10 @@ from saes import training
 from saes.loading import load_dictionary
 from saes.stream import activation_stream
 from saes.training import CARD, TrainingSpec, train_sae
-from steering.capture import capture
 from steering.errors import BadInput
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.capture import capture
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 from tests.planted import EMBEDDING, planted
 from tests.tiny import VOCABULARY, tiny
 

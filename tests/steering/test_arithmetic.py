@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from steering.arithmetic import add, mean, normalise, orthogonalise, rescale, scale, subtract
 from steering.errors import BadInput
-from steering.sites import Site
-from steering.vectors import UNKNOWN, Provenance, SteeringVector
+from steering.model.sites import Site
+from steering.vector.arithmetic import add, mean, normalise, orthogonalise, rescale, scale, subtract
+from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector
 from tests.tiny import vector
 
 

@@ -11,11 +11,11 @@ import torch
 from steering.attribution import attributed, continuation, contributions, divergence, log_odds, patched
 from steering.attribution.metric import Metric, curvature
 from steering.errors import BadInput
-from steering.hooks import hooked
-from steering.layout import layout_of
-from steering.models import LoadedModel
-from steering.sites import Site
-from steering.vectors import SteeringVector
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel
+from steering.model.resolution import layout_of
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector
 from tests.tiny import CONFIGS, VOCABULARY, tiny, vector
 
 PROMPTS = ((1, 9, 17, 33, 8), (1, 12), (1, 40, 8, 22, 51, 30, 11))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steering.capture import capture, mean_at
 from steering.errors import BadInput
-from steering.sites import Site
+from steering.model.capture import capture, mean_at
+from steering.model.sites import Site
 from tests.tiny import CONFIGS, tiny
 
 SEQUENCES = [(1, 5, 9, 12), (1, 7), (1, 30, 31, 32, 33, 34), (1, 8, 8)]

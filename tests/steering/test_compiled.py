@@ -7,11 +7,11 @@ import random
 import pytest
 import torch
 
-from steering.engine import Row, generate
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.gate import Gate
-from steering.plan import Plan
-from steering.sampling import GenerationSettings
+from steering.plan.gate import Gate
+from steering.plan.plan import Plan
 from tests.tiny import VOCABULARY, plan, tiny, vector
 
 pytestmark = pytest.mark.slow

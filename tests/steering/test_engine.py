@@ -8,11 +8,11 @@ import random
 import pytest
 import torch
 
-from steering.engine import Row, Step, generate, stream
+from steering.engine.generation import Row, Step, generate, stream
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, NeverFired
-from steering.gate import Gate
-from steering.plan import Plan
-from steering.sampling import GenerationSettings
+from steering.plan.gate import Gate
+from steering.plan.plan import Plan
 from tests.naive import naive_generate, naive_logits
 from tests.tiny import CONFIGS, VOCABULARY, plan, tiny, vector
 
@@ -211,7 +211,7 @@ def test_a_plan_that_never_fires_raises_and_keeps_the_rows(monkeypatch: pytest.M
     with pytest.raises(NeverFired, match="ended before the span began") as caught:
         generate(model, [row], GenerationSettings(max_new_tokens=1))
     assert len(caught.value.generations) == 1
-    monkeypatch.setattr("steering.executor.hooked", lambda layout, edits: __import__("contextlib").nullcontext())
+    monkeypatch.setattr("steering.model.executor.hooked", lambda layout, edits: __import__("contextlib").nullcontext())
     with pytest.raises(NeverFired, match="covers 9 edits but 0 were made"):
         generate(model, [row], SETTINGS)
 

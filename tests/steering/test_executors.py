@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from steering.engine import Generation, Row, generate
+from steering.engine.generation import Generation, Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.executors import generate_remotely, through_bridge, through_nnsight
-from steering.models import LoadedModel, wrap
-from steering.plan import Gate, Plan
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.model.models import LoadedModel, wrap
+from steering.model.sites import Site
+from steering.plan.plan import Gate, Plan
 from tests.tiny import VOCABULARY, plan, tiny, vector
 
 pytestmark = pytest.mark.slow

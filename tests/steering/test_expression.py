@@ -8,13 +8,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from steering.compile.explanation import explain
 from steering.errors import BadInput
-from steering.explain import explain
-from steering.expression import expression_of, parse_plan
-from steering.gate import Gate
-from steering.plan import Dose, Intervention, Plan, Schedule, Span
-from steering.schema import PLAN_SCHEMA
-from steering.sites import Site, parse_sites
+from steering.model.sites import Site, parse_sites
+from steering.plan.expression import expression_of, parse_plan
+from steering.plan.gate import Gate
+from steering.plan.plan import Dose, Intervention, Plan, Schedule, Span
+from steering.plan.schema import PLAN_SCHEMA
 from tests.tiny import plan, tiny, vector
 
 FULL = (

@@ -16,8 +16,8 @@ from steering.extraction import Reading, logistic_direction, mean_difference, pa
 from steering.extraction.logistic import fit_classifier
 from steering.extraction.moments import Moments
 from steering.extraction.principal import first_component
-from steering.sites import Site
-from steering.vectors import SteeringVector
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector
 from tests.planted import EMBEDDING, cosine, planted
 from tests.tiny import tiny
 

@@ -26,7 +26,7 @@ from steering.extraction import (
 )
 from steering.extraction.annotations import token_span
 from steering.extraction.labels import window
-from steering.sites import Site
+from steering.model.sites import Site
 from tests.tiny import tiny
 
 TRACES = ("annotated_traces_r1-distill-qwen-1.5b.json", "annotated_traces_qwen2.5-1.5b-instruct.json")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from steering.engine import Row, generate
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.extraction import Descent, Example, optimised_vector, target_loss
-from steering.models import LoadedModel
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.sampling import GenerationSettings
-from steering.sites import Site
-from steering.vectors import SteeringVector
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import SteeringVector
 from tests.naive import naive_logits, spans_position
 from tests.planted import cosine
 from tests.tiny import tiny

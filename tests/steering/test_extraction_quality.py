@@ -30,9 +30,9 @@ from steering.extraction.quality import Quality, explained_variance
 from steering.extraction.separability import separability, weighted_measures
 from steering.extraction.stability import split_half
 from steering.extraction.surface import token_accuracy
-from steering.models import LoadedModel
-from steering.sites import Site
-from steering.vectors import SteeringVector, random_like
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector, random_like
 from tests.planted import EMBEDDING, planted
 from tests.tiny import tiny, vector
 

@@ -11,8 +11,8 @@ import torch
 from steering.errors import BadInput
 from steering.extraction import Reading, mean_difference, unpadded
 from steering.extraction.samples import gathered, pairs, samples
-from steering.models import LoadedModel
-from steering.sites import Site
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
 from tests.tiny import tiny
 
 SEQUENCES = ((1, 5, 9, 12), (1, 7), (1, 30, 31, 32, 33, 34), (1, 8, 8))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steering.engine import Row, generate
+from steering.engine.forced import ForcedText, forced_divergence
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.forced import ForcedText, forced_divergence
-from steering.gate import Gate
-from steering.plan import Plan
-from steering.sampling import GenerationSettings
+from steering.plan.gate import Gate
+from steering.plan.plan import Plan
 from tests.naive import naive_logits
 from tests.tiny import plan, tiny
 

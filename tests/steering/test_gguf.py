@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from steering.errors import BadInput
-from steering.interchange import export_gguf, import_gguf
-from steering.sites import Site
-from steering.vectors import UNKNOWN, Provenance, SteeringVector
+from steering.model.sites import Site
+from steering.vector.interchange import export_gguf, import_gguf
+from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector
 from tests.tiny import vector
 
 ROW = np.arange(1, 17, dtype=np.float32)
@@ -167,7 +167,7 @@ def test_a_model_that_the_file_contradicts_is_refused(tmp_path: Path) -> None:
     [
         ([vector(layer=0)], "llama.cpp", r"blocks\.0\.hook_resid_post cannot be written.*layers='repeng'"),
         ([vector(layer=2, kind="resid_pre")], "llama.cpp", r"The same stream is blocks\.1\.hook_resid_post"),
-        ([vector(0), vector(1)], "llama.cpp", "steering.arithmetic.add"),
+        ([vector(0), vector(1)], "llama.cpp", "steering.vector.arithmetic.add"),
         ([vector(0), vector(1, layer=2, width=8)], "llama.cpp", "width 8"),
         ([], "llama.cpp", "No vectors"),
         ([vector()], "cvector-generator", "is for reading"),

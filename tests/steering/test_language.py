@@ -10,12 +10,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steering.engine import Generation, Row, generate
+from steering.engine.generation import Generation, Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import NeverFired
-from steering.models import LoadedModel
-from steering.plan import Gate, Intervention, Plan, Span
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.plan import Gate, Intervention, Plan, Span
 from tests.naive import naive_logits, spans_position
 from tests.tiny import CONFIGS, VOCABULARY, plan, tiny, vector
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from steering import lean
-from steering.engine import Row, generate, stream
-from steering.executor import HookExecutor
-from steering.lean import Lean, Pace, additive, equal, in_parts, substitutes
-from steering.models import LoadedModel
-from steering.plan import Plan
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.engine.generation import Row, generate, stream
+from steering.engine.sampling import GenerationSettings
+from steering.model import lean
+from steering.model.executor import HookExecutor
+from steering.model.lean import Lean, Pace, additive, equal, in_parts, substitutes
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.plan import Plan
 from tests.naive import naive_generate
 from tests.tiny import CONFIGS, plan, tiny
 

@@ -6,10 +6,10 @@ import random
 
 import torch
 
-from steering.engine import Finished, Row, Step, generate, stream
-from steering.plan import Gate, Plan, Span
-from steering.prompts import encode_prompt, token_texts
-from steering.sampling import GenerationSettings
+from steering.engine.generation import Finished, Row, Step, generate, stream
+from steering.engine.sampling import GenerationSettings
+from steering.model.prompts import encode_prompt, token_texts
+from steering.plan.plan import Gate, Plan, Span
 from tests.naive import naive_generate
 from tests.tiny import VOCABULARY, plan, tiny, vector
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from steering.errors import BadInput
-from steering.interchange import arrays, import_gguf, import_steering_vectors, load_plain, pickles
-from steering.interchange.pickles import as_tensor
-from steering.sites import Site
-from steering.vectors import UNKNOWN
+from steering.model.sites import Site
+from steering.vector.interchange import arrays, import_gguf, import_steering_vectors, load_plain, pickles
+from steering.vector.interchange.pickles import as_tensor
+from steering.vector.vectors import UNKNOWN
 from tests.tiny import vector
 
 Writer = Callable[[Any, Path], None]

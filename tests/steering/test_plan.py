@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from steering.errors import BadInput
-from steering.plan import Dose, Intervention, Plan, Span
-from steering.sites import Site
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
 from tests.tiny import plan, tiny, vector
 
 

@@ -7,13 +7,13 @@ import random
 import pytest
 import torch
 
-from steering import loop
-from steering.cache import Masks
-from steering.engine import Finished, Generation, Row, generate, stream
+from steering.engine import loop
+from steering.engine.cache import Masks
+from steering.engine.generation import Finished, Generation, Row, generate, stream
+from steering.engine.prefix import SharedPrompts, can_share
+from steering.engine.sampling import GenerationSettings
 from steering.errors import NeverFired
-from steering.plan import Gate, Plan
-from steering.prefix import SharedPrompts, can_share
-from steering.sampling import GenerationSettings
+from steering.plan.plan import Gate, Plan
 from tests.tiny import CONFIGS, VOCABULARY, plan, tiny, vector
 
 SETTINGS = GenerationSettings(max_new_tokens=12)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from steering.arithmetic import subtract
 from steering.errors import BadInput
-from steering.interchange import BehaviourMeans, import_behaviour_means, import_directions, load_plain
-from steering.sites import Site
-from steering.vectors import UNKNOWN, SteeringVector
+from steering.model.sites import Site
+from steering.vector.arithmetic import subtract
+from steering.vector.interchange import BehaviourMeans, import_behaviour_means, import_directions, load_plain
+from steering.vector.vectors import UNKNOWN, SteeringVector
 
 QWEN = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 

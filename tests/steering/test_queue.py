@@ -8,12 +8,12 @@ import random
 import pytest
 import torch
 
-from steering import loop
-from steering.engine import Finished, Generation, Row, generate, stream
+from steering.engine import loop
+from steering.engine.generation import Finished, Generation, Row, generate, stream
+from steering.engine.prefill import PromptPool
+from steering.engine.sampling import GenerationSettings
 from steering.errors import Cancelled
-from steering.plan import Plan
-from steering.prefill import PromptPool
-from steering.sampling import GenerationSettings
+from steering.plan.plan import Plan
 from tests.tiny import VOCABULARY, plan, tiny
 
 SETTINGS = GenerationSettings(max_new_tokens=8, temperature=1.0)

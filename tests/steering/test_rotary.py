@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from steering.rotary import NAME, Rotary, equal, rotations
-from steering.sites import Site
+from steering.model.rotary import NAME, Rotary, equal, rotations
+from steering.model.sites import Site
 from tests.steering.test_lean import fresh
 
 TURNING = ("gemma2", "gemma3", "llama", "mistral", "olmo2", "qwen2", "qwen3")

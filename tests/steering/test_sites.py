@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steering.capture import capture
 from steering.errors import BadInput
-from steering.hooks import hooked
-from steering.layout import layout_of
-from steering.sites import KINDS, Site
+from steering.model.capture import capture
+from steering.model.hooks import hooked
+from steering.model.resolution import layout_of
+from steering.model.sites import KINDS, Site
 from tests.tiny import CONFIGS, D_HEAD, plan, tiny, vector
 
 IDS = (1, 20, 21, 22, 23)
@@ -99,7 +99,7 @@ def test_a_site_that_the_model_lacks_is_refused(family: str, site: Site, message
 
 
 def test_a_vector_of_the_stream_does_not_fit_a_head() -> None:
-    from steering.compile import compile_plans
+    from steering.compile.compilation import compile_plans
 
     made = plan(sites=(Site(1, "z", 0),))
     with pytest.raises(BadInput, match="has d_head 8"):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering.coverage import Coverage, character_places
+from steering.compile.coverage import Coverage, character_places
 from steering.errors import BadInput
-from steering.span import Span
+from steering.plan.span import Span
 from tests.naive import spans_position
 from tests.tiny import VOCABULARY, tiny
 

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from steering.errors import BadInput
 from steering.extraction import Reading, checkpoint_difference, mean_difference
-from steering.models import load_model, wrap
-from steering.sites import Site
-from steering.vectors import Provenance, SteeringVector, random_like
+from steering.model.models import load_model, wrap
+from steering.model.sites import Site
+from steering.vector.vectors import Provenance, SteeringVector, random_like
 from tests.tiny import CONFIGS, tiny, tokenizer, vector
 
 

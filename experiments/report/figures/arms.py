@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from ...evaluation.summary import ArmSummary, SplitSummary
 from ...looks import look
 from ...statistics import FrontPoint, pareto_front
-from ...summary import ArmSummary, SplitSummary
 from ..evidence import Evidence, Unavailable
 from ..matched import item_means
 from .canvas import INK, MUTED, PAPER, Drawing, cut, new_figure, p_words, points, styled

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from steering.coverage import token_facts
-from steering.hooks import hooked
+from steering.compile.coverage import token_facts
+from steering.engine.sampling import uniforms
 from steering.hybrid import Controller, Readout, ShiftBank
 from steering.hybrid.decisions import CATEGORY_STREAM
-from steering.models import LoadedModel, wrap
-from steering.sampling import uniforms
-from steering.sites import Site
+from steering.model.hooks import hooked
+from steering.model.models import LoadedModel, wrap
+from steering.model.sites import Site
 from tests.tiny import CONFIGS, WIDTH, tiny, tokenizer
 
 K, HIDDEN = 3, 8

@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from steering.engine import Row, generate
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, Cancelled
 from steering.hybrid import Controller, HybridRow, decode
 from steering.hybrid.alignment import align, check_vocabularies
 from steering.hybrid.decoding import Hybrid
 from steering.hybrid.legacy import legacy_token
-from steering.models import wrap
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.model.models import wrap
+from steering.model.sites import Site
 from tests.tiny import CONFIGS, tiny
 
 from .pairs import NAMES, K, bank, naive, read, readout, rule, thinking

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from steering.errors import BadInput
-from steering.hooks import hooked
 from steering.hybrid.disagreement import Disagreements
 from steering.hybrid.kept import _Texts, adapt_to_cache, text_loss
 from steering.hybrid.shift import PARTS
 from steering.hybrid.training import Recipe
-from steering.sites import Site
+from steering.model.hooks import hooked
+from steering.model.sites import Site
 from tests.tiny import tiny
 
 from .pairs import bank

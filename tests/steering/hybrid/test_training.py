@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.hybrid import Controller, HybridRow, Readout, ShiftBank, decode
 from steering.hybrid.alignment import Aligned
@@ -15,8 +16,7 @@ from steering.hybrid.disagreement import Disagreements, continued_pairs, disagre
 from steering.hybrid.isolated import first_layer, read_again, read_once
 from steering.hybrid.shift import coefficients
 from steering.hybrid.training import Recipe, fit_bank, mean_effect
-from steering.sampling import GenerationSettings
-from steering.sites import Site
+from steering.model.sites import Site
 from tests.tiny import CONFIGS, WIDTH, tiny
 
 from .pairs import K, bank, read, readout, thinking
@@ -68,7 +68,7 @@ def test_sites_that_are_not_between_layers_are_refused() -> None:
 
 def rollouts(n: int, seed: int, new: int = 10) -> list[Aligned]:
     """Greedy texts of the tiny thinking model."""
-    from steering.engine import Row, generate
+    from steering.engine.generation import Row, generate
 
     think = thinking("qwen2")
     texts = generate(think, [Row(tuple(p)) for p in prompts(n, seed)], GenerationSettings(new))

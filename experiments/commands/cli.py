@@ -1,0 +1,226 @@
+"""The command line: `steer`.
+
+1. Standard output is data, standard error is talk; `--json` prints one JSON document.
+2. Exit codes: 0 done, 1 failure, 2 bad input (one message, no traceback), 3 partial (what could be run is stored), 130 interrupted
+   (everything finished is kept).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from ..evaluation.refusals import refusals
+from ..progress import progress, talk
+from .attribution import attribute
+from .doctor import doctor
+from .extract import extract
+from .hybrid import hybrid
+from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
+from .pairs import pair_app
+from .plans import generate_, plan_app
+from .probes import probe_app
+from .prompts import prompt
+from .published import import_app
+from .report import report
+from .runs import print_tables, runs_app
+from .saes import ablate, sae_app
+from .sweeps import sweep_app
+from .traces import trace_app
+from .vectors import vectors_app
+
+ORDER = (
+    "demo", "doctor", "app", "models", "pair",
+    "extract", "vectors", "plan", "prompt", "generate",
+    "eval", "sweep", "ablate", "hybrid", "attribute", "sae", "probe",
+    "runs", "report", "trace", "import",
+)  # fmt: skip
+"""Verbs in the order of a first page: begin, make and look at, measure, read."""
+
+
+class Verbs(typer.core.TyperGroup):
+    """The verbs in `ORDER`, not in that of the code."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+app = typer.Typer(
+    name="steer",
+    cls=Verbs,
+    help="""Extract, apply and measure steering for reasoning.
+
+    Begin with `steer demo` (the built-in pair, offline) and `steer app`; docs/commands.md has an example of every verb.""",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+)
+app.add_typer(runs_app, name="runs")
+app.add_typer(pair_app, name="pair")
+app.add_typer(vectors_app, name="vectors")
+app.add_typer(plan_app, name="plan")
+app.add_typer(sae_app, name="sae")
+app.add_typer(probe_app, name="probe")
+app.add_typer(sweep_app, name="sweep")
+app.add_typer(import_app, name="import")
+app.add_typer(trace_app, name="trace")
+app.command("doctor")(doctor)
+app.command("extract")(extract)
+app.command("generate")(generate_)
+app.command("ablate")(ablate)
+app.command("hybrid")(hybrid)
+app.command("prompt")(prompt)
+app.command("attribute")(attribute)
+app.command("report")(report)
+
+
+def main() -> None:
+    """Entry point: maps errors to messages and exit codes."""
+    from steering.errors import BadInput
+
+    from ..failures import WorkerFailed
+    from ..store.runs import StoreError
+
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.exceptions.TyperException as error:
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
+        sys.exit(error.exit_code)
+    except (BadInput, StoreError) as error:
+        talk().print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(2)
+    except ValidationError as error:
+        for line in refusals(error):
+            talk().print(f"Error: {line}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(2)
+    except WorkerFailed as error:
+        talk().print(
+            f"Partial: {error} Run the same command again to go on.",
+            style="red",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        sys.exit(3)
+    except (KeyboardInterrupt, typer.Abort):
+        talk().print("Interrupted. Everything finished is stored; run the same command again to go on.", style="yellow")
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    runs: RunsOption = RUNS,
+    n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
+    n_dev: Annotated[int, typer.Option(help="Development problems for the choice of layer and dose.")] = 48,
+    as_json: JsonOption = False,
+) -> None:
+    """The main job on the built-in pair: extract, choose on development problems, report on test problems."""
+    from ..store.runs import Store
+    from ..studies.demo import run_demo
+
+    choice, run, behaviours = run_demo(Store(runs), n=n, n_dev=n_dev)
+    if as_json:
+        chosen = {
+            "vector": choice.vector.name,
+            "site": str(choice.vector.site),
+            "dose": choice.dose,
+            "tried": choice.tried,
+        }
+        document = {
+            "choice": chosen,
+            "run": run.manifest.run_id,
+            "summary": run.summary(),
+            "behaviours": behaviours.summary(),
+        }
+        print(json.dumps(document, indent=1, sort_keys=True))
+        return
+    console = Console()
+    print_tables(run, console)
+    from ..studies.behaviours import behaviour_table
+
+    console.print(behaviour_table(behaviours))
+    console.print(
+        f"Stored as {run.folder} and {behaviours.folder}. Look at them: steer app --runs {runs}", highlight=False
+    )
+
+
+@app.command("eval")
+def evaluate(
+    spec: Annotated[
+        Path | None,
+        typer.Argument(help="YAML file with an evaluation spec; without one, the built-in pair's reference arms."),
+    ] = None,
+    runs: RunsOption = RUNS,
+    n: Annotated[int | None, typer.Option(help="Items per split (overrides the spec).")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")
+    ] = None,
+    track: TrackOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run or resume an evaluation; interrupted runs go on where they stopped."""
+    from ..evaluation.evaluate import run_evaluation
+    from ..evaluation.spec_files import load_spec
+    from ..store.runs import Store
+    from ..store.trackers import check_tracker
+    from ..store.trackers import track as send
+
+    check_tracker(track)
+    parsed, vectors = load_spec(spec, sets or [], n)
+    if dry_run:
+        from ..sweeps.estimate import estimated
+
+        found = estimated([parsed])
+        print(json.dumps(vars(found), indent=1) if as_json else found.sentence)
+        return
+    with progress(f"evaluating {parsed.name}") as report:
+        run = run_evaluation(parsed, Store(runs), vectors, on_rows=report)
+    send(track, run)
+    if as_json:
+        print(json.dumps({"run": run.manifest.run_id, "summary": run.summary()}, indent=1, sort_keys=True))
+    else:
+        print_tables(run, Console())
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """The built-in models and whether their weights are here."""
+    from steering.model.models import BUILTINS
+
+    facts = [
+        {"id": name, "folder": str(folder), "ready": (folder / "model.safetensors").exists()}
+        for name, folder in BUILTINS.items()
+    ]
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for fact in facts:
+        print(f"{fact['id']}\t{'ready' if fact['ready'] else 'no weights'}")
+
+
+@app.command("app")
+def open_app(
+    runs: RunsOption = RUNS,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    vectors: Annotated[Path | None, typer.Option(help="Folder of vector files that the Playground offers.")] = None,
+) -> None:
+    """Open the app on the stored runs."""
+    import importlib
+
+    launch = importlib.import_module("app.launch").launch
+    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors))
+
+
+if __name__ == "__main__":
+    main()

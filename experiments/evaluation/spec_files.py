@@ -1,0 +1,122 @@
+"""Evaluation specs from YAML files and `--set` overrides; without a file, the built-in pair's reference arms.
+
+1. Errors name the key path in the file.
+2. An arm may name a vector by file: `plan: {interventions: [{operation: add, vector: path.safetensors, span: last_prompt, dose: ...}]}`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from steering.errors import BadInput
+from steering.plan.plan import Plan
+from steering.vector.features import Features, load_stored
+from steering.vector.vectors import SteeringVector
+
+from ..store.runs import Arm
+from ..tasks.task import resolve_task
+from .spec import EvalSpec
+
+
+def pair_spec(n: int = 1000) -> EvalSpec:
+    """Both models of the pair on both test splits, by prompt form, greedy."""
+    arms = (
+        Arm(name="base_bare", label="base", role="baseline", model="builtin:base", form="bare"),
+        Arm(name="base_quick", label="base, asked to be quick", role="prompt", model="builtin:base", form="quick"),
+        Arm(name="base_think", label="base, asked to think first", role="prompt", model="builtin:base", form="think"),
+        Arm(name="thinking", label="thinking", role="reference", model="builtin:thinking", form="bare"),
+        Arm(
+            name="thinking_quick",
+            label="thinking, asked to be quick",
+            role="prompt",
+            model="builtin:thinking",
+            form="quick",
+        ),
+    )
+    return EvalSpec(name="pair", splits={"standard-test": n, "hard-test": n}, arms=arms)
+
+
+def load_spec(
+    path: Path | None, sets: list[str], n: int | None
+) -> tuple[EvalSpec, dict[str, SteeringVector | Features]]:
+    """The spec and the vectors its plans name, by digest. Raises BadInput or pydantic's ValidationError, before any model is loaded."""
+    if path is None:
+        data: Any = pair_spec().model_dump(mode="json")
+    else:
+        data = read_yaml(
+            path, "an evaluation spec has name, splits and arms; `steer runs spec RUN` prints one to start from"
+        )
+    for text in sets:
+        override(data, text)
+    if n is not None:
+        data["splits"] = dict.fromkeys(data.get("splits") or {}, n)
+    folder = path.parent if path is not None else Path()
+    vectors: dict[str, SteeringVector | Features] = {}
+    arms = data.get("arms")
+    for index, arm in enumerate(arms if isinstance(arms, list | tuple) else []):
+        for step, entry in enumerate((arm.get("plan") or {}).get("interventions", [])):
+            name = str(entry.get("vector", ""))
+            if name.endswith((".safetensors", ".pt", ".pkl", ".bin")):
+                try:
+                    vector = load_stored(folder / name)
+                except BadInput as error:
+                    raise BadInput(f"arms.{index}.plan.interventions.{step}.vector: {error}") from error
+                vectors[vector.digest] = vector
+                entry["vector"] = vector.digest
+    spec = EvalSpec.model_validate(data)
+    spec = spec.model_copy(update={"task": located_task(spec.task, folder)})
+    if not spec.arms or not spec.splits:
+        raise BadInput("An evaluation needs at least one arm and one split.")
+    for index, parsed in enumerate(spec.arms):
+        if parsed.plan:
+            try:
+                Plan.from_dict(parsed.plan, vectors)
+            except BadInput as error:
+                raise BadInput(f"arms.{index}.plan: {error}") from error
+    return spec, vectors
+
+
+def located_task(task: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
+    """A spec's task with its files as whole paths, so that every worker finds them. Raises BadInput for a task that cannot be had."""
+    if isinstance(task, dict):
+        own = dict(task)
+        files = {key: own[key] for key in ("dataset", "file") if isinstance(own.get(key), str)}
+        own |= {key: str((folder / name).resolve()) for key, name in files.items() if (folder / name).is_file()}
+        task = own
+    resolve_task(task, folder)
+    return task
+
+
+def read_yaml(path: Path, has: str) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises BadInput, saying what such a file `has`."""
+    if not path.is_file():
+        raise BadInput(f"No spec file at {path}; {has}.")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"{path} holds no mapping; {has}.")
+    return data
+
+
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one `--set key.path=value` to a spec's data. Raises BadInput for a path that leads nowhere."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set {text}: write key=value, for example --set generation.max_new_tokens=200.")
+    *parents, last = key.split(".")
+    place: Any = data
+    for part in parents:
+        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, dict):
+            place = place.setdefault(part, {})
+        else:
+            raise BadInput(f"--set {text}: there is no {key!r} in the spec.")
+    if not isinstance(place, dict):
+        raise BadInput(f"--set {text}: {'.'.join(parents)!r} is not a mapping.")
+    place[last] = yaml.safe_load(value)

@@ -1,0 +1,183 @@
+"""The main job on the built-in pair: extract, choose on development problems, report on test problems.
+
+1. Vectors come from training problems by two contrasts, at every layer: thinking minus base on the same tokens (last token of bare
+   prompts), and think-first minus be-quick prompts within the base.
+2. Contrast, layer and dose are chosen by accuracy on the development splits; the test splits are run once, with the choice fixed.
+3. Every steered result stands beside its matched-norm random direction, its wrong sign, and the prompt that asks for the same.
+4. All rows are stored; a second run reuses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from steering.extraction import checkpoint_difference, mean_difference
+from steering.model.models import LoadedModel, load_model
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import SteeringVector, random_like
+
+from ..evaluation.evaluate import run_evaluation
+from ..evaluation.spec import EvalSpec, Generating
+from ..progress import progress, talk
+from ..store.runs import Arm, Run, Store
+from .readings import behaviour_readings, prompt_reading, sampled_traces, training_problems
+
+BASE, THINKING = "builtin:base", "builtin:thinking"
+DOSES = (0.5, 1.0, 2.0, 4.0)
+EXTRACTION_PROBLEMS = 256
+BEHAVIOURS = {"checking": ("checking", "self-correcting")}
+"""The behaviour that is measured, and the labels that show a trace to be of the kind that does it."""
+BEHAVIOUR_DOSE = 1.0
+"""Multiples of the vector's norm for the behaviour directions; chosen, with the layer, on development problems."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The setting chosen on development problems, its accuracy there, and how many settings were tried."""
+
+    vector: SteeringVector
+    dose: float
+    accuracy: float
+    tried: int
+
+
+def steering_arm(
+    name: str, label: str, role: str, plan: Plan, description: str = "", form: str = "bare", model: str = BASE
+) -> Arm:
+    """An arm that carries a plan."""
+    return Arm(name=name, label=label, role=role, model=model, form=form, plan=plan.to_dict(), description=description)  # type: ignore[arg-type]
+
+
+def one_shot(vector: SteeringVector, dose: float) -> Plan:
+    """Add the vector once, at the last prompt token."""
+    return Plan((Intervention("add", vector, Span("last_prompt"), Dose(dose, "vector")),))
+
+
+def candidate_vectors(base: LoadedModel, thinking: LoadedModel) -> list[SteeringVector]:
+    """Both contrasts at every layer."""
+    problems = training_problems(EXTRACTION_PROBLEMS)
+    sites = [Site(layer) for layer in range(base.n_layers)]
+    bare = prompt_reading(base, problems, "bare")
+    checkpoint = checkpoint_difference(base, thinking, bare, sites, name="thinking minus base, last prompt token")
+    mode = mean_difference(
+        base,
+        prompt_reading(base, problems, "think"),
+        prompt_reading(base, problems, "quick"),
+        sites,
+        name="think-first minus be-quick, last prompt token",
+        contrast="mean at the last token of think-first prompts minus mean at the last token of be-quick prompts",
+    )
+    return [*checkpoint.values(), *mode.values()]
+
+
+def choose(
+    store: Store, models: dict[str, LoadedModel], vectors: list[SteeringVector], n_dev: int, console: Console
+) -> Choice:
+    """Run every vector at every dose on the development splits; the best mean accuracy wins, ties go to the smaller dose."""
+    settings = {f"{i:02d}-{dose}": (vector, dose) for i, vector in enumerate(vectors) for dose in DOSES}
+    arms = [Arm(name="base_bare", label="base", role="baseline", model=BASE, form="bare")]
+    for name, (vector, dose) in settings.items():
+        arms.append(steering_arm(name, f"{vector.name}, {vector.site}, dose {dose}", "steered", one_shot(vector, dose)))
+    spec = EvalSpec(
+        name="demo-choice",
+        splits={"standard-dev": n_dev, "hard-dev": n_dev // 2},
+        arms=tuple(arms),
+        generation=Generating(),
+    )
+    with progress("choosing layer and dose on development problems", console) as report:
+        run = run_evaluation(spec, store, {v.digest: v for v in vectors}, models=models, on_rows=report)
+    table = run.table(columns=["arm", "split", "correct"]).to_pandas()
+    means = table.groupby(["arm", "split"])["correct"].mean().groupby("arm").mean()
+    best = max(settings, key=lambda name: (round(float(means[name]), 6), -settings[name][1], name))
+    vector, dose = settings[best]
+    return Choice(vector, dose, float(means[best]), len(settings))
+
+
+def demo_arms(vector: SteeringVector, dose: float) -> tuple[tuple[Arm, ...], dict[str, SteeringVector]]:
+    """The six arms of the result table, and the vectors they use."""
+    noise = random_like(vector, seed=0)
+    arms = (
+        Arm(
+            name="base_bare",
+            label="base",
+            role="baseline",
+            model=BASE,
+            form="bare",
+            description="bare prompt, unsteered",
+        ),
+        Arm(name="base_think", label="base, asked to think first", role="prompt", model=BASE, form="think"),
+        steering_arm(
+            "steered",
+            "base, steered",
+            "steered",
+            one_shot(vector, dose),
+            f"{vector.name} at {vector.site}, dose {dose}",
+        ),
+        steering_arm(
+            "random", "base, random direction", "control", one_shot(noise, dose), "random direction of the same norm"
+        ),
+        steering_arm(
+            "wrong_sign", "base, wrong sign", "control", one_shot(vector, -dose), "the same vector subtracted"
+        ),
+        Arm(
+            name="thinking",
+            label="thinking",
+            role="reference",
+            model=THINKING,
+            form="bare",
+            description="bare prompt, unsteered",
+        ),
+    )
+    return arms, {v.digest: v for v in (vector, noise)}
+
+
+def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console: Console) -> Run:
+    """More than the first token: each behaviour direction added and subtracted along sampled think-first traces of the base, with the
+    matched-norm random direction in both signs beside it. Rates come from the grammar's exact labels."""
+    model = models[BASE]
+    problems = training_problems(EXTRACTION_PROBLEMS, seed=1)
+    traces = sampled_traces(model, problems, form="think")
+    site = Site(model.n_layers // 2)
+    arms = [Arm(name="unsteered", label="unsteered", role="baseline", model=BASE, form="think")]
+    vectors: dict[str, SteeringVector] = {}
+    for label, shown_by in BEHAVIOURS.items():
+        behaving, others = behaviour_readings(model, problems, traces, shown_by)
+        contrast = f"ends of computed lines after the first {' or '.join(shown_by)} of a trace minus those before it"
+        vector = mean_difference(model, behaving, others, [site], name=label, contrast=contrast)[site]
+        noise = random_like(vector, seed=1)
+        vectors |= {vector.digest: vector, noise.digest: noise}
+        for sign, word in ((1, "plus"), (-1, "minus")):
+            for what, direction, role in (("", vector, "steered"), ("_random", noise, "control")):
+                plan = Plan((Intervention("add", direction, Span("generated"), Dose(sign * BEHAVIOUR_DOSE, "vector")),))
+                name = f"{label}_{word}{what}"
+                arms.append(steering_arm(name, f"{label}, {word}{what.replace('_', ' ')}", role, plan, form="think"))
+    spec = EvalSpec(
+        name="demo-behaviours",
+        splits={"standard-test": n},
+        arms=tuple(arms),
+        generation=Generating(temperature=1.0, seeds=(0,)),
+    )
+    with progress("steering behaviours along sampled traces", console) as report:
+        return run_evaluation(spec, store, vectors, models=models, on_rows=report)
+
+
+def run_demo(
+    store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 160, console: Console | None = None
+) -> tuple[Choice, Run, Run]:
+    """The whole demo; returns the choice, the result run and the behaviour run."""
+    console = console or talk()
+    models = {name: load_model(name) for name in (BASE, THINKING)}
+    console.print(f"Extracting vectors from {BASE} and {THINKING} on {EXTRACTION_PROBLEMS} training problems ...")
+    choice = choose(store, models, candidate_vectors(models[BASE], models[THINKING]), n_dev, console)
+    console.print(
+        f"Chosen of {choice.tried} settings: {choice.vector.name} at {choice.vector.site}, dose {choice.dose} "
+        f"(development accuracy {choice.accuracy:.1%})"
+    )
+    arms, vectors = demo_arms(choice.vector, choice.dose)
+    spec = EvalSpec(name="demo", splits={"standard-test": n, "hard-test": n}, arms=arms)
+    with progress("test problems, six arms", console) as report:
+        run = run_evaluation(spec, store, vectors, models=models, on_rows=report)
+    return choice, run, behaviour_run(store, models, n_behaviour, console)

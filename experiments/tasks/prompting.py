@@ -1,0 +1,137 @@
+"""How a question is put to a model: prompt forms, with or without the model's own chat template.
+
+1. A form is data: a template with `{question}` in it, and for chat models the system prompt, whether thinking is on, and other options of
+   the model's template. A plain form is fed as it is written.
+2. What a model's template would drop is refused rather than dropped: a system prompt that does not show in the text, `thinking` where the
+   template has no such switch, a chat form for a model without a template.
+3. There is exactly one BOS where the tokenizer uses one, whoever wrote it. `opening` is the beginning of the response, after everything
+   that the template adds.
+4. `fed` shows the tokens that are fed, from the ids.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from rich.table import Table
+from rich.text import Text
+
+from steering.errors import BadInput
+from steering.model.models import LoadedModel
+from steering.model.prompts import encode_prompt, token_texts
+
+SLOT = "{question}"
+SWITCH = "enable_thinking"
+"""The name that chat templates give to the switch of their thinking segment."""
+
+
+class Form(BaseModel):
+    """One way to ask."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    template: str = SLOT
+    """The user's text; `{question}` stands for the question, and no other brace is special."""
+    chat: bool = False
+    """Whether the text goes through the model's chat template."""
+    system: str | None = None
+    thinking: bool | None = None
+    """On or off where the chat template has a switch (`enable_thinking`); None leaves it at the template's default."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further variables of the chat template."""
+    opening: str = ""
+    """The first words of every response, fed after the prompt."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_a_slot(cls, value: str) -> str:
+        if value.count(SLOT) != 1:
+            raise ValueError(f"holds {SLOT} {value.count(SLOT)} times; a prompt form holds it once")
+        return value
+
+    def text(self, question: str) -> str:
+        """The user's text."""
+        return self.template.replace(SLOT, question)
+
+
+def as_form(value: Form | str | Mapping[str, Any]) -> Form:
+    """A form from a spec: a template alone is a plain form. Raises pydantic's ValidationError."""
+    return (
+        value
+        if isinstance(value, Form)
+        else Form.model_validate({"template": value} if isinstance(value, str) else value)
+    )
+
+
+def prompt_text(model: LoadedModel, form: Form, question: str) -> str:
+    """The whole text as it is fed, special tokens written out. Raises BadInput for what the model's template cannot do."""
+    if not form.chat:
+        if form.system is not None or form.thinking is not None or form.options:
+            raise BadInput(
+                "system, thinking and options belong to a chat template; set `chat: true`, or write the words into the template."
+            )
+        return form.text(question) + form.opening
+    written = model.tokenizer.chat_template
+    if not written:
+        raise BadInput(
+            f"{model.id} has no chat template, so a chat form cannot be fed to it. Use a plain form (`chat: false`) for base models."
+        )
+    options = dict(form.options)
+    if form.thinking is not None:
+        options[SWITCH] = form.thinking
+    source = written if isinstance(written, str) else " ".join(map(str, dict(written).values()))
+    for name in options:
+        if not re.search(rf"\b{re.escape(name)}\b", source):
+            hint = " Leave `thinking` out: this template has no switch for it." if name == SWITCH else ""
+            raise BadInput(f"The chat template of {model.id} has no variable {name!r}.{hint}")
+    messages = [{"role": "user", "content": form.text(question)}]
+    if form.system is not None:
+        messages.insert(0, {"role": "system", "content": form.system})
+    try:
+        text = str(model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
+    except Exception as error:  # templates raise errors of their own
+        raise BadInput(f"The chat template of {model.id} refuses these messages: {error}") from error
+    for what, said in (("system prompt", form.system), ("question", form.text(question))):
+        if said and said.strip() not in text:
+            raise BadInput(
+                f"The chat template of {model.id} drops or changes the {what}; put it into the form's template instead."
+            )
+    return text + form.opening
+
+
+def encode_form(model: LoadedModel, form: Form, question: str, opening: str = "") -> tuple[int, ...]:
+    """Ids of a question in a form, and after it `opening`."""
+    return encode_prompt(model, prompt_text(model, form, question) + opening)
+
+
+@dataclass(frozen=True)
+class FedToken:
+    """One token as fed: its position, id, display text, and whether it is a special token."""
+
+    position: int
+    id: int
+    text: str
+    special: bool
+
+
+def fed(model: LoadedModel, ids: Sequence[int]) -> list[FedToken]:
+    """The tokens that are fed, in order."""
+    added = getattr(model.tokenizer, "added_tokens_decoder", {})
+    special = set(model.tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
+    return [
+        FedToken(i, token, text, token in special)
+        for i, (token, text) in enumerate(zip(ids, token_texts(model, ids), strict=True))
+    ]
+
+
+def fed_table(model: LoadedModel, ids: Sequence[int], title: str = "tokens fed") -> Table:
+    """`fed` for the terminal; white space is made visible."""
+    table = Table(title=Text(f"{title}: {len(ids)}"), title_justify="left")
+    for name, side in (("position", "right"), ("id", "right"), ("token", "left"), ("", "left")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for token in fed(model, ids):
+        table.add_row(str(token.position), str(token.id), Text(repr(token.text)), "special" if token.special else "")
+    return table

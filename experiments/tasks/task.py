@@ -1,0 +1,196 @@
+"""Tasks: items, prompts and grades. Data sets, generated tasks and the built-in task look alike from here.
+
+1. Items of a split are a pure function of (split, n): the first n of a longer list are the shorter list.
+2. `digest` covers what decides a grade beside a row's prompt and item: grader, mapping of fields, difficulty. Where a data set lies, and
+   prompt forms that an arm does not use, are no part of it; the ids of the prompt and of the item are parts of row keys themselves.
+3. The built-in task's digest is its name.
+4. Whatever is wrong with a task's spec is refused before a model runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import ValidationError
+
+from steering.errors import BadInput, unknown
+from steering.model.models import LoadedModel
+
+from .datasets import KNOWN, Question, Source, questions
+from .findstart import FindStart, parse_find_start
+from .graders.grade import Grade, Grader
+from .graders.table import grader_named
+from .gym import Gym
+from .items import Item
+from .prompting import SLOT, Form, as_form, encode_form, prompt_text
+from .single import OneQuestion
+
+__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "resolve_task", "task_named"]
+
+FORMS = {
+    "bare": Form(),
+    "cot": Form(template=SLOT + "\n\nThink step by step, and put the final answer within \\boxed{}."),
+    "chat": Form(template=SLOT + "\n\nPut the final answer within \\boxed{}.", chat=True),
+}
+"""Forms of a data set whose spec names none."""
+
+
+class Task(Protocol):
+    """What an evaluation needs of a task."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+
+    @property
+    def forms(self) -> tuple[str, ...]: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def items(self, split: str, n: int) -> list[Item]: ...
+
+    def prompt(self, item: Item, form: str) -> str: ...
+
+    def grade(self, item: Item, text: str) -> Grade: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A task whose prompts depend on the model (chat templates)."""
+
+    def encode(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> tuple[int, ...]: ...
+
+    def fed_text(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> str: ...
+
+
+@dataclass(frozen=True)
+class DatasetTask:
+    """A data set with a grader and prompt forms."""
+
+    source: Source
+    grader: Grader
+    asked: Mapping[str, Form]
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.source.dataset
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.source.splits)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        return tuple(self.asked)
+
+    @property
+    def digest(self) -> str:
+        facts = {"mapping": self.source.mapping, "grader": self.grader.facts}
+        return f"data-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def items(self, split: str, n: int) -> list[Item]:
+        return [Item(q.id, q.gold, q) for q in questions(self.source, split, n, self.folder)]
+
+    def prompt(self, item: Item, form: str) -> str:
+        """The user's text, without a chat template."""
+        return self._form(form).text(self._question(item).question)
+
+    def encode(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> tuple[int, ...]:
+        """Ids as fed to this model."""
+        return encode_form(model, self._form(form), self._question(item).question, opening)
+
+    def fed_text(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> str:
+        """The text that `encode` encodes."""
+        return prompt_text(model, self._form(form), self._question(item).question) + opening
+
+    def grade(self, item: Item, text: str) -> Grade:
+        return self.grader.grade(self._question(item).question, item.gold, text)
+
+    def _form(self, name: str) -> Form:
+        if name not in self.asked:
+            raise unknown("prompt form", name, self.asked, where=f"task {self.name}")
+        return self.asked[name]
+
+    @staticmethod
+    def _question(item: Item) -> Question:
+        question: Question = item.data
+        return question
+
+
+TASKS: dict[str, Task] = {"find-start": FindStart()}
+
+
+def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> Task:
+    """The task of an evaluation's spec; files are looked for in `folder`.
+
+    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping:
+    `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`.
+    `{dataset: one-question, item | prompt}` is a single question (`single`).
+    Raises BadInput.
+    """
+    if isinstance(spec, str):
+        if spec in TASKS:
+            return TASKS[spec]
+        if spec.startswith("find-start:"):
+            return parse_find_start(spec)
+        if spec.startswith("reasoning-gym:"):
+            return Gym(spec.partition(":")[2])
+        if spec not in KNOWN and "/" not in spec and "." not in spec:
+            raise unknown("task", spec, [*TASKS, "reasoning-gym:NAME", *KNOWN])
+        spec = {"dataset": spec}
+    given = dict(spec)
+    name = given.get("dataset")
+    if not isinstance(name, str):
+        raise BadInput("A task that is a mapping names its `dataset`: a known name, a file, or a hub id.")
+    if name == "find-start":
+        del given["dataset"]
+        return FindStart.ranged(**_only(given, ("rules", "candidates"), name)) if given else TASKS[name]
+    if name.startswith("reasoning-gym:"):
+        return Gym(
+            name.partition(":")[2],
+            **_only({k: v for k, v in given.items() if k != "dataset"}, ("seed", "options"), name),
+        )
+    if name == "one-question":
+        del given["dataset"]
+        own = _only(given, ("item", "prompt"), name)
+        return OneQuestion(own.get("item"), own.get("prompt"))
+    grader = grader_named(given.pop("grader", "math"))
+    forms, system = given.pop("forms", None), given.pop("system", None)
+    try:
+        asked = {str(k): as_form(v) for k, v in (forms or FORMS).items()}
+        if system is not None:
+            asked = {
+                k: f.model_copy(update={"system": system}) if f.chat and f.system is None else f
+                for k, f in asked.items()
+            }
+            if not any(f.chat for f in asked.values()):
+                raise BadInput(
+                    "task.system is for chat forms, and there is none; set `chat: true`, or write it into the template."
+                )
+        source = Source.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["task", *map(str, first["loc"])])
+        raise BadInput(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+    return DatasetTask(source, grader, asked, folder or Path())
+
+
+def _only(given: dict[str, Any], valid: tuple[str, ...], name: str) -> dict[str, Any]:
+    for key in given:
+        if key not in valid:
+            raise unknown("field", key, valid, where=f"task {name}")
+    return given
+
+
+def task_named(name: str | Mapping[str, Any]) -> Task:
+    """`resolve_task` under its former name."""
+    return resolve_task(name)

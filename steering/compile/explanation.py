@@ -1,0 +1,113 @@
+"""What a plan would do to a prompt: each token, and the edits that cover it. No model is run.
+
+1. The tokens are those that are fed (`encode_prompt`), in their order; nothing is tokenised again.
+2. Coverage comes from the code that the engine uses, so the table shows what would be edited, gates left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table
+
+from ..model.models import LoadedModel
+from ..model.prompts import encode_prompt, token_texts
+from ..plan.plan import Plan
+from .compilation import RowPlan, compile_plans
+
+
+@dataclass(frozen=True)
+class TokenEdits:
+    """One token and the numbers (in plan order, from 1) of the interventions that cover its position."""
+
+    position: int
+    token_id: int
+    text: str
+    part: str
+    """`prompt` or `generated`."""
+    interventions: tuple[int, ...]
+    multipliers: tuple[float, ...]
+    """Schedule's multiplier of each."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The token table of one sequence under a plan."""
+
+    plan: Plan
+    tokens: tuple[TokenEdits, ...]
+
+    @property
+    def covered(self) -> tuple[int, ...]:
+        """Positions that some intervention covers."""
+        return tuple(t.position for t in self.tokens if t.interventions)
+
+    def table(self) -> Table:
+        """The token table for a terminal."""
+        table = Table(title="what the plan covers")
+        for name in ("position", "token", "part", "covered by"):
+            table.add_column(name, justify="right" if name == "position" else "left")
+        for token in self.tokens:
+            edits = ", ".join(
+                f"{n}" if m == 1.0 else f"{n} (x {m:.3g})"
+                for n, m in zip(token.interventions, token.multipliers, strict=True)
+            )
+            table.add_row(str(token.position), repr(token.text), token.part, edits, style="bold" if edits else "dim")
+        lines = []
+        for number, i in enumerate(self.plan.interventions, 1):
+            dose = f" {i.dose}" if i.dose is not None else ""
+            gate = f" when {i.gate}" if i.gate is not None else ""
+            lines.append(
+                f"{number}: {i.operation} {i.vector.name}{dose} at {', '.join(map(str, i.sites))} on {i.span}{gate}"
+            )
+        table.caption = "\n".join(lines)
+        return table
+
+
+def explain(
+    model: LoadedModel,
+    plan: Plan,
+    prompt: str | Sequence[int],
+    generated: Sequence[int] = (),
+    max_new_tokens: int | None = None,
+) -> Explanation:
+    """The table for a prompt (text, or ids as fed) and, where given, tokens generated after it.
+
+    Raises BadInput as the engine does: for a plan that does not fit the model, or a span that covers nothing.
+    """
+    ids = encode_prompt(model, prompt) if isinstance(prompt, str) else tuple(prompt)
+    new = max(len(generated), max_new_tokens or 0, 1)
+    compiled = compile_plans([plan], model)
+    row = RowPlan(compiled, plan, ids, new, model)
+    for offset, token in enumerate(generated):
+        row.follow(len(ids) + offset, token)
+    whole = [*ids, *generated]
+    covers = _by_intervention(plan, compiled.members[plan], row)
+    tokens = []
+    for position, (token, text) in enumerate(zip(whole, token_texts(model, whole), strict=True)):
+        numbers = [n for n, (active, _) in enumerate(covers) if active[position]]
+        tokens.append(
+            TokenEdits(
+                position,
+                token,
+                text,
+                "prompt" if position < len(ids) else "generated",
+                tuple(n + 1 for n in numbers),
+                tuple(float(covers[n][1][position]) for n in numbers),
+            )
+        )
+    return Explanation(plan, tuple(tokens))
+
+
+def _by_intervention(
+    plan: Plan, members: Sequence[tuple[int, object]], row: RowPlan
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Coverage and multiplier per intervention (its first site stands for all)."""
+    first: dict[int, int] = {}
+    at = 0
+    for number, intervention in enumerate(plan.interventions):
+        first[number] = members[at][0]
+        at += len(intervention.sites)
+    return [(row.active[slot], row.multiplier[slot]) for slot in first.values()]

@@ -1,0 +1,110 @@
+"""Forced decoding: a text read token by token under a plan and without it, and how far the two predictions lie apart.
+
+1. Both readings are fed the same tokens, so the divergence at a position is the plan's doing there, not that of an earlier word. It is not
+   the divergence between what the two would have written.
+2. The divergence is KL(steered || unsteered) of the next-token distribution in nats, at each position that predicts a generated token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..compile.compilation import CompiledPlans, RowPlan, compile_plans
+from ..errors import BadInput
+from ..model.models import LoadedModel
+from ..plan.plan import Plan
+from .batch import Batch
+from .cache import Masks
+from .record import Progress, Row
+
+POSITIONS_PER_PASS = 1024
+"""Padded tokens read in one forward pass."""
+
+
+@dataclass(frozen=True)
+class ForcedText:
+    """A prompt and the tokens that are forced after it, read under `plan`."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class ForcedReading:
+    """Per forced token, in nats: log-probability with and without the plan, and KL(steered || unsteered) of the prediction."""
+
+    logprob: tuple[float, ...]
+    unsteered_logprob: tuple[float, ...]
+    divergence: tuple[float, ...]
+
+
+def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[ForcedReading]:
+    """Read every text twice, with its plan and without. Raises BadInput for an empty text, one longer than the context, or a plan with an
+    entropy gate."""
+    for index, text in enumerate(texts):
+        if not text.prompt_ids or not text.token_ids:
+            raise BadInput(f"Text {index} needs a prompt and at least one forced token.")
+        if len(text.prompt_ids) + len(text.token_ids) > model.context:
+            raise BadInput(
+                f"Text {index} has {len(text.prompt_ids) + len(text.token_ids)} tokens; {model.id} reads {model.context}."
+            )
+        if any(i.gate is not None and i.gate.kind == "entropy" for i in text.plan.interventions):
+            raise BadInput(
+                f"Text {index}: an entropy gate reads the prediction before each token, which a forced reading makes all at once; "
+                f"use a gate that reads activations."
+            )
+    compiled = compile_plans([text.plan for text in texts if text.plan], model)
+    masks = Masks(model.runs.config)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i].prompt_ids) + len(texts[i].token_ids))
+    readings: dict[int, ForcedReading] = {}
+    while order:
+        width = len(texts[order[-1]].prompt_ids) + len(texts[order[-1]].token_ids)
+        count = max(1, POSITIONS_PER_PASS // width)
+        chunk, order = order[-count:], order[:-count]
+        chosen = [texts[i] for i in chunk]
+        steered = _predictions(model, compiled, masks, chosen, True)
+        plain = _predictions(model, compiled, masks, chosen, False)
+        for index, text, one, two in zip(chunk, chosen, steered, plain, strict=True):
+            forced = torch.tensor(text.token_ids, device=one.device)[:, None]
+            divergence = (one.exp() * (one - two)).sum(-1).clamp_min(0.0)
+            readings[index] = ForcedReading(
+                tuple(one.gather(1, forced)[:, 0].tolist()),
+                tuple(two.gather(1, forced)[:, 0].tolist()),
+                tuple(divergence.tolist()),
+            )
+    return [readings[i] for i in range(len(texts))]
+
+
+@torch.inference_mode()
+def _predictions(
+    model: LoadedModel, compiled: CompiledPlans, masks: Masks, texts: Sequence[ForcedText], steered: bool
+) -> list[Tensor]:
+    """Log-probabilities `[forced tokens, vocabulary]` of each text, read left-padded in one pass per token limit."""
+    lengths = [len(t.prompt_ids) + len(t.token_ids) for t in texts]
+    width = max(lengths)
+    batch = Batch(model, compiled, len(texts), width, width, masks)
+    batch.column = width
+    for place, text in enumerate(texts):
+        plan = None
+        if text.plan and steered:
+            plan = RowPlan(compiled, text.plan, text.prompt_ids, len(text.token_ids), model)
+            for offset, token in enumerate(text.token_ids):
+                plan.follow(len(text.prompt_ids) + offset, token)
+        batch.seat(place, Progress(place, Row((*text.prompt_ids, *text.token_ids)), plan))
+    batch.refresh()
+    ids = torch.zeros(len(texts), width, dtype=torch.long, device=model.device)
+    for place, text in enumerate(texts):
+        ids[place, width - lengths[place] :] = torch.tensor((*text.prompt_ids, *text.token_ids), device=model.device)
+    batch.column = 0
+    longest = max(len(t.token_ids) for t in texts)
+    logits = batch.read(ids, longest + 1)
+    found = []
+    for place, text in enumerate(texts):
+        forced = len(text.token_ids)
+        found.append(logits[place, logits.shape[1] - forced - 1 : -1].float().log_softmax(-1))
+    return found

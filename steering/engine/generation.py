@@ -1,0 +1,120 @@
+"""Steered generation: rows of any plans in one KV-cached batch, refilled from a queue.
+
+1. The loop is ours: positions come from a ledger, never from what a model hands its hooks.
+2. Each distinct prompt is read once for all rows whose plan leaves it unedited (`prefill`); a row's first token is its own draw.
+3. Finished rows leave and queued rows take their places, so memory does not grow with the queue. A row's tokens do not depend on its
+   neighbours (fp32), and its sample never does.
+4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`.
+5. `stream` yields tokens as they come and rows as they end; `generate` collects the rows. Both can be cancelled at any token and keep
+   what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ..compile.compilation import check_plan, compile_plans
+from ..errors import BadInput, Cancelled
+from ..model.models import LoadedModel
+from .loop import Detail, Loop
+from .record import ALTERNATIVES, Finished, Generation, Receipt, Row, Step, demand_as_planned, demand_fired
+from .sampling import GenerationSettings
+
+__all__ = [
+    "ALTERNATIVES",
+    "Finished",
+    "Generation",
+    "Receipt",
+    "Row",
+    "Step",
+    "check_rows",
+    "demand_fired",
+    "generate",
+    "stream",
+]
+
+
+def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings) -> None:
+    """Raises BadInput for an empty prompt, a prompt that leaves no room in the context, or a plan that does not fit the model."""
+    for index, row in enumerate(rows):
+        if not row.prompt_ids:
+            raise BadInput(f"Row {index} has an empty prompt; give at least one token (the BOS counts).")
+        if len(row.prompt_ids) + settings.max_new_tokens > model.context:
+            raise BadInput(
+                f"Row {index}: {len(row.prompt_ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
+                f"{model.id} ({model.context}). Shorten the prompt or set max_new_tokens to at most {model.context - len(row.prompt_ids)}."
+            )
+    for plan in dict.fromkeys(row.plan for row in rows):
+        check_plan(plan, model)
+
+
+def stream(
+    model: LoadedModel,
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    batch_size: int = 64,
+    detail: Detail = "scores",
+    compiled: bool | None = None,
+    cancel: Callable[[], bool] | None = None,
+    silent_ok: bool = False,
+) -> Iterator[Step | Finished]:
+    """Generate all rows, at most `batch_size` at a time. Yields a `Step` per token and a `Finished` per row, as they come.
+
+    With `detail="tokens"` no log-probabilities, entropies and alternatives are computed. `compiled` runs the decoding step as one graph
+    (`compiled.py`); by default where a GPU is used.
+    Raises BadInput before the first forward pass, NeverFired after the last; with `silent_ok` a plan whose rows all ended before its span
+    began is let through (the caller looks at a larger set of rows). When `cancel()` turns true the running rows are yielded as they
+    are and the stream ends.
+    """
+    check_rows(model, rows, settings)
+    run = Loop(
+        model,
+        rows,
+        settings,
+        compile_plans([row.plan for row in rows if row.plan], model),
+        batch_size,
+        detail,
+        compiled,
+    )
+    done: list[Generation | None] = [None] * len(rows)
+    for event in run.events(cancel):
+        if isinstance(event, Finished):
+            demand_as_planned(event.row, event.generation)
+            done[event.row] = event.generation
+        yield event
+    if not silent_ok:
+        demand_fired(rows, done)
+
+
+def generate(
+    model: LoadedModel,
+    rows: Sequence[Row],
+    settings: GenerationSettings,
+    *,
+    batch_size: int = 64,
+    detail: Detail = "scores",
+    compiled: bool | None = None,
+    on_rows: Callable[[int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> list[Generation]:
+    """Generate all rows; results in the order given.
+
+    `on_rows(count)` is told how many rows are done whenever one ends. Raises as `stream`, and Cancelled (which carries every row that was
+    begun) when `cancel()` turned true before the last row ended.
+    """
+    done: dict[int, Generation] = {}
+    ended = 0
+    for event in stream(
+        model, rows, settings, batch_size=batch_size, detail=detail, compiled=compiled, cancel=cancel, silent_ok=True
+    ):
+        if isinstance(event, Finished):
+            done[event.row] = event.generation
+            ended += event.generation.finish != "cancelled"
+            if on_rows is not None:
+                on_rows(ended)
+    if ended < len(rows):
+        raise Cancelled(f"Cancelled with {ended} of {len(rows)} rows done; they are kept.", done)
+    generations = [done[index] for index in range(len(rows))]
+    demand_fired(rows, generations)
+    return generations

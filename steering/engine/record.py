@@ -1,0 +1,187 @@
+"""What is kept of every row while it is generated, and what is given back: generations and their receipts.
+
+1. A receipt counts what the plan covers (from the plan and the tokens, on the host) and what the hooks edited (from the hooks, on the
+   device). The two are independent, and a difference is an error.
+2. Numbers per token are those of the model as run, before temperature and the like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compile.compilation import RowPlan
+from ..errors import NeverFired
+from ..plan.plan import Plan
+
+ALTERNATIVES = 5
+"""Likeliest tokens kept per generated position."""
+Finish = Literal["eos", "length", "stop", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence to generate. `prompt_ids` as fed (BOS included); `seed` matters only when sampling."""
+
+    prompt_ids: tuple[int, ...]
+    plan: Plan = field(default_factory=Plan)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was really edited in one row."""
+
+    planned: int
+    """Edits (site and position) that the plan covers among the positions fed to the model."""
+    fired: int
+    """Edits that the hooks made."""
+    ratio: tuple[float, ...]
+    """‖delta‖/‖h‖ per position over prompt and generated tokens, the largest over sites."""
+    gated: bool = False
+    """Whether a gate could close edits: then `fired` may be smaller than `planned`."""
+    gate_values: tuple[tuple[float, ...], ...] = ()
+    """Per gate of the plan (in plan order), the value read at each position; NaN where it was not read."""
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Positions with an edit of non-zero size."""
+        return tuple(i for i, size in enumerate(self.ratio) if size > 0)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One finished row. Lists hold one entry per generated token (the end token included), in nats under the model as run; those of numbers
+    are empty where only tokens were asked for."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    finish: Finish
+    logprob: tuple[float, ...]
+    entropy: tuple[float, ...]
+    top_ids: tuple[int, ...]
+    """`ALTERNATIVES` likeliest ids per token, flattened."""
+    top_logprob: tuple[float, ...]
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of each running row. `numbers [rows, 2 + 2k]` (none when only tokens are kept) and `edit_ratio [rows]` are float32."""
+
+    rows: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    numbers: np.ndarray
+    edit_ratio: np.ndarray
+    """‖delta‖/‖h‖ at the position that this token was predicted from; 0 when only tokens are kept."""
+    gate_values: tuple[tuple[float, ...], ...] = ()
+    """Per row, what each gate of its plan (in plan order) read at that position; NaN where it read nothing."""
+
+    @property
+    def logprob(self) -> np.ndarray:
+        return self.numbers[:, 0]
+
+    @property
+    def entropy(self) -> np.ndarray:
+        return self.numbers[:, 1]
+
+    @property
+    def top_logprob(self) -> np.ndarray:
+        return self.numbers[:, 2 : 2 + (self.numbers.shape[1] - 2) // 2]
+
+    @property
+    def top_ids(self) -> np.ndarray:
+        return self.numbers[:, 2 + (self.numbers.shape[1] - 2) // 2 :].astype(int)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row that has ended (or was cancelled), by its place in the rows asked for."""
+
+    row: int
+    generation: Generation
+
+
+def scores(logits: Tensor, chosen: Tensor) -> Tensor:
+    """`[rows, 2 + 2 * ALTERNATIVES]` float32: log-probability of `chosen`, entropy, likeliest log-probabilities, their ids."""
+    logprobs = logits.log_softmax(-1)
+    entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1, keepdim=True)
+    top = logprobs.topk(min(ALTERNATIVES, logprobs.shape[-1]), dim=-1)
+    return torch.cat([logprobs.gather(-1, chosen[:, None]), entropy, top.values, top.indices.float()], dim=-1)
+
+
+@dataclass
+class Progress:
+    """A row being generated."""
+
+    index: int
+    """Place in the rows asked for."""
+    row: Row
+    plan: RowPlan | None
+    """None for an unsteered row."""
+    tokens: list[int] = field(default_factory=list)
+    numbers: list[np.ndarray] = field(default_factory=list)
+    finish: Finish | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.row.prompt_ids) + len(self.tokens)
+
+    def generation(self, ratio: Sequence[float], fired: int, gates: Sequence[Sequence[float]]) -> Generation:
+        """The row as it is now. `ratio` and each list of `gates` cover the positions fed."""
+        fed = self.length - 1
+        planned = 0 if self.plan is None else int(self.plan.active[:, :fed].sum())
+        receipt = Receipt(planned, fired, (*ratio, 0.0), bool(gates), tuple((*g, float("nan")) for g in gates))
+        table = np.stack(self.numbers) if self.numbers and len(self.numbers[0]) else np.zeros((0, 2))
+        wide = (table.shape[1] - 2) // 2
+        return Generation(
+            self.row.prompt_ids,
+            tuple(self.tokens),
+            self.finish or "cancelled",
+            tuple(table[:, 0].tolist()),
+            tuple(table[:, 1].tolist()),
+            tuple(int(i) for i in table[:, 2 + wide :].reshape(-1)),
+            tuple(table[:, 2 : 2 + wide].reshape(-1).tolist()),
+            receipt,
+        )
+
+
+def demand_as_planned(index: int, generation: Generation) -> None:
+    """Raises NeverFired when the hooks did not make exactly the edits that the plan covers (at most those, behind a gate)."""
+    receipt = generation.receipt
+    if receipt.fired > receipt.planned or (receipt.fired < receipt.planned and not receipt.gated):
+        raise NeverFired(
+            f"Row {index}: the plan covers {receipt.planned} edits but {receipt.fired} were made; the text is not steered as asked.",
+            [generation],
+        )
+
+
+def demand_fired(rows: Sequence[Row], generations: Sequence[Generation | None]) -> None:
+    """Raises NeverFired when a plan fired in none of the finished rows that carry it."""
+    fired: dict[Plan, tuple[int, int]] = {}
+    for row, generation in zip(rows, generations, strict=True):
+        if row.plan and generation is not None and generation.finish != "cancelled":
+            planned, done = fired.get(row.plan, (0, 0))
+            fired[row.plan] = planned + generation.receipt.planned, done + generation.receipt.fired
+    silent = [(plan, planned) for plan, (planned, done) in fired.items() if done == 0]
+    if not silent:
+        return
+    plan, planned = silent[0]
+    spans = ", ".join(str(i.span) for i in plan.interventions)
+    if planned:
+        gates = ", ".join(str(i.gate) for i in plan.interventions if i.gate is not None)
+        raise NeverFired(
+            f"A plan with span {spans} never fired: its gate {gates} stayed shut at all {planned} positions that it covers. "
+            f"The texts are unsteered; the gate values are in the receipts, choose a threshold that they reach.",
+            list(generations),
+        )
+    raise NeverFired(
+        f"A plan with span {spans} never fired: every row that carries it ended before the span began. "
+        f"The texts are unsteered; choose a span that starts earlier, such as last_prompt.",
+        list(generations),
+    )

@@ -1,0 +1,306 @@
+"""Cheaper ways to compute a model's own modules, used for the engine's passes on a CPU in float32.
+
+1. A substitute computes what its module computes, up to the order of sums: the same weights, read at every call, nothing packed or copied.
+   Each is tried beside its module before it is used; where the two differ the module keeps its own way.
+2. Substitutes are in place during a pass of the executor and at no other time: not between the passes of a held stream, not under
+   gradients, and not after an exception. Hooks on any module fire as ever, since only what the module computes is replaced.
+3. Ways that differ in the order of sums are chosen by shape alone, so that a run gives the same numbers again. Timing chooses only
+   between ways that were found to give the same bits (`Pace`): products by the library's own threading, or in parts.
+4. Modules that are not exactly the plain kind (quantized, wrapped, dispatched, on another device, of another precision) are left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .layout import text_config
+from .resolution import MLP_NAMES
+from .rotary import NAME, Rotary, rotations
+
+Forward = Callable[[Tensor], Tensor]
+
+FEW_ROWS = 64
+"""Rows (tokens of a pass) up to which a product is done in another way than the library's; larger ones gain nothing."""
+BLOCK = 16
+"""Numbers of rows that the library's product by columns handles whole."""
+MIDDLING_WEIGHT = 2**17
+"""Elements below which a product is over before it is worth choosing how to do it."""
+LARGE_WEIGHT = 2**18
+"""Elements from which on a product may be worth sharing among threads by outputs: the library uses one thread for a single row, and
+shares few rows badly."""
+PARTS = 8
+"""Threads that share a product by outputs at most."""
+EXPLORED, EVERY = 6, 96
+"""Passes that are timed by turns, in parts and not, and after how many passes of as many rows that is done again."""
+TRIED = (1, 2, 5)
+"""Rows on which a substitute is compared with its module."""
+TOLERANCE = 2e-5
+"""Largest difference between the two, relative to the largest output."""
+
+
+class Pace:
+    """Whether products are shared among threads by outputs: what was faster of late, for each number of rows. On a busy machine threads
+    that wait for each other cost more than they save, and that changes while a program runs."""
+
+    def __init__(self) -> None:
+        self.needed = False
+        """Whether any product can be shared so."""
+        self.shared = False
+        """In the pass in progress."""
+        self._passes: Counter[int] = Counter()
+        self._better: dict[int, bool] = {}
+        self._seconds: dict[tuple[int, bool], list[float]] = {}
+
+    @contextmanager
+    def timed(self, rows: int) -> Iterator[None]:
+        """Around one pass of a few rows."""
+        size = -(-rows // 8)
+        turn = self._passes[size] % EVERY
+        self.shared = turn % 2 == 1 if turn < EXPLORED else self._better[size]
+        start = time.perf_counter()
+        yield
+        if turn < EXPLORED:
+            self._seconds.setdefault((size, self.shared), []).append(time.perf_counter() - start)
+        if turn == EXPLORED - 1:
+            apart, whole = (statistics.median(self._seconds.pop((size, way))) for way in (True, False))
+            self._better[size] = apart < whole
+        self._passes[size] += 1
+
+
+class Lean:
+    """The substitutes of one model, found and tried at the first pass."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.pace = Pace()
+        self._forwards: list[tuple[dict[str, Any], Forward]] | None = None
+        """Attributes of each module and its substitute."""
+        self._rotations: list[tuple[dict[str, Any], Rotary]] = []
+        """Namespaces of modelling files and the substitute of their rotary function."""
+        self._inside = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lean:
+        """The substitutes of a copied model are found anew: those of the first read its weights."""
+        return Lean(copy.deepcopy(self.model, memo))
+
+    @property
+    def modules(self) -> int:
+        """How many modules have a substitute."""
+        return len(self._found())
+
+    def _found(self) -> list[tuple[dict[str, Any], Forward]]:
+        if self._forwards is None:
+            self._forwards = [(module.__dict__, forward) for module, forward in substitutes(self.model, self.pace)]
+            self._rotations = rotations(self.model)
+        if self._forwards and not _ordinary(self._forwards[0][0]["_parameters"].values()):  # the model has been moved
+            return []
+        return self._forwards
+
+    @contextmanager
+    def used(self, inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Substitutes in place for one pass over `inputs`, which come back in the form that goes with them."""
+        if self._inside or torch.is_grad_enabled() or self.model.training or not (found := self._found()):
+            yield inputs
+            return
+        mask = inputs.get("attention_mask")
+        if _boolean(mask) and text_config(self.model.config)._attn_implementation == "sdpa":
+            inputs = {**inputs, "attention_mask": additive(mask)}
+        mine = [pair for pair in found if "forward" not in pair[0]]  # what somebody else has put there stays
+        turns = [pair for pair in self._rotations if pair[0].get(NAME) is pair[1].own]
+        self._inside = True
+        try:
+            for attributes, forward in mine:
+                attributes["forward"] = forward
+            for space, rotary in turns:
+                space[NAME] = rotary
+            ids = inputs.get("input_ids")
+            rows = 0 if ids is None else ids.numel()
+            with self.pace.timed(rows) if self.pace.needed and apart(rows) else nullcontext():
+                yield inputs
+        finally:
+            for attributes, _ in mine:
+                attributes.pop("forward", None)
+            for space, rotary in turns:
+                space[NAME] = rotary.own
+                rotary.forget()
+            self._inside = False
+
+
+def _boolean(mask: Any) -> bool:
+    """Whether a mask covers queries and keys, so that the model adds nothing to it, and is not numbers yet."""
+    parts = mask.values() if isinstance(mask, dict) else [mask]
+    return all(isinstance(part, Tensor) and part.ndim == 4 and part.dtype == torch.bool for part in parts)
+
+
+def additive(mask: Any) -> Any:
+    """A boolean mask, or one per kind of layer, as numbers to add: made once per pass rather than once per layer."""
+    if isinstance(mask, dict):
+        return {kind: additive(part) for kind, part in mask.items()}
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
+
+
+def substitutes(model: nn.Module, pace: Pace) -> list[tuple[nn.Module, Forward]]:
+    """The modules of `model` that have a cheaper equal, with it; `pace` decides for single rows."""
+    found: list[tuple[nn.Module, Forward]] = []
+    tried: dict[tuple[Any, ...], bool] = {}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    for name, module in model.named_modules():
+        if "forward" in module.__dict__ or not _ordinary(module._parameters.values()):
+            continue
+        wide = module is head or any(part in MLP_NAMES for part in name.split("."))
+        for forward in _candidates(module, wide, pace):
+            key = (type(module), _shape(module), wide) if not _norm(module) else (name, forward)
+            if key not in tried:
+                tried[key] = equal(module, forward, _fan_in(module))
+            if tried[key]:
+                found.append((module, forward))
+                break
+    return found
+
+
+def _ordinary(parameters: Iterable[Any]) -> bool:
+    """Whether these are plain float32 parameters in the CPU's memory, of which there is one at least."""
+    own = [p for p in parameters if p is not None]
+    return bool(own) and all(
+        type(p) is nn.Parameter and p.dtype == torch.float32 and p.device.type == "cpu" for p in own
+    )
+
+
+def _norm(module: nn.Module) -> bool:
+    return "RMSNorm" in type(module).__name__
+
+
+def _shape(module: nn.Module) -> tuple[Any, ...]:
+    return (*(tuple(p.shape) for p in module.parameters(recurse=False)),)
+
+
+def _fan_in(module: nn.Module) -> int:
+    weight: Any = module.weight
+    return int(weight.shape[0] if type(module) is Conv1D else weight.shape[-1])
+
+
+def _candidates(module: nn.Module, wide: bool, pace: Pace) -> list[Forward]:
+    if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < MIDDLING_WEIGHT:
+        return []
+    if type(module) is nn.Linear:
+        return [_linear(module, wide and module.out_features > module.in_features, pace)]
+    if type(module) is Conv1D:
+        return [_conv1d(module)]
+    eps = next(
+        (e for e in (getattr(module, a, None) for a in ("variance_epsilon", "eps")) if isinstance(e, float)), None
+    )
+    if _norm(module) and eps is not None and len(list(module.parameters())) == 1 and not list(module.children()):
+        return [_rms(module, eps, 0.0), _rms(module, eps, 1.0)]
+    return []
+
+
+def equal(module: nn.Module, forward: Forward, width: int) -> bool:
+    """Whether `forward` gives what `module` gives, on a few inputs `[rows, 1, width]`."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for rows in TRIED:
+            x = torch.randn(rows, 1, width, generator=generator)
+            try:
+                own, other = module.forward(x), forward(x)  # not called: hooks of the pass are none of its business
+            except (TypeError, RuntimeError, ValueError):
+                return False
+            if own.shape != other.shape or own.dtype != other.dtype:
+                return False
+            if not float((own - other).abs().max()) <= TOLERANCE * float(own.abs().max()):
+                return False
+    return True
+
+
+def columns(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """`weight [out, in]` times rows `x [n, in]`, `[out, n]`: the small side first, which the library's product is faster at."""
+    return torch.mm(weight, x.t()) if bias is None else torch.addmm(bias[:, None], weight, x.t())
+
+
+def apart(rows: int) -> bool:
+    """Numbers of rows whose product in parts has the same bits as the whole: a single row, and 8 and more."""
+    return rows == 1 or 8 <= rows <= FEW_ROWS
+
+
+def by_columns(rows: int) -> bool:
+    """Numbers of rows that are faster by columns than by rows: a few, and on several threads whole blocks. Between them lie some, such as
+    12, at which the library needs up to 1.7 times as long."""
+    return 1 < rows <= 4 or (rows <= FEW_ROWS and rows % BLOCK == 0 and torch.get_num_threads() > 1)
+
+
+def in_parts(weight: Tensor, bias: Tensor | None, x: Tensor, parts: int) -> Tensor:
+    """`weight [out, in]` times rows `x [n, in]`, each of `parts` threads having its share of the outputs: `[n, out]`."""
+    out, width = weight.shape
+    each, shares = x.expand(parts, *x.shape), weight.view(parts, -1, width).transpose(1, 2)
+    found = torch.bmm(each, shares) if bias is None else torch.baddbmm(bias.view(parts, 1, -1), each, shares)
+    return found.transpose(0, 1).reshape(len(x), out)
+
+
+def _parts(module: nn.Linear) -> int:
+    """Among how many threads a product can be shared with the same bits as the module's own; 1 when it cannot."""
+    out, width = module.weight.shape
+    fitting = [p for p in range(2, min(PARTS, torch.get_num_threads()) + 1) if out % (16 * p) == 0]
+    if out * width < LARGE_WEIGHT or not fitting:
+        return 1
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for rows in (1, 8, 13, FEW_ROWS):
+            x = torch.randn(rows, width, generator=generator)
+            if not torch.equal(in_parts(module.weight, module.bias, x, fitting[-1]), module.forward(x)):
+                return 1
+    return fitting[-1]
+
+
+def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
+    """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
+    out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
+    pace.needed = pace.needed or parts > 1
+
+    def forward(x: Tensor) -> Tensor:
+        weight, bias = cast(Tensor, own["weight"]), own["bias"]
+        rows = x.numel() // width
+        if by_columns(rows):
+            found = columns(weight, bias, x.reshape(rows, width)).t()
+            return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
+        if parts > 1 and pace.shared and apart(rows):
+            return in_parts(weight, bias, x.reshape(rows, width), parts).view(*x.shape[:-1], out)
+        return F.linear(x, weight, bias)
+
+    return forward
+
+
+def _conv1d(module: Any) -> Forward:
+    """GPT-2's linear map, whose weight is `[in, out]`."""
+    width, out = module.weight.shape
+
+    def forward(x: Tensor) -> Tensor:
+        rows = x.numel() // width
+        if not by_columns(rows):
+            return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
+        return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)
+
+    return forward
+
+
+def _rms(module: Any, eps: float, shift: float) -> Forward:
+    """Root mean square normalization times weight + `shift` (Gemma's weights are stored less 1)."""
+
+    own, shape = module._parameters, module.weight.shape
+
+    def forward(x: Tensor) -> Tensor:
+        weight = own["weight"]
+        return F.rms_norm(x, shape, weight + shift if shift else weight, eps)
+
+    return forward
