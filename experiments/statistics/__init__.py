@@ -1,6 +1,7 @@
 """Statistics of runs: intervals, paired comparisons, the gap recovered, pass@k, the best of many, and what a sample size can show.
 
 1. Pure functions of arrays; equal arguments give equal numbers (the bootstrap has its own seeded generator).
+   A random direction is one draw of a distribution: vectors are compared with many (`directions`).
 2. Items are what was sampled: with several seeds per item (`[items, seeds]`) the seeds are averaged within the item
    first and items are resampled, so seeds never pass for independent items.
 3. A number that is not defined is None with the reason, never a guess: a ratio to a gap that may be zero has no value.
@@ -12,6 +13,15 @@ Each module names its sources.
 from __future__ import annotations
 
 from .bootstrap import RESAMPLES
+from .directions import (
+    FEW_DIRECTIONS,
+    AgainstDirections,
+    against_directions,
+    corrected_rank_p,
+    directions_needed,
+    max_rank_p,
+    rank_p,
+)
 from .families import benjamini_hochberg, holm
 from .gap import GapRecovered, fieller, gap_recovered
 from .paired import (
@@ -29,6 +39,13 @@ from .shares import Floats, Interval, wilson, wilson_clustered
 from .sweeps import Confirmed, SweepWinner, confirm, sweep_winner
 
 __all__ = [
+    "AgainstDirections",
+    "FEW_DIRECTIONS",
+    "against_directions",
+    "corrected_rank_p",
+    "directions_needed",
+    "max_rank_p",
+    "rank_p",
     "Confirmed",
     "Floats",
     "FrontPoint",

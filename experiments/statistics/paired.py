@@ -1,6 +1,9 @@
 """Two conditions on the same items: the difference, its interval, and its test.
 
-Sources: Efron 1987 (BCa); McNemar 1947, exact form; Fisher 1935 (sign-flip permutation); Field & Welsh 2007 (cluster bootstrap).
+1. Shares (values in [0, 1], one or several samples per item) have score intervals, which cover at small counts and always have a width.
+2. Other numbers have BCa bootstrap intervals; where all their differences are equal, the score interval of a mean bounded by their range.
+
+Sources: Tango 1998 (score interval); Efron 1987 (BCa); McNemar 1947, exact form; Fisher 1935 (sign-flip permutation).
 """
 
 from __future__ import annotations
@@ -12,7 +15,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from .bootstrap import _CHUNK, RESAMPLES, _bootstrap, _item_means, _mean, _ratio_of_means
+from .score import mean_difference_interval
 from .shares import Floats, Interval
+
+SCORE, BOUNDED = "score interval (Tango)", "score interval of a bounded mean"
+LEVELS = 512
+"""Most samples that a share in [0, 1] is taken to be the mean of."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class PairedDifference:
     """Mean of b minus mean of a."""
     interval: Interval
     method: str
-    """`BCa bootstrap`, `percentile bootstrap` or `all differences equal`."""
+    """`SCORE` for shares; else `BCa bootstrap`, `percentile bootstrap`, or `BOUNDED` where all differences are equal."""
     n: int
     """Items."""
     helped: int
@@ -43,13 +51,12 @@ def paired_difference(
 ) -> PairedDifference:
     """b minus a on paired values, `[items]` or `[items, seeds]`, 0/1 or any numbers; NaN where a seed is missing.
 
-    The interval is a BCa bootstrap over items (resampling pairs is resampling their differences); it has no width
-    where all differences are equal. Raises ValueError for shapes that differ or an item without a pair.
+    Raises ValueError for shapes that differ or an item without a pair.
     """
     first, second = _item_means(a, b)
     d = second - first
     value = float(d.mean())
-    interval, method = _bootstrap([d], _mean, value, resamples, seed, level)
+    interval, method = _interval(first, second, np.asarray(a, dtype=float), d, np.ones(len(d)), resamples, seed, level)
     # Means of equal samples may differ in the last bits.
     helped, hurt = int((d > 1e-12).sum()), int((d < -1e-12).sum())
     binary = bool(np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all() and np.asarray(a).size == len(d))
@@ -58,6 +65,36 @@ def paired_difference(
     else:
         p, test = _sign_flip(d, resamples, seed), "sign-flip permutation over items"
     return PairedDifference(value, interval, method, len(d), helped, hurt, p, test, float((d**2).mean()))
+
+
+def _interval(
+    first: Floats, second: Floats, given: Floats, sums: Floats, sizes: Floats, resamples: int, seed: int, level: float
+) -> tuple[Interval, str]:
+    """Interval of Σsums/Σsizes, the difference of `second` and `first` by item or cluster, and how it was found."""
+    both = np.concatenate([first, second])
+    if both.min() >= 0 and both.max() <= 1:
+        return mean_difference_interval(sums, sizes, samples_per_item(given, both), level), SCORE
+    each = sums / sizes
+    if np.ptp(each) > 0:
+        value = float(sums.sum() / sizes.sum())
+        columns = [sums] if (sizes == 1).all() else [sums, sizes]
+        return _bootstrap(columns, _mean if len(columns) == 1 else _ratio_of_means, value, resamples, seed, level)
+    scale = max(float(np.ptp(both)), float(np.abs(both).max()), abs(float(each[0])))
+    found = mean_difference_interval(sums / scale, sizes, 1.0, level)
+    return Interval(found.low * scale, found.high * scale, level), BOUNDED
+
+
+def samples_per_item(given: Floats, means: Floats) -> float:
+    """How many 0/1 values the shares of an item are means of: counted where the values themselves were given, else the fewest (up to
+    `LEVELS`) that can give these means."""
+    held = given[~np.isnan(given)]
+    if np.isin(held, (0, 1)).all():
+        return held.size / len(given)
+    for count in range(1, LEVELS + 1):
+        scaled = means * count
+        if np.abs(scaled - np.round(scaled)).max() < 1e-6:
+            return float(count)
+    return float(LEVELS)
 
 
 def _sign_flip(d: Floats, resamples: int, seed: int) -> float:
@@ -95,7 +132,7 @@ def clustered_difference(
     _, where = np.unique(labels, return_inverse=True)
     sums, sizes = np.bincount(where, d).astype(np.float64), np.bincount(where).astype(np.float64)
     value = float(d.mean())
-    interval, method = _bootstrap([sums, sizes], _ratio_of_means, value, resamples, seed, level)
+    interval, method = _interval(first, second, np.asarray(a, dtype=float), sums, sizes, resamples, seed, level)
     helped, hurt = int((sums > 1e-12).sum()), int((sums < -1e-12).sum())
     p = _sign_flip(sums, resamples, seed)
     return PairedDifference(

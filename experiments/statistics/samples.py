@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bootstrap import RESAMPLES, _bootstrap, _mean
-from .shares import Interval
+from .shares import Interval, mean_interval
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,12 @@ def pass_at_k(
     samples: int | ArrayLike,
     k: int,
     *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
     level: float = 0.95,
 ) -> PassAtK:
     """Unbiased pass@k: the mean over problems of 1 - C(n-c, k)/C(n, k), for c right of n samples.
 
-    `correct_counts` is `[problems]`, `samples` the same or one number for all. The interval is a bootstrap over
-    problems. Raises ValueError for k above the samples of a problem, or counts out of range.
+    `correct_counts` is `[problems]`, `samples` the same or one number for all. The interval is the score interval of a mean over problems
+    (`shares.mean_interval`). Raises ValueError for k above the samples of a problem, or counts out of range.
     """
     c = np.asarray(correct_counts, dtype=np.int64)
     n = np.broadcast_to(np.asarray(samples, dtype=np.int64), c.shape)
@@ -61,8 +58,7 @@ def pass_at_k(
     j = np.arange(k)
     each = 1.0 - np.prod(np.clip(n[:, None] - c[:, None] - j, 0, None) / (n[:, None] - j), axis=1)
     value = float(each.mean())
-    interval, _ = _bootstrap([each], _mean, value, resamples, seed, level)
-    return PassAtK(value, interval, k, len(c))
+    return PassAtK(value, mean_interval(each, level), k, len(c))
 
 
 def majority_at_k(
@@ -71,15 +67,14 @@ def majority_at_k(
     k: int,
     *,
     draws: int = 2_000,
-    resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
 ) -> MajorityAtK:
     """maj@k: `answers[i]` are the samples of problem i, equal answers as equal values and None for no answer; `right[i]` the right one.
 
     None has no vote; a tie counts as the share of the tied that is right, and k samples without an answer are wrong. Averaged over subsets
-    of k samples without replacement, all alike where k is the number of samples and `draws` random ones otherwise. The interval is a
-    bootstrap over problems. Raises ValueError for k above the samples of a problem.
+    of k samples without replacement, all alike where k is the number of samples and `draws` random ones otherwise. The interval is
+    the score interval of a mean over problems. Raises ValueError for k above the samples of a problem.
     """
     if len(answers) != len(right) or not answers:
         raise ValueError(f"each problem needs samples and a right answer: {len(answers)} and {len(right)}")
@@ -89,8 +84,7 @@ def majority_at_k(
     rng = np.random.default_rng(seed)
     each = np.array([_majority(samples, gold, k, draws, rng) for samples, gold in zip(answers, right, strict=True)])
     value = float(each.mean())
-    interval, _ = _bootstrap([each], _mean, value, resamples, seed, level)
-    return MajorityAtK(value, interval, k, len(each))
+    return MajorityAtK(value, mean_interval(each, level), k, len(each))
 
 
 def _majority(

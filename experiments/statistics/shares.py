@@ -36,8 +36,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return _wilson(successes / n, float(n), level)
 
 
-def _wilson(share: float, n: float, level: float) -> Interval:
-    z = float(stats.norm.ppf(0.5 + level / 2))
+def _wilson(share: float, n: float, level: float, quantile: float | None = None) -> Interval:
+    z = float(stats.norm.ppf(0.5 + level / 2)) if quantile is None else quantile
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     low = 0.0 if share == 0 else max(0.0, centre - half)
@@ -62,3 +62,18 @@ def wilson_clustered(successes: ArrayLike, counts: ArrayLike, level: float = 0.9
         variance = items / (items - 1) * float(((s - share * m) ** 2).sum()) / total**2
         effective = total if variance == 0 else float(np.clip(share * (1 - share) / variance, items, total))
     return _wilson(share, effective, level)
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Score interval of the mean of numbers in [0, 1], `[items]`, each of which may itself be a probability or a vote.
+
+    The items count as n' = p(1-p)/V independent 0/1 samples, V being the variance of their mean, and n' being kept at n or more; it is n
+    where all are equal. Student's quantile, with n - 1 degrees of freedom. Raises ValueError for values outside [0, 1].
+    """
+    v = np.asarray(values, dtype=float)
+    if v.ndim != 1 or len(v) == 0 or not ((v >= 0) & (v <= 1)).all():
+        raise ValueError("a mean of shares needs a row of numbers between 0 and 1")
+    n, share = len(v), float(v.mean())
+    variance = float(v.var(ddof=1)) / n if n > 1 else 0.0
+    effective = max(n, share * (1 - share) / variance) if variance > 0 else n
+    return _wilson(share, float(effective), level, float(stats.t.ppf(0.5 + level / 2, max(1, n - 1))))

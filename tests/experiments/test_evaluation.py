@@ -203,7 +203,7 @@ def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(tmp
         "key": ({"arm": []}, "arm"),
     }
     code = (
-        "import sys, json\nfrom experiments import cli\nimport contextlib, io\n"
+        "import sys, json\nfrom experiments.commands import cli\nimport contextlib, io\n"
         "for arguments in json.loads(sys.argv[1]):\n"
         "    sys.argv = ['steer', *arguments]\n"
         "    err = io.StringIO()\n"

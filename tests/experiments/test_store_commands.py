@@ -252,7 +252,7 @@ def test_gc_lists_first_and_deletes_only_when_told(steer: Any, root: Path) -> No
 
 LIGHTLY = """
 import sys
-from experiments import cli
+from experiments.commands import cli
 try:
     cli.main()
 except SystemExit as end:

@@ -120,7 +120,7 @@ def test_migrations_are_applied_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setitem(migration.MIGRATIONS, 2, migration.Migration((ROW_SCHEMA,), renamed, capitals))
     for module in ("migration", "shards", "manifest", "upkeep"):
-        monkeypatch.setattr(f"experiments.{module}.SCHEMA_VERSION", 3)
+        monkeypatch.setattr(f"experiments.store.{module}.SCHEMA_VERSION", 3)
     run = Store(tmp_path).open("fake")
     assert run.manifest.name.endswith("version 3") and run.manifest.schema_version == 3
     assert run.table(["gold"])["gold"].to_pylist() == [f"<{row['gold']}>" for row in make_rows(N)]

@@ -1,0 +1,139 @@
+"""A vector against the distribution of random directions of equal edit size, each its own draw.
+
+1. A random direction is one draw of a distribution: large edits along many directions change texts, so one of them says little. The rank of
+   the vector's effect among R draws has a p that is never below 1/(R + 1).
+2. The interval of "vector minus random" holds both sources of variance: the items that were answered and the directions that were drawn.
+3. A vector that was chosen among K directions is the best of K draws if it is random, and keeps that on new problems: its rank is corrected
+   for K (`corrected_rank_p`), or compared with the best of whole pseudo-sweeps (`max_rank_p`).
+
+Sources: Phipson & Smyth 2010, arXiv 1603.05766 (p of a permutation is (1 + b)/(1 + R)); Westfall & Young 1993 (max-T); Šidák 1967; Owen
+2007, Annals of Applied Statistics 1:386 (variance of crossed random effects).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from .bootstrap import _item_means
+from .paired import samples_per_item
+from .score import mean_difference_interval
+from .shares import Floats, Interval
+
+FEW_DIRECTIONS = 20
+"""With fewer directions the interval covers less than it says (74 % with five directions of which a quarter have a large effect)."""
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class AgainstDirections:
+    """A vector's values beside those of R random directions on the same items."""
+
+    difference: float
+    """Mean of the vector minus mean over all directions."""
+    interval: Interval
+    """Over items and directions."""
+    directions: int
+    n: int
+    """Items."""
+    rank_p: float
+    """One-sided: (1 + directions that do at least as well)/(1 + R)."""
+    as_good: int
+    """Directions whose mean is at least the vector's."""
+    means: tuple[float, ...]
+    """Mean of each direction, smallest first."""
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few directions for the interval to cover what it says."""
+        return self.directions < FEW_DIRECTIONS
+
+    def band(self, level: float = 0.95) -> tuple[float, float]:
+        """The means between which that share of the directions lies (quantiles of the drawn means)."""
+        low, high = np.quantile(self.means, [0.5 - level / 2, 0.5 + level / 2])
+        return float(low), float(high)
+
+    @property
+    def note(self) -> str:
+        """What to say beside the difference."""
+        low, high = self.means[0], self.means[-1]
+        said = (
+            f"{self.as_good} of {self.directions} random directions of equal edit size do at least as well (p = {self.rank_p:.3g}, never "
+            f"below {1 / (1 + self.directions):.3g}); theirs lie between {100 * low:.1f} and {100 * high:.1f} %"
+        )
+        return said + ("; too few directions for the interval to be relied on" if self.few else "")
+
+
+def against_directions(own: ArrayLike, others: ArrayLike, *, level: float = 0.95) -> AgainstDirections:
+    """A vector's values `[items]` or `[items, seeds]`, in [0, 1], against those of R directions, `[R, items]` or `[R, items, seeds]`.
+
+    The interval joins (MOVER) the score interval of the paired difference to the directions' mean, which is about the items, with Student's
+    interval of the directions' means, which is about the directions. Raises ValueError for shapes that differ and values outside [0, 1].
+    """
+    stacked = np.asarray(others, dtype=float)
+    if stacked.ndim < 2 or len(stacked) == 0:
+        raise ValueError("random directions come in front of items: [directions, items] or [directions, items, seeds]")
+    mine, *theirs = _item_means(own, *stacked)
+    table = np.stack(theirs)
+    if min(mine.min(), table.min()) < 0 or max(mine.max(), table.max()) > 1:
+        raise ValueError("only shares in [0, 1] are compared with directions")
+    d = mine - table.mean(axis=0)
+    value, means = float(d.mean()), np.sort(table.mean(axis=1))
+    samples = samples_per_item(np.asarray(own, dtype=float), mine) * len(table)
+    items = mean_difference_interval(d, np.ones(len(d)), samples, level)
+    drawn = _of_directions(means, level)
+    interval = Interval(
+        round(value - math.hypot(value - items.low, drawn), 12), round(value + math.hypot(items.high - value, drawn), 12), level
+    )  # fmt: skip
+    as_good = int((means >= mine.mean() - 1e-12).sum())
+    return AgainstDirections(
+        value, interval, len(table), len(d), rank_p(float(mine.mean()), means), as_good, tuple(map(float, means))
+    )
+
+
+def _of_directions(means: Floats, level: float) -> float:
+    """Half the width of Student's interval of the mean over directions; that of one direction is not known."""
+    if len(means) < 2:
+        return 1.0
+    quantile = float(stats.t.ppf(0.5 + level / 2, len(means) - 1))
+    return quantile * float(means.std(ddof=1)) / math.sqrt(len(means))
+
+
+def rank_p(effect: float, null: ArrayLike) -> float:
+    """One-sided p of an effect among draws of its null distribution `[R]`: (1 + draws at least as large)/(1 + R). Raises ValueError without
+    draws, and for values that are not finite."""
+    draws = np.asarray(null, dtype=float)
+    if draws.ndim != 1 or len(draws) == 0 or not np.isfinite(draws).all() or not np.isfinite(effect):
+        raise ValueError("a rank needs a finite effect and a row of finite draws")
+    return float((1 + (draws >= effect - 1e-12).sum()) / (1 + len(draws)))
+
+
+def corrected_rank_p(p: float, chosen_among: int) -> float:
+    """The p of the best of `chosen_among` directions: 1 - (1 - p)^K (Šidák). With one direction it is p itself."""
+    if chosen_among < 1:
+        raise ValueError(f"a direction is chosen among at least one, not {chosen_among}")
+    return float(-math.expm1(chosen_among * math.log1p(-p))) if p < 1 else 1.0
+
+
+def directions_needed(chosen_among: int, level: float = LEVEL) -> int:
+    """The fewest random directions with which the best of `chosen_among` can have a corrected p of `level` or less: 19 for one direction,
+    77 for four."""
+    return math.ceil(1 / -math.expm1(math.log1p(-level) / chosen_among) - 1e-9) - 1
+
+
+def max_rank_p(cells: ArrayLike, pseudo: ArrayLike) -> tuple[int, float]:
+    """The cell with the largest effect, and its p among the largest effects of pseudo-sweeps.
+
+    `cells` is `[cells]`: effects of a sweep's cells on the same items; `pseudo` is `[sweeps, cells]`: the same grid with every vector
+    replaced by a random direction, another one in every sweep. Exact for any dependence between cells, because the whole sweep is drawn
+    anew. Raises ValueError for shapes that differ.
+    """
+    own, drawn = np.asarray(cells, dtype=float), np.asarray(pseudo, dtype=float)
+    if own.ndim != 1 or drawn.ndim != 2 or drawn.shape[1:] != own.shape:
+        raise ValueError(f"pseudo-sweeps need the shape [sweeps, {own.size}], not {list(drawn.shape)}")
+    best = int(np.argmax(own))
+    return best, rank_p(float(own[best]), drawn.max(axis=1))
