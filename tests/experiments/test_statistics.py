@@ -10,6 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import xlogy
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -25,6 +26,8 @@ from experiments.statistics import (
     wilson,
     wilson_clustered,
 )
+from experiments.statistics.paired import BOUNDED, SCORE
+from experiments.statistics.score import score_interval
 
 
 def coins(rng: np.random.Generator, p: float, *shape: int) -> np.ndarray:
@@ -142,11 +145,41 @@ def test_the_paired_interval_covers_the_true_difference() -> None:
     assert 0.91 <= hits / 300 <= 0.985
 
 
-def test_equal_differences_give_an_interval_without_width() -> None:
-    same = paired_difference([1, 0, 1], [1, 0, 1])
-    assert (same.difference, same.interval.low, same.interval.high, same.p) == (0, 0, 0, 1)
+def test_no_interval_is_without_width() -> None:
+    same = paired_difference(np.zeros(200), np.zeros(200))
+    assert (same.difference, same.p, same.method) == (0, 1, SCORE)
+    assert -0.03 < same.interval.low < 0 < same.interval.high < 0.03
     every = paired_difference(np.zeros(9), np.ones(9))
-    assert (every.interval.low, every.interval.high, every.method) == (1, 1, "all differences equal")
+    assert every.interval.low < 0.7 and every.interval.high == pytest.approx(1)
+    lone = paired_difference([1.0], [1.0])
+    assert lone.interval.low < -0.9 and lone.interval.high > 0.9
+    for a, b in (([3.0] * 40, [3.0] * 40), ([0.0] * 5, [7.0] * 5), ([12.0, 90.0], [15.0, 93.0])):
+        found = paired_difference(a, b)
+        assert found.method == BOUNDED and found.interval.low < found.difference < found.interval.high + 1e-9
+        assert found.interval.high - found.interval.low > 0.1
+    copies = paired_difference(np.ones((30, 4)), np.ones((30, 4)))
+    assert copies.interval.high - copies.interval.low > 0.1
+
+
+def test_the_score_interval_inverts_the_test_that_it_is_named_after() -> None:
+    t = stats.t.ppf(0.975, 39)
+    for helped, hurt in ((0, 0), (3, 0), (9, 4), (0, 12), (25, 15), (40, 0)):
+        found = score_interval(helped, hurt, 40)
+        for bound in (found.low, found.high):
+            if abs(bound) > 1 - 1e-6:
+                continue
+            grid = np.linspace(max(0, -bound), min(1, 1 - max(0, bound)), 200_001)[1:-1]  # shares of hurt pairs
+            free = 1 - 2 * grid - bound
+            ok = (free > 0) & (grid + bound > 0)
+            q, rest = grid[ok], free[ok]
+            likelihood = xlogy(helped, q + bound) + xlogy(hurt, q) + xlogy(40 - helped - hurt, rest)
+            best = q[np.argmax(likelihood)]
+            score = (helped - hurt - 40 * bound) / np.sqrt(40 * (2 * best + bound * (1 - bound)))
+            assert abs(score) == pytest.approx(t, rel=2e-3)
+        mirrored = score_interval(hurt, helped, 40)
+        assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+    with pytest.raises(ValueError, match="at most n"):
+        score_interval(5, 6, 10)
 
 
 def test_seeds_of_an_item_are_not_independent_items() -> None:
@@ -183,9 +216,9 @@ def test_the_sign_flip_test_equals_enumeration_and_mcnemar() -> None:
     assert statistics._sign_flip(binary, 20_000, 0) == pytest.approx(mcnemar_exact(14, 5), abs=0.01)
 
 
-def test_equal_arguments_give_equal_numbers_and_the_seed_matters() -> None:
+def test_equal_arguments_give_equal_numbers_and_the_seed_of_a_bootstrap_matters() -> None:
     rng = np.random.default_rng(6)
-    a, b = rng.random(40), rng.random(40)
+    a, b = 9 * rng.random(40), 9 * rng.random(40)
     assert paired_difference(a, b, seed=3) == paired_difference(a, b, seed=3)
     assert paired_difference(a, b, seed=3).interval != paired_difference(a, b, seed=4).interval
 
@@ -219,9 +252,10 @@ def test_the_gap_recovered_is_the_ratio_of_the_differences() -> None:
         found.gap == pytest.approx(high.mean() - low.mean())
         and found.gap_interval == paired_difference(low, high).interval
     )
-    whole, none = gap_recovered(low, high, high), gap_recovered(low, low, high)
-    assert (whole.value, whole.interval) == (1.0, statistics.Interval(1.0, 1.0, 0.95))
-    assert (none.value, none.interval) == (0.0, statistics.Interval(0.0, 0.0, 0.95))
+    for treated, value in ((high, 1.0), (low, 0.0)):
+        extreme = gap_recovered(low, treated, high)
+        assert extreme.value == value and extreme.interval is not None
+        assert value - 0.1 < extreme.interval.low < value < extreme.interval.high < value + 0.1, "it has a width"
 
 
 def test_the_gap_interval_covers_the_true_share() -> None:
@@ -271,7 +305,7 @@ def test_pass_at_k_equals_enumeration_of_all_subsets() -> None:
 
 def test_pass_at_k_is_unbiased() -> None:
     rng = np.random.default_rng(12)
-    found = pass_at_k(rng.binomial(10, 0.2, 4000), 10, 4, resamples=200)
+    found = pass_at_k(rng.binomial(10, 0.2, 4000), 10, 4)
     assert found.value == pytest.approx(1 - 0.8**4, abs=0.017)
 
 
