@@ -20,7 +20,7 @@ DEFINITIONS: dict[str, str] = {
     "role": "baseline, prompt, steered, control or reference (the thinking model).",
     "n": "Rows: one per question and seed.",
     "right %": "Share of rows whose answer is right. Unscorable rows are counted as not right.",
-    "interval": "Interval of the share of right answers (Wilson score).",
+    "interval": "Interval of the share of right answers (Wilson score). Of a line for many controls: their extremes.",
     "trace right %": "Share of rows in which every line of the trace is right and the answer follows from it. "
     "Empty where the task has no such verifier.",
     "well-formed %": "Share of rows whose whole text is in the task's grammar. Empty where the task has no grammar.",
@@ -28,11 +28,15 @@ DEFINITIONS: dict[str, str] = {
     "unscorable": "Rows in which no answer could be read. Counted apart, and not right.",
     "tokens": "Generated tokens per row, mean.",
     "Δ points": "Right answers minus those of the baseline, on the same questions and seeds, in points of per cent.",
-    "Δ interval": "Paired interval of the difference: bootstrap over items.",
+    "Δ interval": "Paired interval of the difference: score interval (Tango) over items. Of a line for many controls: their extremes.",
     "p": "Two-sided, of no difference: exact McNemar test, or with several seeds a permutation test over items.",
     "helped": "Items on which the arm is above the baseline.",
     "hurt": "Items on which the arm is below the baseline.",
     "Δ tokens": "Mean difference in generated tokens per row to the baseline.",
+    "over its controls": "Right answers minus the mean of its random directions of equal edit size (or matched latents), "
+    "with the interval over items and directions.",
+    "rank p": "One-sided, on the side of its effect: (1 + its controls that do at least as much) / (1 + how many there are), "
+    "and so never below 1 / (1 + how many).",
     "gap recovered": "(arm - baseline) / (reference - baseline), with interval. Undefined while the gap may be zero.",
     "steered %": "Share of positions, prompt and generated, with an edit of non-zero size.",
     "‖Δ‖/‖h‖": "Size of the edits: norm of the change over norm of the activation, median over the edited positions.",
@@ -44,7 +48,20 @@ ALONE = (
     *("steered %", "‖Δ‖/‖h‖", "receipt"),
 )
 """Columns of an arm by itself."""
-COMPARED = ("arm", "Δ points", "Δ interval", "p", "helped", "hurt", "Δ tokens", "gap recovered")
+COMPARED = (
+    *(
+        "arm",
+        "Δ points",
+        "Δ interval",
+        "p",
+        "helped",
+        "hurt",
+        "over its controls",
+        "rank p",
+        "Δ tokens",
+        "gap recovered",
+    ),
+)
 """Columns of an arm against the baseline."""
 
 
@@ -65,6 +82,15 @@ def gap_words(gap: Gap | None) -> str:
     if gap.value is None or gap.interval is None:
         return f"not defined: {gap.reason}"
     return f"{100 * gap.value:.0f} % ({between(gap.interval.low, gap.interval.high)})"
+
+
+def beyond_words(arm: ArmSummary) -> str:
+    """Points over the arm's controls, and what speaks against reading them so."""
+    found = arm.beyond
+    if found is None:
+        return "none in this run" if arm.role == "steered" else ""
+    said = f"{100 * found.difference:+.1f} ({between(found.interval.low, found.interval.high, '+')})"
+    return said + (", few" if found.few else "") + ("" if found.matched else ", edits of other size")
 
 
 def receipt_words(arm: ArmSummary) -> str:
@@ -90,10 +116,12 @@ def record(arm: ArmSummary) -> dict[str, Any]:
         "tokens": None if arm.mean_tokens is None else round(arm.mean_tokens, 1),
         "Δ points": percent(found.difference) if found else None,
         "Δ interval": between(found.interval.low, found.interval.high, "+") if found else "",
-        "p": ("< 0.001" if found.p < 0.001 else f"{found.p:.3f}") if found else "",
+        "p": ("< 0.001" if found.p < 0.001 else f"{found.p:.3f}") if found and found.p == found.p else "",
         "helped": found.helped if found else None,
         "hurt": found.hurt if found else None,
         "Δ tokens": round(found.token_difference, 1) if found else None,
+        "over its controls": beyond_words(arm),
+        "rank p": f"{arm.beyond.rank_p:.3f} ({arm.beyond.as_good} of {arm.beyond.count})" if arm.beyond else "",
         "gap recovered": gap_words(arm.gap),
         "steered %": percent(arm.steered_fraction),
         "‖Δ‖/‖h‖": None if arm.median_edit_ratio is None else round(arm.median_edit_ratio, 3),

@@ -137,7 +137,9 @@ def _hover(cell: pd.Series, value: float, measure: Measure, rows: str, columns: 
     if measure.signed and cell[measure.low] == cell[measure.low]:
         interval = f" ({measure.scale * cell[measure.low]:+.1f} to {measure.scale * cell[measure.high]:+.1f})"
     lines.append(f"{measure.label}: {_text(value, measure) or 'not there'} {measure.unit}{interval}")
-    lines.append(f"{100 * cell['accuracy']:.1f} % right, n = {cell['n']}, p (Holm) {cell['p_holm']:.2g}")
+    lines.append(f"{100 * cell['accuracy']:.1f} % right, n = {cell['n']}")
+    if cell.get("directions", 0) > 0:
+        lines.append(f"{cell['as_good']:.0f} of {cell['directions']:.0f} random directions do as well")
     return "<br>".join(lines)
 
 
@@ -150,6 +152,12 @@ def dose_figure(cells: pd.DataFrame, curve: str, dose: str) -> tuple[go.Figure, 
         part = cells[cells[curve] == name].sort_values(dose)
         colour, dash = palette[number % len(palette)], dashes[number % len(dashes)]
         if "control" in part:
+            figure.add_trace(
+                go.Scatter(
+                    x=[*part[dose], *part[dose][::-1]], y=[*(100 * part["control_high"]), *(100 * part["control_low"])[::-1]],
+                    mode="lines", line={"width": 0}, fill="toself", fillcolor=colour, opacity=0.12, hoverinfo="skip", showlegend=False,
+                )
+            )  # fmt: skip
             figure.add_trace(
                 go.Scatter(
                     x=part[dose], y=100 * part["control"], mode="lines", line={"color": colour, "width": 1, "dash": "dot"}, opacity=0.55,
@@ -174,7 +182,8 @@ def dose_figure(cells: pd.DataFrame, curve: str, dose: str) -> tuple[go.Figure, 
     figure.update_layout(height=380, margin={"l": 10, "r": 10, "t": 20, "b": 40}, legend={"orientation": "v"})
     return (
         figure,
-        f"Accuracy against {dose}, one curve per {curve}; dotted: its random directions; dashed line: unsteered, {base:.1f} %.",
+        f"Accuracy against {dose}, one curve per {curve}; dotted: the mean of its random directions, shaded from "
+        f"their smallest to their largest; dashed line: unsteered, {base:.1f} %.",
     )
 
 

@@ -16,7 +16,9 @@ import plotly.graph_objects as go
 
 from app.escaping import for_plotly, one_line
 from app.roles import look
-from experiments.evaluation.summary import FEW, ArmSummary
+from experiments.evaluation.crowds import with_crowds
+from experiments.evaluation.sentences import FEW
+from experiments.evaluation.summary import ArmSummary
 
 ROW = 34
 """Height of one arm, in pixels."""
@@ -94,7 +96,8 @@ def _interval_figure(
 
 
 def accuracy_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
-    """Share of right answers of every arm that has rows, with its interval."""
+    """Share of right answers of every arm that has rows, with its interval; many controls of an arm as one line with their extremes."""
+    arms = with_crowds(arms)
     kept = [(arm, arm.accuracy) for arm in arms if arm.accuracy is not None]
     values, words = [], []
     for arm, share in kept:
@@ -111,14 +114,16 @@ def accuracy_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
 
 
 def difference_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
-    """Paired difference of every arm against the baseline, with its interval and a line at zero."""
+    """Paired difference of every arm against the baseline, with its interval and a line at zero; many controls as one line."""
+    arms = with_crowds(arms)
     kept = [(arm, arm.versus_baseline) for arm in arms if arm.versus_baseline is not None]
     values, words = [], []
     for arm, found in kept:
         value, low, high = 100 * found.difference, 100 * found.interval.low, 100 * found.interval.high
+        tested = f"p = {found.p:.3g}" if found.p == found.p else "from the smallest to the largest"
         hover = (
             f"{for_plotly(arm.label)}<br>{value:+.1f} points, interval {low:+.1f} to {high:+.1f}"
-            f"<br>{found.helped} helped, {found.hurt} hurt, n = {found.n}, p = {found.p:.3g}"
+            f"<br>{found.helped} helped, {found.hurt} hurt, n = {found.n}, {tested}"
         )
         values.append((value, low, high, found.n, hover))
         words.append(f"{one_line(arm.label, 40)} {value:+.1f} points ({low:+.1f} to {high:+.1f})")
@@ -129,7 +134,7 @@ def difference_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
 
 def behaviour_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
     """Labelled behaviours per 100 generated tokens, one row per behaviour, one mark per arm, set apart."""
-    kept = [arm for arm in arms if arm.n]
+    kept = [arm for arm in arms if arm.n and not (arm.control_of and len(arms) > 12)]
     labels = sorted({label for arm in kept for label in arm.behaviours})
     figure, marks = go.Figure(), symbols(arms)
     top = max((found.per_100_tokens for arm in kept for found in arm.behaviours.values()), default=0.0)

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from experiments.evaluation.summary import COLUMNS, RunSummary, from_json, summarise
+from experiments.evaluation.summarise import summarise
+from experiments.evaluation.summary import COLUMNS, RunSummary, from_json
 from experiments.store.files import files
 from experiments.store.runs import Arm, Manifest, Run, RunEntry, Store, StoreError
 

@@ -20,7 +20,7 @@ from app.feature_files import FACTS, dashboards, features, latent
 from app.jobs.board import submit_command
 from app.jobs.chip import this_owner
 from app.library import Unreadable, entries, open_run, runs_root
-from experiments.evaluation.summary import sentence
+from experiments.evaluation.sentences import sentence
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 PER_BAND = 4

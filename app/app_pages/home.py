@@ -13,7 +13,7 @@ from app.jobs.board import board, submit_command
 from app.jobs.chip import this_owner
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
-from experiments.evaluation.summary import sentence
+from experiments.evaluation.sentences import sentence
 from experiments.store.runs import RunEntry
 
 TASKS = (

@@ -20,7 +20,9 @@ from app.escaping import for_markdown, one_line
 from app.figures import accuracy_figure, behaviour_figure, difference_figure
 from app.library import OpenRun, Unreadable
 from app.roles import look
-from experiments.evaluation.summary import FEW, ArmSummary, SplitSummary, sentence
+from experiments.evaluation.crowds import with_crowds
+from experiments.evaluation.sentences import FEW, sentence
+from experiments.evaluation.summary import ArmSummary, SplitSummary
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoom2d", "pan2d", "autoScale2d"]}
 
@@ -59,11 +61,12 @@ def _headline(run: OpenRun, split: SplitSummary) -> None:
         arm for arm in split.arms if arm.role not in ("baseline", "control")
     ]
     controls = [arm for arm in split.arms if arm.role == "control"]
+    single = {arm.name for arm in with_crowds(split.arms)}  # without those that their arm's own sentence counts
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**{for_markdown(split.split)}** · {split.items} questions")
         for arm in compared:
             st.markdown(_line(arm))
-        for arm in controls:
+        for arm in (arm for arm in controls if arm.name in single):
             st.markdown(":small[" + _line(arm) + "]")
         if not controls and any(arm.role == "steered" for arm in split.arms):
             st.caption("This run has no control arm: whether any edit of this size would do the same is open.")
@@ -97,9 +100,14 @@ def _detail(run: OpenRun, split: SplitSummary) -> None:
         else:
             st.info("No arm shares a question with the baseline yet.")
     _gaps(split)
-    records = [record(arm) for arm in split.arms]
+    records = [record(arm) for arm in with_crowds(split.arms)]
     _table("Each arm by itself", records, ALONE, "res_alone")
     _table("Against the baseline", [r for r in records if r["role"] != "baseline"], COMPARED, "res_compared")
+    if len(records) < len(split.arms):
+        with st.expander(f"All {len(split.arms)} arms, every control by itself", icon=":material/table_rows:"):
+            _table(
+                "Every arm", [record(arm) for arm in split.arms], tuple(dict.fromkeys(ALONE + COMPARED)), "res_every"
+            )
     if any(0 < arm.items < FEW for arm in split.arms):
         st.caption(f"Exploratory: fewer than {FEW} questions.")
     _to_compare(run, split)
@@ -140,9 +148,10 @@ def _gaps(split: SplitSummary) -> None:
 
 def _to_compare(run: OpenRun, split: SplitSummary) -> None:
     """Links to the questions that an arm helped or hurt."""
+    single = {arm.name for arm in with_crowds(split.arms)}
     for arm in split.arms:
         found = arm.versus_baseline
-        if found is None or arm.role not in ("steered", "control"):
+        if found is None or arm.role not in ("steered", "control") or arm.name not in single:
             continue
         line = st.container(horizontal=True, vertical_alignment="center", gap="medium")
         line.markdown(f"{look(arm.role).badge} {for_markdown(arm.label, 60)}", width="content")

@@ -2,8 +2,8 @@
 
 1. The grid's colour is a paired difference by default; cells whose interval holds 0 are faint, cells without rows are blank.
 2. A click, or the menu under the grid, chooses a cell; it is in the address as `swp_cell`, the colour as `swp_metric`.
-3. The best of many cells looks better than it is: the page says how many there were, which survive correction, and what the
-   winner did on problems that did not choose it.
+3. Cells are described; the best of many looks better than it is. Whether it is real is said in one line, by its rank among random
+   directions on problems that did not choose it, or by whole pseudo-sweeps (`experiments.sweeps.verdict`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from app import address
 from app.cell_figures import MEASURES, dose_figure, grid_figure, numeric, say
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
-from experiments.evaluation.summary import FEW, sentence
+from experiments.evaluation.sentences import FEW, sentence
 from experiments.store.runs import StoreError
 from experiments.sweeps.cells import CARD, axes, read_cells
 from experiments.sweeps.table import sweep_table
+from experiments.sweeps.verdict import of_grid, of_test
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 EXAMPLE = """name: layers-doses
@@ -178,33 +179,34 @@ def _chosen(table: pd.DataFrame) -> str:
 
 
 def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
+    """The best cell, and what may be said of it: by the test run where there is one, else by pseudo-sweeps."""
     best = table.sort_values(["score", "tokens"], ascending=[False, True]).iloc[0]
-    real, n = int(table["real"].sum()), int(table["n"].min())
-    words = [
-        f"**{len(table)} cells** of {planned}, {n} problems each; **{real}** are real after correction for their number (Holm), against "
-        f"the unsteered arm and their own random directions.",
-        f"Best: **{for_markdown(best['cell'])}**, {100 * best['score']:+.1f} points"
-        + (
-            f" ({100 * best['over_control_low']:+.1f} to {100 * best['over_control_high']:+.1f})"
-            if "over_control_low" in best
-            else ""
-        )
-        + f", p {best['p_holm']:.2g}. The best of {len(table)} looks better than it is.",
-    ]
+    n, few = int(table["n"].min()), int(table["directions"].min()) if "directions" in table else 0
+    words = (
+        f"**{len(table)} cells** of {planned}, {n} problems and {few} random directions of equal edit size each. Best: "
+        + (f"**{for_markdown(best['cell'])}**, {100 * best['score']:+.1f} points")
+    )
+    if "over_control_low" in best:
+        words += f" ({100 * best['over_control_low']:+.1f} to {100 * best['over_control_high']:+.1f}) over its random directions"
     with st.container(border=True, gap="xsmall"):
-        for line in words:
-            st.markdown(line)
+        st.markdown(f"{words}. The best of {len(table)} looks better than it is.")
+        test = _test_run(run)
+        found = of_test(test.run) if test is not None else of_grid([run.run])
+        badge = {
+            True: ":green-badge[real]",
+            False: ":orange-badge[not told from random]",
+            None: ":gray-badge[not tested]",
+        }
+        st.markdown(f"{badge[found.real]} {for_markdown(found.sentence, 900)}")
         if n < FEW:
             st.caption(f"Exploratory: fewer than {FEW} problems.")
-        test = _test_run(run)
         if test is None:
             st.caption("The winner has not been run on problems that did not choose it: give the sweep test splits.")
             return
-        summary = test.summary()
-        for split in summary.splits:
+        for split in test.summary().splits:
             arm = next((a for a in split.arms if a.role == "steered"), None)
             if arm is not None:
-                st.markdown(f"On test problems ({for_markdown(split.split)}): {for_markdown(sentence(arm), 600)}")
+                st.markdown(f"On test problems ({for_markdown(split.split)}): {for_markdown(sentence(arm), 900)}")
         st.page_link(
             "app_pages/results.py", label="Results of the test run", icon=":material/monitoring:",
             query_params={"run": test.manifest.run_id},
@@ -234,19 +236,25 @@ def _cell(run: OpenRun, table: pd.DataFrame, chosen: str) -> None:
     cell = table[table["cell"] == chosen].iloc[0]
     lines = [
         ("right", f"{100 * cell['accuracy']:.1f} % (unsteered {100 * cell['unsteered']:.1f} %), n = {cell['n']}"),
-        ("against unsteered", _interval(cell, "difference", "low", "high") + f", p (Holm) {cell['p_holm']:.2g}"),
+        ("against unsteered", _interval(cell, "difference", "low", "high")),
     ]
     if "over_control" in cell:
         lines.append(
             ("against its random directions", _interval(cell, "over_control", "over_control_low", "over_control_high"))
         )
+        lines.append(
+            (
+                "random directions that do as well",
+                f"{cell['as_good']:.0f} of {cell['directions']:.0f} (rank p {cell['rank_p']:.2g}); theirs lie between "
+                f"{100 * cell['control_low']:.1f} and {100 * cell['control_high']:.1f} %",
+            )
+        )
     lines += [
         ("tokens per answer", f"{cell['tokens']:.0f}"),
         (
             "size of the edit",
-            "none" if cell["edit"] != cell["edit"] else f"{cell['edit']:.2f} of the activation's norm",
+            "none" if cell["edit"] != cell["edit"] else f"{cell['edit']:.2f} of the activation's norm" + _matched(cell),
         ),
-        ("real after correction", "yes" if cell["real"] else "no"),
     ]
     with st.container(border=True):
         st.markdown("\n".join(f"- {name}: **{for_markdown(value)}**" for name, value in lines))
@@ -258,6 +266,13 @@ def _cell(run: OpenRun, table: pd.DataFrame, chosen: str) -> None:
                     "cmp_split": next(iter(run.manifest.splits)),
                 },
             )  # fmt: skip
+
+
+def _matched(cell: pd.Series) -> str:
+    """How the edits of the cell's random directions compare."""
+    if "control_edit" not in cell or cell["control_edit"] != cell["control_edit"]:
+        return ""
+    return f", its random directions {cell['control_edit']:.2f}" + ("" if cell["matched"] else ": not matched")
 
 
 def _interval(cell: pd.Series, value: str, low: str, high: str) -> str:

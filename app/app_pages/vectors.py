@@ -19,7 +19,7 @@ from app import address
 from app.escaping import for_markdown, for_plotly, one_line
 from app.library import Unreadable, entries, open_run, runs_root
 from app.vector_files import VectorFile, offered
-from experiments.evaluation.summary import sentence
+from experiments.evaluation.sentences import sentence
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 MOST = 14

@@ -34,7 +34,8 @@ def hybrid_results(
 ) -> None:
     """Grade published answers anew, store them as a run, and compare with the published accuracies."""
     from ..evaluation.published_answers import import_answers
-    from ..evaluation.summary import render_table, summarise
+    from ..evaluation.sentences import render_table
+    from ..evaluation.summarise import summarise
     from ..store.runs import Store
     from ..tasks.graders.mathematics import MathGrader
 

@@ -35,7 +35,9 @@ SORTS = ("run", "changed", "rows", "status", "task", "name")
 
 def print_tables(run: Run, console: Console) -> None:
     """The tables of a run: from the summary stored with a complete one, else computed from its rows."""
-    from ..evaluation.summary import COLUMNS, from_json, render_table, summarise
+    from ..evaluation.sentences import render_table
+    from ..evaluation.summarise import summarise
+    from ..evaluation.summary import COLUMNS, from_json
 
     stored = run.summary() if run.manifest.status == "complete" else None
     try:

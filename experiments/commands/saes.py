@@ -204,7 +204,8 @@ def mode(
     as_json: JsonOption = False,
 ) -> None:
     """The latent that starts reasoning: chosen on development problems, reported on test problems beside its controls."""
-    from ..evaluation.summary import render_table, summarise
+    from ..evaluation.sentences import render_table
+    from ..evaluation.summarise import summarise
     from ..store.runs import Store
     from ..studies.mode import find_mode
 

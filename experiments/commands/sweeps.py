@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +94,7 @@ def run(
             "test": test,
             "winner": result.winner.model_dump(),
             "cells": json.loads(result.table.to_json(orient="records")),
+            "verdict": asdict(result.verdict),
             "summary": result.test.summary() if result.test else None,
         }
         print(json.dumps(document, indent=1, sort_keys=True))
@@ -100,8 +102,10 @@ def run(
     console = Console()
     console.print(_table(result.table))
     console.print(f"Best on development problems: {result.winner.name} ({result.winner.label}).", highlight=False)
+    console.print(result.verdict.sentence, highlight=False)
     if result.test is not None:
-        from ..evaluation.summary import render_table, summarise
+        from ..evaluation.sentences import render_table
+        from ..evaluation.summarise import summarise
 
         summary = summarise(result.test.table(), result.test.manifest)
         for split in summary.splits:
@@ -112,42 +116,48 @@ def run(
 
 @sweep_app.command("show")
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """The table of a sweep's development run."""
+    """The table of a sweep's run, and what may be said of its best cell."""
     from ..store.runs import Store
     from ..sweeps.run import read_cells
     from ..sweeps.table import sweep_table
+    from ..sweeps.verdict import of_grid, of_test
 
     opened = Store(runs).open(run)
     table = sweep_table(opened, read_cells(opened))
     if as_json:
         print(table.to_json(orient="records", indent=1))
-    else:
-        Console().print(_table(table))
+        return
+    console = Console()
+    console.print(_table(table))
+    found = of_test(opened) if opened.manifest.name.endswith("-test") else of_grid([opened])
+    console.print(found.sentence, highlight=False)
 
 
 def _table(cells: pd.DataFrame) -> Table:
     """The cells, best first."""
     first, last = list(cells.columns).index("cell") + 1, list(cells.columns).index("n")
     settings = list(cells.columns[first:last])
-    real = int(cells["real"].sum())
+    few = int(cells["directions"].min()) if "directions" in cells else 0
     table = Table(
-        title=f"{len(cells)} cells, {int(cells['n'].iloc[0])} problems each; {real} real after correction", title_justify="left",
+        title=f"{len(cells)} cells, {int(cells['n'].iloc[0])} problems and {few} random directions each", title_justify="left",
         box=SIMPLE_HEAD, padding=0,
     )  # fmt: skip
     for name in settings:
         table.add_column(name)
-    for name in ("right %", "vs unsteered", "p (Holm)", "vs random", "tokens", "edit", "real"):
+    for name in ("right %", "vs unsteered", "vs random", "as good", "rank p", "tokens", "edit"):
         table.add_column(name, justify="right")
     for line in cells.sort_values(["score", "tokens"], ascending=[False, True]).to_dict("records"):
         table.add_row(
             *(_short(line[name]) for name in settings),
             f"{100 * line['accuracy']:.1f}",
             _points(line, "difference", "low", "high"),
-            f"{line['p_holm']:.2g}",
             _points(line, "over_control", "over_control_low", "over_control_high"),
+            f"{line['as_good']:.0f}/{line['directions']:.0f}" if line.get("directions", 0) > 0 else "none",
+            f"{line['rank_p']:.2g}" if line.get("directions", 0) > 0 else "",
             f"{line['tokens']:.0f}",
-            "" if line["edit"] != line["edit"] else f"{line['edit']:.2f}",
-            "yes" if line["real"] else "",
+            ""
+            if line["edit"] != line["edit"]
+            else f"{line['edit']:.2f}{'' if line.get('matched', True) else ' not matched'}",
         )
     return table
 

@@ -45,7 +45,8 @@ def run_evaluation(
 
     Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked interrupted and keeps every stored chunk.
     """
-    from .summary import summarise, to_json
+    from .summarise import summarise
+    from .summary import to_json
 
     models = {} if models is None else models
     vectors = vectors or {}

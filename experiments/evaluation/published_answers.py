@@ -112,7 +112,8 @@ def import_answers(
     on_rows: Callable[[int, int], None] | None = None,
 ) -> tuple[Run, list[Agreement]]:
     """One run of all files, and how the verdicts compare with the published counts. Raises BadInput for files that share no question."""
-    from .summary import summarise, to_json
+    from .summarise import summarise
+    from .summary import to_json
 
     grader = grader or MathGrader()
     files = [read_answers(path) for path in paths]

@@ -1,50 +1,24 @@
-"""The summary of a run: every arm by itself, against the baseline, and on the gap to the reference.
+"""The summary of a run as a record: every arm by itself, against the baseline, beyond its controls, and on the gap to the reference.
 
-1. Computed from rows alone: equal rows give equal summaries, and equal bytes from `to_json`.
-2. An accuracy carries its n, interval, truncated and unscorable counts and tokens; unscorable is counted apart and
-   is not right.
-3. Arms are compared pair by pair, by (item, seed). Pairs that one side lacks are left out and counted; arms without a
-   common item, or with different questions under one item id, are refused.
-4. A comparison carries its interval, its test and its n. Where the interval holds 0, the sentence says that nothing was
-   detected and how large a difference would be found.
-5. Shares are in [0, 1] here; tables and sentences show per cent and points.
+1. An accuracy carries its n, interval, truncated and unscorable counts and tokens; unscorable is counted apart and is not right.
+2. A comparison carries its interval, its test and its n; a steered arm's, the distribution of its controls.
+3. Shares are in [0, 1] here; tables and sentences show per cent and points (`sentences`). `summarise` computes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
-from ..statistics import (
-    Interval,
-    gap_recovered,
-    minimum_detectable_difference,
-    paired_difference,
-    wilson,
-    wilson_clustered,
-)
-from ..store.runs import Arm, Manifest
+from ..statistics import Interval
 
 COLUMNS = (
     *("arm", "split", "item", "seed", "gold", "correct", "scorable", "truncated", "trace_ok", "well_formed"),
     *("token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
 )
 """The columns that a summary is computed from."""
-FEW = 30
-"""Below this many items a comparison is called exploratory."""
-POWER = 0.8
-
-Pair = tuple[str, int]
-"""(item, seed)"""
 
 
 class _Frozen(BaseModel):
@@ -94,6 +68,34 @@ class Comparison(_Frozen):
     significant."""
 
 
+class Beyond(_Frozen):
+    """A steered arm against the distribution of its controls (random directions of equal edit size, matched latents), each its own draw."""
+
+    kind: str
+    """`random directions`, `random vectors` or `matched latents`."""
+    count: int
+    n: int
+    """Items that the arm and all of its controls hold."""
+    difference: float
+    """Mean of the arm minus mean over all its controls."""
+    interval: Interval
+    """Over items and directions."""
+    rank_p: float
+    """One-sided, on the side of the arm's own effect: (1 + controls that do at least as much)/(1 + count)."""
+    as_good: int
+    mean: float
+    low: float
+    """Smallest mean of a control."""
+    high: float
+    few: bool
+    """Too few controls for the interval to be relied on."""
+    edit: float | None
+    """Mean ‖Δ‖/‖h‖ over the positions that the arm's plan covers."""
+    control_edit: float | None
+    matched: bool
+    """Whether both edits are of the same measured size, within a tenth."""
+
+
 class Gap(_Frozen):
     """Share of the gap from baseline to reference that the arm recovers, or the reason why it is not defined."""
 
@@ -128,6 +130,10 @@ class ArmSummary(_Frozen):
     edits_fired: int
     behaviours: dict[str, Behaviour]
     versus_baseline: Comparison | None
+    beyond: Beyond | None
+    """Of steered arms that have controls of their own."""
+    control_of: str | None
+    """The steered arm that this is a control of."""
     gap: Gap | None
 
 
@@ -147,170 +153,13 @@ class RunSummary(_Frozen):
     """All splits, in the manifest's order, and the level of every interval."""
 
     level: float
+    statistics: Literal[2]
+    """Version of the methods: a summary of another one is computed anew from the rows."""
     splits: list[SplitSummary]
 
     def split(self, name: str) -> SplitSummary:
         """The split of that name. Raises KeyError."""
         return {s.split: s for s in self.splits}[name]
-
-
-class _Rows:
-    """One arm on one split, by pair."""
-
-    def __init__(self, table: pa.Table, arm: Arm):
-        self.arm, self.table = arm, table
-        self.pairs: list[Pair] = list(zip(table["item"].to_pylist(), table["seed"].to_pylist(), strict=True))
-        twice = [pair for pair, count in Counter(self.pairs).items() if count > 1]
-        if twice:
-            raise ValueError(f"Arm {arm.name!r} holds item {twice[0][0]!r} with seed {twice[0][1]} more than once.")
-        self.gold: dict[str, str] = dict(zip(table["item"].to_pylist(), table["gold"].to_pylist(), strict=True))
-        self.correct = dict(zip(self.pairs, map(float, table["correct"].to_pylist()), strict=True))
-        self.tokens = dict(zip(self.pairs, pc.list_value_length(table["token_ids"]).to_pylist(), strict=True))
-
-
-def summarise(table: pa.Table, manifest: Manifest, level: float = 0.95) -> RunSummary:
-    """The summary of the rows of a run, a table with `COLUMNS` (see `Run.table`).
-
-    Raises ValueError for a column that is missing, for arms that do not hold the same items, and for a pair held twice.
-    """
-    lacking = [name for name in COLUMNS if name not in table.column_names]
-    if lacking:
-        raise ValueError(f"The table lacks the column {', '.join(lacking)}; read it with Run.table(columns=COLUMNS).")
-    splits = []
-    for split, items in manifest.splits.items():
-        part = table.filter(pc.equal(table["split"], split))
-        rows = {arm.name: _Rows(part.filter(pc.equal(part["arm"], arm.name)), arm) for arm in manifest.arms}
-        baseline = rows[manifest.baseline.name]
-        reference = rows[manifest.reference.name] if manifest.reference else None
-        for other in rows.values():
-            _check_same_items(split, baseline, other)
-        labels = sorted(pc.unique(pc.struct_field(pc.list_flatten(part["labels"]), "label")).to_pylist())
-        arms = [_arm(each, baseline, reference, labels, level) for each in rows.values()]
-        splits.append(SplitSummary(split=split, items=items, arms=arms))
-    return RunSummary(level=level, splits=splits)
-
-
-def _check_same_items(split: str, baseline: _Rows, other: _Rows) -> None:
-    if not (baseline.gold and other.gold):
-        return
-    common = baseline.gold.keys() & other.gold.keys()
-    names = f"Arms {baseline.arm.name!r} and {other.arm.name!r} of split {split!r}"
-    if not common:
-        sizes = f"{len(baseline.gold)} and {len(other.gold)}"
-        raise ValueError(f"{names} hold no item in common (of {sizes}): they cannot be paired. Run both on the same.")
-    for item in sorted(common):
-        if baseline.gold[item] != other.gold[item]:
-            raise ValueError(
-                f"{names} hold different questions under item {item!r}: the answers are {baseline.gold[item]!r} and "
-                f"{other.gold[item]!r}. Give every question its own item id."
-            )
-
-
-def _share(rows: _Rows, column: str, level: float) -> Share | None:
-    """Share of rows where a boolean column holds, among those where it is not null."""
-    held: dict[str, list[bool]] = {}
-    for (item, _), value in zip(rows.pairs, rows.table[column].to_pylist(), strict=True):
-        if value is not None:
-            held.setdefault(item, []).append(value)
-    if not held:
-        return None
-    successes, counts = [sum(v) for v in held.values()], [len(v) for v in held.values()]
-    k, n = sum(successes), sum(counts)
-    interval = wilson(k, n, level) if n == len(held) else wilson_clustered(successes, counts, level)
-    return Share(value=k / n, interval=interval, count=k, n=n)
-
-
-def _arm(rows: _Rows, baseline: _Rows, reference: _Rows | None, labels: list[str], level: float) -> ArmSummary:
-    table, n = rows.table, len(rows.pairs)
-    tokens = np.array(list(rows.tokens.values()), dtype=float)
-    ratios = pc.list_flatten(table["edit_ratio"]).to_numpy()
-    edited = ratios[ratios > 0]
-    formed = _share(rows, "well_formed", level)
-    truncated = int(pc.sum(table["truncated"], min_count=0).as_py())
-    treated = rows is not baseline and n > 0 and len(baseline.pairs) > 0
-    return ArmSummary(
-        name=rows.arm.name,
-        label=rows.arm.label,
-        role=rows.arm.role,
-        n=n,
-        items=len(rows.gold),
-        accuracy=_share(rows, "correct", level),
-        trace_accuracy=_share(rows, "trace_ok", level),
-        well_formed_rate=formed.value if formed else None,
-        truncated=truncated,
-        truncated_rate=truncated / n if n else None,
-        unscorable=n - int(pc.sum(table["scorable"], min_count=0).as_py()),
-        mean_tokens=float(tokens.mean()) if n else None,
-        median_tokens=float(np.median(tokens)) if n else None,
-        steered_fraction=len(edited) / len(ratios) if len(ratios) else None,
-        median_edit_ratio=float(np.median(edited)) if len(edited) else None,
-        edits_planned=int(pc.sum(table["edits_planned"], min_count=0).as_py()),
-        edits_fired=int(pc.sum(table["edits_fired"], min_count=0).as_py()),
-        behaviours=_behaviours(rows, labels, float(tokens.sum())),
-        versus_baseline=_compare(rows, baseline, level) if treated else None,
-        gap=_gap(rows, baseline, reference, level) if treated and reference and rows is not reference else None,
-    )
-
-
-def _behaviours(rows: _Rows, labels: list[str], tokens: float) -> dict[str, Behaviour]:
-    """Every label that any arm of the split has; zero where this arm has none."""
-    if not rows.pairs:
-        return {}
-    held = rows.table["labels"].to_pylist()
-    spans = Counter(span["label"] for row in held for span in row)
-    with_one = Counter(label for row in held for label in {span["label"] for span in row})
-    detectors: dict[str, set[str]] = {}
-    for span in (span for row in held for span in row):
-        detectors.setdefault(span["label"], set()).add(span["detector"])
-    return {
-        label: Behaviour(
-            spans=spans[label],
-            per_100_tokens=100 * spans[label] / tokens if tokens else 0.0,
-            share_of_rows=with_one[label] / len(held),
-            detectors=sorted(detectors.get(label, ())),
-        )
-        for label in labels
-    }
-
-
-def _grid(values: dict[Pair, float], pairs: list[Pair]) -> np.ndarray:
-    """Values of the pairs as `[items, seeds]`, items and seeds sorted; NaN where there is no such pair."""
-    items, seeds = sorted({item for item, _ in pairs}), sorted({seed for _, seed in pairs})
-    row, column = {item: i for i, item in enumerate(items)}, {seed: j for j, seed in enumerate(seeds)}
-    grid = np.full((len(items), len(seeds)), np.nan)
-    for pair in pairs:
-        grid[row[pair[0]], column[pair[1]]] = values[pair]
-    return grid
-
-
-def _compare(rows: _Rows, baseline: _Rows, level: float) -> Comparison | None:
-    pairs = [pair for pair in baseline.pairs if pair in rows.correct]
-    if not pairs:
-        return None
-    a, b = _grid(baseline.correct, pairs), _grid(rows.correct, pairs)
-    found = paired_difference(a, b, level=level)
-    return Comparison(
-        difference=found.difference,
-        interval=found.interval,
-        method=found.method,
-        p=found.p,
-        test=found.test,
-        helped=found.helped,
-        hurt=found.hurt,
-        n=found.n,
-        paired_n=len(pairs),
-        missing=len(set(baseline.pairs) ^ set(rows.pairs)),
-        token_difference=float(np.mean([rows.tokens[pair] - baseline.tokens[pair] for pair in pairs])),
-        detectable=minimum_detectable_difference(found.n, found.mean_square, POWER, 1 - level),
-    )
-
-
-def _gap(rows: _Rows, baseline: _Rows, reference: _Rows, level: float) -> Gap:
-    pairs = [pair for pair in baseline.pairs if pair in rows.correct and pair in reference.correct]
-    if not pairs:
-        return Gap(value=None, interval=None, reason="baseline, arm and reference hold no pair in common", n=0)
-    found = gap_recovered(*(_grid(r.correct, pairs) for r in (baseline, rows, reference)), level=level)
-    return Gap(value=found.value, interval=found.interval, reason=found.reason, n=found.n)
 
 
 def _rounded(value: Any) -> Any:
@@ -330,99 +179,3 @@ def to_json(summary: RunSummary) -> str:
 def from_json(data: dict[str, Any]) -> RunSummary:
     """Inverse of `to_json` after `json.loads`, as `Run.summary` returns it."""
     return RunSummary.model_validate(data)
-
-
-def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:+.1f}"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
-
-
-def _items(found: Comparison) -> str:
-    return f"n = {found.n}" if found.paired_n == found.n else f"n = {found.n} items, {found.paired_n} pairs"
-
-
-def sentence(arm: ArmSummary) -> str:
-    """What the arm shows, in English. The baseline, and an arm without pairs, is described by itself."""
-    if arm.accuracy is None:
-        return f"{arm.label}: no rows yet."
-    if arm.versus_baseline is None:
-        share = arm.accuracy
-        return (
-            f"{100 * share.value:.1f} % right ({100 * share.interval.level:g} % CI {100 * share.interval.low:.1f} to "
-            f"{100 * share.interval.high:.1f}), n = {share.n}; {arm.truncated} truncated, {arm.unscorable} unscorable; "
-            f"{arm.mean_tokens:.0f} tokens on average."
-        )
-    found = arm.versus_baseline
-    interval = f"{100 * found.interval.level:g} % CI {_points(found.interval.low)} to {_points(found.interval.high)}"
-    counts = f"{found.helped} helped, {found.hurt} hurt, {_items(found)}, {_p(found.p)}"
-    tokens = f"tokens {round(found.token_difference):+d}."
-    if 0 in found.interval or found.p >= 1 - found.interval.level:
-        if found.detectable is None:
-            power = "this n is too small to find any difference"
-        else:
-            points = f"{100 * found.detectable:.0f}" if found.detectable >= 0.0995 else f"{100 * found.detectable:.1f}"
-            power = f"with this n, differences of about {points} points would be found with {100 * POWER:g} % power"
-        text = f"No detectable difference ({_points(found.difference)} points, {interval}, {counts}); {power}; {tokens}"
-    else:
-        text = f"{_points(found.difference)} points ({interval}), {counts}; {tokens}"
-    if found.missing:
-        text += f" {found.missing} pairs are missing on one side and left out."
-    if found.n < FEW:
-        text += f" Exploratory: fewer than {FEW} items."
-    return text
-
-
-def render_table(summary: RunSummary, split: str) -> Table:
-    """One split as a table for the terminal, readable from 80 columns on; what is undefined, left out or not yet
-    there is said below it. Raises KeyError for a split that the summary does not have."""
-    part = summary.split(split)
-    table = Table(title=Text(f"{part.split}: {part.items} items"), title_justify="left", caption_justify="left")
-    table.box, table.padding, table.show_edge = SIMPLE_HEAD, 0, False
-    table.add_column("arm", min_width=10)
-    for name in ("n", "right\n%", "trace\n%", "cut/no\nanswer", "tokens", "vs baseline\npoints"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("helped\n/hurt", "gap re-\ncovered %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    notes = [f"Intervals: {100 * summary.level:g} %."]
-    for arm in part.arms:
-        found, gap = arm.versus_baseline, arm.gap
-        table.add_row(
-            Text(arm.label),
-            str(arm.n),
-            _cell(arm.accuracy.value, arm.accuracy.interval, ".0f") if arm.accuracy else "-",
-            f"{100 * arm.trace_accuracy.value:.1f}" if arm.trace_accuracy else "-",
-            f"{arm.truncated}/{arm.unscorable}",
-            "-" if arm.mean_tokens is None else f"{arm.mean_tokens:.0f}",
-            _cell(found.difference, found.interval, "+.1f") if found else "-",
-            f"{found.helped}/{found.hurt}\n{_p(found.p).replace(' ', '')}" if found else "-",
-            _gap_cell(gap) if gap else "-",
-        )
-        notes += _notes(arm, part.items)
-    if any(a.versus_baseline and a.versus_baseline.n < FEW for a in part.arms):
-        notes.append(f"Exploratory: fewer than {FEW} items.")
-    table.caption = Text("\n".join(notes))
-    return table
-
-
-def _cell(value: float, interval: Interval, form: str) -> str:
-    """A share or difference in per cent, its interval on a second line; `form` is the format of the bounds."""
-    low, high = (format(round(100 * bound, 1) + 0.0, form) for bound in (interval.low, interval.high))
-    return f"{format(round(100 * value, 1) + 0.0, '+.1f' if '+' in form else '.1f')}\n{low} to {high}"
-
-
-def _gap_cell(gap: Gap) -> str:
-    return "not\ndefined" if gap.value is None or gap.interval is None else _cell(gap.value, gap.interval, ".0f")
-
-
-def _notes(arm: ArmSummary, items: int) -> list[str]:
-    found, gap, notes = arm.versus_baseline, arm.gap, []
-    if arm.items < items:
-        notes.append(f"{arm.label}: {arm.items} of {items} items so far.")
-    if found and found.missing:
-        notes.append(f"{arm.label}: {found.paired_n} pairs compared, {found.missing} missing on one side.")
-    if gap and gap.reason:
-        notes.append(f"{arm.label}: the gap recovered is not defined: {gap.reason}.")
-    return notes

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.summary import summarise, to_json
+from ..evaluation.summarise import summarise
+from ..evaluation.summary import to_json
 from ..store.manifest import Manifest
 from ..store.runs import Run, Store, StoreError
 

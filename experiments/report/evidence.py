@@ -16,7 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..evaluation.summary import COLUMNS, RunSummary, from_json, summarise, to_json
+from ..evaluation.summarise import summarise
+from ..evaluation.summary import COLUMNS, RunSummary, from_json, to_json
 from ..store.runs import Manifest, Run, StoreError
 
 Kind = Literal["evaluation", "sweep, development", "sweep, test", "ablation", "hybrid"]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.summary import FEW, Gap, sentence
+from ..evaluation.sentences import FEW, sentence
+from ..evaluation.summary import Gap
 from ..statistics import sweep_winner
 from .evidence import Evidence, Unavailable
 from .matched import item_means
@@ -89,7 +90,7 @@ def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
     unknown = () if counted else ("The rows hold no tokens.",)
     level = 100 * evidence.summary.level
     notes = (
-        f"Intervals: {level:g} %; of shares Wilson, of differences bootstrap over items.",
+        f"Intervals: {level:g} %; of shares Wilson, of differences score (Tango); of points over controls, over items and directions.",
         *unknown,
         *short[:12],
         *few,
@@ -109,7 +110,7 @@ def _effects(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> lis
             _arm(line), Cell(f"{line['compared']:.0f}"), Cell(with_interval(line, "difference", "difference_low", "difference_high")),
             Cell(p_text(line["p"])), Cell(f"{line['helped']:.0f} / {line['hurt']:.0f} / {line['unchanged']:.0f}"),
             Cell(_controls(line)), Cell(with_interval(line, "over_controls", "over_controls_low", "over_controls_high")),
-            Cell(p_text(line["over_controls_p"])),
+            Cell(_rank(line)),
         ]  # fmt: skip
         rows.append((*cells, Cell(_gap(line))) if gaps else tuple(cells))
     heads = (
@@ -120,7 +121,7 @@ def _effects(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> lis
         "helped / hurt / same",
         "its matched controls",
         "points over them",
-        "p over them",
+        "rank p",
     )
     tests = ", ".join(sorted({str(line["test"]) for line in kept}))
     reasons = {
@@ -138,14 +139,31 @@ def _effects(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> lis
         f"Without a matched random direction in this run: {', '.join(alone[:6])}{', …' if len(alone) > 6 else ''}.",
     )
     title = f"Paired effects against {evidence.manifest.baseline.label}: {split}"
-    notes = (f"p: {tests}; two-sided.", *missing[:6], *sorted(reasons)[:6], *(bare if alone else ()))
+    ranks = (
+        "Controls: mean and extremes of their shares of right answers; rank p: one-sided, never below 1/(controls + 1)."
+    )
+    notes = (
+        f"p: {tests}; two-sided.",
+        *((ranks,) if any(defined(line["controls"]) for line in kept) else ()),
+        *missing[:6],
+        *sorted(reasons)[:6],
+        *(bare if alone else ()),
+    )
     return [Table(title, (*heads, "gap recovered %") if gaps else heads, tuple(rows), notes)]
 
 
 def _controls(line: dict[str, Any]) -> str:
     if not defined(line["controls"]):
         return "none" if line["role"] == "steered" else DASH
-    return f"{line['controls']}: {with_interval(line, 'controls_difference', 'controls_low', 'controls_high')}"
+    sizes = "" if line["over_controls_matched"] else "; edits of other size"
+    return f"{line['controls']}: {with_interval(line, 'controls_mean', 'controls_low', 'controls_high', sign='')} % right{sizes}"
+
+
+def _rank(line: dict[str, Any]) -> str:
+    """One-sided rank of an arm among its controls, and how many do as well."""
+    if not defined(line["over_controls_rank_p"]):
+        return DASH
+    return f"{p_text(line['over_controls_rank_p'])} ({line['over_controls_as_good']:.0f} as good)"
 
 
 def _gap(line: dict[str, Any]) -> str:
@@ -204,8 +222,8 @@ def _cells(evidence: Evidence) -> Table:
         rows.append((
             Cell(line["cell"] + (" (best)" if line["chosen"] else "")), *settings, Cell(str(line["n"])), Cell(percent(line["accuracy"])),
             Cell(with_interval(line, "over_control", "over_control_low", "over_control_high")),
-            Cell(with_interval(line, "difference", "low", "high")), Cell(p_text(line["p_holm"])), Cell(f"{line['tokens']:.1f}"),
-            Cell("yes" if line["real"] else "no"),
+            Cell(f"{p_text(line['rank_p'])} ({line['as_good']:.0f} of {line['directions']:.0f})" if defined(line.get("rank_p")) else DASH),
+            Cell(with_interval(line, "difference", "low", "high")), Cell(f"{line['tokens']:.1f}"), Cell(_edits(line)),
         ))  # fmt: skip
     heads = (
         "cell",
@@ -213,12 +231,15 @@ def _cells(evidence: Evidence) -> Table:
         "n",
         "right %",
         "points over random",
+        "rank p (as good)",
         "points to unsteered",
-        "p (Holm)",
         "tokens",
-        "real",
+        "‖Δ‖/‖h‖, its random",
     )
-    note = "real: Holm-corrected p below 0.05 and the interval of the difference to the cell's own random directions above 0."
+    note = "Cells are described, not tested: points over random are over items and directions; rank p is a cell's own, one-sided."
+    from ..sweeps.verdict import of_grid
+
+    verdict = of_grid([evidence.run]).sentence
     parts = [item_means(evidence, "correct", split) for split in evidence.comparable.manifest.splits]
     base, *cells = (
         np.concatenate([part[name] for part in parts])
@@ -226,7 +247,14 @@ def _cells(evidence: Evidence) -> Table:
     )
     best = sweep_winner(base, cells)
     luck = f"Against {evidence.manifest.baseline.label}, largest of all: {evidence.cells['cell'].iloc[best.cell]}. {best.note}"
-    return Table(f"Cells: {len(rows)}, best first", heads, tuple(rows), (note, luck))
+    return Table(f"Cells: {len(rows)}, best first", heads, tuple(rows), (note, verdict, luck))
+
+
+def _edits(line: dict[str, Any]) -> str:
+    if not defined(line["edit"]):
+        return DASH
+    theirs = f", {line['control_edit']:.2f}" if defined(line.get("control_edit")) else ""
+    return f"{line['edit']:.2f}{theirs}" + ("" if line.get("matched", True) else " (not matched)")
 
 
 def _targets(evidence: Evidence) -> Table:

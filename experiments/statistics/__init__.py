@@ -15,6 +15,7 @@ from __future__ import annotations
 from .bootstrap import RESAMPLES
 from .directions import (
     FEW_DIRECTIONS,
+    LEVEL,
     AgainstDirections,
     against_directions,
     corrected_rank_p,
@@ -41,6 +42,7 @@ from .sweeps import Confirmed, SweepWinner, confirm, sweep_winner
 __all__ = [
     "AgainstDirections",
     "FEW_DIRECTIONS",
+    "LEVEL",
     "against_directions",
     "corrected_rank_p",
     "directions_needed",

@@ -41,9 +41,9 @@ class AgainstDirections:
     n: int
     """Items."""
     rank_p: float
-    """One-sided: (1 + directions that do at least as well)/(1 + R)."""
+    """One-sided: (1 + directions that do at least as much)/(1 + R)."""
     as_good: int
-    """Directions whose mean is at least the vector's."""
+    """Directions whose mean is at least the vector's (at most, of a vector that lowers)."""
     means: tuple[float, ...]
     """Mean of each direction, smallest first."""
 
@@ -62,14 +62,18 @@ class AgainstDirections:
         """What to say beside the difference."""
         low, high = self.means[0], self.means[-1]
         said = (
-            f"{self.as_good} of {self.directions} random directions of equal edit size do at least as well (p = {self.rank_p:.3g}, never "
+            f"{self.as_good} of {self.directions} random directions of equal edit size do at least as much (p = {self.rank_p:.3g}, never "
             f"below {1 / (1 + self.directions):.3g}); theirs lie between {100 * low:.1f} and {100 * high:.1f} %"
         )
         return said + ("; too few directions for the interval to be relied on" if self.few else "")
 
 
-def against_directions(own: ArrayLike, others: ArrayLike, *, level: float = 0.95) -> AgainstDirections:
+def against_directions(
+    own: ArrayLike, others: ArrayLike, *, level: float = 0.95, lowers: bool = False
+) -> AgainstDirections:
     """A vector's values `[items]` or `[items, seeds]`, in [0, 1], against those of R directions, `[R, items]` or `[R, items, seeds]`.
+
+    Ranks are one-sided: among directions that raise the values as much, or with `lowers` that lower them as much.
 
     The interval joins (MOVER) the score interval of the paired difference to the directions' mean, which is about the items, with Student's
     interval of the directions' means, which is about the directions. Raises ValueError for shapes that differ and values outside [0, 1].
@@ -89,10 +93,10 @@ def against_directions(own: ArrayLike, others: ArrayLike, *, level: float = 0.95
     interval = Interval(
         round(value - math.hypot(value - items.low, drawn), 12), round(value + math.hypot(items.high - value, drawn), 12), level
     )  # fmt: skip
-    as_good = int((means >= mine.mean() - 1e-12).sum())
-    return AgainstDirections(
-        value, interval, len(table), len(d), rank_p(float(mine.mean()), means), as_good, tuple(map(float, means))
-    )
+    sign = -1 if lowers else 1
+    p = rank_p(sign * float(mine.mean()), sign * means)
+    as_good = round(p * (1 + len(table))) - 1
+    return AgainstDirections(value, interval, len(table), len(d), p, as_good, tuple(map(float, means)))
 
 
 def _of_directions(means: Floats, level: float) -> float:

@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from saes.dictionary import Dictionary
 from saes.statistics import LatentStatistics, matched
-from steering.engine.generation import Row, generate
-from steering.engine.sampling import GenerationSettings
+from steering.engine.edit_size import edit_size
 from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel, load_model
 from steering.model.prompts import encode_prompt
@@ -37,7 +36,6 @@ from ..tasks.task import task_named
 
 PROBED = 32
 """Items on which the size of an edit is measured for its random directions."""
-PROBE_TOKENS = 16
 
 
 class AblationSpec(BaseModel):
@@ -57,8 +55,8 @@ class AblationSpec(BaseModel):
     """Spans, as in a plan: `all`, `generated`, `last_prompt`, ..."""
     controls: int = Field(default=4, ge=0)
     """Groups of matched latents per target."""
-    directions: int = Field(default=0, ge=0)
-    """Random directions per target."""
+    directions: int = Field(default=20, ge=0)
+    """Random directions per target, of the size that its edit is measured to have."""
     splice: bool = True
     generation: Generating = Generating()
     seed: int = 0
@@ -187,7 +185,7 @@ def ablation_arms(
                         f"{what}: {control.name} instead",
                     )
                 if spec.directions:
-                    ratio = edit_size(spec, model, plan)
+                    ratio = measured_edit(spec, model, plan)
                     for number in range(spec.directions):
                         turned = random_direction_plan(dictionary, ratio, scope, spec.seed + number)
                         facts = ArmFacts(group, operation, scope, f"direction {number}")
@@ -203,15 +201,12 @@ def ablation_arms(
     return tuple(arms), used
 
 
-def edit_size(spec: AblationSpec, model: LoadedModel, plan: Plan) -> float:
+def measured_edit(spec: AblationSpec, model: LoadedModel, plan: Plan) -> float:
     """Mean ‖delta‖/‖h‖ of a plan's edits on the first items of the first split, the positions where it changed nothing included."""
     task, (split, n) = task_named(spec.task), next(iter(spec.splits.items()))
-    prompts = [encode_prompt(model, task.prompt(item, spec.form)) for item in task.items(split, min(n, PROBED))]
-    found = generate(
-        model, [Row(ids, plan) for ids in prompts], GenerationSettings(PROBE_TOKENS), batch_size=len(prompts)
+    return edit_size(
+        model, [encode_prompt(model, task.prompt(i, spec.form)) for i in task.items(split, min(n, PROBED))], plan
     )
-    planned = sum(g.receipt.planned for g in found)
-    return sum(sum(g.receipt.ratio) for g in found) / planned if planned else 0.0
 
 
 def random_direction_plan(dictionary: Dictionary, ratio: float, scope: str, seed: int) -> Plan:

@@ -3,12 +3,14 @@
 1. Vectors come from training problems by two contrasts, at every layer: thinking minus base on the same tokens (last token of bare
    prompts), and think-first minus be-quick prompts within the base.
 2. Contrast, layer and dose are chosen by accuracy on the development splits; the test splits are run once, with the choice fixed.
-3. Every steered result stands beside its matched-norm random direction, its wrong sign, and the prompt that asks for the same.
+3. Every steered result stands beside random directions of equal edit size, each its own draw, its wrong sign, and the prompt that asks
+   for the same.
 4. All rows are stored; a second run reuses them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -30,6 +32,8 @@ DOSES = (0.5, 1.0, 2.0, 4.0)
 EXTRACTION_PROBLEMS = 256
 BEHAVIOURS = {"checking": ("checking", "self-correcting")}
 """The behaviour that is measured, and the labels that show a trace to be of the kind that does it."""
+DIRECTIONS = 20
+"""Random directions beside a steered arm."""
 BEHAVIOUR_DOSE = 1.0
 """Multiples of the vector's norm for the behaviour directions; chosen, with the layer, on development problems."""
 
@@ -54,6 +58,11 @@ def steering_arm(
 def one_shot(vector: SteeringVector, dose: float) -> Plan:
     """Add the vector once, at the last prompt token."""
     return Plan((Intervention("add", vector, Span("last_prompt"), Dose(dose, "vector")),))
+
+
+def along(vector: SteeringVector, dose: float) -> Plan:
+    """Add the vector at every generated token."""
+    return Plan((Intervention("add", vector, Span("generated"), Dose(dose, "vector")),))
 
 
 def candidate_vectors(base: LoadedModel, thinking: LoadedModel) -> list[SteeringVector]:
@@ -96,9 +105,23 @@ def choose(
     return Choice(vector, dose, float(means[best]), len(settings))
 
 
+def random_arms(
+    name: str, label: str, vector: SteeringVector, plan: Callable[[SteeringVector], Plan], form: str = "bare"
+) -> tuple[list[Arm], list[SteeringVector]]:
+    """The random directions beside the arm `name`, and their vectors."""
+    drawn = [random_like(vector, seed) for seed in range(DIRECTIONS)]
+    arms = [
+        steering_arm(
+            f"{name}-random-{seed}", f"{label}, random direction {seed}", "control", plan(noise), "random direction of the same norm", form
+        )
+        for seed, noise in enumerate(drawn)
+    ]  # fmt: skip
+    return arms, drawn
+
+
 def demo_arms(vector: SteeringVector, dose: float) -> tuple[tuple[Arm, ...], dict[str, SteeringVector]]:
-    """The six arms of the result table, and the vectors they use."""
-    noise = random_like(vector, seed=0)
+    """The arms of the result table, and the vectors they use."""
+    controls, drawn = random_arms("steered", "base", vector, lambda noise: one_shot(noise, dose))
     arms = (
         Arm(
             name="base_bare",
@@ -116,9 +139,7 @@ def demo_arms(vector: SteeringVector, dose: float) -> tuple[tuple[Arm, ...], dic
             one_shot(vector, dose),
             f"{vector.name} at {vector.site}, dose {dose}",
         ),
-        steering_arm(
-            "random", "base, random direction", "control", one_shot(noise, dose), "random direction of the same norm"
-        ),
+        *controls,
         steering_arm(
             "wrong_sign", "base, wrong sign", "control", one_shot(vector, -dose), "the same vector subtracted"
         ),
@@ -131,12 +152,12 @@ def demo_arms(vector: SteeringVector, dose: float) -> tuple[tuple[Arm, ...], dic
             description="bare prompt, unsteered",
         ),
     )
-    return arms, {v.digest: v for v in (vector, noise)}
+    return arms, {v.digest: v for v in (vector, *drawn)}
 
 
 def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console: Console) -> Run:
-    """More than the first token: each behaviour direction added and subtracted along sampled think-first traces of the base, with the
-    matched-norm random direction in both signs beside it. Rates come from the grammar's exact labels."""
+    """More than the first token: each behaviour direction added and subtracted along sampled think-first traces of the base, beside random
+    directions of equal edit size (whose distribution has no sign). Rates come from the grammar's exact labels."""
     model = models[BASE]
     problems = training_problems(EXTRACTION_PROBLEMS, seed=1)
     traces = sampled_traces(model, problems, form="think")
@@ -147,13 +168,14 @@ def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console:
         behaving, others = behaviour_readings(model, problems, traces, shown_by)
         contrast = f"ends of computed lines after the first {' or '.join(shown_by)} of a trace minus those before it"
         vector = mean_difference(model, behaving, others, [site], name=label, contrast=contrast)[site]
-        noise = random_like(vector, seed=1)
-        vectors |= {vector.digest: vector, noise.digest: noise}
         for sign, word in ((1, "plus"), (-1, "minus")):
-            for what, direction, role in (("", vector, "steered"), ("_random", noise, "control")):
-                plan = Plan((Intervention("add", direction, Span("generated"), Dose(sign * BEHAVIOUR_DOSE, "vector")),))
-                name = f"{label}_{word}{what}"
-                arms.append(steering_arm(name, f"{label}, {word}{what.replace('_', ' ')}", role, plan, form="think"))
+            plan = along(vector, sign * BEHAVIOUR_DOSE)
+            arms.append(steering_arm(f"{label}_{word}", f"{label}, {word}", "steered", plan, form="think"))
+        controls, drawn = random_arms(
+            f"{label}_plus", label, vector, lambda noise: along(noise, BEHAVIOUR_DOSE), form="think"
+        )
+        arms += controls
+        vectors |= {v.digest: v for v in (vector, *drawn)}
     spec = EvalSpec(
         name="demo-behaviours",
         splits={"standard-test": n},
@@ -178,6 +200,6 @@ def run_demo(
     )
     arms, vectors = demo_arms(choice.vector, choice.dose)
     spec = EvalSpec(name="demo", splits={"standard-test": n, "hard-test": n}, arms=arms)
-    with progress("test problems, six arms", console) as report:
+    with progress("test problems, every arm", console) as report:
         run = run_evaluation(spec, store, vectors, models=models, on_rows=report)
     return choice, run, behaviour_run(store, models, n_behaviour, console)

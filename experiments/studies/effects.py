@@ -1,8 +1,8 @@
 """What an ablation did: paired changes with intervals against the unsteered arm, against the controls, and item by item.
 
 1. Differences are paired by item (seeds averaged within an item); p-values of the targets of a run are one family per split (Holm 1979).
-2. A target against its controls is the paired difference to the mean of its controls on the same item: what is left once any edit of that
-   density and size is accounted for.
+2. A target against its controls is the difference to the mean of their distribution, each control its own draw, over items and controls:
+   what is left once any edit of that density and size is accounted for. A target that *lowers* accuracy has its rank from below.
 3. Every function reads the stored rows; nothing is generated again.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..statistics import PairedDifference, holm, paired_difference
+from ..statistics import against_directions, holm, paired_difference
 from ..store.runs import Run
 from .ablation import ArmFacts, item_values, token_counts
 
@@ -27,7 +27,8 @@ def _facts(run: Run) -> dict[str, ArmFacts]:
 def effects(run: Run) -> pd.DataFrame:
     """One line per arm and split: `latents, size, operation, scope, kind, split, n, accuracy, unsteered, difference, low, high, p, p_holm`
     (p_holm for targets only), the change in tokens `tokens` with `_low, _high, _p`, how many items were helped and hurt, and for targets
-    the difference to their matched latents `against` with `_low, _high, _p`, and to random directions `against_direction...`.
+    the difference to their matched latents `against` with `_low, _high` (over items and controls), their number `_count`, how many of them
+    do at least as well `_as_good` and the one-sided rank `_rank_p`; and to random directions `against_direction...`.
 
     Shares and differences in [0, 1].
     """
@@ -51,7 +52,7 @@ def effects(run: Run) -> pd.DataFrame:
                 for kind, key in (("control", "against"), ("direction", "against_direction")):
                     others = _siblings(fact, kind, facts)
                     if others:
-                        line |= _against(key, correct[split], name, others)
+                        line |= _against(key, correct[split], name, others, found.difference < 0)
             lines.append(line)
     frame = pd.DataFrame(lines)
     for _, family in frame[frame["kind"] == "target"].groupby("split"):
@@ -64,10 +65,11 @@ def _siblings(target: ArmFacts, kind: str, facts: dict[str, ArmFacts]) -> list[s
     return [n for n, f in facts.items() if (f.latents, f.operation, f.scope) == same and f.kind.split()[0] == kind]
 
 
-def _against(key: str, values: dict[str, Any], target: str, others: list[str]) -> dict[str, float]:
-    found: PairedDifference = paired_difference(np.mean([values[o] for o in others], axis=0), values[target])
+def _against(key: str, values: dict[str, Any], target: str, others: list[str], lowers: bool) -> dict[str, float]:
+    found = against_directions(values[target], np.stack([values[other] for other in others]), lowers=lowers)
     return {
-        key: found.difference, f"{key}_low": found.interval.low, f"{key}_high": found.interval.high, f"{key}_p": found.p,
+        key: found.difference, f"{key}_low": found.interval.low, f"{key}_high": found.interval.high, f"{key}_rank_p": found.rank_p,
+        f"{key}_as_good": found.as_good, f"{key}_count": found.directions,
     }  # fmt: skip
 
 

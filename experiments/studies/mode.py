@@ -38,7 +38,7 @@ from .ablation import (
     control_groups,
     cumulative_groups,
     edit_plan,
-    edit_size,
+    measured_edit,
     random_direction_plan,
 )
 from .demo import BASE, steering_arm
@@ -147,7 +147,7 @@ def mode_run(
     probe = AblationSpec(model=model, form=DIRECT, splits={"standard-dev": 32}, features=(choice.latents,))
     chosen = statistics.features(dictionary, choice.latents)
     edit = edit_plan(chosen, choice.operation, "last_prompt")
-    ratio = edit_size(probe, models[model], edit)
+    ratio = measured_edit(probe, models[model], edit)
     opening = f" {first_words(models[model]).strip()}"
     used: dict[str, SteeringVector | Features] = {}
     arms = [

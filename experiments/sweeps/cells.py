@@ -33,11 +33,21 @@ class Cell(BaseModel):
 
 def read_cells(run: Run) -> list[Cell]:
     """The cells of a sweep's run, from its card. Raises BadInput when the run is no sweep's."""
+    return [Cell.model_validate(cell) for cell in read_card(run)["cells"]]
 
+
+def random_name(cell: Cell, seed: int) -> str:
+    """The arm of a cell's random direction."""
+    return f"{cell.name}-random-{seed}"
+
+
+def read_card(run: Run) -> dict[str, Any]:
+    """The card of a sweep's run: `sweep`, `cells`, `chosen_among`. Raises BadInput when the run is no sweep's."""
     path = run.folder / CARD
     if not path.is_file():
         raise BadInput(f"Run {run.manifest.run_id} is no sweep: it has no {CARD}.")
-    return [Cell.model_validate(cell) for cell in json.loads(path.read_text())["cells"]]
+    card: dict[str, Any] = json.loads(path.read_text())
+    return card
 
 
 def axes(cells: list[Cell]) -> dict[str, list[Any]]:

@@ -4,7 +4,7 @@
    their own, with a baseline of their own.
 2. A cell's score is its accuracy minus that of its own random directions, over the development splits; ties go to fewer tokens.
 3. The winner is run again on the test splits beside the baseline, the prompt that asks for it, fresh random directions, its wrong sign and
-   the reference. The difference between the two is what choosing among many cells is worth.
+   the reference. The difference between the two is what choosing among many cells is worth; whether it is real, `verdict` says.
 4. Everything goes on where it stopped: rows are stored by chunk, and a finished run is not run again.
 """
 
@@ -17,34 +17,48 @@ from pathlib import Path
 
 import pandas as pd
 
+from steering.engine.edit_size import measured_sizes
 from steering.model.models import LoadedModel
+from steering.model.prompts import encode_prompt
+from steering.plan.controls import random_control, sized_alone
 from steering.plan.dose import Dose
-from steering.plan.plan import Plan
+from steering.plan.plan import Intervention, Plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..evaluation.evaluate import run_evaluation
 from ..evaluation.executors import ChunkExecutor, in_process
+from ..evaluation.loading import load
 from ..evaluation.spec import EvalSpec, Generating
+from ..statistics import directions_needed
 from ..store.files import write_whole
 from ..store.runs import Arm, Run, Store
-from .cells import CARD, Cell, axes, read_cells
-from .spec import SweepSpec, cell_generation, cell_plan, cells_of, random_control
+from ..tasks.task import resolve_task
+from .cells import CARD, Cell, axes, random_name, read_cells
+from .spec import SweepSpec, cell_generation, cell_plan, cells_of, chosen_among
 from .table import sweep_table
+from .verdict import Verdict, of_grid, of_test
 
 __all__ = ["Planned", "SweepResult", "axes", "plan_sweep", "read_cells", "run_sweep", "wrong_sign"]
 
 Vectors = dict[str, SteeringVector | Features]
+MEASURED = 16
+"""Problems on which the size of an edit is measured for its controls."""
+LEAST_ON_TEST = 39
+"""Random directions beside the winner at the least: p can then be 0.025."""
+UNSEEN = 1000
+"""Seeds of the random directions of test runs: none that the choice has seen."""
 
 
 @dataclass(frozen=True, eq=False)
 class SweepResult:
-    """The development runs, their table, the winner, and its test run (None without test splits)."""
+    """The development runs, their table, the winner, its test run (None without test splits), and whether it is real."""
 
     runs: tuple[Run, ...]
     table: pd.DataFrame
     winner: Cell
     test: Run | None
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -56,25 +70,33 @@ class Planned:
     vectors: Vectors
 
 
-def plan_sweep(spec: SweepSpec, folder: Path, n: int | None = None, cells: list[Cell] | None = None) -> list[Planned]:
-    """The development runs; `n` limits the problems per split, `cells` the combinations. Raises BadInput for a cell that cannot run."""
+def plan_sweep(
+    spec: SweepSpec,
+    folder: Path,
+    n: int | None = None,
+    cells: list[Cell] | None = None,
+    *,
+    models: dict[str, LoadedModel] | None = None,
+) -> list[Planned]:
+    """The development runs; `n` limits the problems per split, `cells` the combinations. Loads the model only where a control's size has to
+    be measured. Raises BadInput for a cell that cannot run."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells_of(spec) if cells is None else cells:
         groups.setdefault(cell_generation(spec, cell).model_dump_json(), []).append(cell)
     known: Vectors = {}
+    plans = {cell.name: cell_plan(spec, cell, folder, known) for members in groups.values() for cell in members}
+    sizes = _sizes(spec, list(plans.values()), models) if spec.controls.random else {}
     found = []
     for number, (settings, members) in enumerate(groups.items()):
         vectors: Vectors = {}
         arms = [Arm(name="baseline", label="unsteered", role="baseline", model=spec.model, form=spec.form)]
         for cell in members:
-            plan = cell_plan(spec, cell, folder, known)
+            plan = plans[cell.name]
             arms.append(_arm(spec, cell.name, cell.label, "steered", plan))
             vectors |= plan.vectors
             for seed in range(spec.controls.random):
-                control = random_control(plan, seed)
-                arms.append(
-                    _arm(spec, f"{cell.name}-random-{seed}", f"random {seed}: {cell.label}", "control", control)
-                )
+                control = random_control(plan, seed, sizes)
+                arms.append(_arm(spec, random_name(cell, seed), f"random {seed}: {cell.label}", "control", control))
                 vectors |= control.vectors
         splits = {name: min(count, n or count) for name, count in spec.splits.development.items()}
         name = spec.name + (f"-g{number}" if len(groups) > 1 else "") + (f"-n{n}" if n is not None else "")
@@ -84,6 +106,19 @@ def plan_sweep(spec: SweepSpec, folder: Path, n: int | None = None, cells: list[
             )
         )
     return found
+
+
+def _sizes(spec: SweepSpec, plans: list[Plan], models: dict[str, LoadedModel] | None) -> dict[Intervention, float]:
+    """Measured sizes of the edits whose controls cannot be matched by the dose alone, on the first development problems."""
+    if all(sized_alone(step) or isinstance(step.vector, Features) for plan in plans for step in plan.interventions):
+        return {}
+    models = {} if models is None else models
+    if spec.model not in models:
+        models[spec.model] = load(spec.model, spec.loading)
+    model, task = models[spec.model], resolve_task(spec.task)
+    split, count = next(iter(spec.splits.development.items()))
+    prompts = [encode_prompt(model, task.prompt(item, spec.form)) for item in task.items(split, min(count, MEASURED))]
+    return measured_sizes(model, prompts, plans)
 
 
 def _arm(spec: SweepSpec, name: str, label: str, role: str, plan: Plan) -> Arm:
@@ -121,14 +156,17 @@ def run_sweep(
         card = {
             "sweep": spec.model_dump(mode="json"),
             "cells": [cell.model_dump(mode="json") for cell in planned.cells],
+            "chosen_among": among,
         }
         write_whole(run.folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
         return run
 
     runs: list[Run] = []
     cells = cells_of(spec)
+    known: Vectors = {}
+    among = chosen_among([cell_plan(spec, cell, folder, known) for cell in cells])
     for n in spec.search.rungs[:-1] if spec.search.kind == "halving" else ():
-        rung = [evaluate(planned) for planned in plan_sweep(spec, folder, n, cells)]
+        rung = [evaluate(planned) for planned in plan_sweep(spec, folder, n, cells, models=models)]
         runs += rung
         ranked = pd.concat([sweep_table(run, read_cells(run)) for run in rung]).sort_values(
             ["score", "tokens"], ascending=[False, True]
@@ -136,15 +174,21 @@ def run_sweep(
         kept = set(ranked["cell"].head(max(1, round(spec.search.keep * len(ranked)))))
         cells = [cell for cell in cells if cell.name in kept]
     last = spec.search.rungs[-1] if spec.search.kind == "halving" else None
-    final = [evaluate(planned) for planned in plan_sweep(spec, folder, last, cells)]
+    final = [evaluate(planned) for planned in plan_sweep(spec, folder, last, cells, models=models)]
     table = pd.concat([sweep_table(run, read_cells(run)) for run in final], ignore_index=True)
     best = table.sort_values(["score", "tokens", "cell"], ascending=[False, True, True]).iloc[0]["cell"]
     winner = next(cell for cell in cells if cell.name == best)
-    test = evaluate(_test(spec, winner, folder)) if spec.splits.test else None
-    return SweepResult((*runs, *final), table, winner, test)
+    test = evaluate(_test(spec, winner, folder, among, models)) if spec.splits.test else None
+    return SweepResult((*runs, *final), table, winner, test, of_test(test) if test is not None else of_grid(final))
 
 
-def _test(spec: SweepSpec, winner: Cell, folder: Path) -> Planned:
+def directions_on_test(spec: SweepSpec, among: int) -> int:
+    """Random directions beside the winner: as asked for, else as many as a p of 0.05 needs after the choice among `among` directions."""
+    asked = spec.controls.random_on_test
+    return max(LEAST_ON_TEST, directions_needed(among)) if asked is None else asked
+
+
+def _test(spec: SweepSpec, winner: Cell, folder: Path, among: int, models: dict[str, LoadedModel]) -> Planned:
     """The winner beside everything that it must beat."""
     plan = cell_plan(spec, winner, folder, {})
     arms = [Arm(name="baseline", label="unsteered", role="baseline", model=spec.model, form=spec.form)]
@@ -153,9 +197,11 @@ def _test(spec: SweepSpec, winner: Cell, folder: Path) -> Planned:
         arms.append(Arm(name="prompted", label=label, role="prompt", model=spec.model, form=spec.prompted))
     arms.append(_arm(spec, winner.name, winner.label, "steered", plan))
     vectors: Vectors = dict(plan.vectors)
-    for seed in range(spec.controls.random_on_test):
-        control = random_control(plan, 1000 + seed)  # none that the choice has seen
-        arms.append(_arm(spec, f"{winner.name}-random-{1000 + seed}", f"random {seed}", "control", control))
+    drawn = directions_on_test(spec, among)
+    sizes = _sizes(spec, [plan], models) if drawn else {}
+    for seed in range(drawn):
+        control = random_control(plan, UNSEEN + seed, sizes)
+        arms.append(_arm(spec, random_name(winner, UNSEEN + seed), f"random {seed}", "control", control))
         vectors |= control.vectors
     opposite = wrong_sign(plan)
     if opposite is not None:

@@ -11,7 +11,7 @@
    varies a generation setting instead.
 2. `search` says which combinations are run: all (`grid`), some drawn by seed (`random`), those listed (`list`), or all on few problems and
    the better ones on more (`halving`).
-3. Every cell is checked before anything runs, and stands beside controls of its own: random directions of its vectors' norms.
+3. Every cell is checked before anything runs, and stands beside controls of its own: random directions whose edits are as large as its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any, Literal
@@ -27,10 +27,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from steering.errors import BadInput, unknown
+from steering.plan.controls import directions_of
 from steering.plan.expression import parse_plan
-from steering.plan.plan import Intervention, Plan
+from steering.plan.plan import Plan
 from steering.vector.features import Features
-from steering.vector.vectors import SteeringVector, random_like
+from steering.vector.vectors import SteeringVector
 
 from ..evaluation.loading import Loading
 from ..evaluation.spec import Generating
@@ -69,10 +70,12 @@ class Search(_Strict):
 class Controls(_Strict):
     """What stands beside each cell."""
 
-    random: int = Field(default=1, ge=0)
-    """Random directions of equal norm beside every cell of the development run."""
-    random_on_test: int = Field(default=5, ge=0)
-    """Random directions beside the winner on the test splits."""
+    random: int = Field(default=20, ge=0)
+    """Random directions of equal edit size beside every cell of the development run, each its own draw. With 19 or more, direction k of all
+    cells is a pseudo-sweep, and the best cell has a p of its own."""
+    random_on_test: int | None = Field(default=None, ge=0)
+    """Random directions beside the winner on the test splits: by default 39, or as many as the best of all directions that the sweep
+    chose among needs for a p of 0.05 (`statistics.directions_needed`)."""
 
 
 class Splits(_Strict):
@@ -156,6 +159,12 @@ def cell_plan(spec: SweepSpec, cell: Cell, folder: Path, known: Mapping[str, Ste
         raise BadInput(f"plan of {cell.name} ({cell.label}): {error}") from error
 
 
+def chosen_among(plans: Sequence[Plan]) -> int:
+    """How many directions a choice among plans chooses among: distinct sets of vectors, sites and signs. A dose, a span or a gate more is
+    no direction more."""
+    return max(1, len({directions_of(plan) for plan in plans}))
+
+
 def _beside(text: str, folder: Path) -> str:
     """Relative vector files as paths from the working directory."""
 
@@ -170,24 +179,6 @@ def cell_generation(spec: SweepSpec, cell: Cell) -> Generating:
     """Generation settings of a cell."""
     own = {k.removeprefix(GENERATION): v for k, v in cell.settings.items() if k.startswith(GENERATION)}
     return Generating.model_validate({**spec.generation.model_dump(), **own})
-
-
-def random_control(plan: Plan, seed: int) -> Plan:
-    """The plan with a random direction of equal norm in place of every direction that edits; gates stay as they are. Raises BadInput for a
-    plan of latents, whose controls are matched latents (`steer ablate`)."""
-    made = []
-    for step in plan.interventions:
-        if isinstance(step.vector, Features):
-            raise BadInput(
-                "A sweep over latents has no random directions; set controls.random to 0, or use steer ablate."
-            )
-        vector = random_like(step.vector, seed)
-        made.append(
-            Intervention(
-                step.operation, vector, step.span, step.dose, sites=step.sites, gate=step.gate, keep_norm=step.keep_norm
-            )
-        )
-    return Plan(tuple(made))
 
 
 def load_sweep(path: Path, sets: list[str]) -> SweepSpec:

@@ -185,8 +185,12 @@ class SteeringVector:
 
 
 def random_like(vector: SteeringVector, seed: int) -> SteeringVector:
-    """The matched-norm control: a uniformly random direction with the norm and site of `vector`, fixed by `seed`."""
-    generator = torch.Generator().manual_seed(seed)
+    """The matched-norm control: a uniformly random direction with the norm and site of `vector`.
+
+    It is drawn anew for every vector and seed (from the vector's digest and `seed`): one seed gives two vectors two directions.
+    """
+    drawn_from = hashlib.sha256(f"{vector.digest}|{seed}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(drawn_from[:7]))
     direction = torch.randn(vector.direction.shape[0], generator=generator)
     direction = direction / direction.norm() * vector.norm
     provenance = Provenance(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.evaluation.summary import summarise
+from experiments.evaluation.summarise import summarise
 from experiments.store.runs import Run, Store
 from experiments.studies.behaviours import behaviour_effects
 from experiments.studies.demo import BEHAVIOURS, Choice, run_demo

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from experiments.commands.published import import_app
 from experiments.evaluation.published_answers import SPLIT, import_answers
-from experiments.evaluation.summary import summarise
+from experiments.evaluation.summarise import summarise
 from experiments.store.runs import Store
 from steering.errors import BadInput
 

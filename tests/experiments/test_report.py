@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from experiments.commands.cli import main
-from experiments.evaluation.summary import summarise
+from experiments.evaluation.summarise import summarise
 from experiments.report import FORMATS, Report, Unavailable, gather, write_report
 from experiments.report.figures import dose_response, forest, heatmap, outcome_matrix, outcomes, pareto
 from experiments.report.figures.sweeps import axis_names

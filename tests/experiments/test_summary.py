@@ -13,15 +13,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from experiments.evaluation.summary import (
-    COLUMNS,
-    RunSummary,
-    from_json,
-    render_table,
-    sentence,
-    summarise,
-    to_json,
-)
+from experiments.evaluation.sentences import render_table, sentence
+from experiments.evaluation.summarise import summarise
+from experiments.evaluation.summary import COLUMNS, RunSummary, from_json, to_json
 from experiments.statistics import gap_recovered, mcnemar_exact, paired_difference, wilson, wilson_clustered
 from experiments.store.runs import ROW_SCHEMA, Manifest, Store
 from tests.experiments.fake_run import SPLITS, make_fake_run, make_manifest, make_rows

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from experiments.commands.cli import main
-from experiments.evaluation.summary import summarise, to_json
+from experiments.evaluation.summarise import summarise
+from experiments.evaluation.summary import to_json
 from experiments.store.trackers import metrics, track
 from steering.errors import BadInput
 from steering.model.sites import Site

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from ...evaluation.crowds import with_crowds
 from ...evaluation.summary import ArmSummary, SplitSummary
 from ...looks import look
 from ...statistics import FrontPoint, pareto_front
@@ -25,7 +26,7 @@ def forest(split: SplitSummary) -> Drawing:
 
     Raises Unavailable when no arm shares an item with the baseline.
     """
-    every = [(arm, arm.versus_baseline) for arm in split.arms]
+    every = [(arm, arm.versus_baseline) for arm in with_crowds(split.arms)]
     kept = [(arm, found) for arm, found in every if found is not None]
     if not kept:
         raise Unavailable("no arm shares an item with the baseline")
@@ -85,7 +86,10 @@ def forest(split: SplitSummary) -> Drawing:
         for a, f in kept
     )
     note = f" Drawn are the {MOST} largest of {len(frame)}." if len(shown) < len(frame) else ""
-    words = f"Difference in right answers to the baseline, paired by item, with 95 % interval; controls are hollow and dashed.{note}"
+    words = (
+        "Difference in right answers to the baseline, paired by item, with 95 % interval; controls are hollow and dashed, many controls "
+        f"of one arm one line from their smallest to their largest.{note}"
+    )
     return Drawing(f"forest-{slug(split.split)}", title, words, frame, figure, tips, f"{said}.")
 
 

@@ -121,7 +121,9 @@ def points(value: float, digits: int = 1) -> str:
 
 
 def p_words(p: float) -> str:
-    """A p-value."""
+    """A p-value; nothing where none was computed."""
+    if p != p:
+        return "no test"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 

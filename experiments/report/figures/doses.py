@@ -1,7 +1,7 @@
 """The dose-response of a sweep or an ablation, beside its controls (`dose_response`).
 
 1. A mark is the paired difference to the unsteered arm with its 95 % interval, hollow where that holds 0.
-2. The band is the 95 % interval of the controls' own difference to the unsteered arm.
+2. The band reaches from the smallest to the largest of the controls' own differences to the unsteered arm, each its own draw.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ...evaluation.controls import matched_controls
 from ...looks import look
 from ...statistics import paired_difference
 from ..evidence import Evidence, Unavailable
-from ..matched import item_means, matched_controls
+from ..matched import item_means
 from .canvas import MUTED, PAPER, Drawing, cut, new_figure, p_words, points, styled
 from .sweeps import axis_names, settings_words
 
 
 def dose_frame(evidence: Evidence) -> pd.DataFrame:
     """One line per panel and dose: `panel, arm, dose, n`, `difference` to the unsteered arm with `low, high, p`, and where the arm has
-    controls `controls` (how many), `control` (their mean's difference) with `_low, _high`. Splits pooled in a sweep, else the first one.
+    controls `controls` (how many), `control` (their mean's difference) and the extremes `control_low, control_high` of theirs. Splits
+    pooled in a sweep, else the first one.
 
     Raises Unavailable where no dose varies.
     """
@@ -48,9 +50,9 @@ def dose_frame(evidence: Evidence) -> pd.DataFrame:
                 "high": found.interval.high, "p": found.p}  # fmt: skip
         controls = [name for name in own[arm].arms if name in right] if arm in own else []
         if controls:
-            other = paired_difference(right[base], np.mean([right[name] for name in controls], axis=0))
-            line |= {"kind": own[arm].kind, "controls": len(controls), "control": other.difference,
-                     "control_low": other.interval.low, "control_high": other.interval.high}  # fmt: skip
+            theirs = [float((right[name] - right[base]).mean()) for name in controls]
+            line |= {"kind": own[arm].kind, "controls": len(controls), "control": float(np.mean(theirs)),
+                     "control_low": min(theirs), "control_high": max(theirs)}  # fmt: skip
         lines.append(line)
     if not lines:
         raise Unavailable("no dose has all its rows yet")
@@ -140,7 +142,7 @@ def dose_response(evidence: Evidence) -> Drawing:
         axes_of[0].set_ylim(min(low, -5), max(high, 5))
         if "control" in frame and frame["control"].notna().any():
             kind = str(frame["kind"].dropna().iloc[0])
-            named = f"mean of its {kind if kind.endswith('s') else kind + 's'}, 95 % interval"
+            named = f"its {kind if kind.endswith('s') else kind + 's'}: mean, smallest to largest"
             made.append(Patch(facecolor=other, alpha=0.3, hatch="///", edgecolor=other, label=named))
         figure.legend(handles=made, loc="outside lower center", ncols=3 if wide > 1 else 1, columnspacing=1.3)
     n = int(frame["n"].iloc[0])

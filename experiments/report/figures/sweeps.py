@@ -112,7 +112,7 @@ def heatmap(evidence: Evidence) -> Drawing:
     size = f"{points(best['score'])} ({points(best['score_low'])} to {points(best['score_high'])})"
     words = (
         f"Right answers minus those of {against} on the same {n} development items, in points. Best of {len(table)} cells: "
-        f"{settings_words(best.to_dict(), settings)}, {size}; {int(table['real'].sum())} real after Holm's correction. "
+        f"{settings_words(best.to_dict(), settings)}, {size}; {_as_good(best)}. "
         "The best of many looks better than it is: its size is for a test run."
     )
     return Drawing("heatmap", title, words, table, figure, tips)
@@ -150,8 +150,17 @@ def _cell_tip(line: dict[str, Any], settings: Sequence[str], against: str) -> st
     return (
         f"{line['cell']}: {settings_words(line, settings)}\n"
         f"{points(line['score'])} points to {against} ({points(line['score_low'])} to {points(line['score_high'])}){zero}\n"
-        f"{points(line['difference'])} to unsteered ({points(line['low'])} to {points(line['high'])}), Holm {p_words(line['p_holm'])}\n"
+        f"{points(line['difference'])} to unsteered ({points(line['low'])} to {points(line['high'])}); {_as_good(line)}\n"
         f"{100 * line['accuracy']:.1f} % right, n = {line['n']}; {line['tokens']:.0f} tokens, {100 * line['truncated']:.0f} % cut"
+    )
+
+
+def _as_good(line: Any) -> str:
+    """How a cell stands among its own random directions."""
+    if line.get("directions") is None or line["directions"] != line["directions"]:
+        return "none beside it"
+    return (
+        f"{int(line['as_good'])} of {int(line['directions'])} random directions do as well ({p_words(line['rank_p'])})"
     )
 
 

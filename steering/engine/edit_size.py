@@ -1,0 +1,35 @@
+"""How large a plan's edits are on given prompts, measured: what its controls are matched to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..model.models import LoadedModel
+from ..plan.controls import sized_alone
+from ..plan.plan import Intervention, Plan
+from .generation import Row, generate
+from .record import Generation
+from .sampling import GenerationSettings
+
+TOKENS = 16
+"""Tokens written per prompt, for spans that reach into the response."""
+
+
+def mean_ratio(generations: Sequence[Generation]) -> float:
+    """Mean ‖Δ‖/‖h‖ over the positions that the plans cover, those included where nothing changed; 0 where no position is covered."""
+    planned = sum(g.receipt.planned for g in generations)
+    return sum(sum(g.receipt.ratio) for g in generations) / planned if planned else 0.0
+
+
+def edit_size(model: LoadedModel, prompts: Sequence[tuple[int, ...]], plan: Plan, tokens: int = TOKENS) -> float:
+    """Mean ‖Δ‖/‖h‖ of a plan's edits over prompts and the first `tokens` of their responses. Raises NeverFired as `generate` does."""
+    rows = [Row(ids, plan) for ids in prompts]
+    return mean_ratio(generate(model, rows, GenerationSettings(tokens), batch_size=len(rows)))
+
+
+def measured_sizes(
+    model: LoadedModel, prompts: Sequence[tuple[int, ...]], plans: Sequence[Plan]
+) -> dict[Intervention, float]:
+    """The size of every step whose edit depends on its direction, each measured alone (`plan.controls`); empty where none does."""
+    steps = dict.fromkeys(step for plan in plans for step in plan.interventions if not sized_alone(step))
+    return {step: edit_size(model, prompts, Plan((step,))) for step in steps}
