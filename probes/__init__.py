@@ -1,1 +1,58 @@
-"""Probes: behaviour labels and controllers that decide when to reason."""
+"""Probes: behaviour labels and controllers that decide when to reason.
+
+The names in `__all__` are the public face (docs/python.md), each loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation, evaluate
+    from .fitting import Fitted, fit
+    from .forks import Forks, find_forks
+    from .labels import BehaviourLabel
+    from .lexicon import lexicon_labels
+    from .probe import Probe
+    from .samples import Samples
+    from .targets import Examples, next_behaviour
+
+_PLACES = {
+    "Probe": ".probe",
+    "Fitted": ".fitting",
+    "fit": ".fitting",
+    "Evaluation": ".evaluation",
+    "evaluate": ".evaluation",
+    "Samples": ".samples",
+    "BehaviourLabel": ".labels",
+    "lexicon_labels": ".lexicon",
+    "Forks": ".forks",
+    "find_forks": ".forks",
+    "Examples": ".targets",
+    "next_behaviour": ".targets",
+}
+__all__ = [
+    "BehaviourLabel",
+    "Evaluation",
+    "Examples",
+    "Fitted",
+    "Forks",
+    "Probe",
+    "Samples",
+    "evaluate",
+    "find_forks",
+    "fit",
+    "lexicon_labels",
+    "next_behaviour",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

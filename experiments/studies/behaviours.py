@@ -1,7 +1,9 @@
-"""Do behaviour directions move their behaviour? Paired rates of a labelled behaviour, with its random-direction control.
+"""Do behaviour directions move their behaviour? Paired rates of a labelled behaviour, beside random directions of equal edit size.
 
 1. The rate of a row is the number of labelled spans per computed line, so that longer texts do not count as more behaviour.
 2. Differences are paired by item against the unsteered arm, with bootstrap intervals over items.
+3. A direction has its rank among the random ones, on the side of its own effect; their distribution has no sign, so that one set of them
+   serves the direction added and subtracted.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from ..statistics import Interval, paired_difference
+from ..statistics import Interval, paired_difference, rank_p
 from ..store.runs import Run
 
 
@@ -39,13 +41,14 @@ def row_rates(run: Run, label: str) -> dict[str, dict[tuple[str, int], float]]:
 
 
 def behaviour_effects(run: Run) -> list[BehaviourEffect]:
-    """Every arm named `<behaviour>_plus`, `_minus`, `_plus_random` or `_minus_random` against the baseline arm."""
+    """Every arm named `<behaviour>_plus`, `_minus` or `<behaviour>_plus-random-<number>` against the baseline arm."""
     effects = []
+    by_label: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
     for arm in run.manifest.arms:
         label = arm.name.split("_")[0]
         if arm.role == "baseline":
             continue
-        rates = row_rates(run, label)
+        rates = by_label[label] if label in by_label else by_label.setdefault(label, row_rates(run, label))
         base, steered = rates[run.manifest.baseline.name], rates[arm.name]
         pairs = sorted(base.keys() & steered.keys())
         before, after = np.array([base[p] for p in pairs]), np.array([steered[p] for p in pairs])
@@ -58,18 +61,39 @@ def behaviour_effects(run: Run) -> list[BehaviourEffect]:
     return effects
 
 
+def random_differences(effects: list[BehaviourEffect], label: str) -> list[float]:
+    """Differences of the random directions of a behaviour."""
+    return [e.difference for e in effects if e.label == label and "-random-" in e.arm]
+
+
+def rank_of(effect: BehaviourEffect, drawn: list[float]) -> float:
+    """One-sided p of a direction's effect among random ones, on the side that it has."""
+    sign = -1 if effect.difference < 0 else 1
+    return rank_p(sign * effect.difference, [sign * value for value in drawn])
+
+
 def behaviour_table(run: Run) -> Table:
-    """The effects as a table."""
+    """The effects as a table: the directions with their ranks, and their random directions in one line."""
     table = Table(title="Behaviour directions along sampled traces: labelled spans per 100 computed lines")
-    for name in ("direction", "unsteered", "steered", "difference", "95 % interval", "n"):
+    for name in ("direction", "unsteered", "steered", "difference", "95 % interval", "rank p", "n"):
         table.add_column(name, justify="left" if name == "direction" else "right")
-    for effect in behaviour_effects(run):
+    effects = behaviour_effects(run)
+    for effect in (e for e in effects if "-random-" not in e.arm):
+        drawn = random_differences(effects, effect.label)
         table.add_row(
             effect.arm.replace("_", " "),
             f"{effect.unsteered:.1f}",
             f"{effect.rate:.1f}",
             f"{effect.difference:+.1f}",
             f"{effect.interval.low:+.1f} to {effect.interval.high:+.1f}",
+            f"{rank_of(effect, drawn):.3f}" if drawn else "no random direction",
             str(effect.n),
         )
+    for label in dict.fromkeys(e.label for e in effects):
+        drawn = random_differences(effects, label)
+        if drawn:
+            extremes = f"{min(drawn):+.1f} to {max(drawn):+.1f}"
+            table.add_row(
+                f"{len(drawn)} random directions: mean, extremes", "", "", f"{np.mean(drawn):+.1f}", extremes, "", ""
+            )
     return table

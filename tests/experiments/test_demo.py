@@ -1,4 +1,4 @@
-"""The main job on the shipped pair, made small: six arms, chosen on development problems, receipted, stored, reused."""
+"""The main job on the shipped pair, made small: its arms, chosen on development problems, receipted, stored, reused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Console
 
 from experiments.evaluation.summarise import summarise
 from experiments.store.runs import Run, Store
-from experiments.studies.behaviours import behaviour_effects
-from experiments.studies.demo import BEHAVIOURS, Choice, run_demo
+from experiments.studies.behaviours import behaviour_effects, random_differences, rank_of
+from experiments.studies.demo import BEHAVIOURS, DIRECTIONS, Choice, run_demo
 from tests.conftest import DEMO_SIZES
 
 Demo = tuple[Choice, Run, Run]
@@ -22,18 +22,23 @@ def test_steering_recovers_the_gap_and_its_controls_do_not(demo: tuple[Path, Dem
     assert choice.tried >= 32
     summary = summarise(run.table(), run.manifest)
     standard, hard = summary.split("standard-test"), summary.split("hard-test")
-    assert [arm.role for arm in standard.arms] == ["baseline", "prompt", "steered", "control", "control", "reference"]
+    roles = ["baseline", "prompt", "steered", *["control"] * (DIRECTIONS + 1), "reference"]
+    assert [arm.role for arm in standard.arms] == roles
     for split, least in ((standard, 0.7), (hard, 0.45)):
         gap = split.arm("steered").gap
         assert gap is not None
         assert gap.value is not None
         assert gap.value > least
-        for control in ("random", "wrong_sign"):
-            against = split.arm(control).gap
-            assert against is not None
-            assert against.value is not None
-            assert against.value < 0.3
-    for arm in (standard.arm("steered"), standard.arm("random"), hard.arm("steered")):
+        against = split.arm("wrong_sign").gap
+        assert against is not None
+        assert against.value is not None
+        assert against.value < 0.3
+        beyond = split.arm("steered").beyond
+        assert beyond is not None
+        assert (beyond.count, beyond.matched, beyond.few) == (DIRECTIONS, True, False)
+        assert beyond.rank_p <= 2 / (1 + DIRECTIONS), "at most one random direction of that size does as much"
+        assert beyond.interval.low > 0
+    for arm in (standard.arm("steered"), standard.arm("steered-random-0"), hard.arm("steered")):
         assert arm.edits_fired == arm.edits_planned == arm.n, "one edit per row, at the last prompt token"
     for row in run.table(arms=["steered"]).to_pylist():
         fired = [i for i, size in enumerate(row["edit_ratio"]) if size > 0]
@@ -41,22 +46,24 @@ def test_steering_recovers_the_gap_and_its_controls_do_not(demo: tuple[Path, Dem
 
 
 @pytest.mark.slow
-def test_every_behaviour_direction_is_run_in_both_signs_with_a_control(demo: tuple[Path, Demo]) -> None:
+def test_every_behaviour_direction_is_run_in_both_signs_beside_random_directions(demo: tuple[Path, Demo]) -> None:
     _, (_, _, behaviours) = demo
     names = {effect.arm for effect in behaviour_effects(behaviours)}
-    assert names == {
-        f"{label}_{sign}{control}" for label in BEHAVIOURS for sign in ("plus", "minus") for control in ("", "_random")
-    }
+    drawn = {f"{label}_plus-random-{seed}" for label in BEHAVIOURS for seed in range(DIRECTIONS)}
+    assert names == {f"{label}_{sign}" for label in BEHAVIOURS for sign in ("plus", "minus")} | drawn
 
 
 @pytest.mark.slow
 def test_the_checking_direction_moves_checking_both_ways(demo: tuple[Path, Demo]) -> None:
     _, (_, _, behaviours) = demo
-    effects = {effect.arm: effect for effect in behaviour_effects(behaviours)}
+    every = behaviour_effects(behaviours)
+    effects = {effect.arm: effect for effect in every}
     plus, minus = effects["checking_plus"], effects["checking_minus"]
     assert plus.interval.low > 0 > minus.interval.high
-    assert plus.difference > effects["checking_plus_random"].difference
-    assert minus.difference < effects["checking_minus_random"].difference
+    drawn = random_differences(every, "checking")
+    assert len(drawn) == DIRECTIONS
+    for effect in (plus, minus):
+        assert rank_of(effect, drawn) <= 3 / (1 + DIRECTIONS)
 
 
 @pytest.mark.slow

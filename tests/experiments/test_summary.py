@@ -284,6 +284,7 @@ def test_the_sentence_of_an_effect_has_interval_counts_n_p_and_tokens() -> None:
     assert found is not None
     low, high = (f"{100 * bound:+.1f}" for bound in (found.interval.low, found.interval.high))
     expected = f"+42.0 points (95 % CI {low} to {high}), 90 helped, 6 hurt, n = 200, p < 0.001; tokens +55."
+    expected += " No random direction stands beside it: whether any edit of this size would do the same is open."
     assert sentence(part.arm("steered")) == expected
     assert 0.33 < found.interval.low < 0.37 and 0.46 < found.interval.high < 0.51
     assert sentence(part.arm("base")) == (

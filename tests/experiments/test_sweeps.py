@@ -9,35 +9,46 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from experiments.commands.cli import main
 from experiments.evaluation.executors import WorkerFailed, on_ray, processes
 from experiments.store.runs import Run, Store
+from experiments.studies.readings import training_problems
+from experiments.sweeps.cells import Cell
 from experiments.sweeps.estimate import estimate
 from experiments.sweeps.run import axes, plan_sweep, read_cells, run_sweep, wrong_sign
-from experiments.sweeps.spec import SweepSpec, cell_plan, cells_of, random_control
+from experiments.sweeps.spec import SweepSpec, cell_plan, cells_of, chosen_among
 from experiments.sweeps.table import sweep_table
+from experiments.sweeps.verdict import of_grid, of_test
+from steering.engine.edit_size import edit_size, measured_sizes
+from steering.errors import BadInput
+from steering.model.models import load_model
+from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
-from steering.vector.vectors import Provenance, SteeringVector
+from steering.plan.controls import random_control
+from steering.plan.expression import parse_plan
+from steering.plan.plan import Plan
+from steering.vector.vectors import Provenance, SteeringVector, random_like
 
 STEER = [sys.executable, "-m", "experiments.commands.cli"]
+BUILT_IN = Path(__file__).parents[2] / "steering" / "builtin" / "vectors"
 SPEC: dict[str, Any] = {
     "name": "small", "model": "builtin:base", "plan": "add ones-$layer.safetensors ${dose}v on last_prompt",
     "vary": {"layer": [0, 1], "dose": [-1, 0.5]}, "splits": {"development": {"standard-dev": 6}, "test": {"standard-test": 4}},
-    "generation": {"max_new_tokens": 12}, "rows_per_chunk": 16, "rows_per_batch": 6,
+    "generation": {"max_new_tokens": 12}, "rows_per_chunk": 16, "rows_per_batch": 6, "controls": {"random": 2, "random_on_test": 3},
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
     place = tmp_path_factory.mktemp("vectors")
     for layer in range(4):
         direction = torch.randn(128, generator=torch.Generator().manual_seed(layer))
@@ -87,8 +98,47 @@ def test_controls_have_the_norm_and_nothing_else_of_the_vector(folder: Path) -> 
     assert opposite is not None and opposite.interventions[0].dose.amount == 1.0  # type: ignore[union-attr]
 
 
+def test_every_vector_and_seed_draws_a_direction_of_its_own(folder: Path) -> None:
+    """The doses of one vector share their random direction, so that direction k of all cells is one pseudo-sweep; other vectors do not."""
+    drawn = {}
+    for cell in cells_of(spec()):
+        plan = cell_plan(spec(), cell, folder, {})
+        for seed in range(3):
+            (step,) = random_control(plan, seed).interventions
+            assert isinstance(step.vector, SteeringVector)
+            drawn[cell.name, seed] = step.vector.direction / step.vector.norm
+    names = [cell.name for cell in cells_of(spec())]
+    for seed in range(3):
+        assert torch.equal(drawn[names[0], seed], drawn[names[1], seed]), "one layer, two doses"
+        assert abs(float(drawn[names[0], seed] @ drawn[names[2], seed])) < 0.5, "two layers have two vectors"
+        assert abs(float(drawn[names[0], seed] @ drawn[names[0], (seed + 1) % 3])) < 0.5
+    plans = [cell_plan(spec(), cell, folder, {}) for cell in cells_of(spec())]
+    assert chosen_among(plans) == 4, "two layers, and a negative dose is another direction"
+    assert chosen_among(plans[:1]) == 1
+
+
+def test_controls_of_an_ablation_are_matched_in_the_size_that_it_is_measured_to_have(folder: Path) -> None:
+    model = load_model("builtin:base")
+    prompts = [encode_prompt(model, problem.prompt("bare")) for problem in training_problems(8)]
+    known = {"v": SteeringVector.load(BUILT_IN / "think-first.safetensors")}
+    for text in ("ablate v on last_prompt", "clamp v 30 on last_prompt", "add v 3v on last_prompt keep-norm"):
+        plan = parse_plan(text, known)
+        with pytest.raises(BadInput, match="measure it first"):
+            random_control(plan, 0)
+        sizes = measured_sizes(model, prompts, [plan])
+        own = edit_size(model, prompts, plan)
+        theirs = [edit_size(model, prompts, random_control(plan, seed, sizes)) for seed in range(3)]
+        assert own > 0 and theirs == pytest.approx([own] * 3, rel=0.05), text
+    plan = parse_plan("ablate v on last_prompt", known)
+    unmatched = Plan(tuple(replace(step, vector=random_like(known["v"], 0)) for step in plan.interventions))
+    assert edit_size(model, prompts, unmatched) < 0.5 * edit_size(model, prompts, plan), (
+        "the same operation along a random direction moves next to nothing, or this proves nothing"
+    )
+
+
 def test_a_sweep_chooses_on_development_and_reports_on_test(folder: Path, tmp_path: Path) -> None:
-    result = run_sweep(spec(prompted="think", reference="builtin:thinking"), Store(tmp_path), folder)
+    asked = spec(prompted="think", reference="builtin:thinking", controls={"random": 2})
+    result = run_sweep(asked, Store(tmp_path), folder)
     (run,) = result.runs
     assert read_cells(run) == cells_of(spec()) and len(result.table) == 4
     best = result.table.sort_values(["score", "tokens", "cell"], ascending=[False, True, True]).iloc[0]
@@ -97,58 +147,116 @@ def test_a_sweep_chooses_on_development_and_reports_on_test(folder: Path, tmp_pa
     for line in result.table.to_dict("records"):
         own = rows[rows["arm"] == line["cell"]].set_index("item")["correct"].astype(float)
         base = rows[rows["arm"] == "baseline"].set_index("item")["correct"].astype(float)
-        other = rows[rows["arm"] == f"{line['cell']}-random-0"].set_index("item")["correct"].astype(float)
-        assert line["difference"] == pytest.approx((own - base).mean()) and line["over_control"] == pytest.approx(
-            (own - other).mean()
-        )
-        assert line["p_holm"] >= line["p"]
+        others = [
+            rows[rows["arm"] == f"{line['cell']}-random-{seed}"].set_index("item")["correct"].astype(float)
+            for seed in range(2)
+        ]
+        mean = sum(others) / 2
+        assert line["difference"] == pytest.approx((own - base).mean())
+        assert line["over_control"] == pytest.approx((own - mean).mean()) and line["directions"] == 2
+        assert line["as_good"] == sum(other.mean() >= own.mean() for other in others)
+        assert line["rank_p"] == pytest.approx((1 + line["as_good"]) / 3) and line["matched"]
     assert result.test is not None
     assert {a.role for a in result.test.manifest.arms} == {"baseline", "prompt", "steered", "control", "reference"}
-    assert sum(a.role == "control" for a in result.test.manifest.arms) == 6  # five random directions and the wrong sign
+    assert (
+        sum(a.role == "control" for a in result.test.manifest.arms) == 79
+    )  # for the best of four directions, and the wrong sign
     seen = {v["name"] for v in run.manifest.facts["vectors"].values()}
     assert not any(
         v["name"] in seen for v in result.test.manifest.facts["vectors"].values() if v["name"].startswith("random")
     )
+    assert result.verdict.decided_by == "test problems" and (
+        result.verdict.chosen_among,
+        result.verdict.directions,
+    ) == (4, 78)
+    assert result.verdict == of_test(result.test)
+    few = of_grid([run])
+    assert few.real is None and "2 random directions beside a cell make 2 pseudo-sweeps" in few.sentence
 
 
-def test_a_planted_cell_is_found_and_called_real() -> None:
-    """A table of made-up rows: one cell helps, one helps as its random direction does, one does nothing."""
-    rng = random.Random(0)
-    items = [f"i{n:03d}" for n in range(80)]
-    right = {
-        "baseline": [rng.random() < 0.2 for _ in items], "cell-000": [rng.random() < 0.7 for _ in items],
-        "cell-000-random-0": [rng.random() < 0.2 for _ in items], "cell-001": [rng.random() < 0.7 for _ in items],
-        "cell-001-random-0": [rng.random() < 0.7 for _ in items],
-    }  # fmt: skip
-    right["cell-002"], right["cell-002-random-0"] = right["baseline"], right["baseline"]
-    frame = pd.DataFrame(
+def rows_of(right: dict[str, list[bool]], edits: dict[str, float] | None = None) -> pd.DataFrame:
+    """Made-up rows: arms by item, each edited once with the size given (0.5)."""
+    return pd.DataFrame(
         [
             {
-                "arm": arm,
-                "split": "s",
-                "item": i,
-                "seed": 0,
-                "correct": c,
-                "truncated": False,
-                "token_ids": [1],
-                "edit_ratio": [0.0, 0.5],
+                "arm": arm, "split": "s", "item": f"i{n:03d}", "seed": 0, "correct": c, "truncated": False, "token_ids": [1],
+                "edit_ratio": [0.0, (edits or {}).get(arm, 0.5)], "edits_planned": 1,
             }
             for arm, values in right.items()
-            for i, c in zip(items, values, strict=True)
+            for n, c in enumerate(values)
         ]
-    )
+    )  # fmt: skip
 
-    class Fake:
-        def table(self, columns: list[str]) -> Any:
-            return type("T", (), {"to_pandas": lambda _: frame})()
 
-        manifest = type("M", (), {"baseline": type("B", (), {"name": "baseline"})})
+class FakeRun:
+    """A stored sweep of made-up rows."""
 
+    def __init__(self, frame: pd.DataFrame, cells: list[Cell], folder: Path, among: int = 1):
+        self.frame, self.folder = frame, folder
+        baseline = type("B", (), {"name": "baseline"})
+        self.manifest = type("M", (), {"baseline": baseline, "run_id": "fake"})
+        card = {"sweep": {}, "cells": [c.model_dump(mode="json") for c in cells], "chosen_among": among}
+        (folder / "sweep.json").write_text(json.dumps(card))
+
+    def table(self, columns: list[str]) -> Any:
+        return type("T", (), {"to_pandas": lambda _: self.frame[columns].copy()})()
+
+
+def coins(rng: random.Random, p: float, n: int = 80) -> list[bool]:
+    return [rng.random() < p for _ in range(n)]
+
+
+def test_cells_are_described_against_the_distribution_of_their_directions(tmp_path: Path) -> None:
+    """One cell helps, one helps as many of its random directions do, one does nothing."""
+    rng = random.Random(0)
+    right = {
+        "baseline": coins(rng, 0.2),
+        "cell-000": coins(rng, 0.7),
+        "cell-001": coins(rng, 0.7),
+        "cell-002": coins(rng, 0.2),
+    }
+    for seed in range(20):
+        right[f"cell-000-random-{seed}"] = coins(rng, 0.2)
+        right[f"cell-001-random-{seed}"] = coins(rng, 0.8 if seed % 3 == 0 else 0.2)
+        right[f"cell-002-random-{seed}"] = coins(rng, 0.2)
     cells = cells_of(spec(vary={"layer": [0, 1, 2], "dose": [1]}))
-    table = sweep_table(Fake(), cells).set_index("cell")  # type: ignore[arg-type]
-    assert table["real"].tolist() == [True, False, False]
-    assert table.loc["cell-001", "p_holm"] < 0.05, "it differs from the unsteered arm, and only the control tells"
-    assert table["score"].idxmax() == "cell-000"
+    run = FakeRun(rows_of(right, {"cell-002": 0.9}), cells, tmp_path, among=3)
+    table = sweep_table(run, cells).set_index("cell")  # type: ignore[arg-type]
+    assert table.loc["cell-000", "rank_p"] == pytest.approx(1 / 21) and table.loc["cell-000", "as_good"] == 0
+    assert table.loc["cell-001", "as_good"] >= 3 and table.loc["cell-001", "p"] < 0.001, "only the distribution tells"
+    wide, narrow = (
+        table.loc[c, "over_control_high"] - table.loc[c, "over_control_low"] for c in ("cell-001", "cell-000")
+    )
+    assert wide > 1.2 * narrow, "directions that differ are a source of variance"
+    assert table["score"].idxmax() == "cell-000" and "real" not in table
+    assert table["matched"].tolist() == [True, True, False], "edits are compared as they were measured"
+    found = of_grid([run])  # type: ignore[list-item]
+    assert found.real is False, (
+        "a random direction of another cell does as much: the best of the grid is no more than that"
+    )
+    assert found.decided_by == "pseudo-sweeps" and found.p is not None and found.p > 0.05
+
+
+def test_a_planted_winner_is_real_on_test_problems_and_one_of_many_draws_is_not(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    cells = cells_of(spec(vary={"layer": [0], "dose": [1]}))
+    right = {"baseline": coins(rng, 0.2), "cell-000": coins(rng, 0.75)}
+    right |= {f"cell-000-random-{1000 + seed}": coins(rng, 0.2) for seed in range(39)}
+    for name, among, real in (("one", 1, True), ("two", 2, True), ("many", 3, None)):
+        (tmp_path / name).mkdir()
+        found = of_test(FakeRun(rows_of(right), cells, tmp_path / name, among))  # type: ignore[arg-type]
+        assert found.real is real, found.sentence
+    assert "77 would do" not in found.sentence and "58 would do" in found.sentence
+    (tmp_path / "size").mkdir()
+    other = of_test(FakeRun(rows_of(right, {"cell-000": 0.8}), cells, tmp_path / "size"))  # type: ignore[arg-type]
+    assert other.real is False and "differ in size (0.80 against 0.50" in other.sentence
+    right |= {f"cell-000-random-{1000 + seed}": coins(rng, 0.8) for seed in range(4)}
+    (tmp_path / "draws").mkdir()
+    drawn = of_test(FakeRun(rows_of(right), cells, tmp_path / "draws"))  # type: ignore[arg-type]
+    assert drawn.real is False and "not told from a random direction" in drawn.sentence
+    right = {arm: values for arm, values in right.items() if "random" not in arm}
+    (tmp_path / "none").mkdir()
+    assert of_test(FakeRun(rows_of(right), cells, tmp_path / "none")).real is None  # type: ignore[arg-type]
 
 
 def test_halving_spends_problems_on_the_better_cells(folder: Path, tmp_path: Path) -> None:
@@ -167,8 +275,8 @@ def test_generation_settings_are_varied_in_runs_of_their_own(folder: Path) -> No
     assert [p.spec.generation.temperature for p in planned] == [0.0, 1.0]
     assert all(len(p.cells) == 4 for p in planned) and len({p.spec.name for p in planned}) == 2
     found = estimate(varied, planned)
-    assert (found.runs, found.cells, found.arms, found.rows) == (2, 8, 18, 108)
-    assert found.most_tokens == 108 * 12 >= found.tokens > 0 and found.disk_mib > 0 and found.memory_mib > 3.4
+    assert (found.runs, found.cells, found.arms, found.rows) == (2, 8, 26, 156)
+    assert found.most_tokens == 156 * 12 >= found.tokens > 0 and found.disk_mib > 0 and found.memory_mib > 3.4
 
 
 @pytest.mark.slow
@@ -295,7 +403,7 @@ def test_the_commands_plan_run_and_show(
     shown = json.loads(steer("sweep", "show", done["runs"][0], "--runs", tmp_path, "--json"))
     assert shown == done["cells"]
     assert done["winner"]["name"] in done["summary"]["splits"][0]["arms"][1]["name"]
-    assert "real after correction" in steer("sweep", "show", done["runs"][0], "--runs", tmp_path)
+    assert "described, not tested" in steer("sweep", "show", done["runs"][0], "--runs", tmp_path)
 
 
 WRONG: list[tuple[str, Any, str]] = [
