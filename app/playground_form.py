@@ -28,7 +28,7 @@ from steering.errors import BadInput
 from steering.plan.verbs import OPERATIONS
 
 QUESTIONS, OWN = "built-in question", "own prompt"
-SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test")
+SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test", "new-map-test")
 MODELS = ("builtin:base", "builtin:thinking")
 FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
 CARD_KEYS = ("operation", "vector", "layer", "strength", "unit", "span", "keep_norm")

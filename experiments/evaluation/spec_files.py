@@ -36,7 +36,7 @@ def pair_spec(n: int = 1000) -> EvalSpec:
             form="quick",
         ),
     )
-    return EvalSpec(name="pair", splits={"standard-test": n, "hard-test": n}, arms=arms)
+    return EvalSpec(name="pair", splits={"standard-test": n, "hard-test": n, "new-map-test": n}, arms=arms)
 
 
 def load_spec(

@@ -2,8 +2,11 @@
 
 1. Exactly one candidate reaches the goal: every rule is a bijection modulo 100 and the candidates are distinct.
 2. Splits are held apart by structure: the whole rule chain is hashed, so no rule chain of a development or test problem occurs in
-   training, whatever its goal and candidates (`bucket_of`).
-3. A problem is a pure function of (split, seed, index).
+   training, whatever its goal and candidates (`bucket_of`). Another chain of the same length that computes the same map does occur, for
+   nearly all of them.
+3. `new-map-test` is new as a map too: its chains multiply by 3, 7 and 9, together by 89, and training chains multiply at most twice, so that
+   none of any length computes v -> 89 v + b (mod 100).
+4. A problem is a pure function of (split, seed, index).
 """
 
 from __future__ import annotations
@@ -63,6 +66,12 @@ class Problem:
         return start
 
     @property
+    def affine(self) -> tuple[int, int]:
+        """What the chain computes: (a, b) of v -> a v + b (mod 100)."""
+        offset = self.run(0)
+        return (self.run(1) - offset) % MODULUS, offset
+
+    @property
     def chain(self) -> str:
         """The structure that splits are held apart by."""
         return " ; ".join(map(str, self.rules))
@@ -74,6 +83,8 @@ class Difficulty:
 
     rules: tuple[tuple[int, float], ...]
     candidates: tuple[tuple[int, float], ...]
+    multiplications: int | None = None
+    """How many rules multiply; None for one, or sometimes two in chains of four or more."""
 
 
 TRAINING = Difficulty(
@@ -82,11 +93,14 @@ TRAINING = Difficulty(
 )
 STANDARD = Difficulty(rules=((2, 1), (3, 1), (4, 1)), candidates=((4, 1), (5, 1), (6, 1)))
 HARD = Difficulty(rules=((4, 1), (5, 1)), candidates=((7, 1), (8, 1)))
+NEW_MAP = Difficulty(rules=((4, 1), (5, 1)), candidates=((4, 1), (5, 1), (6, 1)), multiplications=3)
+"""As many candidates as standard problems, and chains as long as hard ones."""
 SPLITS: dict[str, tuple[Difficulty, Bucket]] = {
     "standard-dev": (STANDARD, "dev"),
     "standard-test": (STANDARD, "test"),
     "hard-dev": (HARD, "dev"),
     "hard-test": (HARD, "test"),
+    "new-map-test": (NEW_MAP, "test"),
 }
 
 
@@ -105,7 +119,7 @@ def draw_problem(rng: random.Random, difficulty: Difficulty, bucket: Bucket) -> 
     """One problem whose rule chain lies in `bucket`. At least one rule multiplies; no operation-operand pair occurs twice."""
     n_rules, n_candidates = _weighted(rng, difficulty.rules), _weighted(rng, difficulty.candidates)
     while True:
-        n_multiply = 2 if n_rules >= 4 and rng.random() < 0.4 else 1
+        n_multiply = difficulty.multiplications or (2 if n_rules >= 4 and rng.random() < 0.4 else 1)
         multiply = [Rule("*", m) for m in rng.sample(MULTIPLIERS, n_multiply)]
         shift = [Rule(rng.choice("+-"), rng.choice(ADDENDS)) for _ in range(n_rules - n_multiply)]
         rules = multiply + shift

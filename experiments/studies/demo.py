@@ -187,7 +187,7 @@ def behaviour_run(store: Store, models: dict[str, LoadedModel], n: int, console:
 
 
 def run_demo(
-    store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 160, console: Console | None = None
+    store: Store, *, n: int = 200, n_dev: int = 48, n_behaviour: int = 64, console: Console | None = None
 ) -> tuple[Choice, Run, Run]:
     """The whole demo; returns the choice, the result run and the behaviour run."""
     console = console or talk()
@@ -199,7 +199,7 @@ def run_demo(
         f"(development accuracy {choice.accuracy:.1%})"
     )
     arms, vectors = demo_arms(choice.vector, choice.dose)
-    spec = EvalSpec(name="demo", splits={"standard-test": n, "hard-test": n}, arms=arms)
+    spec = EvalSpec(name="demo", splits={"standard-test": n, "hard-test": n, "new-map-test": n}, arms=arms)
     with progress("test problems, every arm", console) as report:
         run = run_evaluation(spec, store, vectors, models=models, on_rows=report)
     return choice, run, behaviour_run(store, models, n_behaviour, console)

@@ -181,7 +181,7 @@ def mode_run(
     for number in range(CONTROLS):
         turned = random_direction_plan(dictionary, ratio, "last_prompt", number)
         add(f"direction-{number}", f"random direction {number}", "control", turned)
-    spec = EvalSpec(name="mode", splits={"standard-test": n, "hard-test": n}, arms=tuple(arms))
+    spec = EvalSpec(name="mode", splits={"standard-test": n, "hard-test": n, "new-map-test": n}, arms=tuple(arms))
     with progress("test problems", console or talk()) as report:
         return run_evaluation(spec, store, used, models=models, on_rows=report)
 

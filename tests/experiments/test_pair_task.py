@@ -134,3 +134,21 @@ def test_tokenizer_prepends_one_bos_and_reads_every_word_back() -> None:
     ids = tokenizer(text)["input_ids"]
     assert ids == [ID[BOS], *encode(text)]
     assert tokenizer.decode(ids[1:]) == text
+
+
+def test_the_maps_of_the_second_test_split_are_computed_by_no_training_chain() -> None:
+    rng = random.Random(3)
+    trained = {draw_problem(rng, TRAINING, "train").affine for _ in range(20_000)}
+    assert {a for a, _ in trained} == {3, 7, 9, 21, 27, 63}, "one or two multiplications, by different numbers"
+    held_out = split_problems("new-map-test", 200)
+    assert {p.affine[0] for p in held_out} == {89} and not {p.affine for p in held_out} & trained
+    assert len({p.affine for p in held_out}) > 60 and all(len(p.rules) in (4, 5) for p in held_out)
+    assert not {p.chain for p in held_out} & {draw_problem(rng, TRAINING, "train").chain for _ in range(5000)}
+    ordinary = [p.affine for split in ("standard-test", "hard-test") for p in split_problems(split, 100)]
+    assert sum(a in trained for a in ordinary) > 190, "the other test splits are new as chains, not as maps"
+
+
+def test_the_affine_map_is_what_running_the_rules_gives() -> None:
+    for problem in split_problems("hard-test", 20) + split_problems("new-map-test", 20):
+        a, b = problem.affine
+        assert all(problem.run(v) == (a * v + b) % 100 for v in range(100))

@@ -42,7 +42,7 @@ from .taxonomy import category_readout, choose_taxonomy, greedy_traces
 from .texts import SEEDS, rollouts, sentence_labels
 from .when import Positions, fit_categories, fit_trigger, probe_readout, read_positions, thresholds
 
-SPLITS = {"dev": ("standard-dev", "hard-dev"), "test": ("standard-test", "hard-test")}
+SPLITS = {"dev": ("standard-dev", "hard-dev"), "test": ("standard-test", "hard-test", "new-map-test")}
 
 
 @dataclass(frozen=True, eq=False)
