@@ -90,9 +90,9 @@ def against_directions(
     samples = samples_per_item(np.asarray(own, dtype=float), mine) * len(table)
     items = mean_difference_interval(d, np.ones(len(d)), samples, level)
     drawn = _of_directions(means, level)
-    interval = Interval(
-        round(value - math.hypot(value - items.low, drawn), 12), round(value + math.hypot(items.high - value, drawn), 12), level
-    )  # fmt: skip
+    low = max(-1.0, value - math.hypot(value - items.low, drawn))
+    high = min(1.0, value + math.hypot(items.high - value, drawn))
+    interval = Interval(round(low, 12), round(high, 12), level)
     sign = -1 if lowers else 1
     p = rank_p(sign * float(mine.mean()), sign * means)
     as_good = round(p * (1 + len(table))) - 1

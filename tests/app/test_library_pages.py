@@ -181,7 +181,7 @@ def test_faint_cells_are_those_whose_interval_holds_zero() -> None:
     cells = pd.DataFrame({
         "cell": ["a", "b", "c"], "layer": [0, 0, 1], "dose": [1, 2, 1], "over_control": [0.3, 0.3, -0.2],
         "over_control_low": [0.1, -0.1, -0.3], "over_control_high": [0.5, 0.6, -0.1], "accuracy": [0.5, 0.5, 0.1], "n": 40,
-        "p_holm": 0.01, "unsteered": 0.2, "control": 0.2,
+        "unsteered": 0.2, "control": 0.2, "control_low": 0.1, "control_high": 0.3, "directions": 20, "as_good": 1, "rank_p": 0.1,
     })  # fmt: skip
     figure, words = grid_figure(cells, "layer", "dose", MEASURES["score"], "a")
     strength = [float(shape.fillcolor.split(",")[3].rstrip(")")) for shape in figure.layout.shapes]
@@ -189,7 +189,9 @@ def test_faint_cells_are_those_whose_interval_holds_zero() -> None:
     assert "1 are faint" in words and "layer 0, dose 1" in words
     assert list(figure.data[1].customdata) == ["a", "b", "c"], "marks over the cells carry what a click reports"
     assert [shape.line.width for shape in figure.layout.shapes] == [3, 1, 1]
-    assert len(dose_figure(cells, "layer", "dose")[0].data) == 4
+    assert len(dose_figure(cells, "layer", "dose")[0].data) == 6, (
+        "a curve, its directions' mean and their band, for two layers"
+    )
 
 
 def test_the_health_page_shows_what_the_checks_measured(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:

@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 
 from experiments.commands.cli import main
+from experiments.evaluation.controls import matched_controls
 from experiments.evaluation.summarise import summarise
 from experiments.report import FORMATS, Report, Unavailable, gather, write_report
 from experiments.report.figures import dose_response, forest, heatmap, outcome_matrix, outcomes, pareto
 from experiments.report.figures.sweeps import axis_names
 from experiments.report.forms import in_latex, in_markdown
-from experiments.report.matched import beyond_controls, matched_controls
 from experiments.report.reproduce import recipe
-from experiments.statistics import paired_difference
+from experiments.statistics import against_directions
 from experiments.store.runs import Manifest, Run, Store
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_fake_run, make_manifest, make_rows
 
@@ -56,14 +56,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def made(cells: dict[tuple[int, float], float], tmp_path: Path, without: str | None = None) -> Run:
-    """A sweep's development run of 60 items with the given shares right per cell; the random direction of a cell is right on 20 %.
+    """A sweep's development run of 60 items with the given shares right per cell; each of its 20 random directions is right on 20 %.
 
     The arm `without` lacks its last row.
     """
     n, like = 60, make_rows(1)[0]
     shares = {"baseline": 0.2}
     for number, share in enumerate(cells.values()):
-        shares |= {f"cell-{number:03d}": share, f"cell-{number:03d}-random-0": 0.2}
+        shares |= {f"cell-{number:03d}": share, **{f"cell-{number:03d}-random-{k}": 0.2 for k in range(20)}}
     roles = {
         name: "baseline" if name == "baseline" else "control" if "random" in name else "steered" for name in shares
     }
@@ -149,12 +149,16 @@ def test_the_matched_random_direction_stands_beside_its_arm(fake: Run) -> None:
     assert {arm: own.arms for arm, own in controls.items()} == {"steered": ("random",)}, (
         "the wrong sign is no random direction"
     )
-    evidence = gather(fake)
-    found = beyond_controls(evidence)[SPLITS[0], "steered"]
+    found = gather(fake).summary.split(SPLITS[0]).arm("steered").beyond
     rows = fake.table(split=SPLITS[0]).to_pandas().pivot_table(index="item", columns="arm", values="correct")
     rows = rows.astype(float)
-    assert found.over == paired_difference(rows["random"].to_numpy(), rows["steered"].to_numpy())
-    assert found.theirs == paired_difference(rows["base_bare"].to_numpy(), rows["random"].to_numpy())
+    alone = against_directions(rows["steered"].to_numpy(), rows[["random"]].to_numpy().T)
+    assert found is not None and (found.count, found.rank_p) == (1, alone.rank_p)
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (alone.interval.low, alone.interval.high), abs=1e-5
+    )
+    assert found.few and found.interval.high - found.interval.low > 1, "one draw does not tell how directions differ"
+    assert summarise(fake.table(), fake.manifest).split(SPLITS[0]).arm("random").control_of == "steered"
 
 
 class _Loads(HTMLParser):
@@ -228,7 +232,10 @@ def test_cells_are_faded_exactly_where_the_interval_holds_zero(tmp_path: Path) -
         strength = 0.16 + 0.79 * abs(table.loc[cell, "score"]) / top
         assert boxes[f"cell-0-{cell}"].get_alpha() == pytest.approx((0.3 if faded else 1.0) * strength)
         assert ("the interval holds 0" in drawing.tips[f"cell-0-{cell}"]) == faded
-        assert "Holm p" in drawing.tips[f"cell-0-{cell}"] and "n = 60" in drawing.tips[f"cell-0-{cell}"]
+        assert (
+            "of 20 random directions do as well" in drawing.tips[f"cell-0-{cell}"]
+            and "n = 60" in drawing.tips[f"cell-0-{cell}"]
+        )
     assert len(boxes) == 5, "a cell that was not run is blank"
     assert table.index[table["chosen"]].tolist() == ["cell-002"]
     boxed = [p for p in axes.patches if p.get_linewidth() > 2]
@@ -237,7 +244,7 @@ def test_cells_are_faded_exactly_where_the_interval_holds_zero(tmp_path: Path) -
 
 def test_a_cell_that_is_not_finished_is_blank(tmp_path: Path) -> None:
     evidence = gather(made({(0, 0.5): 0.2, (0, 1.0): 0.25, (1, 0.5): 0.9}, tmp_path, without="cell-002-random-0"))
-    assert evidence.partial == "partial: 419 of 420 rows (status: complete)"
+    assert evidence.partial == "partial: 3,839 of 3,840 rows (status: complete)"
     assert heatmap(evidence).frame["cell"].tolist() == ["cell-000", "cell-001"]
     assert set(dose_response(evidence).frame["arm"]) == {"cell-000", "cell-001"}
 
@@ -397,7 +404,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Any:
     spec = SweepSpec.model_validate({
         "name": "small", "model": "builtin:base", "plan": "add v-$layer.safetensors ${dose}v on last_prompt",
         "vary": {"layer": [0, 1], "dose": [0.5, 4]}, "splits": {"development": {"standard-dev": 6}, "test": {"standard-test": 4}},
-        "generation": {"max_new_tokens": 12},
+        "generation": {"max_new_tokens": 12}, "controls": {"random": 2, "random_on_test": 3},
     })  # fmt: skip
     return run_sweep(spec, Store(folder / "runs"), folder)
 
