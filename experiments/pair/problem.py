@@ -4,8 +4,8 @@
 2. Splits are held apart by structure: the whole rule chain is hashed, so no rule chain of a development or test problem occurs in
    training, whatever its goal and candidates (`bucket_of`). Another chain of the same length that computes the same map does occur, for
    nearly all of them.
-3. `new-map-test` is new as a map too: its chains multiply by 3, 7 and 9, together by 89, and training chains multiply at most twice, so that
-   none of any length computes v -> 89 v + b (mod 100).
+3. `new-map-test` is new as a map too: its chains multiply by 3, 7 and 9, together by 89, and training chains multiply at most twice, so
+   that none of any length computes v -> 89 v + b (mod 100).
 4. A problem is a pure function of (split, seed, index).
 """
 

@@ -91,7 +91,7 @@ def test_directions_are_a_source_of_variance_beside_items() -> None:
     assert wide.difference == pytest.approx(own.mean() - strong.mean()) and wide.difference in wide.interval
     assert (narrow.rank_p, narrow.as_good, narrow.directions, narrow.n) == (1 / 21, 0, 20, 400)
     assert wide.as_good == int((strong.mean(1) >= own.mean()).sum()) and wide.band()[1] >= 0.85
-    assert "do at least as well" in wide.note and "too few" not in wide.note
+    assert "do at least as much" in wide.note and "too few" not in wide.note
 
 
 def test_few_directions_and_wrong_shapes_are_said() -> None:
