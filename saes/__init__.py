@@ -5,8 +5,9 @@ The names in `__all__` are the public face (docs/python.md), each loaded when it
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from steering.names import offered
 
 if TYPE_CHECKING:
     from .dashboard import build_dashboard
@@ -48,12 +49,4 @@ __all__ = [
     "train_sae",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(import_module(_PLACES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = offered(__name__, _PLACES)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ..evaluation.refusals import refusals
 from ..progress import progress, talk
+from .ablation import ablate
 from .attribution import attribute
 from .doctor import doctor
 from .extract import extract
@@ -30,7 +31,7 @@ from .prompts import prompt
 from .published import import_app
 from .report import report
 from .runs import print_tables, runs_app
-from .saes import ablate, sae_app
+from .saes import sae_app
 from .sweeps import sweep_app
 from .traces import trace_app
 from .vectors import vectors_app

@@ -67,8 +67,8 @@ class FindStart:
 
     def _drawn(self, split: str, n: int) -> list[Problem]:
         assert self.rules is not None and self.candidates is not None
-        evenly = [tuple((count, 1.0) for count in range(a, b + 1)) for a, b in (self.rules, self.candidates)]
-        difficulty, bucket = Difficulty(*evenly), next(b for b in BUCKETS if b == split)
+        rules, candidates = (tuple((count, 1.0) for count in range(a, b + 1)) for a, b in (self.rules, self.candidates))
+        difficulty, bucket = Difficulty(rules, candidates), next(b for b in BUCKETS if b == split)
         rng = random.Random(f"{self.name}/{split}/0")
         seen: dict[str, Problem] = {}
         while len(seen) < n:
