@@ -54,15 +54,26 @@ def hybrid(
     result = run_hybrid(HybridSpec.model_validate(facts), Store(runs))
     if as_json:
         lines = json.loads(result.frame.to_json(orient="records"))
-        document = {"run": result.run.manifest.run_id, "decided": result.decided, "arms": lines}
+        document = {
+            "run": result.run.manifest.run_id,
+            "random": result.random.manifest.run_id,
+            "decided": result.decided,
+            "arms": lines,
+        }
         print(json.dumps(document, indent=1, sort_keys=True))
         return
+    from ..evaluation.sentences import beyond_sentence
+    from ..evaluation.summarise import summarise
     from ..studies.hybrid.report import render
 
     console = Console()
     console.print(_taxonomy_table(result.decided["taxonomy"]))
     for split in dict.fromkeys(result.frame["split"]):
         console.print(render(result.frame, split))
+    for part in summarise(result.random.table(), result.random.manifest).splits:
+        beyond = part.arm("hybrid").beyond
+        if beyond is not None:
+            console.print(f"{part.split}: the hybrid {beyond_sentence(beyond)}", highlight=False)
     console.print(_decisions(result.decided), highlight=False)
     console.print(f"Stored as {result.run.folder}.", highlight=False)
 

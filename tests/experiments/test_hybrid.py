@@ -255,7 +255,7 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
     arguments = (
         "hybrid", "--runs", str(tmp_path), "--n", "16", "--n-dev", "8", "--json", "--set", "traces=60", "--set", "rollouts=120",
         "--set", "held_out=24", "--set", "seeds=[42]", "--set", "epochs=4", "--set", "sizes=[5]", "--set", "layers=[2]",
-        "--set", "n_legacy=4", "--set", "hidden=64", "--set", "max_new_tokens=240",
+        "--set", "n_legacy=4", "--set", "n_random=4", "--set", "hidden=64", "--set", "max_new_tokens=240",
     )  # fmt: skip
     documents = []
     for _ in range(2):
@@ -277,6 +277,7 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
         assert {
             "hybrid",
             "random_category",
+            "random_vectors",
             "random_positions",
             "magnitude_only",
             "one_vector",

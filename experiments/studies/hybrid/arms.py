@@ -4,7 +4,7 @@
 |---|---|
 | `no_effect` | zero shift: the second reading happens and changes nothing; its texts are the base's |
 | `random_category` | the bank's vectors, the category drawn uniformly |
-| `random_vectors` | Gaussian directions with each vector's norm, real coefficients, real categories |
+| `random_vectors` | Gaussian directions with each vector's norm, real coefficients, real categories: twenty banks, in a run of their own |
 | `magnitude_only` | both: all that is left is the coefficient network |
 | `random_positions` | real shifts at positions drawn at the hybrid's own rate |
 | `one_vector` | K = 1: is the taxonomy needed? |
@@ -29,7 +29,8 @@ from ...store.runs import Arm
 from .spec import HybridSpec
 
 SUBSTITUTED = (5, 10, 25, 50)
-RANDOM_SEEDS = (0, 1, 2)
+RANDOM_BANKS = 20
+"""Banks of random vectors, each its own draw: the distribution that the hybrid is compared with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +83,6 @@ def control_rules(parts: Parts, rate: float) -> dict[str, tuple[str, Controller]
         "no_effect": ("zero shift", hybrid_rule(parts, bank.without_effect())),
         "random_category": ("random category", Controller("disagreement", "random", bank=bank)),
     }
-    for seed in RANDOM_SEEDS:
-        vectors = bank.with_random_vectors(seed)
-        found[f"random_vectors_{seed}"] = (f"random vectors, seed {seed}", hybrid_rule(parts, vectors))
     found |= {
         "magnitude_only": ("coefficients only", Controller("disagreement", "random", bank=bank.with_random_vectors(0))),
         "random_positions": (
@@ -97,6 +95,17 @@ def control_rules(parts: Parts, rate: float) -> dict[str, tuple[str, Controller]
         rule = Controller("disagreement", how="substitute", share=per_cent / 100)
         found[f"substitute_{per_cent}"] = (f"thinking token at {per_cent} %", rule)
     return found
+
+
+def random_rules(parts: Parts) -> dict[str, tuple[str, Controller]]:
+    """The hybrid with banks of random vectors, norms and coefficients as they are."""
+    return {
+        f"random_vectors_{seed}": (
+            f"random vectors, draw {seed}",
+            hybrid_rule(parts, parts.bank.with_random_vectors(seed)),
+        )
+        for seed in range(RANDOM_BANKS)
+    }
 
 
 def legacy_rule(parts: Parts) -> Controller:

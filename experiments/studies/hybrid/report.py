@@ -47,6 +47,28 @@ def hybrid_frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def random_lines(run: Run) -> pd.DataFrame:
+    """The banks of random vectors of a run as one line per split: means, with the extremes of the banks as ends."""
+    frame = hybrid_frame(run)
+    own = frame[frame["arm"].str.startswith("random_vectors_")]
+    lines = []
+    for split, part in own.groupby("split", sort=False):
+        means = part[["accuracy", "gap", "tokens", "steered", "matched", "alpha", "size", "readings"]].mean().to_dict()
+        ends = {
+            f"{start}{end}": getattr(part[name], how)()
+            for name, start in (("accuracy", ""), ("gap", "gap_"))
+            for end, how in (("low", "min"), ("high", "max"))
+        }
+        label = f"{len(part)} banks of random vectors: mean, extremes"
+        counts = {
+            "n": int(part["n"].max()),
+            "truncated": int(part["truncated"].sum()),
+            "unscorable": int(part["unscorable"].sum()),
+        }
+        lines.append({"split": split, "arm": "random_vectors", "label": label, **counts, **means, **ends})
+    return pd.DataFrame(lines)
+
+
 def _line(
     arm: Arm, rows: pd.DataFrame, right: dict[str, pd.Series], base: pd.Series, top: pd.Series | None
 ) -> dict[str, Any]:

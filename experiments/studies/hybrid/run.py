@@ -35,8 +35,8 @@ from ...progress import progress, talk
 from ...store.files import write_whole
 from ...store.runs import Run, Store
 from ..readings import training_problems
-from .arms import Parts, control_rules, free_rules, hybrid_arm, hybrid_rule, legacy_rule, reference_arms
-from .report import HYBRID, hybrid_frame
+from .arms import Parts, control_rules, free_rules, hybrid_arm, hybrid_rule, legacy_rule, random_rules, reference_arms
+from .report import HYBRID, hybrid_frame, random_lines
 from .spec import HybridSpec
 from .taxonomy import category_readout, choose_taxonomy, greedy_traces
 from .texts import SEEDS, rollouts, sentence_labels
@@ -50,6 +50,8 @@ class HybridResult:
     """The test run, its table, and what was decided on the way."""
 
     run: Run
+    random: Run
+    """The hybrid beside banks of random vectors."""
     legacy: Run | None
     frame: pd.DataFrame
     parts: Parts
@@ -270,7 +272,17 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
     ]
     rules = [whole, *(rule for _, rule in (*controls.values(), *free.values()))]
     run = making.evaluate("hybrid", arms, rules, dict.fromkeys(SPLITS["test"], spec.n), "test problems, all arms")
-    frame, legacy = hybrid_frame(run), None
+    drawn = random_rules(parts)
+    arms = [
+        *reference_arms(spec),
+        hybrid_arm(spec, HYBRID, "hybrid", whole, "steered"),
+        *(hybrid_arm(spec, name, label, rule) for name, (label, rule) in drawn.items()),
+    ]
+    splits = dict.fromkeys(SPLITS["test"], min(spec.n_random, spec.n))
+    random = making.evaluate(
+        "hybrid-random", arms, [whole, *(rule for _, rule in drawn.values())], splits, "banks of random vectors"
+    )
+    frame, legacy = pd.concat([hybrid_frame(run), random_lines(random)], ignore_index=True), None
     if spec.n_legacy:
         rule = legacy_rule(parts)
         arms = [
@@ -296,4 +308,4 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
         "thresholds": chosen,
         "development": accuracies,
     }
-    return HybridResult(run, legacy, frame, parts, decided)
+    return HybridResult(run, random, legacy, frame, parts, decided)

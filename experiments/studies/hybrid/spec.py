@@ -52,6 +52,8 @@ class HybridSpec(BaseModel):
     """Test problems per split."""
     n_dev: int = Field(default=64, ge=1)
     """Development problems per split."""
+    n_random: int = Field(default=60, ge=1)
+    """Test problems per split on which the hybrid stands beside banks of random vectors."""
     n_legacy: int = Field(default=50, ge=0)
     """Test problems per split of v1's selection rule, whose candidates are whole passes; 0 leaves it out."""
 
