@@ -1,6 +1,6 @@
 """How often a sweep calls something real that is not, and finds what is: sweeps of pure random directions on the built-in base.
 
-`python -m benchmarks.null_sweeps pool.npz [--directions 1200] [--items 32]` first writes a pool: for each size of edit (in units of the
+`python -m benchmarks.null_sweeps pool.npz [--directions 1100] [--items 32] [--sweeps 400]` first writes a pool: for each size of edit (in units of the
 activation's norm), the answers of the base steered once at the last prompt token along many random directions and along a real one, on
 development and on test problems. Sweeps are then drawn from the pool: 48 cells are 48 random directions; the best on development problems
 is judged on test problems against fresh directions, and by pseudo-sweeps, as `experiments.sweeps.verdict` does. Beside both stands what the
@@ -26,7 +26,7 @@ from experiments.statistics import (
 
 SIZES = (0.2, 1.0, 2.0)
 LAYER = 1
-CELLS, SWEEPS, PSEUDO = 48, 40, 20
+CELLS, PSEUDO = 48, 20
 MODEL = "builtin:base"
 
 
@@ -106,8 +106,9 @@ def main() -> None:
     """Make the pool where it is missing, and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("pool", type=Path)
-    parser.add_argument("--directions", type=int, default=1200)
+    parser.add_argument("--directions", type=int, default=1100)
     parser.add_argument("--items", type=int, default=32)
+    parser.add_argument("--sweeps", type=int, default=400)
     given = parser.parse_args()
     if not given.pool.exists():
         make_pool(given.pool, given.directions, given.items)
@@ -127,8 +128,8 @@ def main() -> None:
             ("one real", CELLS, True),
         ):
             rng = np.random.default_rng(int(10 * size) + cells + planted)
-            rules = [judge(pool, size, rng, cells, planted) for _ in range(SWEEPS)]
-            shares = " | ".join(f"{sum(r[name] for r in rules)} of {SWEEPS}" for name in rules[0])
+            rules = [judge(pool, size, rng, cells, planted) for _ in range(given.sweeps)]
+            shares = " | ".join(f"{sum(r[name] for r in rules)} of {given.sweeps}" for name in rules[0])
             print(
                 f"| {size:g} r | {quartiles} | {100 * means[-1]:.0f} | {cells} cells, {what} | {shares} |", flush=True
             )
