@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .final import LONGEST, final_answer
-from .grade import Grade, unscorable, verdict
+from .final import LONGEST, Final, graded
+from .grade import NOTHING, Grade, Known, unscorable, verdict
 from .isolation import shared
 
 VERSION = 1
@@ -100,6 +100,8 @@ class MathGrader:
 
     timeout: float = 5.0
     memory: int = 1024
+    lenient: bool = False
+    """Whether an answer counts that stands in a thinking segment which ends the response."""
     name: str = "math"
 
     @property
@@ -108,9 +110,11 @@ class MathGrader:
 
         return {"grader": self.name, "version": VERSION, "math-verify": versions.version("math-verify")}
 
-    def grade(self, question: str, gold: str, text: str) -> Grade:
+    def grade(self, question: str, gold: str, text: str, known: Known = NOTHING) -> Grade:
         """The verdict on a response."""
-        final = final_answer(text)
+        return graded(self.name, text, known, self.lenient, lambda final: self._judged(gold, final))
+
+    def _judged(self, gold: str, final: Final) -> Grade:
         words = _TEXT.sub(r"\1", gold).strip() if "\\text" in gold and not _letter(gold) else ""
         if _WORD.fullmatch(words) and final.how != "boxed" and (final.sentence or final.closing):
             said = next((s for s in (final.sentence, final.closing) if _holds(_words(s), _words(words))), None)
