@@ -31,7 +31,7 @@ TAIL = 12_000
 """Characters at the end in which sentences are looked for."""
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])\s{0,3}|(?<![a-zA-Z\\])boxed(?=\{)")
 _MARK = re.compile(r"####[ \t]*([^\n]*)")
-_ANNOUNCED = re.compile(r"(?i)\banswers?\b(?:[^.\n:=?]{0,100}?)(?:\b(?:is|are)\b[ \t]*:?|:|=)")
+ANNOUNCED = re.compile(r"(?i)\banswers?\b(?:[^.\n:=?]{0,100}?)(?:\b(?:is|are)\b[ \t]*:?|:|=)")
 _CONCLUDED = re.compile(r"(?i)\b(?:so|therefore|thus|hence|in conclusion|conclusion|finally|we conclude)\b|\u2234")
 _NO_ANSWER = re.compile(
     r"(?i)^[ \t]*(?:not\b|in)?(?:correct|right|wrong|consistent|reasonable|valid|confirmed|verified|therefore)\b"
@@ -149,7 +149,7 @@ def _marked(body: str) -> str | None:
 def _announced(said: list[str], whole: bool) -> Final | None:
     """The last sentence that calls something the answer. Words are one only at the end of a finished text."""
     for place, sentence in enumerate(reversed(said)):
-        for match in reversed(list(_ANNOUNCED.finditer(sentence))):
+        for match in reversed(list(ANNOUNCED.finditer(sentence))):
             rest = sentence[match.end() :].strip(" \t*_`")
             value = None if _NO_ANSWER.match(rest) else says(rest, leading=True, words=whole and place < 2)
             if value:
@@ -191,7 +191,7 @@ def own_part(text: str) -> str:
     chat = _CHAT.search(text)
     if chat and text[: chat.start()].strip():
         text = text[: chat.start()]
-    given = [m.end() for pattern in (_BOX, _MARK, _ANNOUNCED) if (m := pattern.search(text))]
+    given = [m.end() for pattern in (_BOX, _MARK, ANNOUNCED) if (m := pattern.search(text))]
     if not given:
         return text
     after = _NEXT.search(text, min(given))
@@ -274,5 +274,5 @@ def finished(text: str) -> bool:
     if end.endswith(_ENDS):
         return True
     last = end[-80:].rpartition("\n")[2]
-    brief = bool(re.search(r"(?:\d|\b(?:is|are|:|=) \S{1,40})$", last)) or bool(_ANNOUNCED.search(last))
+    brief = bool(re.search(r"(?:\d|\b(?:is|are|:|=) \S{1,40})$", last)) or bool(ANNOUNCED.search(last))
     return len(end.lstrip()) < 4_000 and brief
