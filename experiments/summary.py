@@ -36,7 +36,7 @@ from .store import Arm, Manifest
 
 COLUMNS = (
     *("arm", "split", "item", "seed", "gold", "correct", "scorable", "truncated", "trace_ok", "well_formed"),
-    *("token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
+    *("unclosed", "lenient", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
 )
 """The columns that a summary is computed from."""
 FEW = 30
@@ -118,6 +118,10 @@ class ArmSummary(_Frozen):
     truncated: int
     truncated_rate: float | None
     unscorable: int
+    unclosed: int = 0
+    """Rows that end inside their thinking segment: they have no answer, unless the grader is lenient."""
+    lenient: int = 0
+    """Of those, rows whose answer inside the segment is right."""
     mean_tokens: float | None
     median_tokens: float | None
     steered_fraction: float | None
@@ -240,6 +244,8 @@ def _arm(rows: _Rows, baseline: _Rows, reference: _Rows | None, labels: list[str
         truncated=truncated,
         truncated_rate=truncated / n if n else None,
         unscorable=n - int(pc.sum(table["scorable"], min_count=0).as_py()),
+        unclosed=_true(table, "unclosed"),
+        lenient=_true(table, "lenient"),
         mean_tokens=float(tokens.mean()) if n else None,
         median_tokens=float(np.median(tokens)) if n else None,
         steered_fraction=len(edited) / len(ratios) if len(ratios) else None,
@@ -250,6 +256,11 @@ def _arm(rows: _Rows, baseline: _Rows, reference: _Rows | None, labels: list[str
         versus_baseline=_compare(rows, baseline, level) if treated else None,
         gap=_gap(rows, baseline, reference, level) if treated and reference and rows is not reference else None,
     )
+
+
+def _true(table: pa.Table, column: str) -> int:
+    """Rows where a boolean column holds; null does not."""
+    return int(pc.sum(table[column], min_count=0).as_py())
 
 
 def _behaviours(rows: _Rows, labels: list[str], tokens: float) -> dict[str, Behaviour]:
@@ -353,7 +364,7 @@ def sentence(arm: ArmSummary) -> str:
         return (
             f"{100 * share.value:.1f} % right ({100 * share.interval.level:g} % CI {100 * share.interval.low:.1f} to "
             f"{100 * share.interval.high:.1f}), n = {share.n}; {arm.truncated} truncated, {arm.unscorable} unscorable; "
-            f"{arm.mean_tokens:.0f} tokens on average."
+            f"{arm.mean_tokens:.0f} tokens on average." + (f" {unclosed_said(arm).capitalize()}." if arm.unclosed else "")
         )
     found = arm.versus_baseline
     interval = f"{100 * found.interval.level:g} % CI {_points(found.interval.low)} to {_points(found.interval.high)}"
@@ -417,8 +428,16 @@ def _gap_cell(gap: Gap) -> str:
     return "not\ndefined" if gap.value is None or gap.interval is None else _cell(gap.value, gap.interval, ".0f")
 
 
+def unclosed_said(arm: ArmSummary) -> str:
+    """How many rows end inside their thinking segment, and what reading them leniently gives."""
+    rows = "1 row ends" if arm.unclosed == 1 else f"{arm.unclosed} rows end"
+    return f"{rows} inside the thinking segment; {arm.lenient} of them hold the right answer there"
+
+
 def _notes(arm: ArmSummary, items: int) -> list[str]:
     found, gap, notes = arm.versus_baseline, arm.gap, []
+    if arm.unclosed:
+        notes.append(f"{arm.label}: {unclosed_said(arm)}.")
     if arm.items < items:
         notes.append(f"{arm.label}: {arm.items} of {items} items so far.")
     if found and found.missing:

@@ -18,6 +18,7 @@ import numpy as np
 from .errors import BadInput
 from .models import LoadedModel
 from .span import Span
+from .thinking import MARKERS, THINK, declared_markers, template_markers
 
 Follower = Generator[bool, int, None]
 """Sent one token at a time, answers whether a span covers it."""

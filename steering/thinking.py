@@ -38,6 +38,8 @@ class Markers:
             )
 
 
+DECLARED = "thinking_markers"
+"""Where `LoadedModel.extra` holds the markers that a spec gives a model."""
 THINK = Markers("<think>", "</think>")
 MARKERS: tuple[Markers, ...] = (
     THINK,
@@ -120,7 +122,7 @@ def without_markers(text: str, markers: Sequence[Markers] = MARKERS) -> str:
 
 def declared_markers(model: LoadedModel) -> tuple[Markers, ...]:
     """The markers that a spec gives a model; empty where it gives none."""
-    found: tuple[Markers, ...] = model.extra.get("thinking_markers", ())
+    found: tuple[Markers, ...] = model.extra.get(DECLARED, ())
     return found
 
 
@@ -186,5 +188,13 @@ def _shared(one: str, two: str) -> str:
 
 def leaves_open(prompt: str, question: str, markers: Sequence[Markers] = MARKERS) -> bool:
     """Whether a prompt ends inside a thinking segment that what stands after the question begins. What the question says is no marker."""
+    if not question.strip():
+        return False
     _, found, end = prompt.rpartition(question.strip())
     return bool(found) and read_thinking(end, markers).open
+
+
+def begun_before(texts: Sequence[str], markers: Sequence[Markers] = MARKERS) -> bool:
+    """Whether the prompts of these texts begin a thinking segment: some text closes one that it does not open."""
+    openings, pattern = {m.opening for m in markers}, _pattern(tuple(markers))
+    return any((first := pattern.search(text)) is not None and first.group() not in openings for text in texts)

@@ -27,12 +27,14 @@ from .statement import says, sentences, stated
 
 LONGEST = 2_000
 """Characters of the longest answer that is compared."""
+REPEATED = 40
+"""Characters of the longest value that a text which goes on repeating itself may state."""
 TAIL = 12_000
 """Characters at the end in which sentences are looked for."""
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])\s{0,3}|(?<![a-zA-Z\\])boxed(?=\{)")
 _MARK = re.compile(r"####[ \t]*([^\n]*)")
 ANNOUNCED = re.compile(r"(?i)\banswers?\b(?:[^.\n:=?]{0,100}?)(?:\b(?:is|are)\b[ \t]*:?|:|=)")
-_CONCLUDED = re.compile(r"(?i)\b(?:so|therefore|thus|hence|in conclusion|conclusion|finally|we conclude)\b|\u2234")
+CONCLUDED = re.compile(r"(?i)\b(?:so|therefore|thus|hence|in conclusion|conclusion|finally|we conclude)\b|\u2234")
 _NO_ANSWER = re.compile(
     r"(?i)^[ \t]*(?:not\b|in)?(?:correct|right|wrong|consistent|reasonable|valid|confirmed|verified|therefore)\b"
     r"|^[ \t]*(?:an? )?(?:integer|not)\b"
@@ -81,6 +83,8 @@ class Final:
     """The sentence that states the answer, where one does."""
     closing: str = ""
     """The last sentence, where no box holds the answer."""
+    body: str = ""
+    """What was read."""
     unclosed: bool = False
     """Whether the response ends inside its thinking segment, or with it."""
 
@@ -96,7 +100,7 @@ def final_answer(response: str, known: Known = NOTHING, lenient: bool = False) -
     if unclosed:
         said = _plain(without_markers(response, known.markers))
     body = own_part(said)
-    return replace(_found(body, len(body) < len(said), known), unclosed=unclosed)
+    return replace(_found(body, len(body) < len(said), known), unclosed=unclosed, body=body)
 
 
 def graded(grader: str, text: str, known: Known, lenient: bool, judged: Callable[[Final], Grade]) -> Grade:
@@ -163,7 +167,7 @@ def _concluded(said: list[str], whole: bool) -> Final | None:
     for place, sentence in enumerate(reversed(said)):
         if _CHECKS.search(sentence):
             continue
-        drawn = _CONCLUDED.search(sentence)
+        drawn = CONCLUDED.search(sentence)
         value = None
         if drawn or (whole and place == 0):
             value = says(sentence[drawn.end() :]) if drawn else says(sentence)
@@ -173,6 +177,8 @@ def _concluded(said: list[str], whole: bool) -> Final | None:
             return _checked(value, "concluded" if drawn else "last statement", sentence)
     again = said[-1] if said and said.count(said[-1]) > 2 else None
     value = says(again) if again else None
+    if value and len(value) > REPEATED:
+        return None
     return _checked(value, "repeated", again or "") if value else None
 
 

@@ -101,8 +101,8 @@ def number_spelled(text: str) -> str:
         return f"{power[1]} \\times 10^{{{int(power[2])}}}"
     for pattern in (_MIXED, _MIXED_FRACTION):
         if mixed := pattern.fullmatch(text):
-            sign = "-" if mixed[1] == "-" else ""
-            return rf"{sign}({mixed[2]}+\frac{{{mixed[3]}}}{{{mixed[4]}}})" if int(mixed[4]) else text
+            whole, top, bottom = int(mixed[2]), int(mixed[3]), int(mixed[4])
+            return rf"{'-' * (mixed[1] == '-')}\frac{{{whole * bottom + top}}}{{{bottom}}}" if bottom else text
     scaled = _SCALED.match(TEXT.sub(r" \1", text))
     if scaled and not re.search(r"[\d\\A-Za-z(]", scaled[1]):
         power_of = 12 if scaled[3].lower() == "dozen" else 10 ** _SCALES[scaled[3].lower()]
@@ -148,11 +148,10 @@ def plain(answer: str) -> str:
 _DECIMAL = re.compile(r"([-+]?)(\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})")
 _FRACTION = re.compile(r"([-+]?)\s*(?:\\frac\{([-+]?)(\d{1,400})\}\{([-+]?)(\d{1,400})\}|(\d{1,400})\s*/\s*(\d{1,400}))")
 _POWER = re.compile(r"([-+]?\d{1,400}(?:\.\d{0,400})?)\s*(?:\\times|\\cdot|\*)\s*10\^\{?\s*([-+]?\d{1,3})\s*\}?")
-_SUM = re.compile(r"([-+]?)\((\d{1,12})\+\\frac\{(\d{1,12})\}\{(\d{1,12})\}\)")
 
 
 def rational(text: str) -> Fraction | None:
-    """The number that a cleaned answer is: a decimal, a fraction, a mixed number or a power of ten, exactly; None for anything else."""
+    """The number that a cleaned answer is: a decimal, a fraction or a power of ten, exactly; None for anything else."""
     body = text.strip()
     if decimal := _DECIMAL.fullmatch(body):
         return Fraction(decimal.group().rstrip(".") if decimal.group().endswith(".") else decimal.group())
@@ -164,6 +163,4 @@ def rational(text: str) -> Fraction | None:
         return Fraction(int(top), int(bottom)) * (-1) ** minus
     if power := _POWER.fullmatch(body):
         return Fraction(power[1].rstrip(".")) * Fraction(10) ** int(power[2])
-    if mixed := _SUM.fullmatch(body):
-        return (int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))) * (-1 if mixed[1] == "-" else 1)
     return None

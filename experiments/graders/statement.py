@@ -37,6 +37,7 @@ _TAIL = re.compile(
     re.I,
 )
 _ARTICLE = re.compile(r"(?<=[\d)}%]) +a$")
+_SCALE = re.compile(r"(?i)\s*(?:hundred|thousand|million|billion|trillion|dozen)\b")
 _REASON = re.compile(r",? (?:since|because|where|when|whenever|assuming|as required|provided)\b", re.I)
 _CONDITION = re.compile(r"\W*(?:if|when|since|after|given|because|as|assuming)\b", re.I)
 _SUM = re.compile(r"[\d)%][\d\s.,$)%A-Za-z/]{0,40}=\s?\$?-?\d")
@@ -158,8 +159,11 @@ def _expression(text: str, at: int, written: Sequence[Formula]) -> str | None:
         return right_side(formula.inner)
     run = _RUN.match(text, start)
     value = _ARTICLE.sub("", run.group().strip(" ,=")) if run else ""
+    scale = _SCALE.match(text, run.end()) if run and re.fullmatch(r"\$?[\d,.]+", value) else None
+    if scale and text[: run.end()].rstrip().endswith(value):
+        return f"{value} {scale.group().strip()}"
     # A letter by itself, or an article, is no value; an option letter in brackets is.
-    if re.search(r"[\d\u03c0\u221e]|\\[A-Za-z]", value) or re.fullmatch(r"\([A-J]\)|[B-HJ-Z]", value):
+    if re.search(r"[\d\u03c0\u221e]|\\[A-Za-z]", value) or re.fullmatch(r"\([A-J]\)|\[[A-J]\]|[B-HJ-Z]", value):
         return right_side(value)
     return None
 
