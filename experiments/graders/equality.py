@@ -5,7 +5,7 @@ r"""When two mathematical answers are the same. It runs in the process of `worke
    in one unknown are compared as sets of real numbers.
 3. Two values are equal where their difference is: exactly for rational numbers; else relative to their size, to 25 digits, at points of both
    signs where there are unknowns. Equations are equal up to a factor, inequalities up to a positive one.
-4. A decimal of six digits or more stands for the number that it is the rounding of, where that is no decimal itself.
+4. A decimal of six digits or more stands for the number that it is the rounding or the beginning of, where that is no decimal itself.
 
 math-verify's parser (latex2sympy2_extended) reads the leaves; its own comparison is not used: it rounds absolutely, to six decimals.
 """
@@ -45,9 +45,11 @@ def _unread(shape: dict[str, Any]) -> bool:
 
 def _same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
     """Whether two shapes are the same answer. A name that only one of them has says nothing."""
-    if gold.get("name") and answer.get("name") and gold["name"] != answer["name"]:
-        return False
     kinds = gold["kind"], answer["kind"]
+    if gold.get("name") and answer.get("name") and gold["name"] != answer["name"]:
+        if kinds != ("leaf", "leaf") or "(" in gold["name"] + answer["name"]:
+            return False
+        return _equal(*({**side, "value": _named(side)} for side in (gold, answer)))  # y = x is x = y
     if kinds == ("leaf", "leaf"):
         return _equal(gold, answer)
     if "leaf" in kinds and (single := _single(gold, answer)) is not None:
@@ -64,7 +66,9 @@ def _same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
         if other["kind"] not in ("tuple", "vector") or any(len(row) != 1 for row in column["rows"]):
             return False
         return _in_order([row[0] for row in column["rows"]], other["items"])
-    if {*kinds} <= {"tuple", "vector"} or (kinds[0] in ("tuple", "vector") and kinds[1] == "list"):
+    listed = kinds[0] in ("tuple", "vector") and kinds[1] == "list"
+    named = kinds == ("list", "tuple") and all(item.get("name") for item in gold["items"])
+    if {*kinds} <= {"tuple", "vector"} or listed or named:
         # An interval is its brackets; a point or a vector may be written with others, or with none.
         half_open = [(s["open"], s["close"]) for s in (gold, answer) if s["kind"] == "tuple"]
         if len(half_open) == 2 and half_open[0] != half_open[1]:
@@ -81,11 +85,17 @@ def _same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
 def _single(gold: dict[str, Any], answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """A value beside a set or list of one value: the two values. An expression may stand for its list (`\\pm 3`)."""
     def one(shape: dict[str, Any]) -> dict[str, Any]:
-        alone = shape["kind"] in ("list", "set") and len(shape["items"]) == 1
+        alone = shape["kind"] in ("list", "set") and len(shape["items"]) == 1 and not _is_set(shape["items"][0])
         return {**shape["items"][0], **({"name": shape["name"]} if shape.get("name") else {})} if alone else shape
 
     found = one(gold), one(answer)
     return found if found != (gold, answer) else None
+
+
+def _is_set(shape: dict[str, Any]) -> bool:
+    from sympy import Set
+
+    return isinstance(shape.get("value"), Set)
 
 
 def _in_order(gold: list[dict[str, Any]], answer: list[dict[str, Any]]) -> bool:
@@ -198,7 +208,7 @@ _DECIMAL = re.compile(r"([-+]?)(\d*)\.(\d+)(\s*(?:\\[lc]?dots|\.\.\.))?")
 
 
 def _rounded(text: str, value: Any, other_text: str, other: Any) -> bool:
-    """Whether `text` is a decimal that the other number, which is no decimal itself, rounds to (with dots: begins with)."""
+    """Whether `text` is a decimal that the other number, which is no decimal itself, rounds to or begins with."""
     from sympy import Rational
 
     found = _DECIMAL.fullmatch(text.strip())
@@ -207,10 +217,11 @@ def _rounded(text: str, value: Any, other_text: str, other: Any) -> bool:
     step = Rational(1, 10 ** len(found[3]))
     written = Rational(int(found[1] + found[2] + found[3] or 0), 10 ** len(found[3]))
     near = abs(other.doit() - written)
-    if found[4]:
-        inside = abs(other) - abs(written)
-        return bool((inside.evalf(40) >= 0) and (inside.evalf(40) < step.evalf(40)))
-    return bool(near.evalf(40) <= (step / 2).evalf(40))
+    beyond = (abs(other) - abs(written)).evalf(40)
+    if (other * written).is_negative or not beyond.is_number:
+        return False
+    # Its digits are the first ones of the other, or, without dots, those it rounds to.
+    return bool(0 <= beyond < step) or (not found[4] and bool(near.evalf(40) <= (step / 2).evalf(40)))
 
 
 def _proportional(one: Any, two: Any, signed: bool) -> bool:
@@ -281,8 +292,9 @@ def _zero(difference: Any, *of: Any) -> bool:
 
 
 _LETTERS = re.compile(r"\\mathbb\s*\{[A-Z]\}|\\(?:begin|end)\{[A-Za-z]+\}|\\[A-Za-z]+|[A-Z](?:_(?:\{(\w+)\}|(\w)))?")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\[a-z]+|(?<![a-z\\])[a-z])\s*\^\s*\{?\s*\\circ\s*\}?")
 _LARGE = re.compile(r"\\(Gamma|Delta|Theta|Lambda|Xi|Sigma|Upsilon|Phi|Psi|Omega)(?![a-z])")
-_REFUSED = re.compile(r"\d\s+\d|\^\s*\{?\s*(?:T|\\top|\\prime)|'|\\[lc]?dots|\.\.|:|\?|#|\\text\s*\{[^{}]*\s[^{}]*\}|(?<![\\A-Za-z])[A-Za-z]{6,}")
+_REFUSED = re.compile(r"\d\s+\d|\^\s*\{?\s*(?:T|\\top|\\prime)|'|\\(?:angle|triangle|measuredangle|perp|parallel|cong|sim)(?![a-z])|\\[lc]?dots|\.\.|:|\?|#|\\text\s*\{[^{}]*\s[^{}]*\}|(?<![\\A-Za-z])[A-Za-z]{6,}")
 """What the parser reads as something else than it says: numbers side by side, transposes, primes, dots, words."""
 
 
@@ -297,6 +309,7 @@ def _parsed(text: str) -> Any:
         return _decimal(*decimal.groups())
     if re.fullmatch(r"[-+]?\d+", text):
         return Rational(int(text))
+    text = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text)
     text = re.sub(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}", _repeating, text)
     text = re.sub(r"\\log_(\d)\s*(?=\d)", r"\\log_{\1} ", text)
     if not text or _REFUSED.search(re.sub(r"\\(?:begin|end|operatorname)\s*\{[A-Za-z]+\}|\\log_\{\d+\}", " ; ", text)):

@@ -19,7 +19,7 @@ from .grade import NOTHING, Grade, Known, unscorable, verdict
 from .isolation import shared
 from .quantity import Quantity, agree, quantity
 from .shape import Shape, has_dots, leaves, shape
-from .spelling import cleaned, plain, rational
+from .spelling import cleaned, in_scale, plain, rational
 from .words import as_words, letter, phrase, same_words, states
 
 VERSION = 2
@@ -49,9 +49,9 @@ class MathGrader:
 
     def grade(self, question: str, gold: str, text: str, known: Known = NOTHING) -> Grade:
         """The verdict on a response."""
-        return graded(self.name, text, known, self.lenient, lambda final: self._judged(gold, final))
+        return graded(self.name, text, known, self.lenient, lambda final: self._judged(question, gold, final))
 
-    def _judged(self, gold: str, final: Final) -> Grade:
+    def _judged(self, question: str, gold: str, final: Final) -> Grade:
         words = as_words(gold)
         if words and final.how not in ("boxed", "after ####") and (final.sentence or final.closing):
             said = next((s for s in (final.sentence, final.closing) if s and states(s, words, ANNOUNCED)), None)
@@ -60,7 +60,7 @@ class MathGrader:
             return verdict(self.name, answer, said is not None, how)
         if final.text is None:
             return unscorable(self.name, None, final.how)
-        return self.compare(gold, final.text, final.how)
+        return self.compare(gold, in_scale(final.text, question), final.how)
 
     def compare(self, gold: str, answer: str, how: str = "given") -> Grade:
         """The verdict on an answer that was already found."""
@@ -81,7 +81,10 @@ class MathGrader:
         bases = _BASE.match(ours), _BASE.match(theirs)
         if bases[0] and bases[1] and bases[0].group(1) != bases[1].group(1):
             return verdict(self.name, answer, False, f"{how}; numerals of different bases")
-        return self._expressions(phrase(cleaned(gold)), phrase(cleaned(answer)), answer, how)
+        meant, found_meant = phrase(cleaned(gold)), phrase(cleaned(answer))
+        if meant == found_meant:
+            return verdict(self.name, answer, True, f"{how}; the same letters")
+        return self._expressions(meant, found_meant, answer, how)
 
     def _expressions(self, gold: str, found: str, answer: str, how: str) -> Grade:
         """The verdict on two cleaned answers that are mathematics."""

@@ -19,7 +19,7 @@ from .final import ANNOUNCED, CONCLUDED, Final, graded
 from .grade import NOTHING, Grade, Known, unscorable, verdict
 from .quantity import Quantity, agree, quantity
 from .shape import shape
-from .spelling import TEXT, cleaned, rational, undelimited
+from .spelling import TEXT, cleaned, in_scale, rational, undelimited
 
 LARGEST = 1_400
 """Bits of the largest number that is read, and of the smallest one's inverse."""
@@ -80,12 +80,12 @@ class NumericGrader:
         right = _measured(gold) or _measured(gold, letters=True)
         if right is None:
             raise BadInput(f"The answer {gold[:80]!r} is no number; grade this data set with `math` or `exact`.")
-        return graded(self.name, text, known, self.lenient, lambda final: self._judged(right, final))
+        return graded(self.name, text, known, self.lenient, lambda final: self._judged(question, right, final))
 
-    def _judged(self, right: tuple[Fraction, Quantity], final: Final) -> Grade:
+    def _judged(self, question: str, right: tuple[Fraction, Quantity], final: Final) -> Grade:
         if final.text is None:
             return unscorable(self.name, None, final.how)
-        found = _measured(final.text, letters=right[1].dimensions is not None)
+        found = _measured(in_scale(final.text, question), letters=right[1].dimensions is not None)
         if found is None:
             return unscorable(self.name, final.text, f"{final.how}; it is no number")
         if not agree(right[1], found[1]):

@@ -55,9 +55,10 @@ _WORDS = re.compile(
 )
 _LETTER = re.compile(rf"^({_NUMBER})\s*((?:[{''.join(LETTERS)}])(?:\s*/\s*[{''.join(LETTERS)}])?(?:\^\{{?-?[123]\}}?)?)$")
 _IN_TEXT = re.compile(r"^(.*?[\dA-Za-z}\)\]])\s*((?:\\(?:text|mbox|textrm|textbf|textit|mathrm|rm|operatorname)\s*\{[^{}]*\}\s*(?:\^\{?-?[123]\}?)?\s*[/.]?\s*)+)$", re.S)
-_NO_UNIT = frozenset("and or sin cos tan cot sec csc log ln exp pi sqrt frac infty if where for mod base infinity max min gcd lcm to is not th st nd rd".split())
+_NO_UNIT = frozenset("and or sin cos tan cot sec csc log ln exp pi sqrt frac infty if where for mod base infinity max gcd lcm to is not th st nd rd".split())
+_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _SHORT = frozenset("egg eggs car cars dog dogs cat cats pie pies men box hat hats pen pens boy boys way ways bag bags cow cows day kid kids".split())
-_EMPTY = frozenset("unit units a an the of in total each all more left only about approximately altogether".split())
+_EMPTY = frozenset("old unit units a an the of in total each all more left only about approximately altogether".split())
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def quantity(text: str, letters: bool = False) -> Quantity:
         if rest.dimensions is None or rest.dimensions == ((noun, 1),):
             return Quantity(sign + rest.value, ((noun, 1),), rest.factor if rest.dimensions is None else Fraction(1))
         return Quantity(sign + rest.value, _times(((noun, 1),), rest.dimensions), rest.factor)
-    for pattern, unit in ((r"\s*\\?%$", "percent"), (r"\s*\^\{?\s*\\circ\s*\}?$", "degree"), (r"\s*\\?\$$", "dollar"), (r"\s*\u20ac$", "euro")):
-        if (sign_after := re.search(pattern, text)) and sign_after.start():
+    for pattern, unit in ((r"\s*\\?%$", "percent"), (r"\s*\^\{?\s*\\circ\s*\}?$", "degree"), (r"\s*\\?\$$", "dollar"), (r"\s*\u20ac$", "euro"), (r"\s*\u00a2$", "cent")):
+        if (sign_after := re.search(pattern, text)) and sign_after.start() and not (unit == "degree" and _ANGLE.search(text)):
             dimensions, factor = UNITS[unit]
             return Quantity(text[: sign_after.start()], tuple(dimensions.items()), factor)
     if (found := _IN_TEXT.match(text)) and (read := _read(TEXT.sub(r" \1 ", found[2]))) is not None:

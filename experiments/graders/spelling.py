@@ -113,6 +113,13 @@ def number_spelled(text: str) -> str:
     return text
 
 
+def in_scale(answer: str, question: str) -> str:
+    """An answer without the "dozen" or "million" that its question counts in: "how many dozen eggs" is answered by 7."""
+    found = re.search(r"(?i)\s*(hundred|thousand|million|billion|trillion|dozen)s?\W*$", answer)
+    counted = found and re.search(rf"(?i)\bhow many (?:\w+ ){{0,2}}{found[1]}s?\b|\bin {found[1]}s\b", question)
+    return answer[: found.start()] if found and counted else answer
+
+
 def _from_words(text: str) -> str | None:
     """The number that words spell, up to the thousands, or a simple fraction; None where they spell none."""
     words = re.findall(r"[a-z]+", TEXT.sub(r"\1", text).lower())

@@ -158,7 +158,7 @@ def _expression(text: str, at: int, written: Sequence[Formula]) -> str | None:
     if formula:
         return right_side(formula.inner)
     run = _RUN.match(text, start)
-    value = _ARTICLE.sub("", run.group().strip(" ,=")) if run else ""
+    value = _ARTICLE.sub("", run.group().strip(" ,=").rstrip(" /")) if run else ""
     scale = _SCALE.match(text, run.end()) if run and re.fullmatch(r"\$?[\d,.]+", value) else None
     if scale and text[: run.end()].rstrip().endswith(value):
         return f"{value} {scale.group().strip()}"

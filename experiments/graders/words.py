@@ -39,6 +39,8 @@ def as_words(gold: str) -> str | None:
     said = TEXT.sub(r"\1", gold).strip()
     if not _WORDS.fullmatch(said) or letter(gold) or number_spelled(said) != said or phrase(cleaned(gold)) != cleaned(gold):
         return None
+    if re.fullmatch(r"[A-Z]{3,}", said):  # letters in an order, such as a ranking
+        return said
     if re.search(r"\\(?:text|mbox)", gold):
         return said if len(said) > 1 else None
     found = words_of(said)
@@ -63,6 +65,9 @@ def same_words(answer: str, asked: str) -> bool:
     found, wanted = words_of(answer), words_of(asked)
     while len(found) > len(wanted) and found[0] in _FILLERS:
         found = found[1:]
+    if wanted in (["yes"], ["no"], ["true"], ["false"]) and found[:1] == wanted and len(found) > 1:
+        first, *rest = _CLAUSE.split(answer)
+        return words_of(first) == wanted and not {"or", "yes", "no", "true"} & {*words_of(" ".join(rest))} and not _denied(found, wanted)
     return found == wanted and not re.search(r"\d", TEXT.sub(r"\1", answer))
 
 
