@@ -69,6 +69,7 @@ _VALUE = re.compile(r"(?=.*[\d\\]|[A-Za-z]$)(?!\d+[.)]\s+[A-Za-z]).{1,80}")
 _HEADING = re.compile(
     r"(?i)^\W*(?:step|part|case|section|example|problem|question|method|approach|solution|answer|final answer|explanation|conclusion|summary|"
     r"understand|given|calculation|verification|note|introduction|analysis|reasoning)\b[^=]{0,60}$"
+    r"|^\d+[.)]\s+[A-Za-z]{3,}"
 )
 _ENDS = (".", "!", "$", "]", ")", "}", "*", "`", "%", "\u3002", '"')
 

@@ -26,6 +26,7 @@ VERSION = 2
 """Raised when a verdict may change; part of what identifies graded rows."""
 _BASE = re.compile(r"^[0-9A-Za-z]+_\{?(\d+)\}?$")
 _OPTION = re.compile(r"\\?(?:text\{)?\(([A-J])\)")
+_LETTERED = re.compile(r"\\?(?:text\w*\{)?\(?([A-J])\)")
 _RESIDUE = re.compile(r"(?:.*\\equiv(?![a-z]))?\s*([-+]?\d{1,40})\s*\(?\\[pb]?mod(?![a-z])\s*\{?\s*(\d{1,40})\s*\}?\)?$", re.S)
 _COMMA = re.compile(r"[-+]?\d+,(?:\d{1,2}|\d{4,})")
 
@@ -73,8 +74,9 @@ class MathGrader:
         if ours == theirs:
             return verdict(self.name, answer, True, f"{how}; the same letters")
         option = letter(gold)
-        if option and re.search(r"\\text|\(", gold):
-            found = letter(answer) or (m.group(1).lower() if (m := _OPTION.match(answer)) else None)
+        lettered = re.search(r"\\text|\(", gold) or (gold.strip().isupper() and _LETTERED.match(answer.strip()))
+        if option and lettered:
+            found = letter(answer) or (m.group(1).lower() if (m := _OPTION.match(answer) or _LETTERED.match(answer)) else None)
             return verdict(self.name, answer, found == option, f"{how}; compared as option letters")
         if (words := as_words(gold)) is not None:
             return verdict(self.name, answer, same_words(answer, words), f"{how}; compared as words")
@@ -84,6 +86,9 @@ class MathGrader:
         meant, found_meant = phrase(cleaned(gold)), phrase(cleaned(answer))
         if meant == found_meant:
             return verdict(self.name, answer, True, f"{how}; the same letters")
+        if bases[1] and not bases[0] and re.fullmatch(r"\d+", ours) and 2 <= int(bases[1][1]) <= 36:
+            value = _numeral(theirs.partition("_")[0], int(bases[1][1]))
+            return verdict(self.name, answer, value == int(ours), f"{how}; compared as numbers")
         return self._expressions(meant, found_meant, answer, how)
 
     def _expressions(self, gold: str, found: str, answer: str, how: str) -> Grade:
@@ -132,6 +137,14 @@ class MathGrader:
         if not reply["gold_read"]:
             return unscorable(self.name, answer, f"{how}; the right answer is not read as mathematics")
         return verdict(self.name, answer, bool(reply["equal"]), f"{how}; compared as expressions")
+
+
+def _numeral(digits: str, base: int) -> int | None:
+    """The number that digits of a base write; None for digits that the base does not have."""
+    try:
+        return int(digits, base)
+    except ValueError:
+        return None
 
 
 def _rounding(one: Shape, two: Shape) -> bool:

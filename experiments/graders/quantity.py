@@ -51,9 +51,11 @@ _MONEY = re.compile(r"^([-+]?)\s*(?:US|AU|CA)?\s*(\\?\$|[\u20ac\u00a3\u00a5])\s*
 _NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d*\s*\\frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\d+\s*/\s*\d+)(?:\s*(?:\\times|\\cdot)\s*10\^\{?-?\d+\}?)?(?:\\pi|\\sqrt\{[^{}]{1,40}\})?"
 _WORD = r"(?<![A-Za-z'])[A-Za-z][A-Za-z']+(?![A-Za-z'])\.?"
 _WORDS = re.compile(
-    rf"^({_NUMBER}|.*?[\d}})])(\s*)((?:(?:{_WORD}|/\s*(?:[smh](?![A-Za-z]))?|[23](?=$|\s)|\^\{{?[23]\}}?|-(?=[a-z]))\s*)+)$", re.S
+    rf"^({_NUMBER}|.*?[\d}})])(\s*)((?:(?:{_WORD}|(?<![A-Za-z])an?(?=\s)|/\s*(?:[smh](?![A-Za-z]))?|[23](?=$|\s)|\^\{{?[23]\}}?|-(?=[a-z]))\s*)+)$", re.S
 )
 _LETTER = re.compile(rf"^({_NUMBER})\s*((?:[{''.join(LETTERS)}])(?:\s*/\s*[{''.join(LETTERS)}])?(?:\^\{{?-?[123]\}}?)?)$")
+_PART = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(?:\\(?:text|mathrm)\s*\{\s*)?([A-Za-z]{1,20})(?:\s*\})?")
+_PARTS = re.compile(rf"(?:{_PART.pattern}\s*(?:,|and\s)?\s*){{2,4}}")
 _IN_TEXT = re.compile(r"^(.*?[\dA-Za-z}\)\]])\s*((?:\\(?:text|mbox|textrm|textbf|textit|mathrm|rm|operatorname)\s*\{[^{}]*\}\s*(?:\^\{?-?[123]\}?)?\s*[/.]?\s*)+)$", re.S)
 _NO_UNIT = frozenset("and or sin cos tan cot sec csc log ln exp pi sqrt frac infty if where for mod base infinity max gcd lcm to is not th st nd rd".split())
 _ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
@@ -87,13 +89,25 @@ def quantity(text: str, letters: bool = False) -> Quantity:
         if (sign_after := re.search(pattern, text)) and sign_after.start() and not (unit == "degree" and _ANGLE.search(text)):
             dimensions, factor = UNITS[unit]
             return Quantity(text[: sign_after.start()], tuple(dimensions.items()), factor)
+    if _PARTS.fullmatch(text) and (whole := _summed(text)) is not None:
+        return whole
     if (found := _IN_TEXT.match(text)) and (read := _read(TEXT.sub(r" \1 ", found[2]))) is not None:
         return Quantity(found[1].strip(), *read)
     if (found := _WORDS.match(text)) and _are_words(found[3], bool(found[2])) and (read := _read(found[3])) is not None:
         return Quantity(found[1].strip(), *read)
-    if letters and (found := _LETTER.match(text)) and (read := _read(found[2])) is not None:
+    if (found := _LETTER.match(text)) and (letters or re.search(r"\s\w+/", text)) and (read := _read(found[2])) is not None:
         return Quantity(found[1].strip(), *read)
     return Quantity(text)
+
+
+def _summed(text: str) -> Quantity | None:
+    """A quantity in several units of one kind (3 hours 20 minutes), in the first unit of their dimension."""
+    known = [(Fraction(number), _known(word)) for number, word in _PART.findall(text)]
+    if any(unit is None or unit[0] != known[0][1][0] for _, unit in known):  # type: ignore[index]
+        return None
+    total = sum((number * unit[1] for number, unit in known if unit), Fraction(0))
+    value = str(total) if total.denominator == 1 else rf"\frac{{{total.numerator}}}{{{total.denominator}}}"
+    return Quantity(value, tuple(known[0][1][0].items()))  # type: ignore[index]
 
 
 def _are_words(text: str, apart: bool) -> bool:
@@ -101,7 +115,7 @@ def _are_words(text: str, apart: bool) -> bool:
     found = re.findall(r"[A-Za-z']+", text)
     if not found or not re.match(r"[A-Za-z/]", text):
         return False
-    found = [w for w in found if len(w) > 1 or w not in ("s", "m", "h")]
+    found = [w for w in found if w not in ("s", "m", "h", "a", "an")]
     known = [w for w in found if _known(w) is not None and len(w) > 1 or w.lower() in _EMPTY or w.lower() in ("per", "square", "sq", "cubic")]
     return len(known) == len(found) or (apart and any(len(w) > 3 for w in found if w not in known) and all(len(w) > 2 for w in found if w not in known)) or (apart and found[0].lower() in _SHORT)
 
@@ -127,7 +141,7 @@ def _read(words: str) -> tuple[tuple[tuple[str, int], ...] | None, Fraction] | N
         low = token.lower()
         if low in _NO_UNIT:
             return None
-        if low in ("per", "/"):
+        if low in ("per", "/") or (low in ("a", "an") and (nouns or dimensions)):
             close()
             sign, power = -1, 0
         elif low in ("square", "sq", "cubic", "cu"):

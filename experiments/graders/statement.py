@@ -124,9 +124,10 @@ def says(sentence: str, leading: bool = False, words: bool = False) -> str | Non
     written = formulas(sentence)
     if written:
         return right_side(written[-1].inner)
-    numbers = _NUMBER.findall(sentence)
+    numbers = list(_NUMBER.finditer(sentence))
     if numbers:
-        return str(numbers[-1]).strip()
+        scale = _SCALE.match(sentence, numbers[-1].end())
+        return numbers[-1].group().strip() + (f" {scale.group().strip()}" if scale else "")
     bare = sentence.strip(" .*_`")
     return bare if words and 0 < len(bare.split()) <= 6 else None
 

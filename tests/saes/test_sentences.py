@@ -18,6 +18,7 @@ from steering.capture import capture
 from steering.errors import BadInput
 from steering.interchange import import_behaviour_means, load_plain
 from steering.sites import Site
+from steering.thinking import MARKERS
 from tests.tiny import tiny
 
 CATEGORIES, WIDE = 8, 32
@@ -170,6 +171,10 @@ def test_the_thinking_segment_is_the_last_one() -> None:
     assert text[start:end] == "we think now"
     assert thinking_span("no tags here") == (0, len("no tags here"))
     assert thinking_span("<think>cut off") == (7, 14)
+    for one in MARKERS:
+        text = f"say {one.opening}we think now{one.closing} done"
+        assert text[slice(*thinking_span(text))] == "we think now", one
+    assert thinking_span("the prompt began it </think> done") == (0, 20)
 
 
 def test_sentence_vectors_are_means_from_the_token_before_a_sentence() -> None:

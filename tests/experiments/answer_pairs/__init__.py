@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from . import brackets, forms, numbers, several, units, words
+from . import brackets, forms, mixed, numbers, several, units, words
 
 TOPICS: dict[str, list[tuple[str, str, bool]]] = {
     "numbers": numbers.PAIRS,
@@ -15,4 +15,5 @@ TOPICS: dict[str, list[tuple[str, str, bool]]] = {
     "several answers": several.PAIRS,
     "closed forms, equations": forms.PAIRS,
     "words, choices": words.PAIRS,
+    "mixed, written afterwards": mixed.PAIRS,
 }
