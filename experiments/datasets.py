@@ -138,9 +138,13 @@ def _question(source: Source, split: str, place: int, row: Mapping[str, Any]) ->
         options = row[source.options]
         if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
             raise BadInput(f"{where}: the options ({source.options}) are no list of 2 to {len(LETTERS)}.")
-        empty = next((i for i, o in enumerate(options) if o is None or (isinstance(o, float) and not math.isfinite(o))), None)
+        empty = next(
+            (i for i, o in enumerate(options) if o is None or (isinstance(o, float) and not math.isfinite(o))), None
+        )
         if empty is not None:
-            raise BadInput(f"{where}: option {LETTERS[empty]} ({source.options}) is {options[empty]}, which says nothing.")
+            raise BadInput(
+                f"{where}: option {LETTERS[empty]} ({source.options}) is {options[empty]}, which says nothing."
+            )
         text += "\n" + "\n".join(f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
         if isinstance(row[source.answer], int):
             if not 0 <= row[source.answer] < len(options):
@@ -155,7 +159,9 @@ def _gold(source: Source, value: Any, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadInput(f"{where}: the answer ({source.answer}) is {type(value).__name__}, not text or a number.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(f"{where}: the answer ({source.answer}) is {value}, which is no number. Mend the row, or leave it out.")
+        raise BadInput(
+            f"{where}: the answer ({source.answer}) is {value}, which is no number. Mend the row, or leave it out."
+        )
     whole = value.strip() if isinstance(value, str) else _written(value)
     gold: str | None = whole
     if source.extract == "boxed":
@@ -240,7 +246,9 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 if None in row:
-                    raise BadInput(f"{where} has more fields than the {len(reader.fieldnames or ())} that the first line names.")
+                    raise BadInput(
+                        f"{where} has more fields than the {len(reader.fieldnames or ())} that the first line names."
+                    )
                 missing = [name for name, value in row.items() if value is None]
                 if missing:
                     raise BadInput(f"{where} lacks the field{'s' * (len(missing) > 1)} {', '.join(missing)}.")

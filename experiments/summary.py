@@ -364,7 +364,8 @@ def sentence(arm: ArmSummary) -> str:
         return (
             f"{100 * share.value:.1f} % right ({100 * share.interval.level:g} % CI {100 * share.interval.low:.1f} to "
             f"{100 * share.interval.high:.1f}), n = {share.n}; {arm.truncated} truncated, {arm.unscorable} unscorable; "
-            f"{arm.mean_tokens:.0f} tokens on average." + (f" {unclosed_said(arm).capitalize()}." if arm.unclosed else "")
+            f"{arm.mean_tokens:.0f} tokens on average."
+            + (f" {unclosed_said(arm).capitalize()}." if arm.unclosed else "")
         )
     found = arm.versus_baseline
     interval = f"{100 * found.interval.level:g} % CI {_points(found.interval.low)} to {_points(found.interval.high)}"

@@ -3,8 +3,8 @@
 1. An empty prompt is refused.
 2. There is exactly one BOS when the tokenizer uses one, however the text was made (a chat template may have written its own).
 3. Token texts come from the ids fed; nothing is ever tokenised a second time from decoded text.
-4. In text that is marked as data (`as_data`), what spells a control token is fed as ordinary tokens, or refused where the tokenizer has none
-   for it; everything else is fed as without the marks.
+4. In text that is marked as data (`as_data`), what spells a control token is fed as ordinary tokens, or refused where the tokenizer has
+   none for it; everything else is fed as without the marks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from tokenizers import Tokenizer
 
 from .errors import BadInput
 from .models import LoadedModel
-
 
 BEGIN, END = "\U000f0f00", "\U000f0f01"
 """Characters of a private plane that stand around what is data and spells a control token."""
@@ -68,19 +67,27 @@ def encode_prompt(model: LoadedModel, text: str) -> tuple[int, ...]:
 def _within(encode: Any, piece: str) -> list[int]:
     """Ids of a piece from inside a text: after a line break, so that no space is put before it as at a text's beginning."""
     newline, ids = (list(encode(t, add_special_tokens=False)["input_ids"]) for t in ("\n", "\n" + piece))
-    found = ids[len(newline) :] if newline and ids[: len(newline)] == newline else encode(piece, add_special_tokens=False)["input_ids"]
+    found = (
+        ids[len(newline) :]
+        if newline and ids[: len(newline)] == newline
+        else encode(piece, add_special_tokens=False)["input_ids"]
+    )
     return list(found)
 
 
 def _ordinary(model: LoadedModel, piece: str) -> list[int]:
     """Ids of what spells a control token, as ordinary text. Raises BadInput where they do not spell it."""
     plain = _plain_tokenizer(model)
-    ids = [] if plain is None else _within(lambda t, **_: {"input_ids": plain.encode(t, add_special_tokens=False).ids}, piece)
+    ids = (
+        []
+        if plain is None
+        else _within(lambda t, **_: {"input_ids": plain.encode(t, add_special_tokens=False).ids}, piece)
+    )
     controls = {*getattr(model.tokenizer, "added_tokens_decoder", {}), *model.tokenizer.all_special_ids}
     if not ids or controls & {*ids} or model.tokenizer.decode(ids).strip() != piece.strip():
         raise BadInput(
-            f"The question holds {piece!r}, a control token of {model.id}, and its tokenizer cannot write it as ordinary text. Take it out of "
-            f"the question, or write it another way."
+            f"The question holds {piece!r}, a control token of {model.id}, and its tokenizer cannot write it as ordinary text. "
+            f"Take it out of the question, or write it another way."
         )
     return ids
 

@@ -56,8 +56,8 @@ MARKERS: tuple[Markers, ...] = (
     Markers("<|inner_prefix|>", "<|inner_suffix|>"),
     Markers("<scratchpad>", "</scratchpad>"),
 )
-"""Markers in use, the commonest first: DeepSeek-R1, Qwen3 and most others; prompted models; Magistral; Command A; Seed-OSS; gpt-oss (harmony
-channels); EXAONE Deep; OpenThinker and Sky-T1; Kimi-VL; prompted models; Apertus; prompted models."""
+"""Markers in use, the commonest first: DeepSeek-R1, Qwen3 and most others; prompted models; Magistral; Command A; Seed-OSS; gpt-oss
+(harmony channels); EXAONE Deep; OpenThinker and Sky-T1; Kimi-VL; prompted models; Apertus; prompted models."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def as_markers(value: Any) -> tuple[Markers, ...]:
     """Markers from a spec: `[opening, closing]`, or a list of such pairs. Raises BadInput."""
     pairs = [value] if isinstance(value, Sequence) and value and isinstance(value[0], str) else value
     if not isinstance(pairs, Sequence) or isinstance(pairs, str) or not pairs:
-        raise BadInput(f'Thinking markers are a pair such as ["<think>", "</think>"], or a list of pairs, not {value!r}.')
+        raise BadInput(
+            f'Thinking markers are a pair such as ["<think>", "</think>"], or a list of pairs, not {value!r}.'
+        )
     found = []
     for pair in pairs:
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):

@@ -1,13 +1,13 @@
 r"""When two mathematical answers are the same. It runs in the process of `worker.py`, which ends what takes too long.
 
-1. Answers are shapes (`shape.py`): their leaves are parsed whole or not at all, letters in their case and decimals exactly.
-2. Brackets, kinds and counts agree, or the answers differ; order says nothing in lists, sets and unions. Intervals, unions and inequalities
-   in one unknown are compared as sets of real numbers.
-3. Two values are equal where their difference is: exactly for rational numbers; else relative to their size, to 25 digits, at points of both
-   signs where there are unknowns. Equations are equal up to a factor, inequalities up to a positive one.
+1. Answers are shapes (`shape.py`) whose leaves hold expressions of sympy (`reading.py`).
+2. Brackets, kinds and counts agree, or the answers differ; order says nothing in lists, sets and unions. Intervals, unions and
+   inequalities in one unknown are compared as sets of real numbers.
+3. Two values are equal where their difference is nothing: exactly for rational numbers; else relative to their size, to 25 digits, at
+   points of both signs where there are unknowns. Equations are equal up to a factor, inequalities up to a positive one.
 4. A decimal of six digits or more stands for the number that it is the rounding or the beginning of, where that is no decimal itself.
 
-math-verify's parser (latex2sympy2_extended) reads the leaves; its own comparison is not used: it rounds absolutely, to six decimals.
+math-verify's own comparison is not used: it rounds absolutely, to six decimals, and takes brackets for thousands.
 """
 
 from __future__ import annotations
@@ -16,34 +16,7 @@ import re
 from typing import Any
 
 
-def compared(request: dict[str, Any]) -> dict[str, Any]:
-    """Whether two answers are the same: `equal`, and whether each was read as mathematics (`read`, `gold_read`)."""
-    gold, answer = _read(request["gold"]), _read(request["answer"])
-    read = {"read": not _unread(answer), "gold_read": not _unread(gold)}
-    if not all(read.values()):
-        return {"equal": False, **read}
-    return {"equal": _same(gold, answer), **read}
-
-
-# A shape is plain data (`shape.py`); reading puts expressions of sympy in the place of the texts of its leaves.
-
-
-def _read(shape: dict[str, Any]) -> dict[str, Any]:
-    if shape["kind"] == "leaf":
-        return {**shape, "value": _parsed(shape["text"])}
-    if shape["kind"] == "matrix":
-        return {**shape, "rows": [[_read(cell) for cell in row] for row in shape["rows"]]}
-    return {**shape, "items": [_read(item) for item in shape["items"]]}
-
-
-def _unread(shape: dict[str, Any]) -> bool:
-    if shape["kind"] == "leaf":
-        return shape["value"] is None
-    inside = [cell for row in shape["rows"] for cell in row] if shape["kind"] == "matrix" else shape["items"]
-    return any(map(_unread, inside))
-
-
-def _same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
+def same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
     """Whether two shapes are the same answer. A name that only one of them has says nothing."""
     kinds = gold["kind"], answer["kind"]
     if gold.get("name") and answer.get("name") and gold["name"] != answer["name"]:
@@ -53,13 +26,13 @@ def _same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
     if kinds == ("leaf", "leaf"):
         return _equal(gold, answer)
     if "leaf" in kinds and (single := _single(gold, answer)) is not None:
-        return _same(*single)
+        return same(*single)
     if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
         return _matched(gold["items"], answer["items"]) and _named_alike(gold["items"], answer["items"])
     if kinds == ("matrix", "matrix"):
         rows = gold["rows"], answer["rows"]
         return [len(r) for r in rows[0]] == [len(r) for r in rows[1]] and all(
-            _same(a, b) for one, two in zip(*rows, strict=True) for a, b in zip(one, two, strict=True)
+            same(a, b) for one, two in zip(*rows, strict=True) for a, b in zip(one, two, strict=True)
         )
     if "matrix" in kinds:
         column, other = (gold, answer) if kinds[0] == "matrix" else (answer, gold)
@@ -84,6 +57,7 @@ def _same(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
 
 def _single(gold: dict[str, Any], answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """A value beside a set or list of one value: the two values. An expression may stand for its list (`\\pm 3`)."""
+
     def one(shape: dict[str, Any]) -> dict[str, Any]:
         alone = shape["kind"] in ("list", "set") and len(shape["items"]) == 1 and not _is_set(shape["items"][0])
         return {**shape["items"][0], **({"name": shape["name"]} if shape.get("name") else {})} if alone else shape
@@ -99,7 +73,7 @@ def _is_set(shape: dict[str, Any]) -> bool:
 
 
 def _in_order(gold: list[dict[str, Any]], answer: list[dict[str, Any]]) -> bool:
-    if len(gold) != len(answer) or not all(_same(a, b) for a, b in zip(gold, answer, strict=True)):
+    if len(gold) != len(answer) or not all(same(a, b) for a, b in zip(gold, answer, strict=True)):
         return False
     # (1, 2) is x = 1, y = 2; y = 1, x = 2 is not.
     for side in (gold, answer):
@@ -115,7 +89,7 @@ def _matched(gold: list[dict[str, Any]], answer: list[dict[str, Any]]) -> bool:
         return not gold and not answer
     left = list(range(len(answer)))
     for item in gold:
-        hits = [i for i in range(len(answer)) if _same(item, answer[i])]
+        hits = [i for i in range(len(answer)) if same(item, answer[i])]
         if not hits:
             return False
         left = [i for i in left if i not in hits]
@@ -147,7 +121,7 @@ def _as_set(shape: dict[str, Any]) -> Any:
     value = shape.get("value")
     if isinstance(value, Set):
         return value
-    if kind == "leaf" and _relation(shape) and len(value.free_symbols) == 1:
+    if value is not None and kind == "leaf" and _relation(shape) and len(value.free_symbols) == 1:
         return _real(value).as_set()
     return None
 
@@ -179,8 +153,12 @@ def _equal(gold: dict[str, Any], answer: dict[str, Any]) -> bool:
         sets = _as_set(gold), _as_set(answer)
         return sets[0] is not None and sets[1] is not None and sets[0] == sets[1]
     if isinstance(a, Relational) and isinstance(b, Relational):
-        kinds = [type(r.reversed) if r.func.__name__ in ("StrictGreaterThan", "GreaterThan") else type(r) for r in (a, b)]
-        sides = [r.rhs - r.lhs if r.func.__name__ in ("StrictGreaterThan", "GreaterThan") else r.lhs - r.rhs for r in (a, b)]
+        kinds = [
+            type(r.reversed) if r.func.__name__ in ("StrictGreaterThan", "GreaterThan") else type(r) for r in (a, b)
+        ]
+        sides = [
+            r.rhs - r.lhs if r.func.__name__ in ("StrictGreaterThan", "GreaterThan") else r.lhs - r.rhs for r in (a, b)
+        ]
         if kinds[0] is not kinds[1]:
             return False
         return _proportional(sides[0], sides[1], signed=kinds[0] not in (Eq, Ne))
@@ -199,7 +177,7 @@ def _named(shape: dict[str, Any]) -> Any:
     """A named value as an equation."""
     from sympy import Eq
 
-    return Eq(_parsed(shape["name"]), shape["value"], evaluate=False) if shape.get("name") else shape["value"]
+    return Eq(shape["unknown"], shape["value"], evaluate=False) if shape.get("unknown") is not None else shape["value"]
 
 
 DIGITS = 6
@@ -261,7 +239,7 @@ def _at(value: Any, point: dict[Any, Any]) -> Any:
 
 
 def _zero(difference: Any, *of: Any) -> bool:
-    """Whether a difference is nothing: exactly where it is rational, else to 25 digits of what it is the difference of, at points of both signs."""
+    """Whether a difference is nothing: exactly where it is rational, else to 25 digits of the values `of` which it is the difference."""
     from sympy import nan, oo, simplify, zoo
 
     difference = difference.doit()
@@ -289,69 +267,3 @@ def _zero(difference: Any, *of: Any) -> bool:
         if not difference.free_symbols:
             return True
     return seen > 1 or (seen <= 1 and bool(simplify(difference) == 0))
-
-
-_LETTERS = re.compile(r"\\mathbb\s*\{[A-Z]\}|\\(?:begin|end)\{[A-Za-z]+\}|\\[A-Za-z]+|[A-Z](?:_(?:\{(\w+)\}|(\w)))?")
-_DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\[a-z]+|(?<![a-z\\])[a-z])\s*\^\s*\{?\s*\\circ\s*\}?")
-_LARGE = re.compile(r"\\(Gamma|Delta|Theta|Lambda|Xi|Sigma|Upsilon|Phi|Psi|Omega)(?![a-z])")
-_REFUSED = re.compile(r"\d\s+\d|\^\s*\{?\s*(?:T|\\top|\\prime)|'|\\(?:angle|triangle|measuredangle|perp|parallel|cong|sim)(?![a-z])|\\[lc]?dots|\.\.|:|\?|#|\\text\s*\{[^{}]*\s[^{}]*\}|(?<![\\A-Za-z])[A-Za-z]{6,}")
-"""What the parser reads as something else than it says: numbers side by side, transposes, primes, dots, words."""
-
-
-def _parsed(text: str) -> Any:
-    """A value as an expression of sympy; None for what is no mathematics, or not whole. Letters keep their case, decimals are exact."""
-    from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
-    from math_verify.grader import should_treat_as_complex
-    from sympy import Basic, E, I, MatrixBase, Rational, Symbol
-
-    text = re.sub(r"\\(?:text|mathrm|mathbf|mathit)\s*\{\s*([A-Za-z])\s*\}", r"\1", text).strip()
-    if decimal := _DECIMAL.fullmatch(text):
-        return _decimal(*decimal.groups())
-    if re.fullmatch(r"[-+]?\d+", text):
-        return Rational(int(text))
-    text = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text)
-    text = re.sub(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}", _repeating, text)
-    text = re.sub(r"\\log_(\d)\s*(?=\d)", r"\\log_{\1} ", text)
-    if not text or _REFUSED.search(re.sub(r"\\(?:begin|end|operatorname)\s*\{[A-Za-z]+\}|\\log_\{\d+\}", " ; ", text)):
-        return None
-    text = re.sub(r"(?<![\w.])(\d*)\.(\d+)(?![\d.])", lambda m: rf"(\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}})", text)
-    text = re.sub(r"(\d+)\s*\\?%$", r"\\frac{\1}{100}", re.sub(r"\)\s*\\?%$", r")\\frac{1}{100}", text))
-    text = _LARGE.sub(lambda m: rf"\{m[1].lower()}_{{9}}", text)
-    text = _LETTERS.sub(_cased, text)
-    config = NormalizationConfig(
-        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-    )
-    text = re.sub(r"\\rbrace(?![a-z])", r"\\}", re.sub(r"\\lbrace(?![a-z])\s?", r"\\{", text))
-    formula = normalize_latex(text, config)
-    value = latex2sympy(
-        formula, is_real=not should_treat_as_complex(formula), convert_degrees=False, normalization_config=None
-    )
-    if not isinstance(value, (Basic, MatrixBase)):
-        return None
-    constants = {"i": I, "e": E}
-    return value.subs({s: constants.get(s.name, Symbol(s.name)) for s in value.free_symbols})
-
-
-def _cased(match: re.Match[str]) -> str:
-    """A capital under a name of its own: the parser reads capitals as small letters, and I and E as numbers."""
-    if match.group().startswith("\\"):
-        return match.group()
-    return f"{match.group()[0].lower()}_{{9{match[1] or match[2] or ''}}}"
-
-
-def _decimal(sign: str, whole: str, part: str, dots: str | None) -> Any:
-    """The number that a decimal is; 0.333... repeats its last digit where that stands three times."""
-    from sympy import Rational
-
-    value = Rational(int((whole + part) or 0), 10 ** len(part))
-    if dots and len(part) > 2 and len(set(part[-3:])) == 1:
-        value += Rational(int(part[-1]), 9 * 10 ** len(part))
-    elif dots:
-        value = Rational(int((whole + part) or 0), 10 ** len(part))
-    return -value if sign == "-" else value
-
-
-def _repeating(match: re.Match[str]) -> str:
-    whole, part, again = match[1] or "0", match[2], match[3]
-    top = int(whole + part + again) - int(whole + part)
-    return rf"(\frac{{{top}}}{{{10 ** (len(part) + len(again)) - 10 ** len(part)}}})"

@@ -40,7 +40,8 @@ _NO_ANSWER = re.compile(
     r"|^[ \t]*(?:an? )?(?:integer|not)\b"
 )
 _CHECKS = re.compile(
-    r"(?i)\b(?:to verify|verif(?:y|ies|ied)|checks? (?:out|that|if|whether|our|the|this|it)|check[.:,]|confirms?|consistent|satisf(?:y|ies)|plugging)\b"
+    r"(?i)\b(?:to verify|verif(?:y|ies|ied)|checks? (?:out|that|if|whether|our|the|this|it)|check[.:,]|confirms?|"
+    r"consistent|satisf(?:y|ies)|plugging)\b"
 )
 _NEXT = re.compile(
     r"(?im)^[ \t#*\[]{0,8}(?:next )?(?:question|problem|exercise|task|user|human|instruction|q)\b[ \t]{0,3}\d{0,4}[ \t*]{0,4}[:.\]]"
@@ -57,18 +58,19 @@ _WRAPS = re.compile(
 _WORKED = re.compile(r"<<[^<>\n]{1,200}=[^<>\n]{1,60}>>")
 """The calculator's notes of GSM8K."""
 _OWN = re.compile(
-    r"(?i)\b(?:i|i'm|we|us|me|my|our|let|let's)\b|^\W*(?:is|are|can|could|does|did|do|wait|hmm|but|so|now|then|what if|what about|why|right|"
-    r"really|okay|ok|and|or|also|check|verify|therefore|thus|hence|if this)\b"
+    r"(?i)\b(?:i|i'm|we|us|me|my|our|let|let's)\b|^\W*(?:is|are|can|could|does|did|do|wait|hmm|but|so|now|then|what if|"
+    r"what about|why|right|really|okay|ok|and|or|also|check|verify|therefore|thus|hence|if this)\b"
 )
 """How a writer speaks of the work at hand rather than asks something new."""
 _REVISED = re.compile(
-    r"(?i)^\W*(?:wait|hmm|actually|but|no\b|oops|sorry|however|let me|let's|let us|i\b|we\b|correct|double|to (?:check|verify)|check|verif|on second|"
-    r"hold on|mistake|that|this|it|the (?:correct|right|final|answer)|so\b|therefore|thus|hence|final|answer|alternatively|re-?check)"
+    r"(?i)^\W*(?:wait|hmm|actually|but|no\b|oops|sorry|however|let me|let's|let us|i\b|we\b|correct|double|to (?:check|verify)|check|verif|"
+    r"on second|hold on|mistake|that|this|it|the (?:correct|right|final|answer)|so\b|therefore|thus|hence|final|answer|"
+    r"alternatively|re-?check)"
 )
 _VALUE = re.compile(r"(?=.*[\d\\]|[A-Za-z]$)(?!\d+[.)]\s+[A-Za-z]).{1,80}")
 _HEADING = re.compile(
-    r"(?i)^\W*(?:step|part|case|section|example|problem|question|method|approach|solution|answer|final answer|explanation|conclusion|summary|"
-    r"understand|given|calculation|verification|note|introduction|analysis|reasoning)\b[^=]{0,60}$"
+    r"(?i)^\W*(?:step|part|case|section|example|problem|question|method|approach|solution|answer|final answer|explanation|"
+    r"conclusion|summary|understand|given|calculation|verification|note|introduction|analysis|reasoning)\b[^=]{0,60}$"
     r"|^\d+[.)]\s+[A-Za-z]{3,}"
 )
 _ENDS = (".", "!", "$", "]", ")", "}", "*", "`", "%", "\u3002", '"')
@@ -212,7 +214,12 @@ def _asked(text: str, at: int) -> int | None:
     starts = [m.end() for m in re.finditer(r"\n\s*\n", text[at:])]
     for place, start in enumerate(starts[:-1]):
         paragraph = text[at + start : at + starts[place + 1]].strip()
-        if paragraph.endswith("?") and len(paragraph.split()) > 5 and paragraph[0].isupper() and not _OWN.search(paragraph):
+        if (
+            paragraph.endswith("?")
+            and len(paragraph.split()) > 5
+            and paragraph[0].isupper()
+            and not _OWN.search(paragraph)
+        ):
             return at + start
     return None
 

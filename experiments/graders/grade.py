@@ -59,7 +59,7 @@ class Grade:
     unclosed: bool = False
     """Whether the response ends inside its thinking segment, or with it."""
     lenient: bool | None = None
-    """Of an unclosed response: whether the answer that stands in the thinking segment is right. None for others, and where it was not read."""
+    """Of an unclosed response: whether the answer that stands in the thinking segment is right; None where it was not read."""
 
     @property
     def value(self) -> float | None:

@@ -3,8 +3,8 @@ r"""Mathematical answers, compared as shapes of values, in a process of its own.
 1. The final answer is found as `final.py` says; answers in the same spelling are the same without further ado, and plain numbers are
    compared as fractions.
 2. Everything else goes to a worker (`worker.py`, `equality.py`), under a timeout and a memory limit. What cannot be compared is unscorable.
-3. Units that disagree make answers differ; a unit that only one of them has says nothing (`quantity.py`). A percentage is a hundredth, or its
-   number where the other answer is a number above one without a unit. The base of a numeral is part of it: 204_5 is not 204_6.
+3. Units that disagree make answers differ; a unit that only one of them has says nothing (`quantity.py`). A percentage is a hundredth, or
+   its number where the other answer is a number above one without a unit. The base of a numeral is part of it: 204_5 is not 204_6.
 4. Words (`\text{even}`, a name) are right only when they are the same words; option letters may stand in brackets (`words.py`).
 """
 
@@ -27,7 +27,9 @@ VERSION = 2
 _BASE = re.compile(r"^[0-9A-Za-z]+_\{?(\d+)\}?$")
 _OPTION = re.compile(r"\\?(?:text\{)?\(([A-J])\)")
 _LETTERED = re.compile(r"\\?(?:text\w*\{)?\(?([A-J])\)")
-_RESIDUE = re.compile(r"(?:.*\\equiv(?![a-z]))?\s*([-+]?\d{1,40})\s*\(?\\[pb]?mod(?![a-z])\s*\{?\s*(\d{1,40})\s*\}?\)?$", re.S)
+_RESIDUE = re.compile(
+    r"(?:.*\\equiv(?![a-z]))?\s*([-+]?\d{1,40})\s*\(?\\[pb]?mod(?![a-z])\s*\{?\s*(\d{1,40})\s*\}?\)?$", re.S
+)
 _COMMA = re.compile(r"[-+]?\d+,(?:\d{1,2}|\d{4,})")
 
 
@@ -76,7 +78,9 @@ class MathGrader:
         option = letter(gold)
         lettered = re.search(r"\\text|\(", gold) or (gold.strip().isupper() and _LETTERED.match(answer.strip()))
         if option and lettered:
-            found = letter(answer) or (m.group(1).lower() if (m := _OPTION.match(answer) or _LETTERED.match(answer)) else None)
+            found = letter(answer) or (
+                m.group(1).lower() if (m := _OPTION.match(answer) or _LETTERED.match(answer)) else None
+            )
             return verdict(self.name, answer, found == option, f"{how}; compared as option letters")
         if (words := as_words(gold)) is not None:
             return verdict(self.name, answer, same_words(answer, words), f"{how}; compared as words")

@@ -43,7 +43,9 @@ class ExactGrader:
     def grade(self, question: str, gold: str, text: str, known: Known = NOTHING) -> Grade:
         if not self.whole:
             return graded(self.name, text, known, self.lenient, lambda final: self._judged(gold, final))
-        return self._judged(gold, Final(text.strip() or None, "the whole response" if text.strip() else "the response is empty"))
+        return self._judged(
+            gold, Final(text.strip() or None, "the whole response" if text.strip() else "the response is empty")
+        )
 
     def _judged(self, gold: str, final: Final) -> Grade:
         answer = final.text
@@ -97,8 +99,8 @@ class NumericGrader:
 
 
 def number(text: str) -> Fraction | None:
-    """A number as it is written in an answer, exactly, without its unit; a percentage is a hundredth. None for anything else, and for numbers
-    beyond about 400 digits."""
+    """A number as it is written in an answer, exactly, without its unit; a percentage is a hundredth. None for anything else, and for
+    numbers beyond about 400 digits."""
     found = _measured(text)
     return found[0] if found else None
 
@@ -149,7 +151,11 @@ class ChoiceGrader:
     def _found(self, final: Final) -> str | None:
         if final.how in ("boxed", "after ####") and final.text is not None:
             chosen = self._chosen(final.text)
-            return self._alone(final.text) or (self._leading(final.text) if len(chosen) < 2 else None) or self._one(final.text)
+            return (
+                self._alone(final.text)
+                or (self._leading(final.text) if len(chosen) < 2 else None)
+                or self._one(final.text)
+            )
         body = final.body.strip()
         sentence = final.sentence or final.closing
         announced = list(ANNOUNCED.finditer(sentence))
@@ -197,16 +203,26 @@ class ChoiceGrader:
 
     def _named(self, clause: str) -> list[str]:
         """The option letters of a clause: capitals that are no article and no "I", and any letter in brackets or called an option."""
-        named = re.findall(rf"(?i)(?:\b(?:option|choice|answer|letter)s?\s+[(\[]?|[(\[])([{self.letters}])(?![A-Za-z])", clause)
-        bare = re.finditer(rf"(?<![A-Za-z'\[(])([{self.letters}])(?![A-Za-z'])(?!\s+[a-z]+)|(?<![A-Za-z'\[(])([{self.letters}])(?=\s+(?:{_AFTER})\b)", clause)
-        return [n.upper() for n in named] + [m[1] or m[2] for m in bare if (m[1] or m[2]) != "I" or clause.strip() == "I"]
+        named = re.findall(
+            rf"(?i)(?:\b(?:option|choice|answer|letter)s?\s+[(\[]?|[(\[])([{self.letters}])(?![A-Za-z])", clause
+        )
+        bare = re.finditer(
+            rf"(?<![A-Za-z'\[(])([{self.letters}])(?![A-Za-z'])(?!\s+[a-z]+)|(?<![A-Za-z'\[(])([{self.letters}])(?=\s+(?:{_AFTER})\b)",
+            clause,
+        )
+        return [n.upper() for n in named] + [
+            m[1] or m[2] for m in bare if (m[1] or m[2]) != "I" or clause.strip() == "I"
+        ]
 
 
 _AFTER = "is|was|are|because|since|as|seems|must|would|fits|works|and|or|cannot|can|has|gives|matches|but"
 _REASON = re.compile(r"(?i)\b(?:because|since)\b[^.;\n]*")
-_CLAUSE = re.compile(r",(?!\s*(?:and\s+|or\s+)?[(\[]?[A-Z][)\]]?\s*(?:,|and\b|or\b|$|\.))|;|\.(?=\s|$)|\b(?:but|while|whereas|[Ss]o|therefore|hence|thus|rather)\b|\n")
+_CLAUSE = re.compile(
+    r",(?!\s*(?:and\s+|or\s+)?[(\[]?[A-Z][)\]]?\s*(?:,|and\b|or\b|$|\.))|;|\.(?=\s|$)|\b(?:but|while|whereas|[Ss]o|therefore|hence|thus|rather)\b|\n"
+)
 _WRONG = re.compile(
-    r"(?i)\b(?:wrong|incorrect|false|not|isn't|aren't|cannot|can't|neither|nor|eliminate[ds]?|rul(?:e|ed|es|ing) out|excluded?|reject(?:ed)?|impossible)\b"
+    r"(?i)\b(?:wrong|incorrect|false|not|isn't|aren't|cannot|can't|neither|nor|eliminate[ds]?|"
+    r"rul(?:e|ed|es|ing) out|excluded?|reject(?:ed)?|impossible)\b"
 )
 _RIGHT = re.compile(r"(?i)\b(?:right|correct|true|best|answer|choose|chosen|pick|select|must be|only)\b")
 

@@ -48,18 +48,31 @@ LONGEST = 300
 """Characters of the longest answer in which a unit is looked for."""
 _SIGNS = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pounds sterling", "\u00a5": "yen"}
 _MONEY = re.compile(r"^([-+]?)\s*(?:US|AU|CA)?\s*(\\?\$|[\u20ac\u00a3\u00a5])\s*([-+]?)\s*(?=[\d.\\(])")
-_NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d*\s*\\frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\d+\s*/\s*\d+)(?:\s*(?:\\times|\\cdot)\s*10\^\{?-?\d+\}?)?(?:\\pi|\\sqrt\{[^{}]{1,40}\})?"
+_NUMBER = (
+    r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d*\s*\\frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\d+\s*/\s*\d+)"
+    r"(?:\s*(?:\\times|\\cdot)\s*10\^\{?-?\d+\}?)?(?:\\pi|\\sqrt\{[^{}]{1,40}\})?"
+)
 _WORD = r"(?<![A-Za-z'])[A-Za-z][A-Za-z']+(?![A-Za-z'])\.?"
 _WORDS = re.compile(
-    rf"^({_NUMBER}|.*?[\d}})])(\s*)((?:(?:{_WORD}|(?<![A-Za-z])an?(?=\s)|/\s*(?:[smh](?![A-Za-z]))?|[23](?=$|\s)|\^\{{?[23]\}}?|-(?=[a-z]))\s*)+)$", re.S
+    rf"^({_NUMBER}|.*?[\d}})])(\s*)((?:(?:{_WORD}|(?<![A-Za-z])an?(?=\s)|/\s*(?:[smh](?![A-Za-z]))?|[23](?=$|\s)|\^\{{?[23]\}}?|-(?=[a-z]))\s*)+)$",
+    re.S,
 )
-_LETTER = re.compile(rf"^({_NUMBER})\s*((?:[{''.join(LETTERS)}])(?:\s*/\s*[{''.join(LETTERS)}])?(?:\^\{{?-?[123]\}}?)?)$")
+_LETTER = re.compile(
+    rf"^({_NUMBER})\s*((?:[{''.join(LETTERS)}])(?:\s*/\s*[{''.join(LETTERS)}])?(?:\^\{{?-?[123]\}}?)?)$"
+)
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(?:\\(?:text|mathrm)\s*\{\s*)?([A-Za-z]{1,20})(?:\s*\})?")
 _PARTS = re.compile(rf"(?:{_PART.pattern}\s*(?:,|and\s)?\s*){{2,4}}")
-_IN_TEXT = re.compile(r"^(.*?[\dA-Za-z}\)\]])\s*((?:\\(?:text|mbox|textrm|textbf|textit|mathrm|rm|operatorname)\s*\{[^{}]*\}\s*(?:\^\{?-?[123]\}?)?\s*[/.]?\s*)+)$", re.S)
-_NO_UNIT = frozenset("and or sin cos tan cot sec csc log ln exp pi sqrt frac infty if where for mod base infinity max gcd lcm to is not th st nd rd".split())
+_IN_TEXT = re.compile(
+    r"^(.*?[\dA-Za-z}\)\]])\s*((?:\\(?:text|mbox|textrm|textbf|textit|mathrm|rm|operatorname)\s*\{[^{}]*\}\s*(?:\^\{?-?[123]\}?)?\s*[/.]?\s*)+)$",
+    re.S,
+)
+_NO_UNIT = frozenset(
+    "and or sin cos tan cot sec csc log ln exp pi sqrt frac infty if where for mod base infinity max gcd lcm to is not th st nd rd".split()
+)
 _ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
-_SHORT = frozenset("egg eggs car cars dog dogs cat cats pie pies men box hat hats pen pens boy boys way ways bag bags cow cows day kid kids".split())
+_SHORT = frozenset(
+    "egg eggs car cars dog dogs cat cats pie pies men box hat hats pen pens boy boys way ways bag bags cow cows day kid kids".split()
+)
 _EMPTY = frozenset("old unit units a an the of in total each all more left only about approximately altogether".split())
 
 
@@ -85,8 +98,18 @@ def quantity(text: str, letters: bool = False) -> Quantity:
         if rest.dimensions is None or rest.dimensions == ((noun, 1),):
             return Quantity(sign + rest.value, ((noun, 1),), rest.factor if rest.dimensions is None else Fraction(1))
         return Quantity(sign + rest.value, _times(((noun, 1),), rest.dimensions), rest.factor)
-    for pattern, unit in ((r"\s*\\?%$", "percent"), (r"\s*\^\{?\s*\\circ\s*\}?$", "degree"), (r"\s*\\?\$$", "dollar"), (r"\s*\u20ac$", "euro"), (r"\s*\u00a2$", "cent")):
-        if (sign_after := re.search(pattern, text)) and sign_after.start() and not (unit == "degree" and _ANGLE.search(text)):
+    for pattern, unit in (
+        (r"\s*\\?%$", "percent"),
+        (r"\s*\^\{?\s*\\circ\s*\}?$", "degree"),
+        (r"\s*\\?\$$", "dollar"),
+        (r"\s*\u20ac$", "euro"),
+        (r"\s*\u00a2$", "cent"),
+    ):
+        if (
+            (sign_after := re.search(pattern, text))
+            and sign_after.start()
+            and not (unit == "degree" and _ANGLE.search(text))
+        ):
             dimensions, factor = UNITS[unit]
             return Quantity(text[: sign_after.start()], tuple(dimensions.items()), factor)
     if _PARTS.fullmatch(text) and (whole := _summed(text)) is not None:
@@ -95,7 +118,11 @@ def quantity(text: str, letters: bool = False) -> Quantity:
         return Quantity(found[1].strip(), *read)
     if (found := _WORDS.match(text)) and _are_words(found[3], bool(found[2])) and (read := _read(found[3])) is not None:
         return Quantity(found[1].strip(), *read)
-    if (found := _LETTER.match(text)) and (letters or re.search(r"\s\w+/", text)) and (read := _read(found[2])) is not None:
+    if (
+        (found := _LETTER.match(text))
+        and (letters or re.search(r"\s\w+/", text))
+        and (read := _read(found[2])) is not None
+    ):
         return Quantity(found[1].strip(), *read)
     return Quantity(text)
 
@@ -116,8 +143,20 @@ def _are_words(text: str, apart: bool) -> bool:
     if not found or not re.match(r"[A-Za-z/]", text):
         return False
     found = [w for w in found if w not in ("s", "m", "h", "a", "an")]
-    known = [w for w in found if _known(w) is not None and len(w) > 1 or w.lower() in _EMPTY or w.lower() in ("per", "square", "sq", "cubic")]
-    return len(known) == len(found) or (apart and any(len(w) > 3 for w in found if w not in known) and all(len(w) > 2 for w in found if w not in known)) or (apart and found[0].lower() in _SHORT)
+    known = [
+        w
+        for w in found
+        if _known(w) is not None and len(w) > 1 or w.lower() in _EMPTY or w.lower() in ("per", "square", "sq", "cubic")
+    ]
+    return (
+        len(known) == len(found)
+        or (
+            apart
+            and any(len(w) > 3 for w in found if w not in known)
+            and all(len(w) > 2 for w in found if w not in known)
+        )
+        or (apart and found[0].lower() in _SHORT)
+    )
 
 
 def _read(words: str) -> tuple[tuple[tuple[str, int], ...] | None, Fraction] | None:

@@ -20,7 +20,9 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|.", re.S)
 _OPEN = {"(": "(", "[": "[", "{": "{", "\\lbrace": "{}", "\\langle": "<"}
 _CLOSE = (")", "]", "}", "\\rbrace", "\\rangle")
 _KINDS = {"(": "tuple", "[": "tuple", "\\lbrace": "set", "\\langle": "vector"}
-_JOINED = re.compile(r"\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\{])(?:and|or)(?![A-Za-z}])")
+_JOINED = re.compile(
+    r"\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\{])(?:and|or)(?![A-Za-z}])"
+)
 _NAMED = re.compile(r"^((?:[A-Za-z]|\\[a-z]+)(?:_\{\w{1,3}\}|_\w)?(?:\([a-z]\))?)\s*(=|\\in(?![a-z]))\s*(?=\S)")
 _MATRIX = re.compile(r"^\\begin\{([pbB]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}$", re.S)
 _DOTS = re.compile(r"\\(?:ldots|dots|cdots)(?![a-z])|\.\.\.+")
@@ -131,7 +133,9 @@ def _bracketed(text: str) -> tuple[str, str, str] | None:
 
 def has_dots(text: str) -> bool:
     """Whether a list is given with dots."""
-    return bool(_DOTS.search(text)) and ("," in text or "+" in text or bool(re.search(r"\d\s*(?:\\[lc]?dots|\.\.+)\s*\d", text)))
+    return bool(_DOTS.search(text)) and (
+        "," in text or "+" in text or bool(re.search(r"\d\s*(?:\\[lc]?dots|\.\.+)\s*\d", text))
+    )
 
 
 def leaves(found: Shape) -> list[Shape]:

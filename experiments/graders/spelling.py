@@ -11,29 +11,53 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|operatorname|bold|rm|bf)\s*\{([^{}]*)\}")
+TEXT = re.compile(
+    r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|operatorname|bold|rm|bf)\s*\{([^{}]*)\}"
+)
 _INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
-_LAYOUT = re.compile(r"(?<!\\)\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|,|;|:|!|quad|qquad|hspace\{[^{}]*\})(?![A-Za-z])")
+_LAYOUT = re.compile(
+    r"(?<!\\)\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|,|;|:|!|quad|qquad|hspace\{[^{}]*\})(?![A-Za-z])"
+)
 _SIGNS = {
-    "\u2212": "-", "\u2013": "-", "\u00d7": r"\times ", "\u00f7": "/", "\u221e": r"\infty ", "\u222a": r" \cup ", "\u2229": r" \cap ", "\u00b7": r"\cdot ",
-    "\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\neq ", "\u00b1": r"\pm ", "\u2205": r"\emptyset ", "\u03c0": r"\pi ", "\u03b8": r"\theta ",
-    "\u2208": r"\in ", "\u211d": r"\mathbb{R}", "\u00bd": r"\frac{1}{2}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}", "\u00b2": "^{2}", "\u00b3": "^{3}",
-    "\u2248": r"\approx ", "\u2044": "/", "\u2215": "/", "\u2217": "*", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'", "\uff05": "%", "\u2026": r"\dots ",
+    "\u2212": "-", "\u2013": "-", "\xd7": r"\times ", "\xf7": "/", "\u221e": r"\infty ", "\u222a": r" \cup ",
+    "\u2229": r" \cap ", "\xb7": r"\cdot ", "\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\neq ", "\xb1": r"\pm ",
+    "\u2205": r"\emptyset ", "\u03c0": r"\pi ", "\u03b8": r"\theta ", "\u2208": r"\in ", "\u211d": r"\mathbb{R}",
+    "\xbd": r"\frac{1}{2}", "\xbc": r"\frac{1}{4}", "\xbe": r"\frac{3}{4}", "\xb2": "^{2}", "\xb3": "^{3}",
+    "\u2248": r"\approx ", "\u2044": "/", "\u2215": "/", "\u2217": "*", "\xa0": " ", "\u202f": " ", "\u2009": " ",
+    "\u2019": "'", "\uff05": "%", "\u2026": r"\dots ",
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
-_THOUSANDS = re.compile(r"(?<![\w.])(\d{1,3}(?:(?P<by>,|,?\s|'|\{,\})\d{3})(?:(?P=by)\d{3})*|\d{1,2}(?:,\d{2})+,\d{3})(?![\d,])")
-_GROUPED = re.compile(r"[-+]?\s*(?:\\?\$|[\u20ac\u00a3\u00a5])?\s*[-+]?(?:\d{1,3}(?:(?P<by>,|,?\s|'|\{,\})\d{3})(?:(?P=by)\d{3})*|\d{1,2}(?:,\d{2})+,\d{3})(?:\.\d+)?(?![\d,]).*", re.S)
+_THOUSANDS = re.compile(
+    r"(?<![\w.])(\d{1,3}(?:(?P<by>,|,?\s|'|\{,\})\d{3})(?:(?P=by)\d{3})*|\d{1,2}(?:,\d{2})+,\d{3})(?![\d,])"
+)
+_GROUPED = re.compile(
+    r"[-+]?\s*(?:\\?\$|[\u20ac\u00a3\u00a5])?\s*[-+]?(?:\d{1,3}(?:(?P<by>,|,?\s|'|\{,\})\d{3})(?:(?P=by)\d{3})*|\d{1,2}(?:,\d{2})+,\d{3})(?:\.\d+)?(?![\d,]).*",
+    re.S,
+)
 _SCIENTIFIC = re.compile(r"([-+]?\d{1,400}(?:\.\d{1,400})?)\s?[eE]([-+]?\d{1,3})")
 _MIXED = re.compile(r"([-+]?)(\d{1,12})\s+(\d{1,12})\s?/\s?(\d{1,12})")
 _MIXED_FRACTION = re.compile(r"([-+]?)(\d{1,12})\s*\\frac\{(\d{1,12})\}\{(\d{1,12})\}")
-_ORDINAL = re.compile(r"(\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|rm|mbox)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th)\b)\s*\}?")
+_ORDINAL = re.compile(
+    r"(\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm|rm|mbox)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th)\b)\s*\}?"
+)
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALED = re.compile(
-    r"(?i)^(.*?[-+]?\$?)(\d{1,40}(?:\.\d{1,40})?)\s*(hundred|thousand|million|billion|trillion|dozen)s?\b(?!\s*\^)\s*(.*)$", re.S
+    r"(?i)^(.*?[-+]?\$?)(\d{1,40}(?:\.\d{1,40})?)\s*(hundred|thousand|million|billion|trillion|dozen)s?\b(?!\s*\^)\s*(.*)$",
+    re.S,
 )
-_ONES = dict(zip("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), range(20), strict=True))
+_ONES = dict(
+    zip(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen".split(),
+        range(20),
+        strict=True,
+    )
+)
 _TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
-_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10}  # fmt: skip
+_PARTS = {
+    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
+    "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10,
+}  # fmt: skip
 
 
 def undelimited(answer: str) -> str:
@@ -44,7 +68,13 @@ def undelimited(answer: str) -> str:
         text = re.sub(r"^\\boxed\{(.*)\}$", r"\1", text, flags=re.S).strip()
         for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"), ("`", "`")):
             inner = text[len(opening) : -len(closing)]
-            if text.startswith(opening) and text.endswith(closing) and inner and opening not in inner and not inner.endswith("\\"):
+            if (
+                text.startswith(opening)
+                and text.endswith(closing)
+                and inner
+                and opening not in inner
+                and not inner.endswith("\\")
+            ):
                 text = inner.strip()
         if whole := re.fullmatch(r"\\(?:text|mbox|textbf|mathbf|mathrm|textrm)\s*\{([^{}]*\d[^{}]*)\}", text):
             text = whole[1].strip()
@@ -80,9 +110,13 @@ def cleaned(answer: str) -> str:
     text = re.sub(
         "\u221a\\s?(?:\\(([^()]{1,200})\\)|(\\d{1,40}))", lambda m: rf"\sqrt{{{m.group(1) or m.group(2)}}}", text
     )
-    text = re.sub(r"(?<![a-zA-Z\\])(pi|infty|infinity)(?![a-zA-Z])", lambda m: "\\pi " if m[1] == "pi" else "\\infty ", text)
+    text = re.sub(
+        r"(?<![a-zA-Z\\])(pi|infty|infinity)(?![a-zA-Z])", lambda m: "\\pi " if m[1] == "pi" else "\\infty ", text
+    )
     text = re.sub(r"(?<![a-zA-Z\\])(a?(?:sin|cos|tan)|cot|sec|csc|ln|log|exp)(?=\s?[\d(x\\])", r"\\\1", text)
-    text = re.sub(r"<=|\\leq?(?:slant)?(?![a-zA-Z])", r"\\le ", re.sub(r">=|\\geq?(?:slant)?(?![a-zA-Z])", r"\\ge ", text))
+    text = re.sub(
+        r"<=|\\leq?(?:slant)?(?![a-zA-Z])", r"\\le ", re.sub(r">=|\\geq?(?:slant)?(?![a-zA-Z])", r"\\ge ", text)
+    )
     text = re.sub(r"!=|\\ne(?![a-zA-Z])", r"\\neq ", text).replace("**", "^")
     text = re.sub(r"^\s*\\approx(?![a-zA-Z])\s*", "", text)
     return number_spelled(text.strip())
@@ -101,8 +135,8 @@ def number_spelled(text: str) -> str:
         return f"{power[1]} \\times 10^{{{int(power[2])}}}"
     for pattern in (_MIXED, _MIXED_FRACTION):
         if mixed := pattern.fullmatch(text):
-            whole, top, bottom = int(mixed[2]), int(mixed[3]), int(mixed[4])
-            return rf"{'-' * (mixed[1] == '-')}\frac{{{whole * bottom + top}}}{{{bottom}}}" if bottom else text
+            count, top, bottom = int(mixed[2]), int(mixed[3]), int(mixed[4])
+            return rf"{'-' * (mixed[1] == '-')}\frac{{{count * bottom + top}}}{{{bottom}}}" if bottom else text
     scaled = _SCALED.match(TEXT.sub(r" \1", text))
     if scaled and not re.search(r"[\d\\A-Za-z(]", scaled[1]):
         power_of = 12 if scaled[3].lower() == "dozen" else 10 ** _SCALES[scaled[3].lower()]
@@ -153,7 +187,9 @@ def plain(answer: str) -> str:
 
 
 _DECIMAL = re.compile(r"([-+]?)(\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})")
-_FRACTION = re.compile(r"([-+]?)\s*(?:\\frac\{([-+]?)(\d{1,400})\}\{([-+]?)(\d{1,400})\}|(\d{1,400})\s*/\s*(\d{1,400}))")
+_FRACTION = re.compile(
+    r"([-+]?)\s*(?:\\frac\{([-+]?)(\d{1,400})\}\{([-+]?)(\d{1,400})\}|(\d{1,400})\s*/\s*(\d{1,400}))"
+)
 _POWER = re.compile(r"([-+]?\d{1,400}(?:\.\d{0,400})?)\s*(?:\\times|\\cdot|\*)\s*10\^\{?\s*([-+]?\d{1,3})\s*\}?")
 
 

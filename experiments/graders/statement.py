@@ -16,6 +16,10 @@ from dataclasses import dataclass
 _DISPLAY = re.compile(r"\$\$(.{1,1500}?)\$\$|\\\[(.{1,1500}?)\\\]|\\\((.{1,1500}?)\\\)", re.S)
 _INLINE = re.compile(r"(?:[^$\\\n]|\\[^\n]){1,1500}")
 _PROSE = re.compile(r"\\[A-Za-z]+\s*(?:\{[^{}]*\})?|[A-Za-z]{3,}")
+LONGEST = 400
+"""Characters of the longest value in plain text."""
+TRIED = 200
+"""Verbs and signs at the end of a sentence that are looked at."""
 _NUMBER = re.compile(r"-?\$?-?\d[\d,]{0,60}(?:\.\d{1,60})?(?:\s?/\s?\d{1,40})?\s?%?|-?\.\d{1,40}")
 _VERB = re.compile(
     r"\b(?:is|are|was|equals?|has|have|had|gives?|gets?|be|becomes?|yields?|obtain|costs?|earns?|sum to|simplifies to|or|"
@@ -133,7 +137,7 @@ def says(sentence: str, leading: bool = False, words: bool = False) -> str | Non
 
 
 def stated(sentence: str) -> str | None:
-    """The value that a verb or an equality of a sentence leads to, what follows a "which" or "when" last, unless that is the computation."""
+    """The value that a verb or an equality of a sentence leads to, what follows a "which" last, unless that is the computation."""
     cut = None if _CONDITION.match(sentence) else _TAIL.search(sentence)
     if cut and not _REASON.match(sentence, cut.start()) and "=" not in sentence[: cut.start()]:
         cut = None if _SUM.search(sentence, cut.start()) else cut
@@ -143,25 +147,30 @@ def stated(sentence: str) -> str | None:
 def _stated(part: str) -> str | None:
     spans = formulas(part)
     found: list[tuple[int, str]] = [(f.start, right_side(f.inner)) for f in spans if _equals(f.inner)]
-    for match in _VERB.finditer(part):
+    for match in reversed(list(_VERB.finditer(part))[-TRIED:]):
+        if found and match.start() < found[-1][0]:
+            break
         if not any(f.start <= match.start() < f.end for f in spans):
             value = _expression(part, match.end(), spans)
             if value:
                 found.append((match.start(), value))
-    return max(found)[1] if found else None
+                break
+    return found[-1][1] if found else None
 
 
 def _expression(text: str, at: int, written: Sequence[Formula]) -> str | None:
     """The formula, or the run of plain mathematics, that begins at a place, after words that say nothing."""
-    filler = _FILLER.match(text, at)
+    filler = _FILLER.match(text, at, at + LONGEST)
     start = filler.end() if filler else at
     formula = next((f for f in written if f.start == start), None)
     if formula:
         return right_side(formula.inner)
-    run = _RUN.match(text, start)
+    run = _RUN.match(text, start, start + LONGEST)
+    if run and run.end() == start + LONGEST:
+        return None
     value = _ARTICLE.sub("", run.group().strip(" ,=").rstrip(" /")) if run else ""
     scale = _SCALE.match(text, run.end()) if run and re.fullmatch(r"\$?[\d,.]+", value) else None
-    if scale and text[: run.end()].rstrip().endswith(value):
+    if run and scale and text[: run.end()].rstrip().endswith(value):
         return f"{value} {scale.group().strip()}"
     # A letter by itself, or an article, is no value; an option letter in brackets is.
     if re.search(r"[\d\u03c0\u221e]|\\[A-Za-z]", value) or re.fullmatch(r"\([A-J]\)|\[[A-J]\]|[B-HJ-Z]", value):

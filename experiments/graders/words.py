@@ -14,11 +14,15 @@ from .spelling import TEXT, cleaned, number_spelled, plain
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '\-]{0,60}")
 _MATHEMATICS = frozenset(
-    "infinity infty alpha beta gamma delta epsilon theta lambda sigma omega sqrt frac arcsin arccos arctan sinh cosh tanh floor ceil".split()
+    "infinity infty alpha beta gamma delta epsilon theta lambda sigma omega sqrt frac arcsin arccos arctan floor ceil".split()
 )
-_SHORT = frozenset("yes no true false odd even red east west sum all one two up down left mon tue wed thu fri sat sun may jan feb".split())
+_SHORT = frozenset(
+    "yes no true false odd even red east west sum all one two up down left mon tue wed thu fri sat sun may jan feb".split()
+)
 _FILLERS = frozenset("the a an it is was be so it's on in at by answer final option".split())
-_DENIALS = frozenset("not neither nor cannot never wrong incorrect false isnt doesnt wont cant untrue impossible except".split())
+_DENIALS = frozenset(
+    "not neither nor cannot never wrong incorrect false isnt doesnt wont cant untrue impossible except".split()
+)
 _CLAUSE = re.compile(r"[,;:(]|\.(?=\s|$)|\b(?:because|since|as|which|while|although|but|rather|instead)\b")
 _PHRASES = {
     r"\emptyset": ("no solution", "no solutions", "no real solution", "no real solutions", "empty set", r"\varnothing", r"\lbrace\rbrace"),
@@ -37,7 +41,12 @@ def phrase(text: str) -> str:
 def as_words(gold: str) -> str | None:
     """The words that a right answer is; None where it is mathematics."""
     said = TEXT.sub(r"\1", gold).strip()
-    if not _WORDS.fullmatch(said) or letter(gold) or number_spelled(said) != said or phrase(cleaned(gold)) != cleaned(gold):
+    if (
+        not _WORDS.fullmatch(said)
+        or letter(gold)
+        or number_spelled(said) != said
+        or phrase(cleaned(gold)) != cleaned(gold)
+    ):
         return None
     if re.fullmatch(r"[A-Z]{3,}", said):  # letters in an order, such as a ranking
         return said
@@ -67,7 +76,11 @@ def same_words(answer: str, asked: str) -> bool:
         found = found[1:]
     if wanted in (["yes"], ["no"], ["true"], ["false"]) and found[:1] == wanted and len(found) > 1:
         first, *rest = _CLAUSE.split(answer)
-        return words_of(first) == wanted and not {"or", "yes", "no", "true"} & {*words_of(" ".join(rest))} and not _denied(found, wanted)
+        return (
+            words_of(first) == wanted
+            and not {"or", "yes", "no", "true"} & {*words_of(" ".join(rest))}
+            and not _denied(found, wanted)
+        )
     return found == wanted and not re.search(r"\d", TEXT.sub(r"\1", answer))
 
 
@@ -82,7 +95,9 @@ def states(sentence: str, asked: str, announced: re.Pattern[str]) -> bool:
         return False
     clauses = [words_of(piece) for piece in _CLAUSE.split(sentence)]
     if wanted in (["yes"], ["no"]):
-        return any([w for w in clause if w not in ("so", "therefore", "thus", "hence")][:1] == wanted for clause in clauses)
+        return any(
+            [w for w in clause if w not in ("so", "therefore", "thus", "hence")][:1] == wanted for clause in clauses
+        )
     return any(_holds(clause, wanted) for clause in clauses)
 
 

@@ -6,8 +6,8 @@
    milliseconds.
 3. Nothing that a library prints reaches the line protocol.
 
-It imports one file of the project, `equality.py`, which says when two answers are the same; math-verify and what that needs are all else that
-is loaded.
+It imports two files of the project, `reading.py` and `equality.py`, which import nothing of it; math-verify and what that needs are all
+else that is loaded.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 KILLED = "killed"
+Compared = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def main(memory: int) -> None:
@@ -67,7 +69,7 @@ def _say(out: BinaryIO, facts: dict[str, Any]) -> None:
     out.flush()
 
 
-def _child(memory: int, compared: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[int, BinaryIO, BinaryIO]:
+def _child(memory: int, compared: Compared) -> tuple[int, BinaryIO, BinaryIO]:
     """A forked process that compares; its id, and the pipes to and from it."""
     down, up = os.pipe(), os.pipe()
     pid = os.fork()
@@ -109,14 +111,25 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _comparing() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """`compared` of the file beside this one, which is no package here."""
-    spec = importlib.util.spec_from_file_location("equality", Path(__file__).with_name("equality.py"))
+def _comparing() -> Compared:
+    """What answers a request: `equal`, and whether both answers were read as mathematics (`read`, `gold_read`)."""
+    reading, equality = _beside("reading"), _beside("equality")
+
+    def compared(request: dict[str, Any]) -> dict[str, Any]:
+        gold, answer = reading.read(request["gold"]), reading.read(request["answer"])
+        facts = {"gold_read": reading.whole(gold), "read": reading.whole(answer)}
+        return {"equal": all(facts.values()) and bool(equality.same(gold, answer)), **facts}
+
+    return compared
+
+
+def _beside(name: str) -> ModuleType:
+    """A file of this folder, which is no package here."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: Callable[[dict[str, Any]], dict[str, Any]] = module.compared
-    return found
+    return module
 
 
 if __name__ == "__main__":

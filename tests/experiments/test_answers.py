@@ -1,9 +1,11 @@
+# ruff: noqa: E501
 r"""What a response answers, and when two answers are the same: money, ends of texts, thinking, next questions, units, brackets, choices."""
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments.graders.final import final_answer
-from experiments.graders.grade import Grade, Known
+from experiments.graders.grade import NOTHING, Grade, Known
 from experiments.graders.mathematics import MathGrader
 from experiments.graders.plain import ChoiceGrader, ExactGrader, NumericGrader, number
 from experiments.graders.table import grader_named
@@ -24,7 +26,7 @@ GRADER, ENDED, CUT = MathGrader(), Known("eos"), Known("length")
 DOCUMENT = Path(__file__).parents[2] / "docs/datasets.md"
 
 
-def graded(text: str, gold: str, known: Known = Known()) -> Grade:
+def graded(text: str, gold: str, known: Known = NOTHING) -> Grade:
     return GRADER.grade("", gold, text, known)
 
 
@@ -67,7 +69,9 @@ def test_solutions_of_people_that_end_with_two_amounts_are_right(shared_data: Pa
         last = re.sub(r"<<[^<>]*>>", "", solution.strip().splitlines()[-1])
         if len(re.findall(r"\$\s?\d", last)) > 1:
             amounts[found] += 1
-    print(f"{right[True]} of {len(rows)}; of {sum(amounts.values())} whose last line holds two amounts, {amounts[True]}")
+    print(
+        f"{right[True]} of {len(rows)}; of {sum(amounts.values())} whose last line holds two amounts, {amounts[True]}"
+    )
     assert sum(amounts.values()) >= 257 and amounts[False] <= 5 and right[True] >= 1300
 
 
@@ -246,10 +250,23 @@ def test_numbers_are_read_as_people_write_them() -> None:
     assert {text: number(text) for text in written} == written
     assert [number(text) for text in ("(1,200)", "5m", "1 2", "2, 5", "1e999", "1/0", "x", "nan", "0x10")] == [None] * 9
     grade = NumericGrader().grade
-    assert grade("", "5 hours", "\\boxed{300 minutes}").correct and not grade("", "5 hours", "\\boxed{5 minutes}").correct
+    assert (
+        grade("", "5 hours", "\\boxed{300 minutes}").correct and not grade("", "5 hours", "\\boxed{5 minutes}").correct
+    )
 
 
 @pytest.mark.parametrize("name", ["math", "exact", "numeric", "choice"])
 def test_what_a_verdict_depends_on_is_in_the_digest(name: str) -> None:
     facts, other = grader_named(name).facts, grader_named({"name": name, "lenient": True}).facts
     assert facts["version"] == 2 and facts["lenient"] is False and other == {**facts, "lenient": True}
+
+
+@pytest.mark.parametrize(
+    "piece", ["=", "x=", "is ", "A =", "=1 ", "$5 ", "#### 1\n", "\\boxed{1}", "(A) is wrong, ", "\n\nWhat? "]
+)
+def test_reading_takes_time_linear_in_the_text(piece: str) -> None:
+    text = (piece * 100_000)[:100_000]
+    began = time.monotonic()
+    final_answer(text, ENDED)
+    ChoiceGrader().grade("", "A", text)
+    assert time.monotonic() - began < 3

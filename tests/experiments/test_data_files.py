@@ -43,7 +43,8 @@ def test_a_parquet_file_is_told_by_its_ending_in_any_case(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "line"), [("d.jsonl", [LINE], 1), ("d.jsonl", [LINE.replace("\u00e9", "e"), LINE], 2), ("d.csv", TABLE.splitlines(True), 2)]
+    ("name", "lines", "line"),
+    [("d.jsonl", [LINE], 1), ("d.jsonl", [LINE.replace("\u00e9", "e"), LINE], 2), ("d.csv", TABLE.splitlines(True), 2)],
 )
 def test_what_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, name: str, lines: list[str], line: int) -> None:
     (tmp_path / name).write_bytes("".join(lines).encode("latin-1"))

@@ -77,7 +77,11 @@ def narrow(model: LoadedModel) -> LoadedModel:
     from steering.models import wrap
 
     config = LlamaConfig(
-        vocab_size=len(model.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        vocab_size=len(model.tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
     )
     return wrap(AutoModelForCausalLM.from_config(config).float(), model.tokenizer, id="templated")
 

@@ -128,7 +128,10 @@ def with_change(**change: Any) -> list[dict[str, Any]]:
         ([], "no rows"),
         ([{k: v for k, v in make_rows(N)[0].items() if k != "gold"}], "lacks the column gold"),
         (with_change(tokenz=[]), "unknown column 'tokenz'. Did you mean 'tokens'?"),
-        (with_change(gold=None), "no value for gold; only answer, trace_ok, well_formed, choices, unclosed, lenient may be null"),
+        (
+            with_change(gold=None),
+            "no value for gold; only answer, trace_ok, well_formed, choices, unclosed, lenient may be null",
+        ),
         (with_change(arm="sterred"), "'sterred' is no arm of this run. Did you mean 'steered'?"),
         (with_change(split="train"), "'train' is no split"),
         (with_change(finish="done"), "'done' is no finish"),

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The thinking segment of a text: every pair of markers that is known, own ones, and those that a chat template writes."""
 
 from __future__ import annotations
@@ -7,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from steering.coverage import token_facts
 from steering.errors import BadInput
 from steering.span import Span
-from steering.coverage import token_facts
 from steering.thinking import (
     MARKERS,
     Markers,

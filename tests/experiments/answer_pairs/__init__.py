@@ -1,6 +1,7 @@
 """Pairs of answers by topic: `(right answer, answer, whether they are the same)`, whoever compares them.
 
-1. "The same" is as a careful human marks it without the question: a unit that only one of the two has says nothing, two units that disagree do.
+1. "The same" is as a careful human marks it without the question: a unit that only one of the two has says nothing, two
+   units that disagree do.
 2. Pairs that a human could mark either way are not here.
 """
 
