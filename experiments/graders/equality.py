@@ -240,7 +240,7 @@ def _at(value: Any, point: dict[Any, Any]) -> Any:
 
 def _zero(difference: Any, *of: Any) -> bool:
     """Whether a difference is nothing: exactly where it is rational, else to 25 digits of the values `of` which it is the difference."""
-    from sympy import nan, oo, simplify, zoo
+    from sympy import log, nan, oo, simplify, zoo
 
     difference = difference.doit()
     if difference.is_Rational:
@@ -250,7 +250,7 @@ def _zero(difference: Any, *of: Any) -> bool:
     seen = 0
     for point in _points(difference.free_symbols):
         size = max([abs(s) for one in of if (s := _at(one, point)) is not None], default=1)
-        digits = 30 + (min(4000, max(0, int(size.log(10).evalf(5)) if hasattr(size, "log") and size > 1 else 0)))
+        digits = 30 + (min(4000, int(log(size, 10).evalf(5))) if size > 1 else 0)
         found = difference.subs(point).doit()
         if found.is_Rational:
             seen += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 PAIRS: list[tuple[str, str, bool]] = [
+    (r"(\sqrt{2}+\sqrt{3})^{100}", r"(5+2\sqrt{6})^{50}", True), (r"(\sqrt{2}+\sqrt{3})^{100}", r"(5+2\sqrt{6})^{50}+1", False),
+    (r"e^{100}+\pi^{100}", r"\pi^{100}+e^{100}", True), (r"(1+\sqrt{2})^{200}", r"(3+2\sqrt{2})^{100}+10^{-5}", False),
     (r"\sqrt{8}", r"2\sqrt{2}", True), (r"\sqrt{8}", r"2\sqrt{3}", False),
     (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}", True), (r"\sqrt{2}+\sqrt{3}", r"\sqrt{5+2\sqrt{6}}", True),
     (r"\sqrt{2}+\sqrt{3}", r"\sqrt{5}", False), (r"1+\frac{1}{e}", r"1-\frac{1}{\mathrm{e}}", False),
