@@ -26,6 +26,7 @@ DEFINITIONS: dict[str, str] = {
     "well-formed %": "Share of rows whose whole text is in the task's grammar. Empty where the task has no grammar.",
     "cut": "Rows that hit the token limit.",
     "unscorable": "Rows in which no answer could be read. Counted apart, and not right.",
+    "unclosed": "Rows that end inside their thinking segment, without an answer; in brackets those that hold the right answer there.",
     "tokens": "Generated tokens per row, mean.",
     "Δ points": "Right answers minus those of the baseline, on the same questions and seeds, in points of per cent.",
     "Δ interval": "Paired interval of the difference: score interval (Tango) over items. Of a line for many controls: their extremes.",
@@ -44,7 +45,19 @@ DEFINITIONS: dict[str, str] = {
 }
 
 ALONE = (
-    *("arm", "role", "n", "right %", "interval", "trace right %", "well-formed %", "cut", "unscorable", "tokens"),
+    *(
+        "arm",
+        "role",
+        "n",
+        "right %",
+        "interval",
+        "trace right %",
+        "well-formed %",
+        "cut",
+        "unscorable",
+        "unclosed",
+        "tokens",
+    ),
     *("steered %", "‖Δ‖/‖h‖", "receipt"),
 )
 """Columns of an arm by itself."""
@@ -113,6 +126,7 @@ def record(arm: ArmSummary) -> dict[str, Any]:
         "well-formed %": percent(arm.well_formed_rate),
         "cut": arm.truncated,
         "unscorable": arm.unscorable,
+        "unclosed": f"{arm.unclosed} ({arm.lenient})" if arm.unclosed else "",
         "tokens": None if arm.mean_tokens is None else round(arm.mean_tokens, 1),
         "Δ points": percent(found.difference) if found else None,
         "Δ interval": between(found.interval.low, found.interval.high, "+") if found else "",

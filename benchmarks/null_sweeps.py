@@ -1,10 +1,10 @@
 """How often a sweep calls something real that is not, and finds what is: sweeps of pure random directions on the built-in base.
 
-`python -m benchmarks.null_sweeps pool.npz [--directions 1100] [--items 32] [--sweeps 400]` first writes a pool: for each size of edit (in units of the
-activation's norm), the answers of the base steered once at the last prompt token along many random directions and along a real one, on
-development and on test problems. Sweeps are then drawn from the pool: 48 cells are 48 random directions; the best on development problems
-is judged on test problems against fresh directions, and by pseudo-sweeps, as `experiments.sweeps.verdict` does. Beside both stands what the
-same sweeps give with one random direction per cell as the control.
+`python -m benchmarks.null_sweeps pool.npz [--directions 1100] [--items 32] [--sweeps 400]` first writes a pool: for each size of edit (in
+units of the activation's norm), the answers of the base steered once at the last prompt token along many random directions and along a
+real one, on development and on test problems. Sweeps are then drawn from the pool: 48 cells are 48 random directions; the best on
+development problems is judged on test problems against fresh directions, and by pseudo-sweeps, as `experiments.sweeps.verdict` does.
+Beside both stands what the same sweeps give with one random direction per cell as the control.
 """
 
 from __future__ import annotations

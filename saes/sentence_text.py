@@ -2,8 +2,9 @@
 
 1. A text is split after ., ?, !, ; and at line breaks. Points inside numbers (3.14), after single letters (E. coli, e.g.) and after a
    few titles do not end a sentence, nor does the ! of k!. Sentences of fewer than three words are left out.
-2. Only the thinking segment is split: what lies between the last <think> and its </think>, the whole text where there is none; of a text
-   that begins with its prompt, only what follows it (`begins`).
+2. Only the thinking segment is split: the last one with something in it, to the end of the text where it is not closed, and the whole
+   text where there is none (`steering.model.thinking` has the markers); of a text that begins with its prompt, only what follows it
+   (`begins`).
 3. A sentence's vector is the mean of the layer output over its tokens and the one token before its first, which decides to begin it
    (the authors' slice begins there too). A token that holds the last character of a sentence belongs to it.
 4. The centring mean is the mean over texts of each text's mean over the tokens from its first sentence to its last one, so that
@@ -25,6 +26,7 @@ from steering.extraction.reading import Reading
 from steering.extraction.samples import samples
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
+from steering.model.thinking import MARKERS, Markers, model_markers, read_thinking
 
 MIN_WORDS = 3
 _END = re.compile(r"[.!?;]+[\"”]?|\n")
@@ -60,12 +62,9 @@ class SentenceVectors:
     """Hash of the tokens and spans read."""
 
 
-def thinking_span(text: str) -> tuple[int, int]:
-    """Characters of the thinking segment, end exclusive: after the last <think>, up to the </think> that follows."""
-    opened = text.rfind("<think>")
-    start = 0 if opened < 0 else opened + len("<think>")
-    end = text.find("</think>", start)
-    return start, len(text) if end < 0 else end
+def thinking_span(text: str, markers: Sequence[Markers] = MARKERS) -> tuple[int, int]:
+    """Characters of the last thinking segment, end exclusive; the whole text where there is none."""
+    return read_thinking(text, markers).last or (0, len(text))
 
 
 def split_sentences(text: str, *, min_words: int = MIN_WORDS) -> tuple[tuple[int, int], ...]:
@@ -117,8 +116,9 @@ def sentence_vectors(
     sequences: list[tuple[int, ...]] = []
     spans: list[list[tuple[int, int]]] = []
     sentences: list[Sentence] = []
+    markers = model_markers(model)
     for number, text in enumerate(texts):
-        begin, stop = thinking_span(text)
+        begin, stop = thinking_span(text, markers)
         begin = begin if begins is None else max(begin, begins[number])
         encoded = model.tokenizer(text, return_offsets_mapping=True)
         found = []

@@ -52,13 +52,14 @@ def hybrid_results(
     for split in summary.splits:
         console.print(render_table(summary, split.split))
     table = Table(title=Text("graded here and as published"), title_justify="left")
-    for heading in ("arm", "n", "graded %", "95 %", "published %", "points", "no answer", "break off"):
+    for heading in ("arm", "n", "graded %", "95 %", "published %", "points", "no answer", "break off", "in thinking"):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
     for a in agreements:
         low, high = (f"{100 * b:.1f}" for b in (a.interval.low, a.interval.high))
         table.add_row(
             Text(a.arm), str(a.n), f"{100 * a.graded:.1f}", f"{low} to {high}", f"{100 * a.published:.1f}",
             f"{100 * a.difference:+.1f}", str(a.unscorable), f"{a.cut} ({a.cut_without_answer} without answer)",
+            f"{a.unclosed} ({a.lenient} right there)",
         )  # fmt: skip
     console.print(table)
     for a in agreements:

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 from steering.errors import BadInput, unknown
 from steering.model.layout import text_config
 from steering.model.models import BUILTINS, DTYPES, load_tokenizer
+from steering.model.thinking import MARKERS, Markers, leaves_open, template_markers
 
 from ..tasks.prompting import SWITCH
 
@@ -72,7 +73,12 @@ class Checkpoint:
             return False
         said = [{"role": "user", "content": "?"}]
         text = str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
-        return "<think>" in text.split("?")[-1] and "</think>" not in text.split("?")[-1]
+        return leaves_open(text, "?", self.markers or MARKERS)
+
+    @property
+    def markers(self) -> tuple[Markers, ...]:
+        """The markers of the thinking segment that the template writes."""
+        return template_markers(self.tokenizer)
 
 
 def read_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
@@ -163,7 +169,8 @@ def _template(checkpoint: Checkpoint) -> str:
     if not checkpoint.template:
         return "none"
     switch = ", thinking can be switched" if checkpoint.has_switch else ""
-    return f"yes{switch}{', begins the thinking segment itself' if checkpoint.opens_thinking else ''}"
+    segment = f", thinking between {m[0].opening} and {m[0].closing}" if (m := checkpoint.markers) else ""
+    return f"yes{switch}{segment}{', begins the thinking segment itself' if checkpoint.opens_thinking else ''}"
 
 
 def _reason(obstacles: Sequence[tuple[str, bool]]) -> str:

@@ -1,6 +1,7 @@
 """How the models of a spec are loaded: precision, device, quantization, revisions.
 
     loading: {dtype: bfloat16, device: cuda, revisions: {Qwen/Qwen2.5-Math-1.5B: 4a83ca6e}}
+    loading: {thinking: {own/model: [["<reason>", "</reason>"]]}}
 
 Precision is part of a model's fingerprint, and so of every row's key: runs in float32 and in bfloat16 never share rows. Where a model
 runs is not.
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from steering.model.models import LoadedModel, load_model
+from steering.model.thinking import DECLARED, as_markers
 
 
 class Loading(BaseModel):
@@ -26,6 +28,8 @@ class Loading(BaseModel):
     quantization: Literal["8bit", "4bit"] | None = None
     revisions: dict[str, str] = {}
     """Commit, tag or branch by model id."""
+    thinking: dict[str, list[tuple[str, str]]] = {}
+    """Markers of the thinking segment by model id, as `[opening, closing]` pairs; by default those that the model's template writes."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Loading:
@@ -38,9 +42,12 @@ class Loading(BaseModel):
         arguments: dict[str, Any] = {"device": self.device, "device_map": self.device_map}
         if device is not None:
             arguments = {"device": device}
-        return load_model(
+        model = load_model(
             name, dtype=self.dtype, quantization=self.quantization, revision=self.revisions.get(name), **arguments
         )
+        if self.thinking.get(name):
+            model.extra[DECLARED] = as_markers(self.thinking[name])
+        return model
 
 
 def load(name: str, loading: Loading | None, device: str | None = None) -> LoadedModel:

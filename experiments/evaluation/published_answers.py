@@ -5,7 +5,9 @@
 2. Several files become one run where their questions overlap: an arm per file and text, on the questions of the arm that has the role of
    the baseline. A file whose name says `bias-only`, `random-vectors` or the like gives arms of the role `control`.
 3. The verdicts are the grader's. What the authors' judge counted stands beside them and changes nothing (`Agreement`).
-4. Rows say what is known: texts, answers, verdicts. There are no token ids, probabilities or edits, so those lists are empty; whether a
+4. Where some text of an arm closes a thinking segment that it does not open, the prompts opened it: its texts that never close it have no
+   answer.
+5. Rows say what is known: texts, answers, verdicts. There are no token ids, probabilities or edits, so those lists are empty; whether a
    text was cut at its limit is not recorded, and is told from its end.
 """
 
@@ -20,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from steering.errors import BadInput
+from steering.model.thinking import begun_before
 
 from ..statistics import Interval, wilson
 from ..store.runs import Arm, Manifest, Run, Store
 from ..tasks.graders.final import final_answer, finished
-from ..tasks.graders.grade import Grade, Grader
+from ..tasks.graders.grade import Grade, Grader, Known
 from ..tasks.graders.mathematics import MathGrader
 
 TEXTS = {"base_model": "base", "thinking_model": "thinking", "hybrid_model": "hybrid"}
@@ -69,6 +72,10 @@ class Agreement:
     """Texts that break off."""
     cut_without_answer: int
     """Of those, texts that hold no boxed or announced answer: what they say last is all there is to grade."""
+    unclosed: int = 0
+    """Texts that end inside their thinking segment: they have no answer."""
+    lenient: int = 0
+    """Of those, texts that would be right if what they say there were read as an answer."""
 
     @property
     def difference(self) -> float:
@@ -140,9 +147,9 @@ def import_answers(
     run = store.create(manifest)
     total, done, agreements, stored = sum(len(f.questions) for _, f, _ in plan), 0, [], run.keys(drop_corrupt=True)
     for arm, file, key in plan:
-        rows = []
+        rows, known = [], Known(opened=begun_before(file.texts[key]))
         for question, text in zip(file.questions, file.texts[key], strict=True):
-            grade = grader.grade(question[0], question[1], text)
+            grade = grader.grade(question[0], question[1], text, known)
             rows.append(_row(digest, arm, items[question], question, text, grade))
             done += 1
             if on_rows is not None:
@@ -200,13 +207,15 @@ def _row(digest: str, arm: Arm, order: int, question: tuple[str, str], text: str
         "gold": question[1], "text": text, "answer": grade.answer, "correct": grade.correct, "scorable": grade.scorable,
         "truncated": cut, "trace_ok": None, "well_formed": None, "finish": "length" if cut else "eos",
         **{name: [] for name in lists}, "edit_ratio": [], "edits_planned": 0, "edits_fired": 0, "labels": [],
+        "unclosed": grade.unclosed, "lenient": grade.lenient,
     }  # fmt: skip
 
 
 def _agreement(file: Answers, arm: Arm, key: str, rows: Sequence[dict[str, Any]]) -> Agreement:
     right, cut = sum(r["correct"] for r in rows), [r for r in rows if r["truncated"]]
-    without = sum(final_answer(r["text"]).how not in ("boxed", "after ####", "announced") for r in cut)
+    without = sum(final_answer(r["text"], lenient=True).how not in ("boxed", "after ####", "announced") for r in cut)
     return Agreement(
         file.path.name, arm.name, len(rows), right / len(rows), wilson(right, len(rows)), file.published[key],
-        sum(not r["scorable"] for r in rows), len(cut), without,
+        sum(not r["scorable"] for r in rows), len(cut), without, sum(r["unclosed"] for r in rows),
+        sum(bool(r["lenient"]) for r in rows),
     )  # fmt: skip

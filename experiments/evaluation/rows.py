@@ -22,11 +22,13 @@ from steering.hybrid.decoding import check_hybrid_rows
 from steering.hybrid.row import HybridGeneration
 from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt, token_texts
+from steering.model.thinking import declared_markers, leaves_open, model_markers
 from steering.plan.plan import Plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..store.manifest import Arm
+from ..tasks.graders.grade import Known
 from ..tasks.items import stream_seed
 from ..tasks.task import Encodes, Item, Task
 
@@ -171,6 +173,8 @@ def _row_key(
         ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, steering, settings, task.digest, arm.name,
         item.id, list(ids), seed,
     ]  # fmt: skip
+    if markers := declared_markers(model):  # those of a template are part of the tokenizer
+        facts.append([[m.opening, m.closing] for m in markers])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -198,13 +202,23 @@ def chunk_records(chunk: Sequence[Planned], spec: EvalSpec, parts: Parts) -> lis
     return [record(model, parts.task, p, g) for p, g in zip(chunk, generations, strict=True)]
 
 
+def known_of(model: LoadedModel, planned: Planned, finish: str | None) -> Known:
+    """What is known of a row beside its text: how it ended, and the markers of its model's thinking segment."""
+    markers = model_markers(model)
+    data = planned.item.data
+    question = str((data.get("question") if isinstance(data, Mapping) else getattr(data, "question", None)) or "")
+    prompt = planned.prompt.removesuffix(planned.arm.opening)
+    return Known(finish, leaves_open(prompt, question, markers), markers)
+
+
 def record(model: LoadedModel, task: Task, planned: Planned, generation: Generation) -> dict[str, Any]:
     """One row as it is stored: graded, with its tokens as text."""
     ids = list(generation.token_ids)
     body = [token for token in ids if token not in model.eos_ids]
     text = model.tokenizer.decode(body)
     opening = planned.arm.opening
-    grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text)
+    known = known_of(model, planned, generation.finish)
+    grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text, known)
     given = len(opening.split())
     tokens = token_texts(model, ids)
     receipt = generation.receipt
@@ -251,4 +265,6 @@ def record(model: LoadedModel, task: Task, planned: Planned, generation: Generat
         "choices": [vars(choice) for choice in generation.choices]
         if isinstance(generation, HybridGeneration)
         else None,
+        "unclosed": grade.unclosed,
+        "lenient": grade.lenient,
     }

@@ -61,6 +61,7 @@ def sentence(arm: ArmSummary) -> str:
             f"{100 * share.value:.1f} % right ({100 * share.interval.level:g} % CI {100 * share.interval.low:.1f} to "
             f"{100 * share.interval.high:.1f}), n = {share.n}; {arm.truncated} truncated, {arm.unscorable} unscorable; "
             f"{arm.mean_tokens:.0f} tokens on average."
+            + (f" {unclosed_said(arm).capitalize()}." if arm.unclosed else "")
         )
     found = arm.versus_baseline
     interval = f"{100 * found.interval.level:g} % CI {_points(found.interval.low)} to {_points(found.interval.high)}"
@@ -128,8 +129,16 @@ def _gap_cell(gap: Gap) -> str:
     return "not\ndefined" if gap.value is None or gap.interval is None else _cell(gap.value, gap.interval, ".0f")
 
 
+def unclosed_said(arm: ArmSummary) -> str:
+    """How many rows end inside their thinking segment, and what reading them leniently gives."""
+    rows = "1 row ends" if arm.unclosed == 1 else f"{arm.unclosed} rows end"
+    return f"{rows} inside the thinking segment; {arm.lenient} of them hold the right answer there"
+
+
 def _notes(arm: ArmSummary, items: int) -> list[str]:
     found, gap, notes = arm.versus_baseline, arm.gap, []
+    if arm.unclosed:
+        notes.append(f"{arm.label}: {unclosed_said(arm)}.")
     if arm.items < items:
         notes.append(f"{arm.label}: {arm.items} of {items} items so far.")
     if found and found.missing:

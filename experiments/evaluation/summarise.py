@@ -128,6 +128,8 @@ def _arm(
         truncated=truncated,
         truncated_rate=truncated / n if n else None,
         unscorable=n - int(pc.sum(table["scorable"], min_count=0).as_py()),
+        unclosed=_true(table, "unclosed"),
+        lenient=_true(table, "lenient"),
         mean_tokens=float(tokens.mean()) if n else None,
         median_tokens=float(np.median(tokens)) if n else None,
         steered_fraction=len(edited) / len(ratios) if len(ratios) else None,
@@ -140,6 +142,11 @@ def _arm(
         beyond=_beyond(rows, baseline, every, controls[rows.arm.name], level) if rows.arm.name in controls else None,
         gap=_gap(rows, baseline, reference, level) if treated and reference and rows is not reference else None,
     )
+
+
+def _true(table: pa.Table, column: str) -> int:
+    """Rows where a boolean column holds; null does not."""
+    return int(pc.sum(table[column], min_count=0).as_py())
 
 
 def _behaviours(rows: _Rows, labels: list[str], tokens: float) -> dict[str, Behaviour]:

@@ -16,7 +16,7 @@ from ..statistics import Interval
 
 COLUMNS = (
     *("arm", "split", "item", "seed", "gold", "correct", "scorable", "truncated", "trace_ok", "well_formed"),
-    *("token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
+    *("unclosed", "lenient", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
 )
 """The columns that a summary is computed from."""
 
@@ -120,6 +120,10 @@ class ArmSummary(_Frozen):
     truncated: int
     truncated_rate: float | None
     unscorable: int
+    unclosed: int
+    """Rows that end inside their thinking segment: they have no answer, unless the grader is lenient."""
+    lenient: int
+    """Of those, rows whose answer inside the segment is right."""
     mean_tokens: float | None
     median_tokens: float | None
     steered_fraction: float | None

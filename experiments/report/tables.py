@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.sentences import FEW, sentence
+from ..evaluation.sentences import FEW, sentence, unclosed_said
 from ..evaluation.summary import Gap
 from ..statistics import sweep_winner
 from .evidence import Evidence, Unavailable
@@ -87,12 +87,14 @@ def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
     asked = evidence.summary.split(split).items
     short = [f"{line['label']}: {line['items']} of {asked} items." for line in lines if line["items"] < asked]
     few = (f"Exploratory: fewer than {FEW} items.",) if any(0 < line["items"] < FEW for line in lines) else ()
+    inside = [f"{arm.label}: {unclosed_said(arm)}." for arm in evidence.summary.split(split).arms if arm.unclosed]
     unknown = () if counted else ("The rows hold no tokens.",)
     level = 100 * evidence.summary.level
     notes = (
         f"Intervals: {level:g} %; of shares Wilson, of differences score (Tango); of points over controls, over items and directions.",
         *unknown,
         *short[:12],
+        *inside[:12],
         *few,
     )
     heads = ("arm", "n", "right %", "cut", "unscorable", "tokens", "tokens to baseline")

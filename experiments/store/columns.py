@@ -30,8 +30,11 @@ COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("edits_planned", "edits_fired"), pa.int32()),
     "labels": pa.list_(pa.struct(list(_LABEL.items()))),
     "choices": pa.list_(pa.struct(list(_CHOICE.items()))),
+    **dict.fromkeys(("unclosed", "lenient"), pa.bool_()),
 }
-NULLABLE = ("answer", "trace_ok", "well_formed", "choices")
+OPTIONAL = ("choices", "unclosed", "lenient")
+"""Columns that a row which is written may leave out."""
+NULLABLE = ("answer", "trace_ok", "well_formed", *OPTIONAL)
 ROW_SCHEMA = pa.schema([pa.field(name, kind, nullable=name in NULLABLE) for name, kind in COLUMNS.items()])
 """One row is one generated sequence; lengths, units and meanings are in the table of the design."""
 

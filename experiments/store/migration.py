@@ -9,6 +9,7 @@
 |---|---|
 | 1 | shards of rows that are no hybrid's have no column `choices`; no checksums; manifests do not say which program wrote them |
 | 2 | every shard has every column and says its version; `<shard>.sha256` beside each shard; `program` in the manifest |
+| 3 | columns `unclosed` and `lenient`; null in rows of older versions, where it is not known |
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pyarrow as pa
 from .columns import ROW_SCHEMA
 from .files import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = b"schema_version"
 """Where a shard's Parquet metadata say its version."""
 
@@ -60,10 +61,23 @@ def _table_2(table: pa.Table) -> pa.Table:
     return table.append_column(field, pa.nulls(len(table), field.type))
 
 
+def _manifest_3(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "schema_version": 3}
+
+
+def _table_3(table: pa.Table) -> pa.Table:
+    for name in ("unclosed", "lenient"):
+        if name not in table.column_names:
+            field = ROW_SCHEMA.field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
+
+
+_SECOND = pa.schema([field for field in ROW_SCHEMA if field.name not in ("unclosed", "lenient")])
+_FIRST = pa.schema([field for field in _SECOND if field.name != "choices"])
 MIGRATIONS: dict[int, Migration] = {
-    1: Migration(
-        (ROW_SCHEMA, pa.schema([field for field in ROW_SCHEMA if field.name != "choices"])), _manifest_2, _table_2
-    )
+    1: Migration((_SECOND, _FIRST), _manifest_2, _table_2),
+    2: Migration((_SECOND,), _manifest_3, _table_3),
 }
 """By the version that is left."""
 

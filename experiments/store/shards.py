@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .columns import ALIGNED, COLUMNS, FINISHES, IDENTITY, NULLABLE, ROW_SCHEMA
+from .columns import ALIGNED, COLUMNS, FINISHES, IDENTITY, NULLABLE, OPTIONAL, ROW_SCHEMA
 from .files import StoreError, is_local, write_whole
 from .manifest import AGAIN, Manifest, near
 from .migration import SCHEMA_VERSION, VERSION_KEY, migrated_table, schemas, shard_version
@@ -197,7 +197,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> None:
     names = {"arm": [a.name for a in manifest.arms], "split": list(manifest.splits), "finish": list(FINISHES)}
     for index, row in enumerate(rows):
         where = f"Row {index} ({row.get('arm')}, {row.get('split')}, {row.get('item')})"
-        missing = [n for n in COLUMNS if n not in row and n != "choices"]
+        missing = [n for n in COLUMNS if n not in row and n not in OPTIONAL]
         if missing:
             raise StoreError(f"{where} lacks the column {', '.join(missing)}.")
         extra = sorted(str(n) for n in row if n not in COLUMNS)

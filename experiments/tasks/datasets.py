@@ -4,16 +4,21 @@ r"""Data sets as lists of questions with gold answers, from files and the hub, b
    `file` reads such a data set from a file instead.
 2. The gold answer is a field, or what stands after a marker in it, or its last `\boxed{...}`. A row without one is refused with its place.
 3. The first n of a longer list are the shorter list: rows keep the order of the source, and nothing is sampled.
-4. An item's id names its place or its own id, and a hash of question and gold answer: a corrected answer is another item.
+4. Text is UTF-8, with or without a byte order mark, of any length of field; a number that is none (NaN, infinity) is no answer. What cannot
+   be read is refused with its row.
+5. An item's id names its place or its own id, and a hash of question and gold answer: a corrected answer is another item.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +43,8 @@ KNOWN: dict[str, dict[str, Any]] = {
     "amc23": {"hub": "math-ai/amc23", "question": "question", "answer": "answer", "id": "id", "splits": {"test": "test"}},
 }  # fmt: skip
 """Mappings of known data sets. Splits map this project's names to those of the source."""
+LONGEST_FIELD = 2**31 - 1
+"""Characters of the longest field of a CSV file."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -131,6 +138,13 @@ def _question(source: Source, split: str, place: int, row: Mapping[str, Any]) ->
         options = row[source.options]
         if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
             raise BadInput(f"{where}: the options ({source.options}) are no list of 2 to {len(LETTERS)}.")
+        empty = next(
+            (i for i, o in enumerate(options) if o is None or (isinstance(o, float) and not math.isfinite(o))), None
+        )
+        if empty is not None:
+            raise BadInput(
+                f"{where}: option {LETTERS[empty]} ({source.options}) is {options[empty]}, which says nothing."
+            )
         text += "\n" + "\n".join(f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
         if isinstance(row[source.answer], int):
             if not 0 <= row[source.answer] < len(options):
@@ -144,7 +158,11 @@ def _question(source: Source, split: str, place: int, row: Mapping[str, Any]) ->
 def _gold(source: Source, value: Any, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadInput(f"{where}: the answer ({source.answer}) is {type(value).__name__}, not text or a number.")
-    whole = str(value).strip()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadInput(
+            f"{where}: the answer ({source.answer}) is {value}, which is no number. Mend the row, or leave it out."
+        )
+    whole = value.strip() if isinstance(value, str) else _written(value)
     gold: str | None = whole
     if source.extract == "boxed":
         gold = last_boxes(whole)
@@ -153,6 +171,11 @@ def _gold(source: Source, value: Any, where: str) -> str:
     if not gold:
         raise BadInput(f"{where}: there is no gold answer ({source.extract}) in {whole[-80:]!r}.")
     return gold
+
+
+def _written(value: float | int) -> str:
+    """A number as text, without an exponent where that keeps it exact: 1e-07 is 0.0000001."""
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
 
 
 def _rows(source: Source, split: str, folder: Path) -> Iterator[Mapping[str, Any]]:
@@ -180,27 +203,71 @@ def read_file(path: Path) -> Iterator[Mapping[str, Any]]:
         raise BadInput(f"{path}: data sets are read from {', '.join(FILES)}.")
     if not path.is_file():
         raise BadInput(f"There is no data file at {path}.")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(path).iter_batches(1024):
-            yield from batch.to_pylist()
-    elif path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as handle:
-            yield from csv.DictReader(handle)
-    elif path.suffix == ".json":
-        rows = _json(path.read_text("utf-8"), str(path))
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        yield from _parquet(path)
+    elif kind == ".csv":
+        yield from _csv(path)
+    elif kind == ".json":
+        rows = _json("".join(text for _, text in _lines(path)), str(path))
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise BadInput(f"{path} holds no list of mappings.")
         yield from rows
     else:
-        with path.open(encoding="utf-8") as handle:
-            for number, line in enumerate(handle, 1):
-                if line.strip():
-                    row = _json(line, f"{path}, line {number}")
-                    if not isinstance(row, dict):
-                        raise BadInput(f"{path}, line {number} is no mapping.")
-                    yield row
+        for number, line in _lines(path):
+            if line.strip():
+                row = _json(line, f"{path}, line {number}")
+                if not isinstance(row, dict):
+                    raise BadInput(f"{path}, line {number} is no mapping.")
+                yield row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a text file, with their ends. Raises BadInput with the line that is not UTF-8."""
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise BadInput(f"{path} is UTF-16. Save it as UTF-8, for example with: iconv -f UTF-16 -t UTF-8.")
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise BadInput(
+                    f"{path}, line {number} is not UTF-8: byte 0x{line[error.start]:02x} at place {error.start}. If it is Latin-1, save it "
+                    f"as UTF-8, for example with: iconv -f LATIN1 -t UTF-8."
+                ) from error
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of a CSV file, whose first line names the fields. Raises BadInput with the line of a row that has more or fewer fields."""
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        reader = csv.DictReader((text for _, text in _lines(path)), strict=True)
+        try:
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                if None in row:
+                    raise BadInput(
+                        f"{where} has more fields than the {len(reader.fieldnames or ())} that the first line names."
+                    )
+                missing = [name for name, value in row.items() if value is None]
+                if missing:
+                    raise BadInput(f"{where} lacks the field{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+                yield row
+        except csv.Error as error:
+            raise BadInput(f"{path}, line {reader.reader.line_num} is not CSV: {error}.") from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(1024):
+            yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path} is no Parquet file that can be read: {str(error).splitlines()[0][:200]}") from error
 
 
 def _json(text: str, where: str) -> Any:

@@ -17,7 +17,7 @@ from steering.errors import BadInput, unknown
 
 from ..pair.problem import FORM_SUFFIX, SPLITS, Bucket, Difficulty, Problem, draw_problem, split_problems
 from ..pair.verifier import verify
-from .graders.grade import Grade
+from .graders.grade import NOTHING, Grade, Known
 from .items import Item
 
 Range = tuple[int, int]
@@ -82,7 +82,8 @@ class FindStart:
         problem: Problem = item.data
         return problem.prompt(form)  # type: ignore[arg-type]
 
-    def grade(self, item: Item, text: str) -> Grade:
+    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
+        """The verdict of the grammar, which the text alone decides."""
         verdict = verify(item.data, text)
         answer = None if verdict.answer is None else str(verdict.answer)
         trace_ok = verdict.trace_ok if verdict.reasoned else False

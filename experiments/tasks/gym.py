@@ -16,12 +16,14 @@ from typing import Any
 
 from steering.errors import BadInput, unknown
 
-from .graders.final import final_answer
-from .graders.grade import Grade, unscorable, verdict
+from .graders.final import Final, graded
+from .graders.grade import NOTHING, Grade, Known, unscorable, verdict
 from .items import Item
 
 SEEDS = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
 LONGEST = 2_000
+READING = 2
+"""Raised when another final answer may be read from a response; part of what identifies graded rows."""
 FORMS = {
     "bare": "{question}",
     "cot": "{question}\n\nThink step by step, and put the final answer within \\boxed{{}}.",
@@ -57,7 +59,7 @@ class Gym:
     @cached_property
     def digest(self) -> str:
         version = getattr(_package(), "__version__", "unknown")
-        facts = [self.task, self.seed, dict(self.options), version]
+        facts = [self.task, self.seed, dict(self.options), version, READING]
         return f"gym-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @cached_property
@@ -83,9 +85,11 @@ class Gym:
             raise unknown("prompt form", form, FORMS, where=f"task {self.name}")
         return FORMS[form].format(question=item.data["question"])
 
-    def grade(self, item: Item, text: str) -> Grade:
+    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
+        return graded("reasoning-gym", text, known, False, lambda final: self._judged(item, final))
+
+    def _judged(self, item: Item, final: Final) -> Grade:
         made = self._scorer
-        final = final_answer(text)
         if final.text is None or len(final.text) > LONGEST:
             return unscorable("reasoning-gym", None, final.how)
         try:

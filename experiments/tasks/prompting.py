@@ -6,7 +6,9 @@
    template has no such switch, a chat form for a model without a template.
 3. There is exactly one BOS where the tokenizer uses one, whoever wrote it. `opening` is the beginning of the response, after everything
    that the template adds.
-4. `fed` shows the tokens that are fed, from the ids.
+4. A question is data: what spells a control token of the model in it is fed as ordinary tokens, or refused where the tokenizer has none.
+   Forms and system prompts are written by whoever writes the spec, and their control tokens are control tokens.
+5. `fed` shows the tokens that are fed, from the ids.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from rich.text import Text
 
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
-from steering.model.prompts import encode_prompt, token_texts
+from steering.model.prompts import as_data, encode_prompt, token_texts, unmarked
 
 SLOT = "{question}"
 SWITCH = "enable_thinking"
@@ -68,6 +70,21 @@ def as_form(value: Form | str | Mapping[str, Any]) -> Form:
 
 def prompt_text(model: LoadedModel, form: Form, question: str) -> str:
     """The whole text as it is fed, special tokens written out. Raises BadInput for what the model's template cannot do."""
+    return unmarked(_marked_text(model, form, question))
+
+
+def _marked_text(model: LoadedModel, form: Form, question: str) -> str:
+    """`prompt_text` in which the question's control tokens are marked as data."""
+    marked = as_data(model, question)
+    text = _rendered(model, form, marked)
+    if marked != question and unmarked(text) != _rendered(model, form, question):
+        raise BadInput(
+            f"The question holds text that spells a control token of {model.id}, and its chat template changes it; take it out."
+        )
+    return text
+
+
+def _rendered(model: LoadedModel, form: Form, question: str) -> str:
     if not form.chat:
         if form.system is not None or form.thinking is not None or form.options:
             raise BadInput(
@@ -103,8 +120,8 @@ def prompt_text(model: LoadedModel, form: Form, question: str) -> str:
 
 
 def encode_form(model: LoadedModel, form: Form, question: str, opening: str = "") -> tuple[int, ...]:
-    """Ids of a question in a form, and after it `opening`."""
-    return encode_prompt(model, prompt_text(model, form, question) + opening)
+    """Ids of a question in a form, and after it `opening`. Raises BadInput as `prompt_text` and `encode_prompt`."""
+    return encode_prompt(model, _marked_text(model, form, question) + opening)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from steering.errors import BadInput, unknown
 
 from ..pair.problem import FORM_SUFFIX, parse_problem
 from .findstart import FindStart
-from .graders.grade import Grade, unscorable
+from .graders.grade import NOTHING, Grade, Known, unscorable
 from .items import Item
 
 WRITTEN = "bare"
@@ -77,10 +77,10 @@ class OneQuestion:
             raise unknown("prompt form", form, self.forms, where=f"task {self.name}")
         return self.written
 
-    def grade(self, item: Item, text: str) -> Grade:
+    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
         if item.data is None:
             return unscorable(self.name, None, "this prompt has no right answer to compare with")
-        return FindStart().grade(item, text)
+        return FindStart().grade(item, text, known)
 
 
 def _found(item: str) -> Item:

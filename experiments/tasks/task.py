@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,10 +20,11 @@ from pydantic import ValidationError
 
 from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel
+from steering.model.thinking import Markers, as_markers
 
 from .datasets import KNOWN, Question, Source, questions
 from .findstart import FindStart, parse_find_start
-from .graders.grade import Grade, Grader
+from .graders.grade import NOTHING, Grade, Grader, Known
 from .graders.table import grader_named
 from .gym import Gym
 from .items import Item
@@ -59,7 +60,7 @@ class Task(Protocol):
 
     def prompt(self, item: Item, form: str) -> str: ...
 
-    def grade(self, item: Item, text: str) -> Grade: ...
+    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade: ...
 
 
 @runtime_checkable
@@ -79,6 +80,8 @@ class DatasetTask:
     grader: Grader
     asked: Mapping[str, Form]
     folder: Path = field(default=Path(), compare=False)
+    markers: tuple[Markers, ...] = ()
+    """What stands around a thinking segment in its responses; by default what the model's template writes, or one of the known pairs."""
 
     @property
     def name(self) -> str:
@@ -94,7 +97,9 @@ class DatasetTask:
 
     @property
     def digest(self) -> str:
-        facts = {"mapping": self.source.mapping, "grader": self.grader.facts}
+        facts: dict[str, Any] = {"mapping": self.source.mapping, "grader": self.grader.facts}
+        if self.markers:
+            facts["thinking"] = [[m.opening, m.closing] for m in self.markers]
         return f"data-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def items(self, split: str, n: int) -> list[Item]:
@@ -112,8 +117,9 @@ class DatasetTask:
         """The text that `encode` encodes."""
         return prompt_text(model, self._form(form), self._question(item).question) + opening
 
-    def grade(self, item: Item, text: str) -> Grade:
-        return self.grader.grade(self._question(item).question, item.gold, text)
+    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
+        known = replace(known, markers=self.markers) if self.markers else known
+        return self.grader.grade(self._question(item).question, item.gold, text, known)
 
     def _form(self, name: str) -> Form:
         if name not in self.asked:
@@ -133,7 +139,8 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
     """The task of an evaluation's spec; files are looked for in `folder`.
 
     A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping:
-    `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`.
+    `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
+    `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs).
     `{dataset: one-question, item | prompt}` is a single question (`single`).
     Raises BadInput.
     """
@@ -164,6 +171,7 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         own = _only(given, ("item", "prompt"), name)
         return OneQuestion(own.get("item"), own.get("prompt"))
     grader = grader_named(given.pop("grader", "math"))
+    markers = as_markers(given.pop("thinking")) if given.get("thinking") is not None else ()
     forms, system = given.pop("forms", None), given.pop("system", None)
     try:
         asked = {str(k): as_form(v) for k, v in (forms or FORMS).items()}
@@ -181,7 +189,7 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         first = error.errors()[0]
         place = ".".join(["task", *map(str, first["loc"])])
         raise BadInput(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
-    return DatasetTask(source, grader, asked, folder or Path())
+    return DatasetTask(source, grader, asked, folder or Path(), markers)
 
 
 def _only(given: dict[str, Any], valid: tuple[str, ...], name: str) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def verdict(row: Mapping[str, Any]) -> dict[str, str]:
     if row["correct"]:
         return {"answer": answer, "mark": "✓", "meaning": "right", "tone": "good"}
     if not row["scorable"]:
-        return {"answer": answer, "mark": "?", "meaning": "unscorable: no answer could be read", "tone": "open"}
+        why = "the text ends inside its thinking segment" if row.get("unclosed") else "no answer could be read"
+        return {"answer": answer, "mark": "?", "meaning": f"unscorable: {why}", "tone": "open"}
     return {"answer": answer, "mark": "✗", "meaning": "wrong", "tone": "bad"}
 
 

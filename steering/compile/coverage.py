@@ -17,11 +17,11 @@ import numpy as np
 
 from ..errors import BadInput
 from ..model.models import LoadedModel
+from ..model.thinking import MARKERS, THINK, declared_markers, template_markers
 from ..plan.span import Span
 
 Follower = Generator[bool, int, None]
 """Sent one token at a time, answers whether a span covers it."""
-THINKING = ("<think>", "</think>")
 _CLOSERS = " \t\r\n\"'”’)]}*_"
 _ENDERS = ".!?;。！？"
 
@@ -78,13 +78,18 @@ class TokenFacts:
 
     def markers(self, span: Span) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Opening and closing marker of the thinking segment. Raises BadInput when the model has none and the span names none."""
-        if not span.tokens and any(marker not in self.model.tokenizer.get_vocab() for marker in THINKING):
+        if span.tokens:
+            opening, closing = span.tokens
+            return self.sequence(opening), self.sequence(closing)
+        vocabulary = self.model.tokenizer.get_vocab()
+        tokens = [m for m in MARKERS if m.opening in vocabulary and m.closing in vocabulary]
+        found = declared_markers(self.model) or tokens or template_markers(self.model.tokenizer)
+        if not found:
             raise BadInput(
-                f"{self.model.id} has no {THINKING[0]} token; name the markers of its thinking segment, as in "
+                f"{self.model.id} has no {THINK.opening} token; name the markers of its thinking segment, as in "
                 f'{span.kind}:"<opening>","<closing>".'
             )
-        opening, closing = span.tokens or THINKING
-        return self.sequence(opening), self.sequence(closing)
+        return self.sequence(found[0].opening), self.sequence(found[0].closing)
 
 
 def token_facts(model: LoadedModel) -> TokenFacts:

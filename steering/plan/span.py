@@ -50,7 +50,7 @@ class Span:
     positions, negative from its end; `text`, `regex`: every match in the prompt; `at`: the last token of each occurrence of one of
     `tokens`; `after`: the n tokens after such an occurrence; `sentence_starts`: the first token after one that ends a sentence (and the
     first generated token); `inside_thinking`: after the opening marker up to the closing one, `outside_thinking`: the rest (the two
-    `tokens` are the markers, by default the model's own `<think>` and `</think>`); `specials`: BOS, EOS and the like.
+    `tokens` are the markers, by default the model's own, as `<think>` and `</think>`); `specials`: BOS, EOS and the like.
     """
 
     kind: str

@@ -88,3 +88,13 @@ def test_the_endpoint_reads_whatever_it_is_told_to(serve: Callable[..., Server])
     endpoint = Endpoint(server.url, "tester", timeout=5, pause=0.01)
     assert endpoint.ask([{"role": "user", "content": "a number?"}], read, remedy="Digits only.") == 7
     assert server.requests[1][1]["messages"][-1]["content"] == "That cannot be used: it is no number. Digits only."
+
+
+def test_a_response_that_ends_inside_its_thinking_is_not_sent_unless_the_grader_is_lenient(
+    serve: Callable[..., Server],
+) -> None:
+    server, text = serve(says("VERDICT: correct")), "<think>So \\boxed{2}, and"
+    grade = JudgeGrader(server.url, "tester", timeout=5).grade("q", "2", text)
+    assert grade.value is None and grade.unclosed and grade.lenient is None and not server.requests
+    grade = JudgeGrader(server.url, "tester", timeout=5, lenient=True).grade("q", "2", text)
+    assert grade.correct and grade.unclosed and grade.lenient is True and len(server.requests) == 1

@@ -146,7 +146,10 @@ def test_a_pair_is_compared_without_its_weights(models: dict[str, Path]) -> None
     facts = compare(base, thinking)
     assert allowed(facts) and facts["vocabulary"]["ids_that_differ"] == 0
     assert facts["roles"]["bos"] == [None, "<bos>"]
-    assert facts["chat_template"] == ["yes, thinking can be switched", "yes, begins the thinking segment itself"]
+    assert facts["chat_template"] == [
+        "yes, thinking can be switched, thinking between <think> and </think>",
+        "yes, begins the thinking segment itself",
+    ]
     weights = AutoModelForCausalLM.from_pretrained(models["Qwen/Qwen2.5-Math-1.5B"])
     assert base.parameters == sum(p.numel() for p in weights.parameters())
     needed = memory(base, "bfloat16", 10, 100)

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.store import files as storage
 from experiments.store.runs import ROW_SCHEMA, SCHEMA_VERSION, Arm, Manifest, Run, Store, StoreError
+from experiments.store.runs import files as storage
 from steering.errors import BadInput
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_arms, make_fake_run, make_manifest, make_rows
 
@@ -128,7 +128,10 @@ def with_change(**change: Any) -> list[dict[str, Any]]:
         ([], "no rows"),
         ([{k: v for k, v in make_rows(N)[0].items() if k != "gold"}], "lacks the column gold"),
         (with_change(tokenz=[]), "unknown column 'tokenz'. Did you mean 'tokens'?"),
-        (with_change(gold=None), "no value for gold; only answer, trace_ok, well_formed, choices may be null"),
+        (
+            with_change(gold=None),
+            "no value for gold; only answer, trace_ok, well_formed, choices, unclosed, lenient may be null",
+        ),
         (with_change(arm="sterred"), "'sterred' is no arm of this run. Did you mean 'steered'?"),
         (with_change(split="train"), "'train' is no split"),
         (with_change(finish="done"), "'done' is no finish"),

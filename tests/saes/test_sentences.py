@@ -17,6 +17,7 @@ from saes.sentences import SentenceSAE, load_published
 from steering.errors import BadInput
 from steering.model.capture import capture
 from steering.model.sites import Site
+from steering.model.thinking import MARKERS
 from steering.vector.interchange import import_behaviour_means, load_plain
 from tests.tiny import tiny
 
@@ -170,6 +171,10 @@ def test_the_thinking_segment_is_the_last_one() -> None:
     assert text[start:end] == "we think now"
     assert thinking_span("no tags here") == (0, len("no tags here"))
     assert thinking_span("<think>cut off") == (7, 14)
+    for one in MARKERS:
+        text = f"say {one.opening}we think now{one.closing} done"
+        assert text[slice(*thinking_span(text))] == "we think now", one
+    assert thinking_span("the prompt began it </think> done") == (0, 20)
 
 
 def test_sentence_vectors_are_means_from_the_token_before_a_sentence() -> None:

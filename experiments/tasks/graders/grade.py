@@ -3,6 +3,9 @@
 1. A grade keeps apart what is often collapsed: answer right, answer found (scorable), trace right, well formed. An answer that could not be
    compared is unscorable, and neither right nor wrong.
 2. A grade says which grader gave it, the value it gave, and why.
+3. What is known of a response beside its text (`Known`) decides with it: how it ended, and how its thinking is marked.
+4. A response that ends inside its thinking segment answers nothing, unless a grader is told to be lenient; its grade holds what the
+   lenient reading gives either way.
 """
 
 from __future__ import annotations
@@ -10,7 +13,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from steering.model.thinking import MARKERS, Markers
+
 from ...pair.verifier import Span
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a response beside its text."""
+
+    finish: str | None = None
+    """`eos`, `stop`, `length` or `cancelled`, as the row ended; None where that is not known and is told from the text."""
+    opened: bool = False
+    """Whether the prompt ends inside a thinking segment, which the response goes on with."""
+    markers: tuple[Markers, ...] = MARKERS
+    """What stands around a thinking segment."""
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether the text is whole; None where that is not known."""
+        return None if self.finish is None else self.finish in ("eos", "stop")
+
+
+NOTHING = Known()
+"""A text by itself."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +56,10 @@ class Grade:
     grader: str = ""
     explanation: str = ""
     """Where the answer was found and how it was compared, or why it could not be."""
+    unclosed: bool = False
+    """Whether the response ends inside its thinking segment, or with it."""
+    lenient: bool | None = None
+    """Of an unclosed response: whether the answer that stands in the thinking segment is right; None where it was not read."""
 
     @property
     def value(self) -> float | None:
@@ -47,7 +77,7 @@ class Grader(Protocol):
     def facts(self) -> dict[str, object]:
         """Everything that a verdict depends on beside question, gold answer and text, as plain JSON data."""
 
-    def grade(self, question: str, gold: str, text: str) -> Grade: ...
+    def grade(self, question: str, gold: str, text: str, known: Known = NOTHING) -> Grade: ...
 
 
 def verdict(grader: str, answer: str, correct: bool, explanation: str) -> Grade:

@@ -6,21 +6,26 @@
    milliseconds.
 3. Nothing that a library prints reaches the line protocol.
 
-It imports nothing of the project: math-verify and what that needs are all that is loaded.
+It imports two files of the project, `reading.py` and `equality.py`, which import nothing of it; math-verify and what that needs are all
+else that is loaded.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 KILLED = "killed"
+Compared = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def main(memory: int) -> None:
@@ -32,12 +37,13 @@ def main(memory: int) -> None:
     os.dup2(quiet, 2)
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(4000)
-    _compare({"gold": r"\frac{1}{2}", "answer": "(1, 2]"})
+    compared = _comparing()
+    compared({"gold": {"kind": "leaf", "text": r"\frac{x}{2}"}, "answer": {"kind": "leaf", "text": r"\sqrt{2}x"}})
     _say(out, {"ready": True})
     child: tuple[int, BinaryIO, BinaryIO] | None = None
     for line in sys.stdin.buffer:
         if child is None:
-            child = _child(memory)
+            child = _child(memory, compared)
         pid, to, back = child
         try:
             to.write(line)
@@ -63,7 +69,7 @@ def _say(out: BinaryIO, facts: dict[str, Any]) -> None:
     out.flush()
 
 
-def _child(memory: int) -> tuple[int, BinaryIO, BinaryIO]:
+def _child(memory: int, compared: Compared) -> tuple[int, BinaryIO, BinaryIO]:
     """A forked process that compares; its id, and the pipes to and from it."""
     down, up = os.pipe(), os.pipe()
     pid = os.fork()
@@ -82,7 +88,7 @@ def _child(memory: int) -> tuple[int, BinaryIO, BinaryIO]:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.setitimer(signal.ITIMER_REAL, request["timeout"])
                 try:
-                    reply, spent = _compare(request), False
+                    reply, spent = compared(request), False
                 except MemoryError:
                     reply, spent = {"error": "out of memory"}, True
                 except RecursionError:
@@ -105,39 +111,25 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _compare(request: dict[str, Any]) -> dict[str, Any]:
-    """Whether two answers are the same: `equal`, and what the answer was read as; `read` false where it is no mathematics."""
-    from math_verify import verify
+def _comparing() -> Compared:
+    """What answers a request: `equal`, and whether both answers were read as mathematics (`read`, `gold_read`)."""
+    reading, equality = _beside("reading"), _beside("equality")
 
-    gold, answer = _parsed(request["gold"]), _parsed(request["answer"])
-    if not gold or not answer:
-        return {"equal": False, "read": bool(answer), "gold_read": bool(gold)}
-    equal = bool(verify(gold, answer, timeout_seconds=None))
-    return {"equal": equal, "read": True, "gold_read": True, "as": _shown(answer[0])}
+    def compared(request: dict[str, Any]) -> dict[str, Any]:
+        gold, answer = reading.read(request["gold"]), reading.read(request["answer"])
+        facts = {"gold_read": reading.whole(gold), "read": reading.whole(answer)}
+        return {"equal": all(facts.values()) and bool(equality.same(gold, answer)), **facts}
 
-
-def _shown(value: Any) -> str:
-    # Only small things are spelled out: the digits of a large power take longer than the power.
-    text = value if isinstance(value, str) else type(value).__name__
-    return text[:80]
+    return compared
 
 
-def _parsed(text: str) -> list[Any]:
-    from math_verify import parse
-    from math_verify.parser import ExprExtractionConfig, LatexExtractionConfig
-
-    if re.fullmatch(r"-?\.?\d[\d.]*", text):
-        text = text.rstrip(".")
-    # An escaped dollar inside a formula would end it.
-    formula = text.replace(r"\$", "").replace("$", "")
-    return list(
-        parse(
-            f"${formula}$",
-            extraction_config=[LatexExtractionConfig(), ExprExtractionConfig()],
-            parsing_timeout=None,
-            raise_on_error=True,
-        )
-    )
+def _beside(name: str) -> ModuleType:
+    """A file of this folder, which is no package here."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":
