@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadInput
+from ..errors import BadInput
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

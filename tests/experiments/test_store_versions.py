@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.store.runs import ROW_SCHEMA, SCHEMA_VERSION, Run, Store, StoreError, migration, upkeep
-from experiments.store.runs import files as storage
+from experiments.store import files as storage
+from experiments.store import migration, upkeep
+from experiments.store.runs import ROW_SCHEMA, SCHEMA_VERSION, Run, Store, StoreError
 from experiments.store.shards import GROUP_TOKENS, checksum_path, read_shard, shard_bytes, shard_name
 from tests.experiments.fake_run import make_fake_run, make_manifest, make_rows
 
