@@ -214,12 +214,19 @@ def open_app(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
     vectors: Annotated[Path | None, typer.Option(help="Folder of vector files that the Playground offers.")] = None,
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="A name, or name:port, under which browsers may ask the server beside this machine's own; for a proxy. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Open the app on the stored runs."""
     import importlib
 
     launch = importlib.import_module("app.launch").launch
-    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors))
+    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or ()))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from app.components import live
 from app.escaping import for_markdown
 from app.example import Example, find_example
 from app.jobs.board import Refused, board
-from app.jobs.chip import this_owner
+from app.jobs.chip import this_change_word, this_owner
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
@@ -161,8 +161,8 @@ def _copies(asked: LiveRequest) -> None:
 
 def _shown(job: Job, root: Path | str) -> None:
     """The lanes of a job, and what can be done with it."""
-    owner = this_owner()
-    live.stream(job.id, job.owner == owner, job.over, key="pg_live", on_ended=lambda: None)
+    word = this_change_word() if job.owner == this_owner() else ""
+    live.stream(job.id, word, job.over, key="pg_live", on_ended=lambda: None)
     if not job.over:
         return
     if job.traceback:

@@ -7,7 +7,7 @@ import secrets
 import streamlit as st
 
 from app.jobs.board import board
-from app.jobs.owner import owner_id, owner_of
+from app.jobs.owner import COOKIE, change_word, owner_id, owner_of
 
 PAGE = "app_pages/jobs.py"
 
@@ -16,6 +16,12 @@ def this_owner() -> str:
     """The public id of the browser that looks at this page: from its cookie, or of the session where there is none."""
     found = owner_of(dict(st.context.cookies))
     return found or owner_id(st.session_state.setdefault("_owner_token", secrets.token_urlsafe(24)))
+
+
+def this_change_word() -> str:
+    """What this browser's page says to change something of its own by a route; empty where the browser keeps no cookie."""
+    token = dict(st.context.cookies).get(COOKIE)
+    return change_word(token) if token else ""
 
 
 def _chip() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,7 +20,7 @@ from experiments.live.request import LiveRequest
 from tests.app.wire import Wire
 
 pytestmark = pytest.mark.browser
-Serve = Callable[[Path], str]
+Serve = Callable[..., str]
 Open = Callable[..., Any]
 THINK_FIRST = "d958dd96ea734f31"
 DROPPED = "net::ERR_"
@@ -49,7 +48,7 @@ def url(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     """A server that waits 30 ms after every token, so that there is time to disturb it."""
     os.environ["STEERING_TOKEN_PAUSE"] = "0.03"
     try:
-        yield serve(tmp_path_factory.mktemp("live"))
+        yield serve(tmp_path_factory.mktemp("live"), ["127.0.0.1"])  # a wire has a port of its own
     finally:
         del os.environ["STEERING_TOKEN_PAUSE"]
 

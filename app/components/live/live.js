@@ -273,7 +273,7 @@ class Live {
     this.stop.disabled = true;
     this.detail.textContent = "stopping…";
     try {
-      const answer = await fetch(this.data.url + "/cancel", { method: "POST", credentials: "same-origin" });
+      const answer = await fetch(this.data.url + "/cancel", { method: "POST", credentials: "same-origin", headers: { "X-Steer-Token": this.data.word } });
       if (!answer.ok) this.detail.textContent = (await answer.json()).error;
     } catch {
       this.detail.textContent = "not reached; try again";
