@@ -2,8 +2,8 @@
 
 1. The pages and the routes run in this process, which imports neither torch nor a model; models live in the worker process.
 2. Every request passes the gate (`app.gate`) before anything else sees it.
-3. When the server is asked to end, event streams end at once, the running job is interrupted, and no process is left behind; so too when the process that
-   started it is gone.
+3. When the server is asked to end, event streams end at once, the running job is interrupted, and no process is left behind; so too
+   when the process that started it is gone.
 """
 
 from __future__ import annotations

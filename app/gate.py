@@ -2,7 +2,8 @@
 
 1. The host that a request names must be on the list: 127.0.0.1, localhost and [::1] at the served port, and the hosts that were named when
    the server was started. A page elsewhere that points its own name at this machine is refused by that name.
-2. An `Origin` must be the host that is asked: a page of another server can neither read an answer nor send a change. A socket must have one.
+2. An `Origin` must be the host that is asked: a page of another server can neither read an answer nor send a change. A socket must
+   have one.
 3. The socket, through which pages start jobs, must also repeat Streamlit's own token, which a page elsewhere cannot read.
 4. Every answer forbids to be shown in a frame.
 5. Refusals are 403 with one sentence; nothing of the app is asked before them.

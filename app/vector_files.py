@@ -2,7 +2,7 @@
 
 1. A vector's name, site, norm and provenance are in the header of its file; its digest is the hash of its bytes and site, as
    `steering.vectors` computes it. A file that is not a whole vector is left out.
-2. In order: those of the built-in pair, of the folder given with --vectors, uploaded ones, those that the runs of the store hold; random
+2. In order: those of the built-in pair, of the folder given with --vectors, those that the browser itself uploaded, those that the runs of the store hold; random
    controls come last. A vector that lies in several places is listed once.
 3. A header is read again only when its file changes.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import steering
+from app.shelf import put
 from steering.errors import BadInput
 from steering.sites import Site
 
@@ -52,11 +52,6 @@ class VectorFile:
     def control(self) -> bool:
         """Whether it is a random direction."""
         return self.method == "random"
-
-
-def uploads() -> Path:
-    """The folder of uploaded vectors, of this server's user alone."""
-    return Path(tempfile.gettempdir()) / f"steering-uploads-{os.getuid()}"
 
 
 def read_vector(data: bytes, what: str) -> VectorFile:
@@ -114,6 +109,17 @@ def _in(folder: Path, source: str, most: int = MOST) -> Iterator[VectorFile]:
                 yield replace(found, source=source)
 
 
+def _of_shelf(shelf: Path) -> Iterator[VectorFile]:
+    """Uploaded vectors, and those imported from uploaded files, each import in a folder of its own."""
+    yield from _in(shelf, "uploaded")
+    try:
+        folders = sorted(entry.path for entry in os.scandir(shelf) if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for folder in folders:
+        yield from _in(Path(folder), "uploaded")
+
+
 def _of_runs(root: Path) -> Iterator[VectorFile]:
     try:
         folders = [entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
@@ -128,12 +134,12 @@ def _of_runs(root: Path) -> Iterator[VectorFile]:
             return
 
 
-def offered(root: Path | str) -> dict[str, VectorFile]:
-    """The vectors by digest, in the order in which they are offered. A store at a URL adds none."""
+def offered(root: Path | str, shelf: Path | None = None) -> dict[str, VectorFile]:
+    """The vectors by digest, in the order in which they are offered. A store at a URL adds none; `shelf` has a browser's own."""
     named = os.environ.get("STEERING_VECTORS")
     found = [*_in(BUILT_IN, "built in")]
     found += _in(Path(named), "folder") if named else ()
-    found += _in(uploads(), "uploaded")
+    found += _of_shelf(shelf) if shelf is not None else ()
     found += _of_runs(root) if isinstance(root, Path) else ()
     first: dict[str, VectorFile] = {}
     for vector in found:
@@ -141,15 +147,12 @@ def offered(root: Path | str) -> dict[str, VectorFile]:
     return dict(sorted(first.items(), key=lambda entry: entry[1].control))
 
 
-def keep_upload(data: bytes, name: str) -> VectorFile:
-    """Store an uploaded vector under its digest. Raises BadInput for what is too large or no vector."""
+def keep_upload(data: bytes, name: str, shelf: Path) -> VectorFile:
+    """Store an uploaded vector under its digest on a browser's shelf. Raises BadInput for what is too large, no vector, or has no room."""
     if len(data) > LARGEST:
         raise BadInput(f"{name} has {len(data) >> 20} MiB; a vector file has at most {LARGEST >> 20} MiB.")
     found = read_vector(data, name)
-    folder = uploads()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{found.digest}.safetensors"
-    partial = path.with_suffix(".tmp")
-    partial.write_bytes(data)
-    partial.replace(path)
+    path = shelf / f"{found.digest}.safetensors"
+    if not path.exists():
+        put(shelf, path.name, data)
     return replace(found, path=path, source="uploaded")

@@ -19,7 +19,7 @@ from app.components import live
 from app.escaping import for_markdown
 from app.example import Example, find_example
 from app.jobs.board import Refused, board
-from app.jobs.chip import this_change_word, this_owner
+from app.jobs.chip import this_change_word, this_owner, this_shelf
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
@@ -37,7 +37,7 @@ def page() -> None:
     """The page."""
     st.subheader("What happens to this prompt if I steer here, this much?", anchor=False)
     root = runs_root()
-    vectors, example = offered(root), find_example(str(root))
+    vectors, example = offered(root, this_shelf()), find_example(str(root))
     if runtime.exists():
         board().worker.warm()
     defaults, cards = _first(example, vectors)

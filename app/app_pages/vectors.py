@@ -17,6 +17,7 @@ import streamlit as st
 
 from app import address
 from app.escaping import for_markdown, for_plotly, one_line
+from app.jobs.chip import this_shelf
 from app.library import Unreadable, entries, open_run, runs_root
 from app.vector_files import VectorFile, offered
 from experiments.summary import sentence
@@ -29,7 +30,7 @@ MOST = 14
 def page() -> None:
     """The page."""
     st.subheader("What is this vector, and can I trust it?", anchor=False)
-    found = offered(runs_root())
+    found = offered(runs_root(), this_shelf())
     if not found:
         st.info(
             "No vectors yet. This takes seconds on the built-in pair; give the folder with `steer app --vectors FOLDER`:"

@@ -7,8 +7,8 @@
 
 1. A stream begins at event 0, or after the number in `Last-Event-ID` (or `?after=`); every event comes once, in order; after the last
    one it ends.
-2. The owner is known by a cookie; a request that changes something must also say the owner's word in the header `X-Steer-Token`, which only a
-   page of this server is given.
+2. The owner is known by a cookie; a request that changes something must also say the owner's word in the header `X-Steer-Token`, which
+   only a page of this server is given.
 3. An unknown job is 404, somebody else's 403, a number that is none 400.
 """
 

@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 from app import stack
 from app.jobs.board import Board, replace_board
 from app.jobs.job import Job
+from app.shelf import shelf
 from app.stack import Card
 from app.uploads import LIMITS, check_upload, read_cards
 from app.vector_files import BUILT_IN, VectorFile, keep_upload, offered, read_vector
@@ -359,8 +360,8 @@ def test_vectors_come_from_runs_folder_and_uploads_once_each_controls_last(tmp_p
         (tmp_path / folder / "copy.safetensors").write_bytes(data)
     (tmp_path / "folder" / "bad.safetensors").write_bytes(b"PK\x03\x04")
     monkeypatch.setenv("STEERING_VECTORS", str(tmp_path / "folder"))
-    keep_upload(data, "mine.safetensors")
-    found = list(offered(tmp_path / "runs").values())
+    keep_upload(data, "mine.safetensors", shelf("me"))
+    found = list(offered(tmp_path / "runs", shelf("me")).values())
     assert [vector.source for vector in found].count("built in") == len(found) == 4
     assert found[-1].control
     assert isinstance(found[0], VectorFile)
