@@ -1,7 +1,7 @@
 """Where uploaded files lie: a shelf per browser, in a folder that this user alone can read.
 
-1. A shelf's name follows from its browser's secret token and from nothing that others see; names of files never come from a reader alone, so
-   two browsers, or two files of one name, cannot meet.
+1. A shelf's name follows from its browser's secret token and from nothing that others see; names of files never come from a reader
+   alone, so two browsers, or two files of one name, cannot meet.
 2. A browser has `OWN` bytes, all of them together `ALL`; a file that does not fit is refused before a byte is written, with what to do.
 3. Files that have not been used for `DAYS` days make room for new ones.
 """
@@ -56,12 +56,13 @@ def put(place: Path, name: str, data: bytes, room: int = 0) -> Path:
         needed = len(data) + room
         if used(place) + needed > OWN:
             raise BadInput(
-                f"Your uploaded files would take more than {OWN >> 20} MiB together. Remove them under 'Add a file', then give this one again."
+                f"Your uploaded files would take more than {OWN >> 20} MiB together. Remove them under 'Add a file', then give this one "
+                "again."
             )
         if used(place.parent) + needed > ALL:
             raise BadInput(
-                f"The uploaded files of all browsers would take more than {ALL >> 20} MiB together, so none is taken now. Start the app with "
-                "--vectors FOLDER to offer files of this machine."
+                f"The uploaded files of all browsers would take more than {ALL >> 20} MiB together, so none is taken now. Start the app "
+                "with --vectors FOLDER to offer files of this machine."
             )
         place.mkdir(mode=0o700, exist_ok=True)
         path = place / name

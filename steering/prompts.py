@@ -2,7 +2,8 @@
 
 1. An empty prompt is refused.
 2. There is exactly one BOS when the tokenizer uses one, however the text was made (a chat template may have written its own).
-3. Token texts come from the ids fed; nothing is ever tokenised a second time from decoded text.
+3. What of a text a model's tokenizer does not know is told by `unknown_in`; nothing is changed or refused because of it.
+4. Token texts come from the ids fed; nothing is ever tokenised a second time from decoded text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from .errors import BadInput
 from .models import LoadedModel
+from .vocabulary import Unknown, unknown_tokens
 
 
 def encode_prompt(model: LoadedModel, text: str) -> tuple[int, ...]:
@@ -30,6 +32,12 @@ def encode_prompt(model: LoadedModel, text: str) -> tuple[int, ...]:
     ):
         ids = ids[:-1]
     return tuple(ids)
+
+
+def unknown_in(model: LoadedModel, text: str) -> Unknown | None:
+    """The parts of a text that the model's tokenizer does not know; None when it knows all of it, or is one that cannot tell."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    return None if backend is None else unknown_tokens(backend, text)
 
 
 def token_texts(model: LoadedModel, ids: Sequence[int]) -> list[str]:

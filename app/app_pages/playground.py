@@ -23,6 +23,8 @@ from app.jobs.chip import this_change_word, this_owner, this_shelf
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
+from app.playground_form import OWN
+from app.unknown_words import warnings_of
 from app.vector_files import VectorFile, offered
 from experiments.live.request import LiveRequest
 from experiments.live.saving import MARK, save_live
@@ -90,19 +92,24 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
     except BadInput as error:
         trouble = str(error)
     bar = st.container(horizontal=True, vertical_alignment="center", key="pg_bar")
+    # A prompt that is being typed reaches the script with the click itself, so the button must take it.
+    untyped = st.session_state["pg_kind"] == OWN and not st.session_state["pg_prompt"].strip()
     run = bar.button(
-        "Run", type="primary", icon=":material/play_arrow:", shortcut="Ctrl+Enter", disabled=asked is None, key="pg_run"
-    )
-    bar.button(
-        "Preview",
-        icon=":material/visibility:",
-        key="pg_preview",
-        help="Shows what the fields say now, without running it.",
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        shortcut="Ctrl+Enter",
+        disabled=asked is None and not untyped,
+        key="pg_run",
     )
     if asked is not None:
         with bar.popover("Copy as", icon=":material/content_copy:", key="pg_copy"):
             _copies(asked)
         bar.caption(preflight(asked), width="stretch")
+        for warning in warnings_of(asked):
+            st.warning(for_markdown(warning, 900), icon=":material/translate:")
+    elif untyped and not run:
+        st.info("Type a prompt, then press Run. The prompt is empty.", icon=":material/edit:")
     else:
         st.error(for_markdown(trouble, 600), icon=":material/error:")
     if run and asked is not None:

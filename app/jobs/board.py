@@ -39,7 +39,8 @@ class NotOwner(Refused):
 
 
 class Board:
-    """The jobs of one server. `root` is the local store whose ledger remembers them, or None; `store` where the runs are, by default there."""
+    """The jobs of one server. `root` is the local store whose ledger remembers them, or None; `store` is where the runs are, by default
+    there."""
 
     def __init__(self, engine: str = ENGINE, root: Path | None = None, store: str | None = None):
         self._store = root if store is None else store

@@ -1,7 +1,7 @@
 """What is remembered of jobs when the server ends: one small file per job beside the runs.
 
-1. A file holds facts, not texts: title, state, times, what was asked. It is named by the job's id; one whose content is not what `Remembered`
-   says, or whose id is another than its name, is passed over, and nothing is written under any other name.
+1. A file holds facts, not texts: title, state, times, what was asked. It is named by the job's id; one whose content is not what
+   `Remembered` says, or whose id is another than its name, is passed over, and nothing is written under any other name.
 2. A job that had not ended when its server did is read back as interrupted. Jobs of a server that still runs are left alone.
 3. The newest `KEPT` are remembered. A store at a URL has no ledger.
 """

@@ -1,7 +1,7 @@
 """A live generation into the run store, as an ordinary run: Compare, reports and `steer runs reproduce` take it as any other.
 
 1. Rows that were cut short are refused: a row's key promises the whole row.
-2. A receipt with a failed check is stored only under a name and facts that say so.
+2. A receipt with a failed check is stored only under a name and facts that say so. What the receipt warns of is in the run's facts.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def save_live(
                 "facts": {**manifest.facts, "receipt": {"ok": False, "problems": list(receipt.get("problems", []))}},
             }
         )
+    if receipt.get("warnings"):
+        manifest = manifest.model_copy(update={"facts": {**manifest.facts, "warnings": list(receipt["warnings"])}})
     run = store.create(manifest)
     with run.local("vectors") as place:
         for digest, source in files.items():
