@@ -112,9 +112,12 @@ def list_(
 @runs_app.command()
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The tables of one run."""
+    from ..seal import in_words, look
     from ..store import Store
 
     opened = Store(runs).open(run)
+    if doubts := in_words(look(opened.folder), run):
+        say(doubts, "red")
     if as_json:
         document = {"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()}
         print(json.dumps(document, indent=1, sort_keys=True))

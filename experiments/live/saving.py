@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..manifest import Manifest
+from ..storage import write_whole
 from ..store import Run, Store, StoreError
 from ..summary import summarise, to_json
 
@@ -50,10 +51,7 @@ def save_live(
         for digest, source in files.items():
             target = place / f"{digest}.safetensors"
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                partial = target.with_name(target.name + ".tmp")
-                partial.write_bytes(Path(source).read_bytes())
-                partial.replace(target)
+                write_whole(target, Path(source).read_bytes())
     run.write(rows)
     run.write_summary(json.loads(to_json(summarise(run.table(), run.manifest))))
     run.set_status("complete")

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..seal import in_words, look
 from ..store import Manifest, Run, StoreError
 from ..summary import COLUMNS, RunSummary, from_json, summarise, to_json
 
@@ -62,6 +63,11 @@ class Evidence:
             return None
         words = f"partial: {self.stored:,} of {self.expected:,} rows"
         return f"{words} (status: {self.manifest.status})"
+
+    @cached_property
+    def doubts(self) -> str | None:
+        """What is wrong with the run's files, in words."""
+        return in_words(look(self.run.folder), self.manifest.run_id)
 
     @cached_property
     def rows(self) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from steering.vectors import SteeringVector
 
 from ..evaluation import EvalSpec, Generating, run_evaluation
 from ..executors import ChunkExecutor, in_process
-from ..storage import write_whole
 from ..store import Arm, Run, Store
 from .cells import CARD, Cell, axes, read_cells
 from .spec import SweepSpec, cell_generation, cell_plan, cells_of, random_control
@@ -121,7 +120,7 @@ def run_sweep(
             "sweep": spec.model_dump(mode="json"),
             "cells": [cell.model_dump(mode="json") for cell in planned.cells],
         }
-        write_whole(run.folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+        run.keep(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
         return run
 
     runs: list[Run] = []
