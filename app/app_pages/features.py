@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import address
+from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
 from app.feature_files import FACTS, dashboards, features, latent
 from app.jobs.board import submit_command
@@ -225,6 +226,8 @@ def _causes(number: int) -> None:
             icon=":material/monitoring:",
             query_params={"run": run_id},
         )
+    for run_id in dict.fromkeys(line[0] for line in lines[:12]):
+        mark_run(run_id)
 
 
 def _empty() -> None:

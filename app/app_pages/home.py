@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.doubts import mark_run
 from app.escaping import for_markdown
 from app.jobs.board import board, submit_command
 from app.jobs.chip import this_owner
@@ -115,6 +116,7 @@ def _worked_example(found: list[RunEntry]) -> None:
         return
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**What {for_markdown(entry.run_id)} says**")
+        mark_run(entry.run_id)
         for split in summary.splits:
             for arm in split.arms:
                 if arm.role == "steered" and arm.n:

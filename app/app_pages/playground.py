@@ -16,6 +16,7 @@ from streamlit import runtime
 
 from app import address, playground_form, stack
 from app.components import live
+from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown
 from app.example import Example, find_example
 from app.jobs.board import Refused, board
@@ -57,6 +58,7 @@ def page() -> None:
     left, right = st.columns([1, 2.1], gap="medium")
     with left:
         playground_form.draw(vectors, _models(root))
+        say_left_out()
     with right:
         _right(vectors, example, root)
     playground_form.keep()
@@ -229,6 +231,7 @@ def _example(example: Example | None) -> None:
             "Press Run to make it again, live, or change the fields first.",
             width="stretch",
         )
+    mark_run(example.run)
     live.finished(f"{example.run}/{example.item}", example.events, key="pg_live")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app import address
+from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
 from app.jobs.board import submit_command
 from app.jobs.chip import this_owner
@@ -120,6 +121,7 @@ def _difference(ids: list[str]) -> None:
     except (BadInput, StoreError, Unreadable, ValueError) as error:
         st.info(f"These two cannot be compared: {for_markdown(error, 500)}")
         return
+    mark_run(chosen[1])
     st.dataframe(
         pd.DataFrame([{"setting": s.place, "A": one_line(s.a), "B": one_line(s.b)} for s in changed]), hide_index=True, key="lib_settings",
         alt="Settings that differ between the two runs.",
@@ -142,6 +144,7 @@ def _difference(ids: list[str]) -> None:
 
 def _one(run_id: str) -> None:
     root = runs_root()
+    mark_run(run_id)
     line = st.container(horizontal=True, gap="medium", vertical_alignment="center")
     for target, label, icon in (
         ("app_pages/results.py", "Results", ":material/monitoring:"),

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import address
+from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown, for_plotly, one_line
 from app.jobs.chip import this_shelf
 from app.library import Unreadable, entries, open_run, runs_root
@@ -37,6 +38,7 @@ def page() -> None:
         )
         st.code("steer extract think.safetensors --contrast mode --site blocks.1.hook_resid_post", language="bash")
         return
+    say_left_out()
     show = st.toggle("Random directions too", key="vec_random", persist_state="session")
     listed = {digest: v for digest, v in found.items() if show or not v.control} or found
     st.dataframe(
@@ -142,6 +144,8 @@ def _evidence(vector: VectorFile) -> None:
             icon=":material/monitoring:",
             query_params={"run": run_id},
         )
+    for run_id in dict.fromkeys(line[0] for line in lines[:12]):
+        mark_run(run_id)
 
 
 def _effects(run_id: str, arms: set[str]) -> list[tuple[str, str, str, str]]:
