@@ -47,7 +47,7 @@ def entries(root: Path | str) -> list[RunEntry]:
     ones last, listed with their problem."""
     try:
         found = _entries(str(root))
-    except OSError as error:
+    except (OSError, StoreError) as error:
         raise Unreadable(f"The folder of runs {root} cannot be read: {error}.") from error
     return sorted(found, key=_place)
 

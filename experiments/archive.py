@@ -17,14 +17,13 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering.files import DiskFull
+from steering.files import DiskFull, new_file
 
 from .columns import COLUMNS, ROW_SCHEMA
 from .manifest import check_run_id, read_manifest
@@ -51,19 +50,8 @@ def export(run: Run, path: Path, kind: str, force: bool = False) -> int:
     writers: dict[str, Callable[[Run, Path], int]] = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl, "zip": _zip}
     if kind not in writers:
         raise StoreError(f"Unknown format {kind!r}. There are: {', '.join(FORMATS)}.")
-    with _whole(path) as partial:
+    with new_file(path) as partial:
         return writers[kind](run, partial)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _pieces(run: Run, columns: tuple[str, ...] | None = None) -> Iterator[pa.Table]:

@@ -1,13 +1,15 @@
 """The command line: `steer`.
 
 1. Standard output is data, standard error is talk; `--json` prints one JSON document.
-2. Exit codes: 0 done, 1 failure, 2 bad input (one message, no traceback), 3 partial (what could be run is stored), 130 interrupted
-   (everything finished is kept).
+2. Exit codes: 0 done, 1 failure (a full disk too), 2 bad input (one message, no traceback), 3 partial (what could be run is stored), 130
+   interrupted (everything finished is kept).
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +86,7 @@ app.command("report")(report)
 def main() -> None:
     """Entry point: maps errors to messages and exit codes."""
     from steering.errors import BadInput
+    from steering.files import FULL, in_words
 
     from .failures import WorkerFailed
     from .store import StoreError
@@ -102,6 +105,12 @@ def main() -> None:
         for line in refusals(error):
             talk().print(f"Error: {line}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
+    except BrokenPipeError:  # what reads standard output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        talk().print(f"Error: {in_words(error)}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(1 if error.errno in FULL or error.errno == errno.EIO else 2)
     except WorkerFailed as error:
         talk().print(
             f"Partial: {error} Run the same command again to go on.",
@@ -225,6 +234,9 @@ def open_app(
     """Open the app on the stored runs."""
     import importlib
 
+    from .store import Store
+
+    Store(runs)  # refuses what is no store before a server is started
     launch = importlib.import_module("app.launch").launch
     sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or ()))
 

@@ -107,7 +107,8 @@ def enter(folder: Path, names: Iterable[str], closed: bool | None = None) -> Non
         sums[name] = _sum(folder / name)
     for name, _ in members(folder) if closed else ():
         if name not in sums:
-            sums[name] = _sum(folder / name)
+            with suppress(FileNotFoundError):  # set aside by another program since it was listed
+                sums[name] = _sum(folder / name)
     after = Seal(sums, before.closed if closed is None else closed)
     if after != before:
         lines = [*([CLOSED] if after.closed else []), *(f"{sums[name]}  {name}" for name in sorted(sums))]

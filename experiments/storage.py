@@ -12,6 +12,7 @@ import json
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -180,7 +181,8 @@ def set_aside(path: Path) -> Path:
     """Give a damaged file the name `<name>.corrupt`, so that it is kept and not read; returns the new path."""
     aside = path.with_name(path.name + ".corrupt")
     if is_local(path):
-        path.replace(aside)
+        with suppress(FileNotFoundError):  # another program set it aside at the same time
+            path.replace(aside)
     else:
         write_whole(aside, path.read_bytes())
         path.unlink()

@@ -246,11 +246,13 @@ class Run:
 class Store:
     """The runs under one folder, local or at a URL (`s3://bucket/runs`, `gs://`, `hf://`, `memory://`); it is made with the first run.
 
-    Raises BadInput for a URL whose protocol is unknown or needs a package that is not installed.
+    Raises BadInput for a URL whose protocol is unknown or needs a package that is not installed, and StoreError for a file.
     """
 
     def __init__(self, root: Path | str):
         self.root = locate(root)
+        if is_local(self.root) and self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root} is a file; a run store is a folder of runs, or a URL. Give the folder with --runs.")
 
     def create(self, manifest: Manifest) -> Run:
         """Begin a run, or reopen it when it exists with the same specification, arms, splits and seeds; its stored

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -28,6 +30,15 @@ class DiskFull(OSError):
 
     def __str__(self) -> str:
         return self._said
+
+
+def in_words(error: OSError) -> str:
+    """What went wrong with a file, in one sentence."""
+    if isinstance(error, DiskFull) or error.strerror is None:
+        return str(error)
+    where = f": {str(error.filename)[:300]}" if error.filename is not None else ""
+    more = " Free some space, then run the same command again; what was stored before is whole." if error.errno in FULL else ""
+    return f"{error.strerror}{where}.{more}"
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -53,6 +64,25 @@ def write_file(path: Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary path for what writes a file by itself; on leaving it becomes `path`, or is removed where something failed. Raises
+    DiskFull."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{_short(path.name)}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield partial
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.errno in FULL and not isinstance(error, DiskFull):
+            raise DiskFull(error, path, partial.stat().st_size if partial.exists() else 0) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

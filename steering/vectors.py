@@ -180,13 +180,14 @@ class SteeringVector:
             if not isinstance(facts["name"], str) or not isinstance(facts["site"], str):
                 raise TypeError("its name or its site is no text")
             provenance = Provenance.parse(facts["provenance"])
-            site = Site.parse(facts["site"])
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
+        except BadInput:
+            raise
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadInput(
                 f"{path} is corrupt or cut short ({error}). Extract the vector again or copy the file again."
             ) from error
         try:
-            return SteeringVector(facts["name"], site, direction, provenance)
+            return SteeringVector(facts["name"], Site.parse(facts["site"]), direction, provenance)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
 
