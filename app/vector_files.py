@@ -74,7 +74,10 @@ def read_vector(data: bytes, what: str) -> VectorFile:
         header = _mapping(json.loads(data[8 : 8 + size]), "its header")
         metadata = _mapping(header.get("__metadata__", {}), "its metadata")
         if metadata.get("format") != FORMAT:
-            raise NoVector(f"{what} is no steering vector file: its metadata lacks format {FORMAT!r}. {hint}", metadata.get("format"))
+            raise NoVector(
+                f"{what} is no steering vector file: its metadata lacks format {FORMAT!r}. {hint}",
+                metadata.get("format"),
+            )
         facts = _mapping(json.loads(metadata["vector"]), "what it says of the vector")
         tensor, origin = _mapping(header["direction"], "its tensor"), _mapping(facts["provenance"], "its provenance")
         begin, end = tensor["data_offsets"]
@@ -87,14 +90,16 @@ def read_vector(data: bytes, what: str) -> VectorFile:
         direction = np.frombuffer(raw, dtype="<f4")
         if not np.isfinite(direction).all() or not direction.any():
             raise ValueError("it holds NaN, infinity, or only zeros")
+        if not isinstance(facts["name"], str) or not isinstance(facts["site"], str):
+            raise ValueError("its name or its site is no text")
         site = Site.parse(facts["site"])
         digest = hashlib.sha256(raw + site.name.encode()).hexdigest()[:16]
         norm = float(np.linalg.norm(direction.astype(np.float64)))
-        if not norm <= np.finfo(np.float32).max:
+        if not norm <= float(np.finfo(np.float32).max):
             raise ValueError("its norm is more than a 32-bit number holds")
         model = str(origin.get("model_id") or origin.get("model", ""))
         return VectorFile(
-            Path(what), digest, str(facts["name"]), site, norm, width, str(origin.get("method", "")), model, ""
+            Path(what), digest, facts["name"], site, norm, width, str(origin.get("method", "")), model, ""
         )
     except NoVector:
         raise

@@ -140,7 +140,9 @@ def _taken(path: Path, archive: zipfile.ZipFile, store: Store) -> Run:
         raise StoreError(f"Run {run_id!r} exists in {store.root}. Give another store with --runs.")
     locked = next((info.filename for info in members if info.flag_bits & 1), None)
     if locked is not None:
-        raise StoreError(f"{path} holds {locked!r} encrypted; archives are read without a password. Nothing was written.")
+        raise StoreError(
+            f"{path} holds {locked!r} encrypted; archives are read without a password. Nothing was written."
+        )
     scratch = store.root / f".import-{secrets.token_hex(4)}" if is_local(store.root) else Path(_scratch())
     try:
         for info in members:
@@ -163,7 +165,15 @@ def _taken(path: Path, archive: zipfile.ZipFile, store: Store) -> Run:
 def _content(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)
-    except (OSError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         raise StoreError(f"{path}: {info.filename!r} cannot be unpacked ({error}); nothing was written.") from error
 
 

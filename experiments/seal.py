@@ -62,7 +62,9 @@ def read_seal(folder: Path) -> Seal:
     lines = text.splitlines()
     found = [_LINE.fullmatch(line) for line in lines if not line.startswith("#")]
     if not all(found):
-        raise StoreError(f"{path} is damaged: it is no list of SHA-256 checksums. `steer runs migrate` writes it anew from the files.")
+        raise StoreError(
+            f"{path} is damaged: it is no list of SHA-256 checksums. `steer runs migrate` writes it anew from the files."
+        )
     return Seal({match[2]: match[1] for match in found if match}, CLOSED in lines)
 
 
@@ -74,7 +76,9 @@ def members(folder: Path) -> list[tuple[str, Stored]]:
     return [
         (name, file)
         for name, file in found
-        if name != FILE and not name.endswith((".tmp", ".corrupt")) and not (name.startswith("rows/") and name.endswith(".sha256"))
+        if name != FILE
+        and not name.endswith((".tmp", ".corrupt"))
+        and not (name.startswith("rows/") and name.endswith(".sha256"))
     ]
 
 
@@ -156,7 +160,9 @@ def in_words(found: Iterable[Checked], run_id: str) -> str | None:
     if not bad:
         return None
     words = {"damaged": "was changed", "missing": "is missing", "extra": "was added later"}
-    named = "; ".join(f"{one.file} {words[one.status]}" for one in bad[:4]) + (f"; and {len(bad) - 4} more" if len(bad) > 4 else "")
+    named = "; ".join(f"{one.file} {words[one.status]}" for one in bad[:4]) + (
+        f"; and {len(bad) - 4} more" if len(bad) > 4 else ""
+    )
     return f"This run does not verify: {named}. What is shown may not be what was stored. `steer runs verify {run_id}` lists every file."
 
 

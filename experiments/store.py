@@ -196,7 +196,11 @@ class Run:
         if is_local(place):
             known = {file.name for file in files(place)}
             yield place
-            new = [f"{name}/{file.name}" for file in files(place) if file.name not in known and not file.name.endswith(".tmp")]
+            new = [
+                f"{name}/{file.name}"
+                for file in files(place)
+                if file.name not in known and not file.name.endswith(".tmp")
+            ]
             self._enter(new)
             return
         with TemporaryDirectory() as scratch:
@@ -252,7 +256,9 @@ class Store:
     def __init__(self, root: Path | str):
         self.root = locate(root)
         if is_local(self.root) and self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"{self.root} is a file; a run store is a folder of runs, or a URL. Give the folder with --runs.")
+            raise StoreError(
+                f"{self.root} is a file; a run store is a folder of runs, or a URL. Give the folder with --runs."
+            )
 
     def create(self, manifest: Manifest) -> Run:
         """Begin a run, or reopen it when it exists with the same specification, arms, splits and seeds; its stored

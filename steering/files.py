@@ -37,7 +37,11 @@ def in_words(error: OSError) -> str:
     if isinstance(error, DiskFull) or error.strerror is None:
         return str(error)
     where = f": {str(error.filename)[:300]}" if error.filename is not None else ""
-    more = " Free some space, then run the same command again; what was stored before is whole." if error.errno in FULL else ""
+    more = (
+        " Free some space, then run the same command again; what was stored before is whole."
+        if error.errno in FULL
+        else ""
+    )
     return f"{error.strerror}{where}.{more}"
 
 

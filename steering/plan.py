@@ -242,7 +242,11 @@ def _checked(entry: Any, needed: Iterable[str], allowed: tuple[str, ...], where:
 def _number(entry: Mapping[str, Any], key: str, default: float, where: str) -> float:
     value = entry.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        hint = " Write it with a dot, as 1.0e30." if isinstance(value, str) and re.fullmatch(r"[0-9]+[eE][0-9]+", value) else ""
+        hint = (
+            " Write it with a dot, as 1.0e30."
+            if isinstance(value, str) and re.fullmatch(r"[0-9]+[eE][0-9]+", value)
+            else ""
+        )
         raise BadInput(f"{where}.{key} must be a number, not {value!r}.{hint}")
     return float(value)
 

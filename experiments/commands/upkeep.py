@@ -124,7 +124,9 @@ def verify(
         for line in found:
             if line["status"] != "ok":
                 print("\t".join(str(value) for value in line.values() if value is not None))
-        counted = {status: sum(line["status"] == status for line in found) for status in (*BAD, "broken", "no checksum")}
+        counted = {
+            status: sum(line["status"] == status for line in found) for status in (*BAD, "broken", "no checksum")
+        }
         say(
             f"{len(found)} files checked: {counted['damaged'] + counted['broken']} damaged, {counted['missing']} missing, "
             f"{counted['extra']} extra, {counted['no checksum']} not covered by a checksum (`steer runs migrate` adds them)."

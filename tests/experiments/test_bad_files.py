@@ -175,7 +175,9 @@ def _patched(data: bytes, local: int, central: int, change: Callable[[int], int]
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", [("eval",), ("sweep", "plan")])
-def test_a_spec_that_cannot_be_read_is_bad_input(text: bytes, verb: tuple[str, ...], tmp_path: Path, steer: Steer) -> None:
+def test_a_spec_that_cannot_be_read_is_bad_input(
+    text: bytes, verb: tuple[str, ...], tmp_path: Path, steer: Steer
+) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(text)
     runs = ("--runs", tmp_path / "runs") if verb == ("eval",) else ()
@@ -205,7 +207,15 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [("runs", "list"), ("runs", "verify"), ("runs", "show", "x"), ("runs", "query", "select 1"), ("eval",), ("app", "--no-browser")]
+    "verb",
+    [
+        ("runs", "list"),
+        ("runs", "verify"),
+        ("runs", "show", "x"),
+        ("runs", "query", "select 1"),
+        ("eval",),
+        ("app", "--no-browser"),
+    ],
 )
 def test_a_file_in_place_of_the_store_is_bad_input(verb: tuple[str, ...], tmp_path: Path, steer: Steer) -> None:
     (tmp_path / "file").write_text("x")
@@ -221,13 +231,25 @@ def test_a_name_that_is_too_long_for_a_file_says_why_or_is_cut(tmp_path: Path, s
         long.save(tmp_path / f"{'x' * 300}.safetensors")
     assert list(tmp_path.iterdir()) == []
     long.save(tmp_path / f"{'x' * 240}.safetensors")
-    code, _, _ = steer("vectors", "export", tmp_path / f"{'x' * 240}.safetensors", "--out", tmp_path / "a.gguf", "--layers", "llama.cpp", "--model-hint", "qwen2")
+    code, _, _ = steer(
+        "vectors",
+        "export",
+        tmp_path / f"{'x' * 240}.safetensors",
+        "--out",
+        tmp_path / "a.gguf",
+        "--layers",
+        "llama.cpp",
+        "--model-hint",
+        "qwen2",
+    )
     assert code == 0
     code, out, _ = steer("vectors", "import", tmp_path / "a.gguf", "--out", tmp_path / "in", "--layers", "llama.cpp")
     assert code == 0
     (written,) = json.loads(out)
     assert SteeringVector.load(written["file"]).name == "x" * 300
-    code, _, err = steer("vectors", "export", VECTOR, "--out", tmp_path / ("y" * 300), "--layers", "llama.cpp", "--model-hint", "qwen2")
+    code, _, err = steer(
+        "vectors", "export", VECTOR, "--out", tmp_path / ("y" * 300), "--layers", "llama.cpp", "--model-hint", "qwen2"
+    )
     assert code == 2 and "too long" in one_sentence(err)
     assert temporary(tmp_path) == []
 
@@ -240,7 +262,9 @@ def full(*_: Any) -> None:
 
 
 @pytest.mark.parametrize("step", ["fsync", "open"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.json"
     write_file(path, b"old")
     if step == "fsync":
@@ -264,7 +288,7 @@ def limited(size: int, *arguments: str | Path) -> subprocess.CompletedProcess[st
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     command = [sys.executable, "-m", "experiments.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit)  # noqa: PLW1509
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit)
 
 
 def test_an_evaluation_without_room_says_so_is_marked_interrupted_and_goes_on_later(tmp_path: Path) -> None:
@@ -304,7 +328,17 @@ def test_other_files_without_room_say_so_and_leave_nothing(kind: str, tmp_path: 
 
 def test_a_place_that_cannot_be_written_is_bad_input(tmp_path: Path, steer: Steer) -> None:
     (tmp_path / "file").write_text("x")
-    code, _, err = steer("vectors", "export", VECTOR, "--out", tmp_path / "file" / "a.gguf", "--layers", "llama.cpp", "--model-hint", "qwen2")
+    code, _, err = steer(
+        "vectors",
+        "export",
+        VECTOR,
+        "--out",
+        tmp_path / "file" / "a.gguf",
+        "--layers",
+        "llama.cpp",
+        "--model-hint",
+        "qwen2",
+    )
     assert code == 2
     assert "Not a directory" in one_sentence(err) or "File exists" in one_sentence(err)
 
@@ -318,4 +352,3 @@ def test_output_that_nobody_reads_any_more_ends_quietly(tmp_path: Path) -> None:
     steer.stdout.close()
     assert "Traceback" not in steer.stderr.read()
     steer.wait(timeout=60)
-

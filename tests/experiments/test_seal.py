@@ -100,7 +100,11 @@ def test_other_programs_can_check_the_list(run: Run) -> None:
 @pytest.mark.parametrize("number", range(6), ids=["manifest", "summary", "vector", "controller", "reading", "shard"])
 def test_an_altered_file_and_a_lost_one_are_found(run: Run, number: int) -> None:
     path = targets(run.folder)[number]
-    name = path.name if path.suffix == ".parquet" and path.parent.name == "rows" else path.relative_to(run.folder).as_posix()
+    name = (
+        path.name
+        if path.suffix == ".parquet" and path.parent.name == "rows"
+        else path.relative_to(run.folder).as_posix()
+    )
     change(path)
     assert faults(run) == {name: "damaged"}
     assert [(one.file, one.status) for one in look(run.folder)] == [(name, "damaged")]
@@ -121,7 +125,9 @@ def test_a_shard_that_was_written_anew_with_its_checksum_is_found(run: Run) -> N
     shard = run.shards()[0]
     table = pq.read_table(shard)
     flipped = table.set_column(
-        table.schema.get_field_index("correct"), table.schema.field("correct"), [[not v for v in table["correct"].to_pylist()]]
+        table.schema.get_field_index("correct"),
+        table.schema.field("correct"),
+        [[not v for v in table["correct"].to_pylist()]],
     )
     pq.write_table(flipped, shard)
     digest = hashlib.sha256(shard.read_bytes()).hexdigest()

@@ -75,7 +75,9 @@ def test_a_migrated_run_has_the_bytes_that_this_version_writes(tmp_path: Path) -
     assert upkeep.migrate_run(Store(tmp_path / "old").open("fake")) > 0
     old_files, new_files = all_bytes(folder), all_bytes(new.folder)
     old_manifest, new_manifest = (json.loads(f.pop("run.json")) for f in (old_files, new_files))
-    lists = [[line for line in f.pop("SHA256SUMS").splitlines() if b"run.json" not in line] for f in (old_files, new_files)]
+    lists = [
+        [line for line in f.pop("SHA256SUMS").splitlines() if b"run.json" not in line] for f in (old_files, new_files)
+    ]
     assert lists[0] == lists[1] and len(lists[0]) == 4
     assert old_files == new_files
     assert old_manifest | {"program": 0, "status": 0} == new_manifest | {"program": 0, "status": 0}
