@@ -13,8 +13,7 @@ import streamlit as st
 from app import address
 from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
-from app.jobs.board import submit_command
-from app.jobs.chip import this_owner
+from app.jobs.chip import start_command
 from app.library import Unreadable, entries, open_run, runs_root
 from experiments.differences import accuracy_differences, settings
 from experiments.store import RunEntry, StoreError
@@ -157,8 +156,8 @@ def _one(run_id: str) -> None:
     ):
         if line.button(label, icon=icon, key=f"lib_{verb}"):
             arguments = ["runs", verb, run_id, "--runs", str(root), *(["--n", "96"] if verb == "reproduce" else [])]
-            submit_command(arguments, f"{label}: {run_id}", this_owner())
-            st.switch_page("app_pages/jobs.py")
+            if start_command(arguments, f"{label}: {run_id}"):
+                st.switch_page("app_pages/jobs.py")
     with st.expander("Commands", icon=":material/terminal:"):
         st.code(
             f"steer runs show {run_id} --runs {root}\nsteer runs spec {run_id} --runs {root}\nsteer report {run_id} --runs {root}\n"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.jobs.board import board
+from app.escaping import for_markdown
+from app.jobs.board import Refused, board, submit_command
 from app.jobs.owner import COOKIE, change_word, owner_id
 from app.shelf import shelf
 
@@ -17,6 +18,16 @@ PAGE = "app_pages/jobs.py"
 def this_owner() -> str:
     """The public id of the browser that looks at this page: from its cookie, or of the session where there is none."""
     return owner_id(_secret())
+
+
+def start_command(arguments: list[str], title: str) -> bool:
+    """Queue a `steer` command for this browser; where it is refused, the page says why, and the answer is false."""
+    try:
+        submit_command(arguments, title, this_owner())
+    except Refused as error:
+        st.error(for_markdown(error, 600), icon=":material/block:")
+        return False
+    return True
 
 
 def this_shelf() -> Path:
