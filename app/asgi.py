@@ -19,7 +19,7 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from app.gate import Gate
+from app.gate import Gate, failed
 from app.jobs.board import board
 from app.jobs.owner import OwnerCookie
 from app.jobs.routes import ROUTES
@@ -63,4 +63,5 @@ app = st.App(
     routes=ROUTES,
     lifespan=lifespan,
     middleware=[Middleware(Gate), Middleware(OwnerCookie)],
+    exception_handlers={Exception: failed},
 )

@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_app_utils import validate_xsrf_token
 
@@ -134,6 +135,12 @@ class Gate:
             if not _knows_token(sent):
                 return "The socket needs the token of this server's own pages: load the page again."
         return ""
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """The answer of a request that failed in this server; it is made outside the gate, so it carries the headers by itself."""
+    headers = {name.decode(): value.decode() for name, value in HEADERS}
+    return PlainTextResponse("The server could not answer this; its log says why.", 500, headers)
 
 
 def _knows_token(sent: dict[bytes, list[str]]) -> bool:

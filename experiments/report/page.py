@@ -48,7 +48,7 @@ def page(
     body = "".join(
         f'<section id="{name}"><h2>{html.escape(head)}</h2>{text}</section>' for name, head, text in sections
     )
-    said = [text for text in (evidence.doubts, evidence.partial) if text]
+    said = [str(text) for text in (evidence.doubts, evidence.partial, *manifest.facts.get("warnings", ())) if text]
     banner = "".join(f'<div class="banner" role="alert">{html.escape(text)}</div>' for text in said)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'

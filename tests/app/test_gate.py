@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from app.gate import Gate, may_ask, parse_host, read_hosts, same_place
+from app.gate import Gate, failed, may_ask, parse_host, read_hosts, same_place
 from app.jobs.owner import COOKIE, change_word, owner_id
 from app.launch import command, environment
 from steering.errors import BadInput
@@ -153,6 +157,19 @@ def test_hosts_are_read_as_a_browser_writes_them() -> None:
     assert not same_place("http://[x", "x")
     with pytest.raises(BadInput, match="without http://"):
         read_hosts(["https://steer.example"])
+
+
+def test_an_answer_of_a_request_that_failed_cannot_be_framed_either() -> None:
+    def broken(request: Any) -> None:
+        raise RuntimeError("broken")
+
+    app = Starlette(
+        routes=[Route("/", broken)], middleware=[Middleware(Gate, [])], exception_handlers={Exception: failed}
+    )
+    client = TestClient(app, base_url="http://localhost:80", raise_server_exceptions=False)
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["x-frame-options"]) == (500, "DENY")
+    assert "broken" not in answer.text
 
 
 def test_two_hosts_in_one_request_are_refused() -> None:

@@ -232,7 +232,7 @@ def test_text_that_the_model_does_not_know_is_said_before_it_runs(
     assert not app.warning
 
 
-def test_a_receipt_warns_of_what_the_model_did_not_know(tmp_path: Path) -> None:
+def test_a_receipt_and_a_stored_run_warn_of_what_the_model_did_not_know(tmp_path: Path, monkeypatch: Patch) -> None:
     from experiments.live.run import Engine
 
     events = list(
@@ -245,6 +245,18 @@ def test_a_receipt_warns_of_what_the_model_did_not_know(tmp_path: Path) -> None:
     assert "'hello'" in receipt["warnings"][0]
     run = save_live(Store(tmp_path), events[-1], receipt, request().files)
     assert run.manifest.facts["warnings"] == receipt["warnings"]
+    monkeypatch.setenv("STEERING_RUNS", str(tmp_path))
+    shown = (
+        AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+        .run()
+        .switch_page("app_pages/results.py")
+        .run()
+    )
+    assert "hello" in shown.warning[0].value
+    from experiments.report import write_report
+
+    write_report(run, tmp_path / "report", ["html"])
+    assert "does not know" in (tmp_path / "report" / "report.html").read_text()
     known = list(Engine().run(request(max_new_tokens=4).model_dump(), lambda: False))
     assert known[-2]["warnings"] == []
 

@@ -261,6 +261,13 @@ def full(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def half_written(path: Path) -> None:
+    """A file whose own writer finds the disk full after it began."""
+    with new_file(path) as partial:
+        os.close(os.open(partial, os.O_CREAT))
+        full()
+
+
 @pytest.mark.parametrize("step", ["fsync", "open"])
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -273,9 +280,8 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
         monkeypatch.setattr(Path, "open", full)
     with pytest.raises(DiskFull, match=r"no room for .*a\.json \(3 bytes\)"):
         write_file(path, b"new")
-    with pytest.raises(DiskFull), new_file(path) as partial:
-        os.close(os.open(partial, os.O_CREAT))
-        full()
+    with pytest.raises(DiskFull):
+        half_written(path)
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
