@@ -63,6 +63,10 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
         return None, st.container()
     entry = next(entry for entry in found if entry.run_id == chosen)
     _describe(middle, run, entry.rows)
+    if doubts := run.doubts():
+        st.error(for_markdown(doubts, 900), icon=":material/gpp_bad:")
+    for warning in run.manifest.facts.get("warnings", ()):
+        st.warning(for_markdown(warning, 900), icon=":material/translate:")
     if entry.problem:
         st.warning(for_markdown(entry.problem, 900), icon=":material/warning:")
     return run, corner

@@ -1,20 +1,33 @@
 """Start the app: Streamlit as a process of its own, on this machine only.
 
-1. The server listens on 127.0.0.1, sends no usage statistics, and watches no files, whatever a user's own Streamlit
-   settings say.
+1. The server listens on 127.0.0.1, checks hosts and origins (`app.gate`), sends no usage statistics, and watches no files, whatever a
+   user's own Streamlit settings say.
 2. The server reads runs and vectors from the folders that it is given; it imports neither torch nor a model. Models live in a worker
    process that it starts when a page needs one.
-3. `launch` returns the exit code of the server. Ctrl+C ends the server and returns 0.
+3. `launch` returns the exit code of the server. SIGINT (Ctrl+C), SIGTERM and SIGHUP end the server and every process that it started,
+   once and in order; after `GRACE` seconds by force. Ctrl+C returns 0, the others 128 + their number.
+4. The server holds the reading end of a pipe whose other end is here: however this process ends, the server ends too.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from app.gate import VARIABLE, read_hosts
 
 APP = Path(__file__).resolve().parent
+PARENT = "STEERING_PARENT"
+"""Environment variable with the descriptor of the pipe that ends when `launch` does."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 15.0
+"""Seconds that the server has to end by itself."""
 
 
 def command(port: int, open_browser: bool) -> list[str]:
@@ -23,6 +36,9 @@ def command(port: int, open_browser: bool) -> list[str]:
         "server.address": "127.0.0.1",
         "server.port": port,
         "server.headless": not open_browser,
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.enableAgentApi": False,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
         "runner.magicEnabled": False,
@@ -36,23 +52,55 @@ def command(port: int, open_browser: bool) -> list[str]:
     ]
 
 
-def environment(runs: Path | str, vectors: Path | str | None = None) -> dict[str, str]:
-    """The environment of the server: the runs folder, a folder of vectors to offer, and the project on the import path."""
+def environment(runs: Path | str, vectors: Path | str | None = None, hosts: Sequence[str] = ()) -> dict[str, str]:
+    """The environment of the server: the runs folder, a folder of vectors to offer, hosts that it may be asked as beside this machine's
+    own, and the project on the import path."""
     paths = [str(APP.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
         "STEERING_RUNS": str(runs) if "://" in str(runs) else str(Path(runs).resolve()),
         "PYTHONPATH": os.pathsep.join(paths),
+        VARIABLE: ",".join(read_hosts(hosts)),
         **({"STEERING_VECTORS": str(Path(vectors).resolve())} if vectors else {}),
     }
 
 
-def launch(runs: Path | str, port: int = 8501, open_browser: bool = True, vectors: Path | str | None = None) -> int:
-    """Run the app over the runs in `runs` until it is stopped; returns the server's exit code."""
-    process = subprocess.Popen(command(port, open_browser), env=environment(runs, vectors))
+def launch(
+    runs: Path | str,
+    port: int = 8501,
+    open_browser: bool = True,
+    vectors: Path | str | None = None,
+    hosts: Sequence[str] = (),
+) -> int:
+    """Run the app over the runs in `runs` until it is stopped; returns the server's exit code. Raises BadInput for a host that is none."""
+    settings = environment(runs, vectors, hosts)
+    reading, writing = os.pipe()
+    asked: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, end) for number in SIGNALS}
     try:
-        return process.wait()
-    except KeyboardInterrupt:
+        process = subprocess.Popen(
+            command(port, open_browser),
+            env={**settings, PARENT: str(reading)},
+            pass_fds=[reading],
+            start_new_session=True,  # a terminal's signals come here alone and are passed on once
+        )
+        while process.poll() is None and not asked:
+            time.sleep(0.05)
+        if not asked:
+            return process.returncode
         process.terminate()
-        process.wait(timeout=10)
-        return 0
+        try:
+            process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return 0 if asked[0] == signal.SIGINT else 128 + asked[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)

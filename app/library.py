@@ -3,7 +3,8 @@
 1. The store is the folder or URL in the environment variable STEERING_RUNS, `runs` by default.
 2. What is read is cached under the run's content (manifest and shard names, sizes and times), so that a run that grows
    is read again and a finished one is read once. What is cached is shared and never changed.
-3. Whatever is wrong with a run arrives as `Unreadable`, with the reason and the remedy in its message.
+3. A run whose files are not as they were stored says so wherever it is shown (`OpenRun.doubts`).
+4. Whatever is wrong with a run arrives as `Unreadable`, with the reason and the remedy in its message.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import streamlit as st
 
 from experiments.evaluation.summarise import summarise
 from experiments.evaluation.summary import COLUMNS, RunSummary, from_json
-from experiments.store.files import files
+from experiments.store.files import files, stored
 from experiments.store.runs import Arm, Manifest, Run, RunEntry, Store, StoreError
+from experiments.store.seal import FILE, in_words, look, members
 
 LIGHT = ("key", "arm", "item", "seed", "order", "correct", "labels")
 """What is read of every row of a split; the tokens of a row are read when it is shown."""
@@ -46,7 +48,7 @@ def entries(root: Path | str) -> list[RunEntry]:
     ones last, listed with their problem."""
     try:
         found = _entries(str(root))
-    except OSError as error:
+    except (OSError, StoreError) as error:
         raise Unreadable(f"The folder of runs {root} cannot be read: {error}.") from error
     return sorted(found, key=_place)
 
@@ -66,6 +68,11 @@ def _content(run: Run) -> Content:
     """Changes whenever the stored files of the run do."""
     there = [*files(run.folder, ".json"), *files(run.folder / "rows", ".parquet")]
     return tuple((file.name, file.size, file.changed) for file in there)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _doubts(root: str, run_id: str, content: object) -> str | None:
+    return in_words(look(Store(root).root / run_id), run_id)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading rows…")
@@ -126,6 +133,13 @@ class OpenRun:
             return _row(str(self.root), self.manifest.run_id, self.content, key)
         except (StoreError, OSError) as error:
             raise Unreadable(str(error)) from error
+
+    def doubts(self) -> str | None:
+        """What is wrong with the run's files, in words; None where nothing is. A file is read again only when it changed."""
+        folder = self.run.folder
+        listed = tuple((name, file.size, file.changed) for name, file in members(folder))
+        seal = stored(folder / FILE)
+        return _doubts(str(self.root), self.manifest.run_id, (listed, seal and (seal.size, seal.changed)))
 
     def summary(self) -> RunSummary:
         """The statistics: those stored with a complete run, else computed from its rows. Raises Unreadable."""

@@ -25,17 +25,18 @@ class Shape:
     context: int | None
 
 
-def _config(model: str) -> Path | None:
+def model_file(model: str, name: str) -> Path | None:
+    """Where a file of a model would lie on this machine; None for a model that is not here."""
     if model.startswith("builtin:"):
-        return BUILT_IN / model.partition(":")[2] / "config.json"
+        return BUILT_IN / model.partition(":")[2] / name
     if Path(model).expanduser().is_dir():
-        return Path(model).expanduser() / "config.json"
+        return Path(model).expanduser() / name
     if model.count("/") != 1:
         return None
     with suppress(Exception):
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(model, "config.json")
+        found = try_to_load_from_cache(model, name)
         return Path(found) if isinstance(found, str) else None
     return None
 
@@ -43,7 +44,7 @@ def _config(model: str) -> Path | None:
 @lru_cache(maxsize=64)
 def shape_of(model: str) -> Shape | None:
     """The shape of a model that is on this machine."""
-    path = _config(model)
+    path = model_file(model, "config.json")
     if path is None or not path.is_file():
         return None
     try:

@@ -1,6 +1,7 @@
 """The left side of the Playground: question, model, intervention stack, sampling; every field is in the address.
 
-1. No field starts a rerun of the script: what was set rides with the next one (Run, Preview, adding or removing a card).
+1. A field that was set reruns the script, so that everything beside it, *Copy as* and the link too, says what the form says now. Lanes that
+   are being written are left alone by a rerun.
 2. A link wins over what the session remembers; a part of it that cannot be read is named, with what is shown instead.
 3. `request` is the one object that everything else is made from; what is wrong with the fields is said before anything runs.
 """
@@ -34,7 +35,9 @@ FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
 CARD_KEYS = ("operation", "vector", "layer", "strength", "unit", "span", "keep_norm")
 UNIT = "× ‖v‖: times the norm of the vector. × ‖h‖: times the norm of the activation at each position."
 LAYER = "own: the layer that the vector was taken from."
-IGNORE: Any = {"on_change": "ignore", "persist_state": "session"}
+KEPT: Any = {"persist_state": "session"}
+LINKED = 2000
+"""Letters of the longest prompt that the address holds."""
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -148,18 +151,18 @@ def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
         st.markdown("**Model**")
         known = list(dict.fromkeys([*MODELS, *models, st.session_state["pg_model"]]))
         st.selectbox(
-            "Model", known, key="pg_model", accept_new_options=True, label_visibility="collapsed", **IGNORE,
+            "Model", known, key="pg_model", accept_new_options=True, label_visibility="collapsed", **KEPT,
             help="A built-in model, a folder, or a hub id; type to add one.",
         )  # fmt: skip
         beside = list(dict.fromkeys(["", "builtin:thinking", *models, st.session_state["pg_beside"]]))
         st.selectbox(
-            "Beside it (unsteered)", beside, key="pg_beside", accept_new_options=True, **IGNORE,
+            "Beside it (unsteered)", beside, key="pg_beside", accept_new_options=True, **KEPT,
             format_func=lambda name: name or "no other model",
             help="A third lane: for example the thinking model, as the mark to reach.",
         )  # fmt: skip
     with st.container(border=True, gap="small", key="pg_sampling"):
         st.markdown("**Sampling**")
-        st.slider("Most new tokens", 1, 4096 if st.session_state["pg_tokens"] > 480 else 480, key="pg_tokens", **IGNORE)
+        st.slider("Most new tokens", 1, 4096 if st.session_state["pg_tokens"] > 480 else 480, key="pg_tokens", **KEPT)
         st.slider(
             "Temperature",
             0.0,
@@ -167,10 +170,10 @@ def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
             step=0.05,
             key="pg_temp",
             help="0 is greedy: the likeliest token, always.",
-            **IGNORE,
+            **KEPT,
         )
         st.number_input(
-            "Seed", 0, 2**31 - 1, step=1, key="pg_seed", help="Used when the temperature is above 0.", **IGNORE
+            "Seed", 0, 2**31 - 1, step=1, key="pg_seed", help="Used when the temperature is above 0.", **KEPT
         )
 
 
@@ -179,13 +182,17 @@ def _question() -> None:
         "Kind", [QUESTIONS, OWN], key="pg_kind", required=True, label_visibility="collapsed", persist_state="session"
     )
     if st.session_state["pg_kind"] == OWN:
-        st.text_area("Prompt, as fed", key="pg_prompt", height=120, **IGNORE)
+        st.text_area("Prompt, as fed", key="pg_prompt", height=120, **KEPT)
         st.caption("A find-the-start problem is graded; any other prompt has no right answer to compare with.")
+        if len(st.session_state["pg_prompt"]) > LINKED:
+            st.caption(
+                f":orange[The link leaves this prompt out: it holds at most {LINKED:,} letters. *Copy as* has all of it.]"
+            )
         return
     left, right = st.columns([3, 2])
-    left.selectbox("Split", SPLITS, key="pg_split", **IGNORE)
-    right.number_input("Number", 0, 99_999, step=1, key="pg_number", **IGNORE)
-    st.segmented_control("Asked", list(FORMS), key="pg_form", required=True, format_func=FORMS.__getitem__, **IGNORE)
+    left.selectbox("Split", SPLITS, key="pg_split", **KEPT)
+    right.number_input("Number", 0, 99_999, step=1, key="pg_number", **KEPT)
+    st.segmented_control("Asked", list(FORMS), key="pg_form", required=True, format_func=FORMS.__getitem__, **KEPT)
     with suppress(BadInput):
         item = FindStart().items(st.session_state["pg_split"], int(st.session_state["pg_number"]) + 1)[-1]
         st.caption(
@@ -214,20 +221,20 @@ def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
     spans = list(dict.fromkeys([*stack.SPANS, st.session_state.get(key("span"), "generated")]))
     with st.container(border=True, gap="small", key=f"pg_card_{number}"):
         digests = list(dict.fromkeys([*vectors, *([chosen] if chosen not in vectors else [])]))
-        st.selectbox(f"Vector {place + 1}", digests, key=key("vector"), format_func=say, **IGNORE)
-        st.slider("Strength", -top, top, step=0.05, key=key("strength"), **IGNORE)
+        st.selectbox(f"Vector {place + 1}", digests, key=key("vector"), format_func=say, **KEPT)
+        st.slider("Strength", -top, top, step=0.05, key=key("strength"), **KEPT)
         left, right = st.columns(2)
         left.selectbox(
-            "Unit", list(stack.UNITS), key=key("unit"), format_func=stack.UNITS.__getitem__, help=UNIT, **IGNORE
+            "Unit", list(stack.UNITS), key=key("unit"), format_func=stack.UNITS.__getitem__, help=UNIT, **KEPT
         )
-        right.selectbox("Layer", layers, key=key("layer"), format_func=_layer, help=LAYER, **IGNORE)
-        st.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **IGNORE)
+        right.selectbox("Layer", layers, key=key("layer"), format_func=_layer, help=LAYER, **KEPT)
+        st.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **KEPT)
         st.selectbox(
-            "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: stack.SPANS.get(s, s), **IGNORE,
+            "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: stack.SPANS.get(s, s), **KEPT,
             help='Any span of the plan language can be typed, such as first_n:16 or at:"wait".',
         )  # fmt: skip
         st.toggle(
-            "Keep the norm", key=key("keep_norm"), help="Rescale the edited activation to the norm it had.", **IGNORE
+            "Keep the norm", key=key("keep_norm"), help="Rescale the edited activation to the norm it had.", **KEPT
         )
         card = cards()[place]
         vector = vectors.get(card.vector)
@@ -299,8 +306,8 @@ def fields_of(asked: Mapping[str, Any], vectors: Mapping[str, VectorFile]) -> tu
 
 
 def keep() -> None:
-    """Note the fields for the address; what is at its default is left out."""
-    for key, (_, _, default) in FIELDS.items():
-        value = st.session_state[key]
-        address.keep(key, None if value == default else str(value)[:2000])
-    address.keep("pg_stack", stack.write(cards()))
+    """Note all fields for the address: what a link leaves out would be filled by the defaults of the store where it is opened."""
+    for key in FIELDS:
+        value = str(st.session_state[key])
+        address.keep(key, None if key == "pg_prompt" and not 0 < len(value) <= LINKED else value)
+    address.keep("pg_stack", stack.write(cards()) or "[]")

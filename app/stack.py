@@ -120,7 +120,7 @@ def read(text: str) -> list[Card]:
         if len(cards) > 12:
             raise ValueError("too many")
         return cards
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput("the interventions of this link cannot be read") from error
 
 
@@ -139,6 +139,8 @@ def card_of(entry: Mapping[str, object], vectors: Mapping[str, VectorFile]) -> C
         amount, unit = amount / DEGREES, "vector"
     elif unit == "factor":
         unit = "vector"
+    if not math.isfinite(amount):
+        return None
     where = Site.parse(site)
     if replace(where, layer=vector.site.layer) != vector.site:
         return None

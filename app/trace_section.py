@@ -114,8 +114,7 @@ def _say_stale(data: Mapping[str, Any]) -> None:
 
 def _offer_kl(run: OpenRun, key: str, label: str) -> None:
     """How to compute the KL of one row."""
-    from app.jobs.board import Refused, submit_command
-    from app.jobs.chip import this_owner
+    from app.jobs.chip import start_command
 
     words = command(run.manifest.run_id, key) + ("" if str(run.root) == "runs" else f" --runs {run.root}")
     with st.expander(
@@ -127,13 +126,6 @@ def _offer_kl(run: OpenRun, key: str, label: str) -> None:
         )
         st.code(words, language="bash")
         if st.button("Compute it now", key=f"cmp_kl_{key}", icon=":material/play_arrow:"):
-            try:
-                submit_command(
-                    ["trace", "kl", run.manifest.run_id, key, "--runs", str(run.root)],
-                    f"KL: {one_line(label, 40)}",
-                    this_owner(),
-                )
-            except Refused as error:
-                st.error(for_markdown(error, 400))
-            else:
+            arguments = ["trace", "kl", run.manifest.run_id, key, "--runs", str(run.root)]
+            if start_command(arguments, f"KL: {one_line(label, 40)}"):
                 st.info("Queued: see Jobs. When it is done, show this question again.")

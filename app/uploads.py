@@ -1,7 +1,8 @@
 """Files that a reader gives to the Playground: vectors, plans, and control vectors of other tools.
 
 1. safetensors, JSON and GGUF only, each with its own largest size; what a file is, is read from its bytes, and none of it is run.
-2. A GGUF file does not say how its writer numbers layers: the reader chooses, and `steer vectors import` reads it as a job.
+2. Every browser's files lie on a shelf of its own (`app.shelf`).
+3. A GGUF file does not say how its writer numbers layers: the reader chooses, and `steer vectors import` reads it as a job.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import streamlit as st
 from app import stack
 from app.escaping import for_markdown
 from app.jobs.board import Refused, submit_command
-from app.jobs.chip import this_owner
+from app.jobs.chip import this_owner, this_shelf
+from app.shelf import clear, own_name, put, used
 from app.stack import Card
-from app.vector_files import LARGEST, VectorFile, keep_upload, uploads
+from app.vector_files import LARGEST, VectorFile, keep_upload
 from steering.errors import BadInput
 
 LIMITS = {"safetensors": LARGEST, "json": 1 << 20, "gguf": 50 << 20}
@@ -66,12 +68,13 @@ def upload(vectors: Mapping[str, VectorFile], set_cards: Callable[[list[Card]], 
         "A vector (.safetensors), a plan (.json) or another tool's control vector (.gguf). No code in them runs."
     )
     if taken is None:
+        _own_files()
         return
     data = taken.getvalue()
     try:
         kind = check_upload(taken.name, data)
         if kind == "safetensors":
-            vector = keep_upload(data, taken.name)
+            vector = keep_upload(data, taken.name, this_shelf())
             st.success(
                 f"{for_markdown(vector.name)}, {vector.site.name}, norm {vector.norm:.4g}: now in the list of vectors."
             )
@@ -86,14 +89,22 @@ def upload(vectors: Mapping[str, VectorFile], set_cards: Callable[[list[Card]], 
         st.error(for_markdown(error, 600))
 
 
+def _own_files() -> None:
+    """What this browser has uploaded, and how to remove it."""
+    size = used(this_shelf())
+    if not size:
+        return
+    st.caption(f"Your uploaded files take {size / (1 << 20):.1f} MiB. Other browsers neither see nor use them.")
+    if st.button("Remove my uploaded files", key="pg_clear", icon=":material/delete:"):
+        clear(this_shelf())
+        st.rerun()
+
+
 def _gguf(name: str, data: bytes) -> None:
     layers = st.selectbox("How its writer numbers layers", CONVENTIONS, key="pg_layers")
     if not st.button("Import", key="pg_import"):
         return
-    folder = uploads()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / "import.gguf"
-    path.write_bytes(data)
-    arguments = ["vectors", "import", str(path), "--out", str(folder), "--format", "gguf", "--layers", layers]
+    path = put(this_shelf(), own_name(name), data, room=len(data))
+    arguments = ["vectors", "import", str(path), "--out", str(path.parent), "--format", "gguf", "--layers", layers]
     submit_command(arguments, f"import {name}", this_owner())
     st.success("Being imported, as a job; its vectors then are in the list.")

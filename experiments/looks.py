@@ -35,7 +35,14 @@ LOOKS: dict[str, Look] = {
     "baseline": Look("#66788A", "circle", "o", "●", "gray", "the base model, unsteered"),
     "prompt": Look("#1F83C4", "square", "s", "■", "blue", "the base model, asked in another way and unsteered"),
     "steered": Look("#D9730D", "diamond", "D", "◆", "orange", "the base model with the plan's edits"),
-    "control": Look("#0E8F6E", "x", "X", "✖", "green", "edits that should not help: a random direction of equal norm"),
+    "control": Look(
+        "#0E8F6E",
+        "x",
+        "X",
+        "✖",
+        "green",
+        "edits that should not help: random directions, matched other latents, the wrong sign, or a reading without an edit",
+    ),
     "reference": Look("#9A5FD0", "star", "*", "★", "violet", "the thinking model: the top of the gap"),
 }
 UNKNOWN = Look("#808080", "circle-open", "o", "○", "gray", "a role that this program does not know")

@@ -217,7 +217,9 @@ class Probe:
                 tuple(tensors[f"biases.{i}"] for i in layers),
                 ProbeProvenance(**facts["provenance"]),
             )
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except BadInput:
+            raise
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BadInput(
                 f"{path} is corrupt or cut short ({error}); fit the probe again or copy the file again."
             ) from error

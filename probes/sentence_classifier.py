@@ -130,7 +130,9 @@ class SentenceClassifier:
             return SentenceClassifier(
                 tuple(facts["labels"]), words, characters, **tensors, traces=facts["traces"], facts=facts["facts"]
             )
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except BadInput:
+            raise
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BadInput(f"{path} is corrupt or cut short ({error}); train the classifier again.") from error
 
 

@@ -144,7 +144,9 @@ class SentenceSAE:
                 titles=tuple(facts["titles"]),
                 provenance=facts["provenance"],
             )
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except BadInput:
+            raise
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BadInput(f"{path} is corrupt or cut short ({error}); copy or write it again.") from error
 
 

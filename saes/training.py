@@ -30,6 +30,7 @@ from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 
 from steering.errors import BadInput, unknown
+from steering.files import write_file
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 
@@ -122,7 +123,7 @@ def train_sae(
     if finished.exists():
         return finished
     folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps(card, indent=1))
+    write_file(known, json.dumps(card, indent=1).encode())
     torch.manual_seed(spec.seed)
     width = model.layout.width(site)
     device = str(model.device)
@@ -167,11 +168,21 @@ def train_sae(
     shutil.rmtree(partial, ignore_errors=True)
     trained.cfg.metadata.hook_name = site.name
     trained.cfg.metadata.model_name = model.id
-    trained.save_inference_model(partial)
-    shutil.copy(known, partial / CARD)
-    partial.replace(finished)
+    try:
+        trained.save_inference_model(partial)
+        _order(partial / "cfg.json")
+        shutil.copy(known, partial / CARD)
+        partial.replace(finished)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return finished
+
+
+def _order(path: Path) -> None:
+    """Put the keys of a JSON file in order: the library writes them in another order every time."""
+    write_file(path, (json.dumps(json.loads(path.read_text()), indent=1, sort_keys=True) + "\n").encode())
 
 
 def _latest(folder: Path) -> tuple[int, Path] | None:

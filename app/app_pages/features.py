@@ -15,11 +15,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import address
+from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
 from app.feature_files import FACTS, dashboards, features, latent
-from app.jobs.board import submit_command
-from app.jobs.chip import this_owner
+from app.jobs.chip import start_command
 from app.library import Unreadable, entries, open_run, runs_root
+from app.roles import look
 from experiments.evaluation.sentences import sentence
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
@@ -214,17 +215,25 @@ def _causes(number: int) -> None:
                 "--runs",
                 str(runs_root()),
             ]
-            submit_command(arguments, f"Ablation of latent {number}", this_owner())
-            st.switch_page("app_pages/jobs.py")
+            if start_command(arguments, f"Ablation of latent {number}"):
+                st.switch_page("app_pages/jobs.py")
         return
+    st.caption(
+        f"{look('steered').badge} the edit itself. {look('control').badge} its controls: matched other latents, random directions of equal "
+        "size where the run has some, or a reading without an edit; each is named."
+    )
     for run_id, split, arm in lines[:12]:
-        st.markdown(f"- {for_markdown(arm.label, 90)}, {for_markdown(split)}: {for_markdown(sentence(arm), 500)}")
+        st.markdown(
+            f"- {look(arm.role).badge} {for_markdown(arm.label, 90)}, {for_markdown(split)}: {for_markdown(sentence(arm), 500)}"
+        )
         st.page_link(
             "app_pages/results.py",
             label=for_markdown(run_id),
             icon=":material/monitoring:",
             query_params={"run": run_id},
         )
+    for run_id in dict.fromkeys(line[0] for line in lines[:12]):
+        mark_run(run_id)
 
 
 def _empty() -> None:
@@ -235,8 +244,8 @@ def _empty() -> None:
     arguments = ["sae", "dashboard", "builtin:base", "--out", f"{root}/.dashboards/base"]
     st.code("steer " + " ".join(arguments), language="bash")
     if st.button("Compute it as a job", icon=":material/play_arrow:", key="ft_start", type="primary"):
-        submit_command(arguments, "Dashboard of builtin:base", this_owner())
-        st.switch_page("app_pages/jobs.py")
+        if start_command(arguments, "Dashboard of builtin:base"):
+            st.switch_page("app_pages/jobs.py")
 
 
 page()

@@ -15,8 +15,8 @@ import streamlit as st
 
 from app import address
 from app.escaping import for_markdown, one_line
-from app.jobs.board import board, submit_command
-from app.jobs.chip import this_owner
+from app.jobs.board import board
+from app.jobs.chip import start_command
 from app.library import runs_root
 
 MODELS = ("builtin:base", "builtin:thinking")
@@ -33,12 +33,9 @@ def page() -> None:
     if line.button(
         "Run the checks", icon=":material/play_arrow:", type="primary", key="hea_run", disabled=busy is not None
     ):
-        submit_command(
-            ["doctor", model, "--dtype", dtype, "--runs", str(runs_root()), "--json"],
-            f"Checks of {model}, {dtype}",
-            this_owner(),
-        )
-        st.rerun()
+        arguments = ["doctor", model, "--dtype", dtype, "--runs", str(runs_root()), "--json"]
+        if start_command(arguments, f"Checks of {model}, {dtype}"):
+            st.rerun()
     line.code(f"steer doctor {model} --dtype {dtype}", language="bash", width="content")
     if busy is not None:
         _waiting()

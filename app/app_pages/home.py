@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.doubts import mark_run
 from app.escaping import for_markdown
-from app.jobs.board import board, submit_command
-from app.jobs.chip import this_owner
+from app.jobs.board import board
+from app.jobs.chip import start_command
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
 from experiments.evaluation.sentences import sentence
@@ -79,8 +80,8 @@ def _empty() -> None:
         )
         st.code(f"steer demo --runs {runs_root()}", language="bash")
         if st.button("Run the demo as a job", icon=":material/play_arrow:", type="primary", key="home_demo"):
-            submit_command(["demo", "--runs", str(runs_root())], "Demo on the built-in pair", this_owner())
-            st.switch_page("app_pages/jobs.py")
+            if start_command(["demo", "--runs", str(runs_root())], "Demo on the built-in pair"):
+                st.switch_page("app_pages/jobs.py")
 
 
 def _latest(found: list[RunEntry]) -> None:
@@ -115,6 +116,7 @@ def _worked_example(found: list[RunEntry]) -> None:
         return
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**What {for_markdown(entry.run_id)} says**")
+        mark_run(entry.run_id)
         for split in summary.splits:
             for arm in split.arms:
                 if arm.role == "steered" and arm.n:

@@ -16,13 +16,16 @@ from streamlit import runtime
 
 from app import address, playground_form, stack
 from app.components import live
+from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown
 from app.example import Example, find_example
 from app.jobs.board import Refused, board
-from app.jobs.chip import this_owner
+from app.jobs.chip import this_change_word, this_owner, this_shelf
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
+from app.playground_form import OWN
+from app.unknown_words import warnings_of
 from app.vector_files import VectorFile, offered
 from experiments.live.request import LiveRequest
 from experiments.live.saving import MARK, save_live
@@ -37,7 +40,7 @@ def page() -> None:
     """The page."""
     st.subheader("What happens to this prompt if I steer here, this much?", anchor=False)
     root = runs_root()
-    vectors, example = offered(root), find_example(str(root))
+    vectors, example = offered(root, this_shelf()), find_example(str(root))
     if runtime.exists():
         board().worker.warm()
     defaults, cards = _first(example, vectors)
@@ -55,6 +58,7 @@ def page() -> None:
     left, right = st.columns([1, 2.1], gap="medium")
     with left:
         playground_form.draw(vectors, _models(root))
+        say_left_out()
     with right:
         _right(vectors, example, root)
     playground_form.keep()
@@ -90,19 +94,24 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
     except BadInput as error:
         trouble = str(error)
     bar = st.container(horizontal=True, vertical_alignment="center", key="pg_bar")
+    # A prompt that is being typed reaches the script with the click itself, so the button must take it.
+    untyped = st.session_state["pg_kind"] == OWN and not st.session_state["pg_prompt"].strip()
     run = bar.button(
-        "Run", type="primary", icon=":material/play_arrow:", shortcut="Ctrl+Enter", disabled=asked is None, key="pg_run"
-    )
-    bar.button(
-        "Preview",
-        icon=":material/visibility:",
-        key="pg_preview",
-        help="Shows what the fields say now, without running it.",
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        shortcut="Ctrl+Enter",
+        disabled=asked is None and not untyped,
+        key="pg_run",
     )
     if asked is not None:
         with bar.popover("Copy as", icon=":material/content_copy:", key="pg_copy"):
             _copies(asked)
         bar.caption(preflight(asked), width="stretch")
+        for warning in warnings_of(asked):
+            st.warning(for_markdown(warning, 900), icon=":material/translate:")
+    elif untyped and not run:
+        st.info("Type a prompt, then press Run. The prompt is empty.", icon=":material/edit:")
     else:
         st.error(for_markdown(trouble, 600), icon=":material/error:")
     if run and asked is not None:
@@ -161,8 +170,8 @@ def _copies(asked: LiveRequest) -> None:
 
 def _shown(job: Job, root: Path | str) -> None:
     """The lanes of a job, and what can be done with it."""
-    owner = this_owner()
-    live.stream(job.id, job.owner == owner, job.over, key="pg_live", on_ended=lambda: None)
+    word = this_change_word() if job.owner == this_owner() else ""
+    live.stream(job.id, word, job.over, key="pg_live", on_ended=lambda: None)
     if not job.over:
         return
     if job.traceback:
@@ -222,6 +231,7 @@ def _example(example: Example | None) -> None:
             "Press Run to make it again, live, or change the fields first.",
             width="stretch",
         )
+    mark_run(example.run)
     live.finished(f"{example.run}/{example.item}", example.events, key="pg_live")
 
 

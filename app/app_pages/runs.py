@@ -11,9 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from app import address
+from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
-from app.jobs.board import submit_command
-from app.jobs.chip import this_owner
+from app.jobs.chip import start_command
 from app.library import Unreadable, entries, open_run, runs_root
 from experiments.store.differences import accuracy_differences, settings
 from experiments.store.runs import RunEntry, StoreError
@@ -120,6 +120,7 @@ def _difference(ids: list[str]) -> None:
     except (BadInput, StoreError, Unreadable, ValueError) as error:
         st.info(f"These two cannot be compared: {for_markdown(error, 500)}")
         return
+    mark_run(chosen[1])
     st.dataframe(
         pd.DataFrame([{"setting": s.place, "A": one_line(s.a), "B": one_line(s.b)} for s in changed]), hide_index=True, key="lib_settings",
         alt="Settings that differ between the two runs.",
@@ -142,6 +143,7 @@ def _difference(ids: list[str]) -> None:
 
 def _one(run_id: str) -> None:
     root = runs_root()
+    mark_run(run_id)
     line = st.container(horizontal=True, gap="medium", vertical_alignment="center")
     for target, label, icon in (
         ("app_pages/results.py", "Results", ":material/monitoring:"),
@@ -154,8 +156,8 @@ def _one(run_id: str) -> None:
     ):
         if line.button(label, icon=icon, key=f"lib_{verb}"):
             arguments = ["runs", verb, run_id, "--runs", str(root), *(["--n", "96"] if verb == "reproduce" else [])]
-            submit_command(arguments, f"{label}: {run_id}", this_owner())
-            st.switch_page("app_pages/jobs.py")
+            if start_command(arguments, f"{label}: {run_id}"):
+                st.switch_page("app_pages/jobs.py")
     with st.expander("Commands", icon=":material/terminal:"):
         st.code(
             f"steer runs show {run_id} --runs {root}\nsteer runs spec {run_id} --runs {root}\nsteer report {run_id} --runs {root}\n"

@@ -16,7 +16,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import address
+from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown, for_plotly, one_line
+from app.jobs.chip import this_shelf
 from app.library import Unreadable, entries, open_run, runs_root
 from app.vector_files import VectorFile, offered
 from experiments.evaluation.sentences import sentence
@@ -29,13 +31,14 @@ MOST = 14
 def page() -> None:
     """The page."""
     st.subheader("What is this vector, and can I trust it?", anchor=False)
-    found = offered(runs_root())
+    found = offered(runs_root(), this_shelf())
     if not found:
         st.info(
             "No vectors yet. This takes seconds on the built-in pair; give the folder with `steer app --vectors FOLDER`:"
         )
         st.code("steer extract think.safetensors --contrast mode --site blocks.1.hook_resid_post", language="bash")
         return
+    say_left_out()
     show = st.toggle("Random directions too", key="vec_random", persist_state="session")
     listed = {digest: v for digest, v in found.items() if show or not v.control} or found
     st.dataframe(
@@ -141,6 +144,8 @@ def _evidence(vector: VectorFile) -> None:
             icon=":material/monitoring:",
             query_params={"run": run_id},
         )
+    for run_id in dict.fromkeys(line[0] for line in lines[:12]):
+        mark_run(run_id)
 
 
 def _effects(run_id: str, arms: set[str]) -> list[tuple[str, str, str, str]]:

@@ -1,9 +1,10 @@
 """The board of jobs of one server: a first-in-first-out queue, and one job at a time with the machine to itself.
 
-1. The job that runs holds the lease: generation and `steer` commands never share the device, and before a command the worker's models are
+1. Every job passes `admission`, however it comes.
+2. The job that runs holds the lease: generation and `steer` commands never share the device, and before a command the worker's models are
    let go.
-2. Jobs belong to the server, not to a browser's session: they go on when every page is closed. Anyone may watch; only the owner cancels.
-3. An ended job keeps its events, so that its text can be read again, until `KEPT` newer ones have ended.
+3. Jobs belong to the server, not to a browser's session: they go on when every page is closed. Anyone may watch; only the owner cancels.
+4. An ended job keeps its events, so that its text can be read again, until `KEPT` newer ones have ended.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from .commands import check_arguments, run_command
+from .admission import NotAdmitted, admitted_command, admitted_generation
+from .commands import run_command
 from .job import Job
 from .ledger import Ledger
 from .worker import ENGINE, Worker, WorkerDied, WorkerFailed
@@ -37,9 +39,11 @@ class NotOwner(Refused):
 
 
 class Board:
-    """The jobs of one server. `root` is the local store whose ledger remembers them, or None."""
+    """The jobs of one server. `root` is the local store whose ledger remembers them, or None; `store` is where the runs are, by default
+    there."""
 
-    def __init__(self, engine: str = ENGINE, root: Path | None = None):
+    def __init__(self, engine: str = ENGINE, root: Path | None = None, store: str | None = None):
+        self._store = root if store is None else store
         self.worker = Worker(engine)
         self.closing = False
         """Whether the server is about to end: event streams end, nothing new is taken."""
@@ -85,14 +89,10 @@ class Board:
 
     def submit_command(self, arguments: list[str], title: str, owner: str) -> str:
         """Queue a `steer` command by its arguments; returns the job's id. Raises Refused."""
-        try:
-            check_arguments(arguments)
-        except ValueError as error:
-            raise Refused(str(error)) from error
         return self._submit(Job("command", title, owner, list(arguments)))
 
     def retry(self, job: str, owner: str) -> str:
-        """The same again, as a new job of `owner`. Raises Refused."""
+        """The same again, as a new job of `owner`, checked as a new one is. Raises Refused."""
         old = self.get(job)
         if old is None or not old.over:
             raise Refused("Only a job that has ended can be run again.")
@@ -143,6 +143,10 @@ class Board:
         self.worker.kill()
 
     def _submit(self, job: Job) -> str:
+        try:
+            job.request = (admitted_command if job.kind == "command" else admitted_generation)(job.request, self._store)
+        except NotAdmitted as error:
+            raise Refused(str(error)) from error
         with self._wake:
             if self.closing:
                 raise Refused("The server is about to end.")
@@ -245,7 +249,7 @@ def board() -> Board:
     with _MAKING:
         if _BOARD is None:
             root = os.environ.get("STEERING_RUNS", "runs")
-            _BOARD = Board(os.environ.get("STEERING_ENGINE", ENGINE), None if "://" in root else Path(root))
+            _BOARD = Board(os.environ.get("STEERING_ENGINE", ENGINE), None if "://" in root else Path(root), root)
         return _BOARD
 
 

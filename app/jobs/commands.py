@@ -1,6 +1,6 @@
 """`steer` commands as jobs: a subprocess, its standard error as log, its exit code as the job's state.
 
-1. Only the verbs in `VERBS` run, as arguments of one program, without a shell.
+1. Only what `admission` lets through runs, as arguments of one program, without a shell.
 2. Cancel sends SIGINT, on which every verb keeps what is finished; after `GRACE` seconds, SIGKILL.
 3. Lines such as `evaluating demo: 120/480` are the job's progress.
 """
@@ -21,37 +21,12 @@ from typing import Any
 from .job import Job, State
 from .worker import ROOT
 
-VERBS = (
-    "demo",
-    "sweep",
-    "eval",
-    "doctor",
-    "hybrid",
-    "extract",
-    "ablate",
-    "attribute",
-    "report",
-    "vectors",
-    "sae",
-    "probe",
-    "runs",
-    "trace",
-)
-"""Commands that the app may start."""
 GRACE = 8.0
 """Seconds between SIGINT and SIGKILL."""
 OUTPUT = 4 << 20
 """Bytes of standard output that are kept."""
 _PROGRESS = re.compile(r"(\d[\d,]*)\s*/\s*(\d[\d,]*)\s*$")
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def check_arguments(arguments: list[str]) -> None:
-    """Raises ValueError for a command that the app does not start."""
-    if not arguments or arguments[0] not in VERBS:
-        raise ValueError(f"steer {' '.join(arguments[:1])} cannot be started here; the app runs {', '.join(VERBS)}.")
-    if any(not isinstance(word, str) or "\x00" in word for word in arguments):
-        raise ValueError("An argument of the command is not text.")
 
 
 def run_command(job: Job, closing: Callable[[], bool]) -> None:

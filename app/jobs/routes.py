@@ -7,8 +7,9 @@
 
 1. A stream begins at event 0, or after the number in `Last-Event-ID` (or `?after=`); every event comes once, in order; after the last
    one it ends.
-2. The owner is known by a cookie; a request that changes something must come from a page of this server.
-3. An unknown job is 404, somebody else's 403.
+2. The owner is known by a cookie; a request that changes something must also say the owner's word in the header `X-Steer-Token`, which
+   only a page of this server is given.
+3. An unknown job is 404, somebody else's 403, a number that is none 400.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -27,12 +28,15 @@ from starlette.routing import Route
 
 from .board import Board, NotOwner, Refused, board
 from .job import Job
-from .owner import owner_of
+from .owner import HEADER, may_change, owner_of
 
 RETRY = 400
 """Milliseconds after which a browser connects again."""
 BEAT = 10.0
 """Seconds between signs of life on a silent stream."""
+LOOK = 0.5
+"""Seconds after which a silent stream looks whether the server is about to end."""
+_NUMBER = re.compile(r"[0-9]{0,9}")
 
 
 def _facts(job: Job, kept: Board, owner: str | None) -> dict[str, Any]:
@@ -55,9 +59,8 @@ async def state(request: Request) -> Response:
 
 async def cancel(request: Request) -> Response:
     """Stop a job."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        return JSONResponse({"error": "Ask from a page of this server."}, 403)
+    if not may_change(request.cookies, request.headers.get(HEADER)):
+        return JSONResponse({"error": "Ask from a page of this server, in the browser that started the job."}, 403)
     job = board().get(request.path_params["id"])
     if job is None:
         return _missing()
@@ -76,14 +79,16 @@ async def events(request: Request) -> Response:
     if job is None:
         return _missing()
     last = request.headers.get("last-event-id") or request.query_params.get("after", "")
-    begin = int(last) + 1 if last.isdigit() else 0
+    if not _NUMBER.fullmatch(last):
+        return JSONResponse({"error": f"{last[:40]!r} is no number of an event: give 0 to 999999999, or none."}, 400)
+    begin = int(last) + 1 if last else 0
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(job, begin), media_type="text/event-stream", headers=headers)
 
 
 async def _stream(job: Job, begin: int) -> AsyncIterator[str]:
     loop, news = asyncio.get_running_loop(), asyncio.Event()
-    number = begin
+    number, silent = begin, 0.0
 
     def tell() -> None:
         with suppress(RuntimeError):  # the server's loop has ended
@@ -102,11 +107,15 @@ async def _stream(job: Job, begin: int) -> AsyncIterator[str]:
                 yield "event: over\ndata: {}\n\n"
                 return
             if batch:
+                silent = 0.0
                 continue
             try:
-                await asyncio.wait_for(news.wait(), 0.5 if number == 0 else BEAT)
+                await asyncio.wait_for(news.wait(), LOOK)
             except TimeoutError:
-                yield ": alive\n\n"
+                silent += LOOK
+                if number == 0 or silent >= BEAT:
+                    silent = 0.0
+                    yield ": alive\n\n"
     finally:
         stop()
 

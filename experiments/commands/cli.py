@@ -1,13 +1,15 @@
 """The command line: `steer`.
 
 1. Standard output is data, standard error is talk; `--json` prints one JSON document.
-2. Exit codes: 0 done, 1 failure, 2 bad input (one message, no traceback), 3 partial (what could be run is stored), 130 interrupted
-   (everything finished is kept).
+2. Exit codes: 0 done, 1 failure (a full disk too), 2 bad input (one message, no traceback), 3 partial (what could be run is stored), 130
+   interrupted (everything finished is kept).
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +87,7 @@ app.command("report")(report)
 def main() -> None:
     """Entry point: maps errors to messages and exit codes."""
     from steering.errors import BadInput
+    from steering.files import FULL, in_words
 
     from ..failures import WorkerFailed
     from ..store.runs import StoreError
@@ -103,6 +106,12 @@ def main() -> None:
         for line in refusals(error):
             talk().print(f"Error: {line}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
+    except BrokenPipeError:  # what reads standard output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        talk().print(f"Error: {in_words(error)}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(1 if error.errno in FULL or error.errno == errno.EIO else 2)
     except WorkerFailed as error:
         talk().print(
             f"Partial: {error} Run the same command again to go on.",
@@ -215,12 +224,22 @@ def open_app(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
     vectors: Annotated[Path | None, typer.Option(help="Folder of vector files that the Playground offers.")] = None,
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="A name, or name:port, under which browsers may ask the server beside this machine's own; for a proxy. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Open the app on the stored runs."""
     import importlib
 
+    from ..store.runs import Store
+
+    Store(runs)  # refuses what is no store before a server is started
     launch = importlib.import_module("app.launch").launch
-    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors))
+    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or ()))
 
 
 if __name__ == "__main__":

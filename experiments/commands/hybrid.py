@@ -32,7 +32,7 @@ def hybrid(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Taxonomy, vectors, hybrid decoding and its controls on a pair of models; a second call goes on where the first one stopped."""
-    import yaml
+    from steering.documents import read_yaml
 
     from ..store.runs import Store
     from ..studies.hybrid.run import run_hybrid
@@ -50,7 +50,7 @@ def hybrid(
             raise BadInput(f"--set {text}: write field=value, for example --set rollouts=400.")
         if key not in HybridSpec.model_fields:
             raise unknown("field", key, HybridSpec.model_fields, "--set")
-        facts[key] = yaml.safe_load(value)
+        facts[key] = read_yaml(value, f"--set {text}")
     result = run_hybrid(HybridSpec.model_validate(facts), Store(runs))
     if as_json:
         lines = json.loads(result.frame.to_json(orient="records"))

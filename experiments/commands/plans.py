@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ..progress import talk
+
 if TYPE_CHECKING:
     from steering.plan.plan import Plan
 
@@ -97,13 +99,18 @@ def generate_(
     from steering.engine.generation import Row, generate
     from steering.engine.sampling import GenerationSettings
     from steering.model.models import load_model
-    from steering.model.prompts import encode_prompt
+    from steering.model.prompts import encode_prompt, unknown_in
     from steering.plan.plan import Plan
 
     loaded = load_model(model)
     plans = [Plan(), *(read_plan(text, vector) for text in plan or [])]
     names = ["unsteered", *(plan or [])]
     rows = [Row(encode_prompt(loaded, text), p, seed) for text in prompt for p in plans]
+    for text in prompt:
+        if unknown := unknown_in(loaded, text):
+            talk().print(
+                f"Warning: {unknown.sentence(loaded.id)}", style="yellow", highlight=False, soft_wrap=True, markup=False
+            )
     found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p))
     documents = []
     for index, generation in enumerate(found):

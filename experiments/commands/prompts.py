@@ -13,8 +13,7 @@ from rich.console import Console
 def task_of(name: str) -> tuple[str | dict[str, Any], Path]:
     """A task's name, or the mapping in a YAML file (a spec's `task`, or a task alone), and the folder that its files are relative to.
     Raises BadInput for a file that is not there or holds no mapping."""
-    import yaml
-
+    from steering.documents import read_yaml_file
     from steering.errors import BadInput
 
     path = Path(name)
@@ -22,7 +21,7 @@ def task_of(name: str) -> tuple[str | dict[str, Any], Path]:
         return name, Path()
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
-    given = yaml.safe_load(path.read_text("utf-8"))
+    given = read_yaml_file(path)
     if not isinstance(given, dict):
         raise BadInput(f"{path} holds no mapping; a task has `dataset`, fields and forms.")
     return given.get("task", given), path.parent

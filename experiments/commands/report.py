@@ -31,12 +31,15 @@ def report(
     wanted = check_formats([name.strip() for name in formats.split(",") if name.strip()])
     opened = Store(runs).open(run)
     found = write_report(opened, output or Path("reports") / run, wanted)
+    if found.doubts:
+        talk().print(found.doubts, style="red", highlight=False, soft_wrap=True, markup=False)
     if found.partial:
         talk().print(found.partial, style="yellow", highlight=False, markup=False)
     if as_json:
         document = {
             "run": run,
             "partial": found.partial,
+            "doubts": found.doubts,
             "files": [str(path) for path in found.files],
             "left_out": dict(found.left_out),
             "arms": found.headline(),

@@ -115,8 +115,11 @@ def list_(
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The tables of one run."""
     from ..store.runs import Store
+    from ..store.seal import in_words, look
 
     opened = Store(runs).open(run)
+    if doubts := in_words(look(opened.folder), run):
+        say(doubts, "red")
     if as_json:
         document = {"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()}
         print(json.dumps(document, indent=1, sort_keys=True))

@@ -99,8 +99,10 @@ def verify(
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every shard against its checksum. Exit code 1 when one is damaged; running its command again redoes its rows."""
+    """Check every file of a run against its checksum: manifest, summary, vectors, controllers, shards, readings. Exit code 1 when one is
+    altered, missing or one too many; running the run's command again redoes rows that are gone."""
     from ..store.runs import Store, StoreError
+    from ..store.seal import BAD
     from ..store.upkeep import verify as check
 
     store, found, bad = Store(runs), [], 0
@@ -110,20 +112,25 @@ def verify(
         except StoreError as error:
             if run:
                 raise
-            found.append({"run": name, "shard": None, "status": "broken", "problem": str(error)})
+            found.append({"run": name, "file": None, "status": "broken", "problem": str(error)})
             bad += 1
             continue
         for checked in check(opened):
             found.append({"run": name, **asdict(checked)})
-            bad += checked.status == "damaged"
+            bad += checked.status in BAD
     if as_json:
         print(json.dumps(found, indent=1))
     else:
         for line in found:
             if line["status"] != "ok":
                 print("\t".join(str(value) for value in line.values() if value is not None))
-        old = sum(line["status"] == "no checksum" for line in found)
-        say(f"{len(found)} files checked, {bad} damaged, {old} without a checksum (`steer runs migrate` adds them).")
+        counted = {
+            status: sum(line["status"] == status for line in found) for status in (*BAD, "broken", "no checksum")
+        }
+        say(
+            f"{len(found)} files checked: {counted['damaged'] + counted['broken']} damaged, {counted['missing']} missing, "
+            f"{counted['extra']} extra, {counted['no checksum']} not covered by a checksum (`steer runs migrate` adds them)."
+        )
     if bad:
         raise typer.Exit(1)
 

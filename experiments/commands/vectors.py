@@ -15,6 +15,8 @@ from ..progress import talk
 if TYPE_CHECKING:
     from steering.vector.vectors import SteeringVector
 
+LONGEST_NAME = 120
+"""Letters of a vector's name that its file is named by."""
 vectors_app = typer.Typer(help="Look at steering vectors and exchange them with other tools.", no_args_is_help=True)
 FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means")
 
@@ -66,7 +68,7 @@ def import_(
         raise unknown("format", kind, readers)
     written = []
     for vector in readers[kind]():
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", vector.name).strip("-.") or "vector"
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", vector.name)[:LONGEST_NAME].strip("-.") or "vector"
         path = vector.save(out / f"{name}.{vector.site.name}.safetensors")
         written.append({"file": str(path), **_facts(vector)})
     print(json.dumps(written, indent=1))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from steering.hybrid import Controller
 from steering.model.models import LoadedModel
@@ -80,12 +81,13 @@ def run_evaluation(
             done += len(missing[number])
             if on_rows is not None:
                 on_rows(done, total)
+        if run.manifest.status != "complete" or run.summary() is None:
+            run.write_summary(json.loads(to_json(summarise(run.table(), run.manifest))))
+            run.set_status("complete")
     except BaseException:
-        run.set_status("interrupted")
+        with suppress(OSError):  # a disk without room for a few bytes: what failed first is what is said
+            run.set_status("interrupted")
         raise
-    if run.manifest.status != "complete" or run.summary() is None:
-        run.write_summary(json.loads(to_json(summarise(run.table(), run.manifest))))
-        run.set_status("complete")
     return run
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from steering import documents
 from steering.errors import BadInput
 from steering.plan.plan import Plan
 from steering.vector.features import Features, load_stored
@@ -57,7 +56,7 @@ def load_spec(
     vectors: dict[str, SteeringVector | Features] = {}
     arms = data.get("arms")
     for index, arm in enumerate(arms if isinstance(arms, list | tuple) else []):
-        for step, entry in enumerate((arm.get("plan") or {}).get("interventions", [])):
+        for step, entry in enumerate(_interventions(arm)):
             name = str(entry.get("vector", ""))
             if name.endswith((".safetensors", ".pt", ".pkl", ".bin")):
                 try:
@@ -79,6 +78,13 @@ def load_spec(
     return spec, vectors
 
 
+def _interventions(arm: Any) -> list[dict[str, Any]]:
+    """The interventions of an arm as it stands in a file; what has another form is refused when the spec is read as one."""
+    plan = arm.get("plan") if isinstance(arm, dict) else None
+    found = plan.get("interventions") if isinstance(plan, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
 def located_task(task: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:
     """A spec's task with its files as whole paths, so that every worker finds them. Raises BadInput for a task that cannot be had."""
     if isinstance(task, dict):
@@ -94,10 +100,7 @@ def read_yaml(path: Path, has: str) -> dict[str, Any]:
     """The mapping in a YAML file. Raises BadInput, saying what such a file `has`."""
     if not path.is_file():
         raise BadInput(f"No spec file at {path}; {has}.")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {error}") from error
+    data = documents.read_yaml_file(path)
     if not isinstance(data, dict):
         raise BadInput(f"{path} holds no mapping; {has}.")
     return data
@@ -119,4 +122,4 @@ def override(data: dict[str, Any], text: str) -> None:
             raise BadInput(f"--set {text}: there is no {key!r} in the spec.")
     if not isinstance(place, dict):
         raise BadInput(f"--set {text}: {'.'.join(parents)!r} is not a mapping.")
-    place[last] = yaml.safe_load(value)
+    place[last] = documents.read_yaml(value, f"--set {text}")

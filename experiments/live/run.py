@@ -3,8 +3,9 @@
 1. The rows are those that `steer eval` makes from the same spec: same keys, same batch geometry, same records.
 2. Events, in order: `state` (a model is loaded, checks run), `lanes` (what is generated, with prompts), `token` (one per lane and token),
    `end` (a lane's verdict and edits), `receipt`, `result` (manifest and rows, for the store).
-3. Cancelled at any token, the lanes end as they are and are told so; nothing is lost.
-4. The receipt also replays the unsteered text alone, after the steered one, and counts the hooks that are left in the model.
+3. What a model does not know of the prompt is told with `lanes`, before a token, and again with the receipt.
+4. Cancelled at any token, the lanes end as they are and are told so; nothing is lost.
+5. The receipt also replays the unsteered text alone, after the steered one, and counts the hooks that are left in the model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from steering.engine.generation import Finished, Generation, Step, generate, stream
 from steering.errors import BadInput, Cancelled, NeverFired
 from steering.model.models import LoadedModel
-from steering.model.prompts import token_texts
+from steering.model.prompts import token_texts, unknown_in
 from steering.vector.features import Features, load_stored
 from steering.vector.vectors import SteeringVector
 
@@ -65,7 +66,7 @@ class Engine:
         chunks = list(chunks_of(spec, parts))
         for chunk in chunks:
             check_chunk(chunk, spec, self.models)
-        yield from _Live(spec, parts, chunks, cancel).events()
+        yield from _Live(spec, parts, chunks, cancel, asked.text).events()
 
 
 def _vectors(asked: LiveRequest) -> dict[str, SteeringVector | Features]:
@@ -81,13 +82,15 @@ def _vectors(asked: LiveRequest) -> dict[str, SteeringVector | Features]:
 class _Live:
     """One request under way."""
 
-    def __init__(self, spec: EvalSpec, parts: Parts, chunks: list[list[Planned]], cancel: Cancel):
+    def __init__(self, spec: EvalSpec, parts: Parts, chunks: list[list[Planned]], cancel: Cancel, text: str):
         self.spec, self.parts, self.chunks, self.cancel = spec, parts, chunks, cancel
         self.settings = spec.generation.settings()
         self.lanes = [planned for chunk in chunks for planned in chunk]
         self.rows: dict[str, dict[str, Any]] = {}
         self.generations: dict[str, Generation] = {}
         self.stopped = False
+        unknown = {name: unknown_in(parts.models[name], text) for name in models_of(spec)}
+        self.warnings = [found.sentence(name) for name, found in unknown.items() if found]
         self.trouble: str | None = None
 
     def model(self, planned: Planned) -> LoadedModel:
@@ -99,6 +102,7 @@ class _Live:
             "kind": "lanes",
             "lanes": [self._lane(planned) for planned in self.lanes],
             "gold": self.lanes[0].item.gold,
+            "warnings": self.warnings,
         }
         for chunk in self.chunks:
             if not self.stopped:
@@ -108,7 +112,7 @@ class _Live:
             yield {"kind": "state", "state": "running", "detail": "replaying the unsteered text"}
             replay = self._replay()
         left = sum(_hooks(self.parts.models[name]) - count for name, count in hooks.items())
-        yield {"kind": "receipt", **self._receipt(replay, left)}
+        yield {"kind": "receipt", **self._receipt(replay, left), "warnings": self.warnings}
         manifest = manifest_of(self.spec, self.parts, self.chunks).model_dump(mode="json")
         yield {"kind": "result", "manifest": manifest, "rows": list(self.rows.values())}
 

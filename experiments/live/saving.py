@@ -1,7 +1,7 @@
 """A live generation into the run store, as an ordinary run: Compare, reports and `steer runs reproduce` take it as any other.
 
 1. Rows that were cut short are refused: a row's key promises the whole row.
-2. A receipt with a failed check is stored only under a name and facts that say so.
+2. A receipt with a failed check is stored only under a name and facts that say so. What the receipt warns of is in the run's facts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from ..evaluation.summarise import summarise
 from ..evaluation.summary import to_json
+from ..store.files import write_whole
 from ..store.manifest import Manifest
 from ..store.runs import Run, Store, StoreError
 
@@ -44,15 +45,14 @@ def save_live(
                 "facts": {**manifest.facts, "receipt": {"ok": False, "problems": list(receipt.get("problems", []))}},
             }
         )
+    if receipt.get("warnings"):
+        manifest = manifest.model_copy(update={"facts": {**manifest.facts, "warnings": list(receipt["warnings"])}})
     run = store.create(manifest)
     with run.local("vectors") as place:
         for digest, source in files.items():
             target = place / f"{digest}.safetensors"
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                partial = target.with_name(target.name + ".tmp")
-                partial.write_bytes(Path(source).read_bytes())
-                partial.replace(target)
+                write_whole(target, Path(source).read_bytes())
     run.write(rows)
     run.write_summary(json.loads(to_json(summarise(run.table(), run.manifest))))
     run.set_status("complete")

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from ..evaluation.summarise import summarise
 from ..evaluation.summary import COLUMNS, RunSummary, from_json, to_json
 from ..store.runs import Manifest, Run, StoreError
+from ..store.seal import in_words, look
 
 Kind = Literal["evaluation", "sweep, development", "sweep, test", "ablation", "hybrid"]
 SWEEP_CARD = "sweep.json"
@@ -63,6 +64,11 @@ class Evidence:
             return None
         words = f"partial: {self.stored:,} of {self.expected:,} rows"
         return f"{words} (status: {self.manifest.status})"
+
+    @cached_property
+    def doubts(self) -> str | None:
+        """What is wrong with the run's files, in words."""
+        return in_words(look(self.run.folder), self.manifest.run_id)
 
     @cached_property
     def rows(self) -> pd.DataFrame:

@@ -48,7 +48,8 @@ def page(
     body = "".join(
         f'<section id="{name}"><h2>{html.escape(head)}</h2>{text}</section>' for name, head, text in sections
     )
-    banner = f'<div class="banner" role="alert">{html.escape(evidence.partial)}</div>' if evidence.partial else ""
+    said = [str(text) for text in (evidence.doubts, evidence.partial, *manifest.facts.get("warnings", ())) if text]
+    banner = "".join(f'<div class="banner" role="alert">{html.escape(text)}</div>' for text in said)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{title}</title><style>{_part("report.css")}</style></head>'

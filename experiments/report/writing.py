@@ -1,20 +1,22 @@
 """Writing a report into a folder.
 
 1. The same run gives the same bytes; a file is whole or absent.
-2. A run without rows, or with some, gives a report that says so; a figure that does not apply is named with the reason.
-3. Only files of the report are written; nothing in the folder is removed.
+2. A run whose files are not as they were stored is marked in every table and at the head of the page.
+3. A run without rows, or with some, gives a report that says so; a figure that does not apply is named with the reason.
+4. Only files of the report are written; nothing in the folder is removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from steering.errors import unknown
+from steering.files import write_file
 
 from ..store.runs import Run
 from .evidence import Evidence, Unavailable, gather
@@ -43,6 +45,8 @@ class Report:
     """Figures that do not apply, each with the reason."""
     partial: str | None
     """What is missing of the run, in words."""
+    doubts: str | None = None
+    """What is wrong with the run's files, in words."""
 
     def headline(self) -> list[dict[str, Any]]:
         """The numbers as plain data, None where not defined; counts are whole numbers."""
@@ -88,6 +92,9 @@ def write_report(run: Run, folder: Path | str, formats: Collection[str] = FORMAT
     frame = arms_frame(evidence)
     tables: dict[str, list[Table]] = {split: arm_tables(evidence, frame, split) for split in evidence.manifest.splits}
     tables[""] = special_tables(evidence)
+    if evidence.doubts:
+        for name, group in tables.items():
+            tables[name] = [replace(table, notes=(*table.notes, evidence.doubts)) for table in group]
     drawings: list[Drawing] = []
     left_out: list[tuple[str, str]] = []
     if {"html", "svg", "png", "csv"} & set(wanted):
@@ -96,10 +103,7 @@ def write_report(run: Run, folder: Path | str, formats: Collection[str] = FORMAT
 
     def write(name: str, data: str | bytes) -> None:
         path = place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.tmp")
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
-        partial.replace(path)
+        write_file(path, data.encode() if isinstance(data, str) else data)
         written.append(path)
 
     if "html" in wanted or "md" in wanted:
@@ -127,7 +131,7 @@ def write_report(run: Run, folder: Path | str, formats: Collection[str] = FORMAT
         for kind, make in _FILES.items():
             if kind in wanted:
                 write(f"figures/{drawing.name}.{kind}", make(drawing))
-    return Report(place, tuple(written), frame, tuple(left_out), evidence.partial)
+    return Report(place, tuple(written), frame, tuple(left_out), evidence.partial, evidence.doubts)
 
 
 _FILES: dict[str, Callable[[Drawing], str | bytes]] = {

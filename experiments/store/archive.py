@@ -1,7 +1,7 @@
 """Runs as files: tables for other programs, and archives that another store takes in whole.
 
 1. An archive holds every file of a run but temporary and set-aside ones; equal runs give equal archives.
-2. An archive is checked before it is taken in: names that lead nowhere else, a manifest that can be read, every shard against its checksum.
+2. An archive is checked before it is taken in: names that lead nowhere else, a manifest that can be read, every file against its checksum.
    A run that is there already is never changed.
 3. A file appears whole or not at all, and one that is there is replaced only when asked.
 """
@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 import re
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from steering.files import DiskFull, new_file
+
 from .columns import COLUMNS, ROW_SCHEMA
 from .files import StoreError, files, folders, is_local, write_whole
 from .manifest import check_run_id, read_manifest
 from .runs import Run, Store
-from .shards import check_shard
+from .seal import BAD, verified
 
 FORMATS = ("csv", "parquet", "jsonl", "zip")
 PLAIN = tuple(name for name, kind in COLUMNS.items() if not pa.types.is_list(kind))
@@ -47,19 +50,8 @@ def export(run: Run, path: Path, kind: str, force: bool = False) -> int:
     writers: dict[str, Callable[[Run, Path], int]] = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl, "zip": _zip}
     if kind not in writers:
         raise StoreError(f"Unknown format {kind!r}. There are: {', '.join(FORMATS)}.")
-    with _whole(path) as partial:
+    with new_file(path) as partial:
         return writers[kind](run, partial)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _pieces(run: Run, columns: tuple[str, ...] | None = None) -> Iterator[pa.Table]:
@@ -125,6 +117,8 @@ def import_archive(path: Path, store: Store) -> Run:
     try:
         with zipfile.ZipFile(path) as archive:
             return _taken(path, archive, store)
+    except DiskFull:
+        raise
     except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
         raise StoreError(
             f"{path} is no whole archive ({error}). `steer runs export RUN -o x.zip` writes one."
@@ -144,13 +138,20 @@ def _taken(path: Path, archive: zipfile.ZipFile, store: Store) -> Run:
     run_id = check_run_id(roots.pop())
     if (store.root / run_id / "run.json").exists():
         raise StoreError(f"Run {run_id!r} exists in {store.root}. Give another store with --runs.")
+    locked = next((info.filename for info in members if info.flag_bits & 1), None)
+    if locked is not None:
+        raise StoreError(
+            f"{path} holds {locked!r} encrypted; archives are read without a password. Nothing was written."
+        )
     scratch = store.root / f".import-{secrets.token_hex(4)}" if is_local(store.root) else Path(_scratch())
     try:
         for info in members:
-            write_whole(scratch / info.filename, archive.read(info))
+            write_whole(scratch / info.filename, _content(path, archive, info))
         read_manifest(scratch / run_id)
-        for file in files(scratch / run_id / "rows", ".parquet"):
-            check_shard(scratch / run_id / "rows" / file.name)
+        for one in verified(scratch / run_id):
+            if one.status in BAD:
+                said = str(one.problem).replace(f"{scratch}/", "")
+                raise StoreError(f"{path} holds a run that is not whole, so nothing was written: {said}")
         if is_local(store.root):
             shutil.rmtree(store.root / run_id, ignore_errors=True)  # a folder without a manifest is no run
             (scratch / run_id).replace(store.root / run_id)
@@ -159,6 +160,21 @@ def _taken(path: Path, archive: zipfile.ZipFile, store: Store) -> Run:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return store.open(run_id)
+
+
+def _content(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(info)
+    except (
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
+        raise StoreError(f"{path}: {info.filename!r} cannot be unpacked ({error}); nothing was written.") from error
 
 
 def _scratch() -> str:

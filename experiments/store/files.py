@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from upath import UPath
+
+from steering.files import sync_folder as sync_local
+from steering.files import write_file
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 """Python package that a protocol needs."""
@@ -150,40 +153,21 @@ def folders(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def write_whole(path: Path, data: bytes, attempts: int = 5) -> None:
-    """Write `data` so that `path` holds all of it or is unchanged, also when the machine stops midway."""
-    if not is_local(path):
-        place: Any = path
-        if place.protocol == "memory":
-            place.parent.mkdir(parents=True, exist_ok=True)
-        place.fs.pipe_file(place.path, data)
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or is unchanged, also when the machine stops midway. Raises DiskFull (an OSError)."""
+    if is_local(path):
+        write_file(path, data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(attempts):
-        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-        with partial.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        try:
-            partial.replace(path)
-            break
-        except FileNotFoundError:
-            # Another program swept the temporary file away between the two steps.
-            if attempt == attempts - 1:
-                raise
-    sync_folder(path.parent)
+    place: Any = path
+    if place.protocol == "memory":
+        place.parent.mkdir(parents=True, exist_ok=True)
+    place.fs.pipe_file(place.path, data)
 
 
 def sync_folder(folder: Path) -> None:
     """Flush a rename to disk."""
-    if os.name == "nt" or not is_local(folder):
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if is_local(folder):
+        sync_local(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -197,7 +181,8 @@ def set_aside(path: Path) -> Path:
     """Give a damaged file the name `<name>.corrupt`, so that it is kept and not read; returns the new path."""
     aside = path.with_name(path.name + ".corrupt")
     if is_local(path):
-        path.replace(aside)
+        with suppress(FileNotFoundError):  # another program set it aside at the same time
+            path.replace(aside)
     else:
         write_whole(aside, path.read_bytes())
         path.unlink()

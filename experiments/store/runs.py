@@ -5,7 +5,8 @@
 3. Creating a run that exists reopens it; under the same id, another specification is refused with what differs.
 4. `Store.list` never raises for a broken run: it is listed with its problem in words.
 5. A run id is a plain folder name: nothing outside the store's folder is read or written.
-6. Finding, listing and filtering rows reads no tokens; a trace reads the shards that hold it (`row_index.py`).
+6. What a run writes is entered into its list of checksums (`seal.py`); that of a complete run names every file.
+7. Finding, listing and filtering rows reads no tokens; a trace reads the shards that hold it (`row_index.py`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from .manifest import (
 )
 from .migration import SCHEMA_VERSION
 from .row_index import RowIndex, row_index
+from .seal import enter, held
 from .shards import (
     check_rows,
     check_shard,
@@ -213,23 +215,44 @@ class Run:
         """
         place = self.folder / name
         if is_local(place):
+            known = {file.name for file in files(place)}
             yield place
+            new = [
+                f"{name}/{file.name}"
+                for file in files(place)
+                if file.name not in known and not file.name.endswith(".tmp")
+            ]
+            self._enter(new)
             return
         with TemporaryDirectory() as scratch:
             before = files(place)
             for file in before:
                 (Path(scratch) / file.name).write_bytes((place / file.name).read_bytes())
             yield Path(scratch)
-            for file in files(Path(scratch)):
-                if file.name not in {known.name for known in before}:
-                    write_whole(place / file.name, (Path(scratch) / file.name).read_bytes())
+            new = [file.name for file in files(Path(scratch)) if file.name not in {old.name for old in before}]
+            for file_name in new:
+                write_whole(place / file_name, (Path(scratch) / file_name).read_bytes())
+            self._enter([f"{name}/{file_name}" for file_name in new])
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Store a file of the run, such as `sweep.json` or `kl/KEY.parquet`, and enter it into the run's list."""
+        with held(self.folder):
+            write_whole(self.folder / name, data)
+            enter(self.folder, [name])
+
+    def _enter(self, names: Sequence[str]) -> None:
+        if names:
+            with held(self.folder):
+                enter(self.folder, names)
 
     def set_status(self, status: Status) -> None:
         """Record how far the run is: `running`, `complete` or `interrupted`."""
         if status not in get_args(Status):
             raise StoreError(f"Unknown status {status!r}.{near(str(status), get_args(Status))}")
         self.manifest = self.manifest.model_copy(update={"status": status})
-        write_manifest(self.folder, self.manifest)
+        with held(self.folder):
+            write_manifest(self.folder, self.manifest)
+            enter(self.folder, ["run.json"], closed=status == "complete")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Store the statistics of the run; equal mappings, equal bytes. Raises StoreError for what JSON cannot hold."""
@@ -237,7 +260,7 @@ class Run:
             text = json.dumps(summary, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise StoreError(f"The summary of run {self.manifest.run_id!r} is not plain JSON data: {error}.") from error
-        write_whole(self.folder / "summary.json", (text + "\n").encode())
+        self.keep("summary.json", (text + "\n").encode())
 
     def summary(self) -> dict[str, Any] | None:
         """The stored statistics, or None when there are none yet."""
@@ -248,11 +271,15 @@ class Run:
 class Store:
     """The runs under one folder, local or at a URL (`s3://bucket/runs`, `gs://`, `hf://`, `memory://`); it is made with the first run.
 
-    Raises BadInput for a URL whose protocol is unknown or needs a package that is not installed.
+    Raises BadInput for a URL whose protocol is unknown or needs a package that is not installed, and StoreError for a file.
     """
 
     def __init__(self, root: Path | str):
         self.root = locate(root)
+        if is_local(self.root) and self.root.exists() and not self.root.is_dir():
+            raise StoreError(
+                f"{self.root} is a file; a run store is a folder of runs, or a URL. Give the folder with --runs."
+            )
 
     def create(self, manifest: Manifest) -> Run:
         """Begin a run, or reopen it when it exists with the same specification, arms, splits and seeds; its stored
@@ -262,7 +289,9 @@ class Store:
             (folder / "rows").mkdir(parents=True, exist_ok=True)
             sweep(folder)
         if not (folder / "run.json").exists():
-            write_manifest(folder, manifest)
+            with held(folder):
+                write_manifest(folder, manifest)
+                enter(folder, ["run.json"])
             sync_folder(self.root)
             return Run(folder, manifest)
         stored = read_manifest(folder)

@@ -1,6 +1,6 @@
 """Upkeep of a store: check its files, bring them to this program's version, and find what can go.
 
-1. Checking reads every byte: shards against their checksums, or page by page where there is none.
+1. Checking reads every byte of every file against its checksum (`seal`); shards without one, page by page.
 2. Migration rewrites what is of an older version, shard by shard; stopped midway, it leaves every shard whole and goes on when it is
    called again.
 3. What can go is listed with why. Of a complete run nothing can go that is not derived, temporary or set aside; a folder that is no run is
@@ -15,26 +15,17 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from .files import StoreError, files, folders, is_local, read_json, write_whole
 from .manifest import read_manifest, write_manifest
 from .migration import SCHEMA_VERSION
 from .row_index import FOLDER
 from .runs import Run, Store
-from .shards import check_shard, checksum_path, read_shard, recorded_checksum, shard_bytes
+from .seal import FILE, Checked, enter, held, look, members, read_seal, verified
+from .shards import checksum_path, read_shard, recorded_checksum, shard_bytes
 
 KINDS = ("temporary", "corrupt", "checksum", "index", "unfinished")
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One shard after checking."""
-
-    shard: str
-    status: Literal["ok", "no checksum", "damaged"]
-    """`no checksum`: written by schema version 1; every page is right."""
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,20 +40,21 @@ class Rubbish:
 
 
 def verify(run: Run) -> Iterator[Checked]:
-    """Every shard of a run, checked whole."""
-    for path in run.shards():
-        try:
-            yield Checked(path.name, "ok" if check_shard(path) else "no checksum")
-        except StoreError as error:
-            yield Checked(path.name, "damaged", str(error))
+    """Every file of a run, checked whole, and those that are missing."""
+    return verified(run.folder)
 
 
 def migrate_run(run: Run) -> int:
     """Rewrite a run's manifest and shards that are of an older version, and add missing checksums; returns the files written.
 
-    Raises StoreError for a damaged shard, after the ones before it are written.
+    Raises StoreError for a damaged shard, after the ones before it are written, and for another file that is not as the run's list says.
     """
-    written = 0
+    found = look(run.folder, 0)
+    for one in found:
+        if one.status == "damaged" and one.file != FILE:
+            raise StoreError(f"{one.problem} Nothing was written.")
+    sums = {} if any(one.file == FILE for one in found) else read_seal(run.folder).sums
+    written, changed = 0, []
     for path in run.shards():
         recorded, data = recorded_checksum(path), shard_bytes(read_shard(path))
         digest = hashlib.sha256(data).hexdigest()
@@ -73,12 +65,23 @@ def migrate_run(run: Run) -> int:
             write_whole(path, data)
             written += 1
         write_whole(checksum_path(path), f"{digest}  {path.name}\n".encode())
+        changed.append(f"rows/{path.name}")
         written += 1
     stored = read_json(run.folder / "run.json", "")
-    if stored.get("schema_version", 1) != SCHEMA_VERSION:
-        write_manifest(run.folder, read_manifest(run.folder))
-        written += 1
-    return written
+    with held(run.folder):
+        if stored.get("schema_version", 1) != SCHEMA_VERSION:
+            write_manifest(run.folder, read_manifest(run.folder))
+            changed.append("run.json")
+            written += 1
+        before = _list_of(run.folder)
+        lacking = [name for name, _ in members(run.folder) if name not in sums]
+        enter(run.folder, [*changed, *lacking], closed=run.manifest.status == "complete")
+        return written + (_list_of(run.folder) != before)
+
+
+def _list_of(folder: Path) -> bytes | None:
+    path = folder / FILE
+    return path.read_bytes() if path.exists() else None
 
 
 def rubbish(store: Store, unfinished: bool = False, days: float = 30, kinds: Collection[str] = KINDS) -> list[Rubbish]:

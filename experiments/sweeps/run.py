@@ -31,7 +31,6 @@ from ..evaluation.executors import ChunkExecutor, in_process
 from ..evaluation.loading import load
 from ..evaluation.spec import EvalSpec, Generating
 from ..statistics import directions_needed
-from ..store.files import write_whole
 from ..store.runs import Arm, Run, Store
 from ..tasks.task import resolve_task
 from .cells import CARD, Cell, axes, random_name, read_cells
@@ -158,7 +157,7 @@ def run_sweep(
             "cells": [cell.model_dump(mode="json") for cell in planned.cells],
             "chosen_among": among,
         }
-        write_whole(run.folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+        run.keep(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
         return run
 
     runs: list[Run] = []

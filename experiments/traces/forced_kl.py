@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..store.files import StoreError, write_whole
+from ..store.files import StoreError
 from ..store.runs import Run
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_kl(run: Run, row: Mapping[str, Any], columns: Mapping[str, list[float]
     facts = {b"version": _VERSION, b"tokens": _digest(row), b"sha256": _checksum(table)}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(facts), sink, compression="zstd")
-    write_whole(run.folder / FOLDER / f"{row['key']}.parquet", sink.getvalue())
+    run.keep(f"{FOLDER}/{row['key']}.parquet", sink.getvalue())
 
 
 def read_kl(run: Run, row: Mapping[str, Any]) -> dict[str, list[float]] | None:

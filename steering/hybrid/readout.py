@@ -120,8 +120,13 @@ class Readout:
     def load(path: Path | str) -> Readout:
         """Read what `save` wrote. Raises BadInput for anything else."""
         tensors, metadata = read_tensors(path, FORMAT, "readout")
-        facts = json.loads(metadata["readout"])
-        return Readout(
-            Site.parse(facts["site"]), **tensors, unit=facts["unit"], titles=tuple(facts["titles"]),
-            provenance=facts["provenance"],
-        )  # fmt: skip
+        try:
+            facts = json.loads(metadata["readout"])
+            return Readout(
+                Site.parse(facts["site"]), **tensors, unit=facts["unit"], titles=tuple(facts["titles"]),
+                provenance=facts["provenance"],
+            )  # fmt: skip
+        except BadInput:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error

@@ -138,5 +138,10 @@ class ShiftBank:
     def load(path: Path | str) -> ShiftBank:
         """Read what `save` wrote. Raises BadInput for anything else."""
         tensors, metadata = read_tensors(path, FORMAT, "shift bank")
-        facts = json.loads(metadata["bank"])
-        return ShiftBank(Site.parse(facts["site"]), **tensors, scale=facts["scale"], provenance=facts["provenance"])
+        try:
+            facts = json.loads(metadata["bank"])
+            return ShiftBank(Site.parse(facts["site"]), **tensors, scale=facts["scale"], provenance=facts["provenance"])
+        except BadInput:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error

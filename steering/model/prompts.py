@@ -5,6 +5,7 @@
 3. Token texts come from the ids fed; nothing is ever tokenised a second time from decoded text.
 4. In text that is marked as data (`as_data`), what spells a control token is fed as ordinary tokens, or refused where the tokenizer has
    none for it; everything else is fed as without the marks.
+5. What of a text a model's tokenizer does not know is told by `unknown_in`; nothing is changed or refused because of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 
 from ..errors import BadInput
 from .models import LoadedModel
+from .vocabulary import Unknown, unknown_tokens
 
 BEGIN, END = "\U000f0f00", "\U000f0f01"
 """Characters of a private plane that stand around what is data and spells a control token."""
@@ -119,6 +121,12 @@ def _first(model: LoadedModel, text: str) -> list[int]:
     ):
         ids = ids[:-1]
     return ids
+
+
+def unknown_in(model: LoadedModel, text: str) -> Unknown | None:
+    """The parts of a text that the model's tokenizer does not know; None when it knows all of it, or is one that cannot tell."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    return None if backend is None else unknown_tokens(backend, text)
 
 
 def token_texts(model: LoadedModel, ids: Sequence[int]) -> list[str]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
 
+from ..documents import read_yaml
 from ..errors import BadInput, unknown
 from ..model.sites import Site, parse_sites
 from ..vector.features import Features
@@ -207,11 +209,7 @@ class Plan:
     @staticmethod
     def from_yaml(text: str, vectors: Mapping[str, SteeringVector | Features]) -> Plan:
         """From YAML or JSON text (JSON is YAML)."""
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadInput(f"The plan is not YAML: {error}") from error
-        return Plan.from_dict(data, vectors)
+        return Plan.from_dict(read_yaml(text, "The plan"), vectors)
 
 
 KEYS = ("operation", "vector", "vector_name", "site", "span", "dose", "gate", "keep_norm")
@@ -234,7 +232,12 @@ def _checked(entry: Any, needed: Iterable[str], allowed: tuple[str, ...], where:
 def _number(entry: Mapping[str, Any], key: str, default: float, where: str) -> float:
     value = entry.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(f"{where}.{key} must be a number, not {value!r}.")
+        hint = (
+            " Write it with a dot, as 1.0e30."
+            if isinstance(value, str) and re.fullmatch(r"[0-9]+[eE][0-9]+", value)
+            else ""
+        )
+        raise BadInput(f"{where}.{key} must be a number, not {value!r}.{hint}")
     return float(value)
 
 

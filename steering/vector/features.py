@@ -168,7 +168,9 @@ class Features:
                 normalisation=facts["normalisation"],
                 **tensors,
             )
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except BadInput:
+            raise
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error
 
 

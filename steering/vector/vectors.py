@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import BadInput
+from ..files import write_file
 from ..model.models import LoadedModel
 from ..model.sites import Site
 
@@ -32,14 +33,7 @@ def write_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[s
     """A safetensors file under a temporary name, made durable, then renamed: readers see all of it or none. Equal content gives equal
     bytes."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    data = _ordered(save(tensors, metadata=metadata))
-    with partial.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
+    write_file(path, _ordered(save(tensors, metadata=metadata)))
     return path
 
 
@@ -119,6 +113,11 @@ class SteeringVector:
             raise BadInput(f"Vector {self.name!r} has shape {list(vector.shape)}; one row [d_model] is needed.")
         if not torch.isfinite(vector).all():
             raise BadInput(f"Vector {self.name!r} holds NaN or infinity.")
+        if not math.isfinite(float(vector.norm())):
+            raise BadInput(
+                f"Vector {self.name!r} is too long: its norm is more than a 32-bit number holds, so no dose in its units can be made. "
+                "Give it a norm of the size of the activations."
+            )
         if float(vector.norm()) == 0.0:
             raise BadInput(f"Vector {self.name!r} is zero: the two sides of its contrast are identical at {self.site}.")
         object.__setattr__(self, "direction", vector)
@@ -176,12 +175,21 @@ class SteeringVector:
                     )
                 direction = handle.get_tensor("direction")
             facts = json.loads(metadata["vector"])
+            if not isinstance(facts, dict) or not isinstance(facts.get("provenance"), dict):
+                raise TypeError("its facts or its provenance are no mapping")
+            if not isinstance(facts["name"], str) or not isinstance(facts["site"], str):
+                raise TypeError("its name or its site is no text")
             provenance = Provenance.parse(facts["provenance"])
-            return SteeringVector(facts["name"], Site.parse(facts["site"]), direction, provenance)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except BadInput:
+            raise
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadInput(
                 f"{path} is corrupt or cut short ({error}). Extract the vector again or copy the file again."
             ) from error
+        try:
+            return SteeringVector(facts["name"], Site.parse(facts["site"]), direction, provenance)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
 
 
 def random_like(vector: SteeringVector, seed: int) -> SteeringVector:

@@ -14,7 +14,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Start the app over a folder of runs; returns its address."""
+def serve() -> Iterator[Callable[..., str]]:
+    """Start the app over a folder of runs, to be asked under `hosts` too; returns its address."""
     running: dict[Path, tuple[subprocess.Popen[bytes], str]] = {}
 
-    def start(runs: Path) -> str:
+    def start(runs: Path, hosts: Sequence[str] = ()) -> str:
         if runs not in running:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             url = f"http://127.0.0.1:{port}"
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            process = subprocess.Popen(command(port, open_browser=False), env=environment(runs), **quiet)
+            process = subprocess.Popen(command(port, open_browser=False), env=environment(runs, hosts=hosts), **quiet)
             running[runs] = process, url
             _wait_for(f"{url}/_stcore/health", process)
         return running[runs][1]

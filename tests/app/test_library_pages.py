@@ -14,8 +14,8 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app.cell_figures import MEASURES, dose_figure, grid_figure
+from app.jobs.admission import admitted_command
 from app.jobs.board import replace_board
-from app.jobs.commands import check_arguments
 from app.jobs.job import Job
 from experiments.store.runs import Store
 from experiments.sweeps.cells import read_cells
@@ -221,7 +221,7 @@ def test_compare_offers_the_divergence_that_is_not_computed_yet(
     button.click().run()
     assert not app.exception and "Queued" in said(app)
     assert jobs[0].request[:3] == ["trace", "kl", "fake"] and button.key == f"cmp_kl_{jobs[0].request[3]}"
-    check_arguments(jobs[0].request)
+    assert admitted_command(jobs[0].request) == jobs[0].request
 
 
 def test_two_runs_are_compared_by_question(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,7 +20,7 @@ from experiments.live.request import LiveRequest
 from tests.app.wire import Wire
 
 pytestmark = pytest.mark.browser
-Serve = Callable[[Path], str]
+Serve = Callable[..., str]
 Open = Callable[..., Any]
 THINK_FIRST = "d958dd96ea734f31"
 DROPPED = "net::ERR_"
@@ -49,7 +48,7 @@ def url(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     """A server that waits 30 ms after every token, so that there is time to disturb it."""
     os.environ["STEERING_TOKEN_PAUSE"] = "0.03"
     try:
-        yield serve(tmp_path_factory.mktemp("live"))
+        yield serve(tmp_path_factory.mktemp("live"), ["127.0.0.1"])  # a wire has a port of its own
     finally:
         del os.environ["STEERING_TOKEN_PAUSE"]
 
@@ -129,7 +128,6 @@ def test_a_stream_survives_a_slider_another_page_a_dropped_connection_and_a_relo
     slider.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    page.locator(".st-key-pg_preview button").first.click()
     tokens(watched, 20)
     go(watched, "Library", "Jobs")
     page.get_by_text("running", exact=True).first.wait_for()
@@ -157,6 +155,58 @@ def test_a_stream_survives_a_slider_another_page_a_dropped_connection_and_a_relo
     page.locator(".token.fired").first.wait_for()
     assert [fault for fault in watched.faults if DROPPED not in fault] == []
     wire.close()
+
+
+def test_an_own_prompt_runs_with_one_click_right_after_it_was_typed(fake_url: str, open_page: Open) -> None:
+    watched = open_page(f"{fake_url}/playground?{urlencode({'pg_kind': 'own prompt', 'pg_stack': '[]'})}")
+    page = watched.page
+    area, button = page.locator(".st-key-pg_prompt textarea"), page.locator(".st-key-pg_run button")
+    area.click()
+    page.keyboard.type("a 9")
+    place = button.bounding_box()
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)  # not waiting for anything
+    finished(watched)
+    assert lanes(watched) == [[f"a{i}" for i in range(9)]]
+    area.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("b 4")
+    page.keyboard.press("Control+Enter")
+    page.locator(".live .token", has_text="b3").wait_for(timeout=20_000)
+    finished(watched)
+    assert lanes(watched) == [[f"b{i}" for i in range(4)]]
+    assert watched.faults == []
+
+
+def test_copies_and_link_follow_a_slider_without_a_run(url: str, open_page: Open) -> None:
+    watched = open_page(playground(url, 2, "bare"))
+    page = watched.page
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    watched.settle(1200)
+    page.locator(".st-key-pg_copy button").first.click()
+    page.get_by_text("add").first.wait_for()
+    assert "1.2v" in page.locator('[data-testid="stPopoverBody"]').inner_text()
+    page.keyboard.press("Escape")
+    page.locator(".st-key-link button").first.click()
+    assert "%2C1.2%2C" in page.locator('[data-testid="stPopoverBody"] code').inner_text()
+    assert watched.faults == []
+
+
+def test_unknown_text_is_warned_of_before_a_run_and_beside_its_receipt(url: str, open_page: Open) -> None:
+    query = {"pg_kind": "own prompt", "pg_prompt": "Who wrote this? 你好", "pg_tokens": 6}
+    watched = open_page(f"{url}/playground?{urlencode(query)}")
+    alert = watched.page.locator('[data-testid="stAlert"]')
+    assert "does not know 4 of the 4 pieces" in alert.first.inner_text()
+    watched.page.locator(".st-key-pg_run button").click()
+    finished(watched)
+    receipt = watched.page.locator(".live .receipt")
+    assert receipt.inner_text().startswith("⚠ receipt: fired")
+    assert "'你好'" in receipt.inner_text()
+    assert "good" not in str(receipt.get_attribute("class"))
+    assert watched.page.locator(".live .caution").count() == 0, "said once beside the texts"
+    assert watched.faults == []
 
 
 def test_cancel_takes_effect_within_a_second_and_keeps_the_text(url: str, open_page: Open, engine: Any) -> None:

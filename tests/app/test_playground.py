@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 from app import stack
 from app.jobs.board import Board, replace_board
 from app.jobs.job import Job
+from app.shelf import shelf
 from app.stack import Card
 from app.uploads import LIMITS, check_upload, read_cards
 from app.vector_files import BUILT_IN, VectorFile, keep_upload, offered, read_vector
@@ -179,6 +180,87 @@ def test_a_link_to_a_job_alone_fills_the_fields_with_what_it_asked(
     assert LiveRequest.model_validate(again.request) == asked
 
 
+def test_copies_and_link_say_what_the_form_says_now(board: Board, tmp_path: Path, monkeypatch: Patch) -> None:
+    app = show("playground", tmp_path, monkeypatch)
+    strength = next(s for s in app.slider if s.label == "Strength")
+    strength.set_value(2.0).run()
+    app.number_input(key="pg_number").set_value(3).run()
+    app.slider(key="pg_tokens").set_value(55).run()
+    texts = [code.value for code in app.code]
+    assert sum("2.0v" in text for text in texts) == 3, "the command, the spec and the code"
+    assert any(
+        "amount: 2.0" in text and "standard-test/00003" in text and "max_new_tokens: 55" in text for text in texts
+    )
+    link = {key: value if isinstance(value, str) else value[0] for key, value in app.query_params.items()}
+    assert [card.strength for card in stack.read(link["pg_stack"])] == [2.0]
+    assert (link["pg_number"], link["pg_tokens"]) == ("3", "55")
+
+
+def test_a_link_names_every_field_also_those_at_their_defaults(board: Board, stored: Path, monkeypatch: Patch) -> None:
+    app = show("playground", stored, monkeypatch)
+    app.number_input(key="pg_number").set_value(0).run()
+    while removable := [b for b in app.button if b.label == "Remove"]:
+        removable[0].click().run()
+    link = {key: value if isinstance(value, str) else value[0] for key, value in app.query_params.items()}
+    assert (link["pg_number"], link["pg_stack"]) == ("0", "[]")
+    again = show("playground", stored, monkeypatch, **link)
+    assert again.number_input(key="pg_number").value == 0
+    assert [b for b in again.button if b.label == "Remove"] == []
+
+
+def test_a_prompt_that_a_link_cannot_hold_is_left_out_and_that_is_said(
+    board: Board, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    app = show("playground", tmp_path, monkeypatch, pg_kind="own prompt", pg_stack="[]")
+    app.text_area(key="pg_prompt").set_value("start 1 ; " * 300).run()
+    assert "pg_prompt" not in app.query_params
+    assert "link leaves this prompt out" in said(app)
+    assert any("start 1 ; " * 299 in code.value for code in app.code)
+
+
+@pytest.mark.parametrize(("text", "piece"), [("What is the capital of France?", "'France?'"), ("你好", "'你好'")])
+def test_text_that_the_model_does_not_know_is_said_before_it_runs(
+    board: Board, tmp_path: Path, monkeypatch: Patch, text: str, piece: str
+) -> None:
+    app = show("playground", tmp_path, monkeypatch, pg_kind="own prompt")
+    app.text_area(key="pg_prompt").set_value(text).run()
+    assert not app.exception
+    (warning,) = [w.value.replace("\\", "") for w in app.warning]
+    assert piece in warning and "unknown token" in warning and "builtin:base does not know" in warning
+    assert board.jobs() == []
+    app.text_area(key="pg_prompt").set_value("start 3 ; + 4 ; ?").run()
+    assert not app.warning
+
+
+def test_a_receipt_and_a_stored_run_warn_of_what_the_model_did_not_know(tmp_path: Path, monkeypatch: Patch) -> None:
+    from experiments.live.run import Engine
+
+    events = list(
+        Engine().run(request(item=None, prompt="start 3 ; hello", max_new_tokens=4).model_dump(), lambda: False)
+    )
+    kinds = [event["kind"] for event in events]
+    lanes, receipt = events[kinds.index("lanes")], events[-2]
+    assert kinds.index("lanes") < kinds.index("token")
+    assert lanes["warnings"] == receipt["warnings"]
+    assert "'hello'" in receipt["warnings"][0]
+    run = save_live(Store(tmp_path), events[-1], receipt, request().files)
+    assert run.manifest.facts["warnings"] == receipt["warnings"]
+    monkeypatch.setenv("STEERING_RUNS", str(tmp_path))
+    shown = (
+        AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
+        .run()
+        .switch_page("app_pages/results.py")
+        .run()
+    )
+    assert "hello" in shown.warning[0].value
+    from experiments.report import write_report
+
+    write_report(run, tmp_path / "report", ["html"])
+    assert "does not know" in (tmp_path / "report" / "report.html").read_text()
+    known = list(Engine().run(request(max_new_tokens=4).model_dump(), lambda: False))
+    assert known[-2]["warnings"] == []
+
+
 def test_interventions_are_added_and_removed(board: Board, tmp_path: Path, monkeypatch: Patch) -> None:
     app = show("playground", tmp_path, monkeypatch)
     app.button(key="pg_add").click().run()
@@ -218,7 +300,9 @@ def test_an_empty_prompt_and_a_vector_of_another_width_are_refused_before_a_run(
 ) -> None:
     app = show("playground", tmp_path, monkeypatch, pg_kind="own prompt")
     assert "prompt is empty" in said(app)
-    assert app.button(key="pg_run").disabled
+    app.button(key="pg_run").click().run()
+    assert "Give at least one word" in said(app)
+    assert board.jobs() == []
     narrow = tmp_path / "model"
     narrow.mkdir()
     (narrow / "config.json").write_text('{"hidden_size": 64, "num_hidden_layers": 2}')
@@ -359,8 +443,8 @@ def test_vectors_come_from_runs_folder_and_uploads_once_each_controls_last(tmp_p
         (tmp_path / folder / "copy.safetensors").write_bytes(data)
     (tmp_path / "folder" / "bad.safetensors").write_bytes(b"PK\x03\x04")
     monkeypatch.setenv("STEERING_VECTORS", str(tmp_path / "folder"))
-    keep_upload(data, "mine.safetensors")
-    found = list(offered(tmp_path / "runs").values())
+    keep_upload(data, "mine.safetensors", shelf("me"))
+    found = list(offered(tmp_path / "runs", shelf("me")).values())
     assert [vector.source for vector in found].count("built in") == len(found) == 4
     assert found[-1].control
     assert isinstance(found[0], VectorFile)

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from app.jobs.board import Board, replace_board
 from app.jobs.job import Job
-from app.jobs.owner import COOKIE, OwnerCookie, owner_id
+from app.jobs.owner import COOKIE, HEADER, OwnerCookie, change_word, owner_id
 from app.jobs.routes import ROUTES, as_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,17 +85,20 @@ def test_a_stream_resumes_after_the_last_event_without_loss_or_doubling(
     assert read(client, job.id) == whole, "a reload replays from the beginning"
 
 
-def test_an_event_id_that_is_no_number_begins_at_zero(board: Board, client: TestClient) -> None:
-    job = ask(board, "a 2")
-    with client.stream("GET", f"/steer/jobs/{job.id}/events", headers={"Last-Event-ID": "x"}) as response:
-        assert "id: 0" in [line for line in response.iter_lines() if line.startswith("id: ")][0]
-
-
 def test_what_is_not_there_is_404(client: TestClient) -> None:
     for path in ("/steer/jobs/nothing", "/steer/jobs/nothing/events", "/steer/jobs/..%2f..%2fetc/events"):
         assert client.get(path).status_code == 404
-    assert client.post("/steer/jobs/nothing/cancel").status_code == 404
+    assert client.post("/steer/jobs/nothing/cancel", headers={HEADER: change_word(ME)}).status_code == 404
     assert client.get("/steer/jobs/nothing/cancel").status_code == 405
+
+
+@pytest.mark.parametrize("after", ["²", "9" * 5000, "-1", "1.0", "٣", " 1", "x", "1e3"])
+def test_a_number_of_an_event_that_is_none_is_said_to_be_none(board: Board, client: TestClient, after: str) -> None:
+    job = ask(board, "a 2")
+    for request in ({"params": {"after": after}}, {"headers": {"Last-Event-ID": after.encode()}}):
+        answer = client.get(f"/steer/jobs/{job.id}/events", **request)
+        assert answer.status_code == 400
+        assert "no number of an event" in answer.json()["error"]
 
 
 def test_only_the_owner_cancels_from_a_page_of_this_server(board: Board, client: TestClient) -> None:
@@ -106,9 +109,11 @@ def test_only_the_owner_cancels_from_a_page_of_this_server(board: Board, client:
     assert [c.get(f"/steer/jobs/{job.id}").json()["yours"] for c in (client, stranger, nobody)] == [True, False, False]
     assert stranger.post(path).status_code == 403
     assert nobody.post(path).status_code == 403
-    assert client.post(path, headers={"Origin": "http://elsewhere.example"}).status_code == 403
+    assert client.post(path, headers={"Origin": "http://testserver"}).status_code == 403, "by its cookie alone"
+    assert stranger.post(path, headers={HEADER: change_word(ME)}).status_code == 403
+    assert stranger.post(path, headers={HEADER: change_word(YOU)}).status_code == 403
     assert not job.over
-    assert client.post(path, headers={"Origin": "http://testserver"}).status_code == 200
+    assert client.post(path, headers={HEADER: change_word(ME)}).status_code == 200
     begun = time.monotonic()
     while not job.over:
         time.sleep(0.005)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from app.jobs.admission import admitted_command
 from app.jobs.board import PER_OWNER, Board, NotOwner, Refused
-from app.jobs.commands import check_arguments, outcome
+from app.jobs.commands import outcome
 from app.jobs.job import ENDED, Job
 from app.jobs.ledger import LOST, Ledger
 
@@ -206,7 +207,7 @@ def test_exit_codes_are_states() -> None:
 @pytest.mark.parametrize("arguments", [[], ["app"], ["pair", "train"], ["--help"], ["eval", "a\x00b"]])
 def test_other_programs_cannot_be_started(arguments: list[str]) -> None:
     with pytest.raises(ValueError):
-        check_arguments(arguments)
+        admitted_command(arguments)
 
 
 def test_a_command_is_cancelled_with_sigint(board: Board, tmp_path: Path) -> None:

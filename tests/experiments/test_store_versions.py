@@ -73,9 +73,14 @@ def test_a_migrated_run_has_the_bytes_that_this_version_writes(tmp_path: Path) -
     new = Store(tmp_path / "new").create(make_manifest(n_items=N))
     for start in range(0, 12 * N, 16):
         new.write(hybrid_rows()[start : start + 16])
+    new.set_status("complete")
     assert upkeep.migrate_run(Store(tmp_path / "old").open("fake")) > 0
     old_files, new_files = all_bytes(folder), all_bytes(new.folder)
     old_manifest, new_manifest = (json.loads(f.pop("run.json")) for f in (old_files, new_files))
+    lists = [
+        [line for line in f.pop("SHA256SUMS").splitlines() if b"run.json" not in line] for f in (old_files, new_files)
+    ]
+    assert lists[0] == lists[1] and len(lists[0]) == 4
     assert old_files == new_files
     assert old_manifest | {"program": 0, "status": 0} == new_manifest | {"program": 0, "status": 0}
     before = all_bytes(folder)
@@ -121,7 +126,7 @@ def test_migrations_are_applied_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setitem(migration.MIGRATIONS, 3, migration.Migration((ROW_SCHEMA,), renamed, capitals))
     for module in ("migration", "shards", "manifest", "upkeep"):
-        monkeypatch.setattr(f"experiments.store.{module}.SCHEMA_VERSION", 4)
+        monkeypatch.setattr(f"experiments.store.runs.{module}.SCHEMA_VERSION", 4)
     run = Store(tmp_path).open("fake")
     assert run.manifest.name.endswith("version 4") and run.manifest.schema_version == 4
     assert run.table(["gold"])["gold"].to_pylist() == [f"<{row['gold']}>" for row in make_rows(N)]
@@ -181,7 +186,7 @@ def test_every_flipped_bit_is_found_by_a_whole_read(tmp_path: Path) -> None:
                 read()
             assert str(path) in str(error.value) and "damaged" in str(error.value)
         (bad,) = [c for c in upkeep.verify(run) if c.status != "ok"]
-        assert (bad.shard, bad.status) == (path.name, "damaged")
+        assert (bad.file, bad.status) == (path.name, "damaged")
     assert run.keys(drop_corrupt=True) == keys - lost
     assert path.with_name(path.name + ".corrupt").exists(), "set aside, not deleted"
     run.write([row for row in make_rows(N) if row["key"] in lost])

@@ -130,3 +130,19 @@ def test_specs_that_cannot_be_trained_are_refused() -> None:
         TrainingSpec("topk", latents=8, k=9)
     with pytest.raises(BadInput, match="less than one batch"):
         TrainingSpec(activations=100)
+
+
+def test_the_same_training_writes_the_same_configuration_and_a_failed_one_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny("llama")
+    written = [(train_sae(model, SEQUENCES, SITE, SPEC, tmp_path / name) / "cfg.json").read_text() for name in "ab"]
+    assert written[0] == written[1]
+    facts = json.loads(written[0], object_pairs_hook=list)
+    assert [key for key, _ in facts] == sorted(key for key, _ in facts)
+    monkeypatch.setattr(training, "_order", lambda path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        train_sae(model, SEQUENCES, SITE, SPEC, tmp_path / "c")
+    assert not (tmp_path / "c" / "sae").exists() and not (tmp_path / "c" / "sae.partial").exists()
+    monkeypatch.undo()
+    assert (train_sae(model, SEQUENCES, SITE, SPEC, tmp_path / "c") / "cfg.json").read_text() == written[0]

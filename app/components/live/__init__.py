@@ -33,11 +33,12 @@ def _show(data: Mapping[str, Any], key: str, on_ended: Callable[[], None]) -> No
     _mount(key=key, data=payload({**data, "looks": looks}), on_ended_change=on_ended)
 
 
-def stream(job: str, yours: bool, ended: bool, key: str, on_ended: Callable[[], None]) -> None:
-    """Show a job: `yours` offers to stop it, `ended` says that its script knows already that it has ended."""
+def stream(job: str, word: str, ended: bool, key: str, on_ended: Callable[[], None]) -> None:
+    """Show a job: `word` is what its owner says to stop it, empty for anyone else; `ended` says that its script knows already that it has
+    ended."""
     base = (st.get_option("server.baseUrlPath") or "").strip("/")
     url = f"/{base}/steer/jobs/{job}".replace("//", "/")
-    _show({"id": job, "url": url, "yours": yours, "ended": ended}, key, on_ended)
+    _show({"id": job, "url": url, "yours": bool(word), "word": word, "ended": ended}, key, on_ended)
 
 
 def finished(name: str, events: Sequence[Mapping[str, Any]], key: str) -> None:

@@ -273,7 +273,7 @@ class Live {
     this.stop.disabled = true;
     this.detail.textContent = "stopping…";
     try {
-      const answer = await fetch(this.data.url + "/cancel", { method: "POST", credentials: "same-origin" });
+      const answer = await fetch(this.data.url + "/cancel", { method: "POST", credentials: "same-origin", headers: { "X-Steer-Token": this.data.word } });
       if (!answer.ok) this.detail.textContent = (await answer.json()).error;
     } catch {
       this.detail.textContent = "not reached; try again";
@@ -308,6 +308,11 @@ class Live {
     this.lanes = event.lanes.map((lane, index) => new Lane(lane, index, this.data.looks, (from, at) => this.facts(from, at)));
     this.grid.dataset.lanes = String(this.lanes.length);
     this.grid.append(...this.lanes.map((lane) => lane.node));
+    this.grid.before(...(event.warnings || []).map((text) => {
+      const said = make("div", "caution", "⚠ " + text);
+      said.setAttribute("role", "alert");
+      return said;
+    }));
     this.receipt.textContent = "receipt: comes when the texts have ended";
   }
 
@@ -338,9 +343,13 @@ class Live {
     } else {
       said.push("no edits were asked for, none were made");
     }
-    this.receipt.className = "receipt " + (event.ok === false ? "broken" : event.ok ? "good" : "open");
-    this.receipt.textContent = (event.ok === false ? "✗ receipt: " : event.ok ? "✓ receipt: " : "receipt: ") + said.join(" · ");
+    const warnings = event.warnings || [];
+    this.host.querySelectorAll(".caution").forEach((said) => said.remove()); // the receipt says it from here on
+    const tone = event.ok === false ? "broken" : warnings.length ? "warned" : event.ok ? "good" : "open";
+    this.receipt.className = "receipt " + tone;
+    this.receipt.textContent = { broken: "✗ receipt: ", warned: "⚠ receipt: ", good: "✓ receipt: ", open: "receipt: " }[tone] + said.join(" · ");
     this.receipt.dataset.ok = String(event.ok);
+    for (const text of warnings) this.receipt.append(make("div", "problem", text));
     for (const problem of event.problems || []) this.receipt.append(make("div", "problem", problem));
   }
 }

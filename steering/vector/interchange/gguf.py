@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from ...errors import BadInput
+from ...files import new_file
 from ...model.sites import Site
 from ..vectors import UNKNOWN, Provenance, SteeringVector
 from .conventions import LayerConvention, convention
@@ -106,21 +106,17 @@ def export_gguf(vectors: Iterable[SteeringVector], path: Path | str, *, layers: 
         "layers": rule.name,
         "vectors": {str(i): {"name": v.name, "provenance": vars(v.provenance)} for i, v in indexed.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    writer = gguf.GGUFWriter(partial, ARCHITECTURE)
-    writer.add_string(f"{ARCHITECTURE}.model_hint", model_hint)
-    writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(indexed))
-    writer.add_string(OWN_KEY, json.dumps(record, sort_keys=True))
-    for index, vector in indexed.items():
-        writer.add_tensor(f"direction.{index}", vector.direction.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    with partial.open("rb") as handle:
-        os.fsync(handle.fileno())
-    partial.replace(path)
+    with new_file(path) as partial:
+        writer = gguf.GGUFWriter(partial, ARCHITECTURE)
+        writer.add_string(f"{ARCHITECTURE}.model_hint", model_hint)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(indexed))
+        writer.add_string(OWN_KEY, json.dumps(record, sort_keys=True))
+        for index, vector in indexed.items():
+            writer.add_tensor(f"direction.{index}", vector.direction.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
     return path
 
 
