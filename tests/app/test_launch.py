@@ -72,7 +72,8 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
         end = time.monotonic() + 60
         while not all(
-            any(what in line for line in processes(mark).values()) for what in ("app.jobs.child", "experiments")
+            any(what in line for line in processes(mark).values())
+            for what in ("app.jobs.child", "experiments.commands.cli")
         ):
             assert time.monotonic() < end, processes(mark)
             time.sleep(0.1)

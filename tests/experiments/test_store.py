@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.store import files as storage
 from experiments.store.runs import ROW_SCHEMA, SCHEMA_VERSION, Arm, Manifest, Run, Store, StoreError
-from experiments.store.runs import files as storage
 from steering.errors import BadInput
 from tests.experiments.fake_run import HOSTILE, SPLITS, make_arms, make_fake_run, make_manifest, make_rows
 

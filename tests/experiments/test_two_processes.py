@@ -29,10 +29,10 @@ arms:
 TOGETHER = """
 import sys, time
 from pathlib import Path
-from experiments.evaluation import run_evaluation
-from experiments.loading import load
-from experiments.spec_files import load_spec
-from experiments.store import Store
+from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.loading import load
+from experiments.evaluation.spec_files import load_spec
+from experiments.store.runs import Store
 spec, vectors = load_spec(Path(sys.argv[1]), [], None)
 models = {"builtin:base": load("builtin:base", None)}
 print("ready", flush=True)
