@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from steering.errors import BadInput
 from steering.extraction.annotations import LABELS, Part, parse_annotated
@@ -40,27 +40,16 @@ class JudgeError(EndpointError):
 
 @dataclass(frozen=True)
 class Judge:
-    """A judging model. Raises BadInput for an address that is none, or numbers out of range."""
+    """A judging model behind an endpoint. Raises BadInput for numbers out of range."""
 
-    base_url: str
-    """Up to and including the version, as in `http://127.0.0.1:8000/v1`."""
-    model: str
-    api_key: str | None = field(default=None, repr=False)
-    timeout: float = 120.0
-    """Seconds for one answer."""
-    retries: int = 2
-    """Further attempts after the first."""
-    pause: float = 1.0
-    """Seconds before the second attempt after a failure of the server; twice as long before each further one."""
+    endpoint: Endpoint
     piece: int = 6000
     """Characters sent at once."""
     missing: float = 0.02
     """Share of a piece's characters (white space not counted) that may carry no label."""
     confidence: float = 0.8
-    max_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        _ = self.endpoint
         if self.piece < 200 or not 0 <= self.missing < 1:
             raise BadInput("piece must be at least 200 and missing from 0 to below 1.")
         if not 0 < self.confidence < 1:
@@ -68,7 +57,7 @@ class Judge:
 
     @property
     def detector(self) -> str:
-        return f"judge {self.model}"
+        return f"judge {self.endpoint.model}"
 
     def label(self, text: str) -> tuple[BehaviourLabel, ...]:
         """Labels of a trace, in characters. Raises JudgeError."""
@@ -77,12 +66,6 @@ class Judge:
             for a, b, label in self._annotated(text[start:end]):
                 found.append(BehaviourLabel(start + a, start + b, label, self.detector, self.confidence))
         return tuple(found)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint(
-            self.base_url, self.model, self.api_key, self.timeout, self.retries, self.pause, self.max_tokens
-        )
 
     def _annotated(self, text: str) -> list[tuple[int, int, str]]:
         return self.endpoint.ask(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,11 @@ class Sampler:
                 along.astype(np.float32),
             )  # fmt: skip
 
+        def read(near: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+            """The columns of single tokens, as `_ranks` takes them; `band` as it is at the time."""
+            columns = (latent, band, key, value, text, position)
+            return (*(column[near] for column in columns), np.ones(len(near), np.int64))
+
         band = self._band(latent, octave)
         held = replace(self._banded, band=self._band(self._banded.latent, _octave(self._banded.value)))
         held = self._kept(held, strongest=False)
@@ -114,16 +120,7 @@ class Sampler:
         np.maximum.at(last, (held.latent, held.band), held.key)
         limit[full >= self.examples] = last[full >= self.examples]
         near = np.flatnonzero(key <= limit[latent, band])
-        keys = (
-            latent[near],
-            band[near],
-            key[near],
-            value[near],
-            text[near],
-            position[near],
-            np.ones(len(near), np.int64),
-        )
-        which, counts, rank = _ranks(*keys, strongest=False)
+        which, counts, rank = _ranks(*read(near), strongest=False)
         count = np.zeros(len(row), np.int64)
         count[near[which]] = counts
         which = which[rank < self.examples]
@@ -136,16 +133,7 @@ class Sampler:
         floor[full_top] = least[full_top]
         near = np.flatnonzero((value >= floor[latent]) | np.isin(key, self._top.key))
         band = np.full(len(row), TOP, np.int64)
-        keys = (
-            latent[near],
-            band[near],
-            key[near],
-            value[near],
-            text[near],
-            position[near],
-            np.ones(len(near), np.int64),
-        )
-        which, counts, rank = _ranks(*keys, strongest=True)
+        which, counts, rank = _ranks(*read(near), strongest=True)
         count[near[which]] = counts
         which = which[(rank < self.examples) | np.isin(key[near[which]], self._top.key)]
         self._top = self._kept(self._top.joined(events(near[which])), strongest=True)

@@ -82,6 +82,7 @@ def label(
     """Label a trace's sentences. One JSON line per label, always with its detector and confidence."""
     from dataclasses import asdict
 
+    from probes.endpoint import Endpoint
     from probes.judge import Judge, JudgeError
     from probes.lexicon import lexicon_labels
     from probes.sentence_classifier import SentenceClassifier
@@ -96,7 +97,7 @@ def label(
         if not base_url or not judge:
             raise BadInput("--by judge needs --base-url and --judge, the model's name there.")
         try:
-            found = Judge(base_url, judge, os.environ.get(key_variable)).label(content)
+            found = Judge(Endpoint(base_url, judge, os.environ.get(key_variable))).label(content)
         except JudgeError as error:
             talk().print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
             raise typer.Exit(1) from error

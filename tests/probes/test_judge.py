@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from probes.endpoint import Endpoint
 from probes.judge import Judge, JudgeError, pieces
 from steering.errors import BadInput
 
@@ -20,6 +21,12 @@ GOOD = (
     '["backtracking"] Wait, let me try another way. ["end-section"]'
 )
 Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
+
+
+def made_judge(base_url: str, model: str = "tester", **options: Any) -> Judge:
+    """A judge of an endpoint's options and of its own."""
+    own = {name: options.pop(name) for name in ("piece", "missing", "confidence") if name in options}
+    return Judge(Endpoint(base_url, model, **options), **own)
 
 
 class Server:
@@ -53,7 +60,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def judge(self, **options: Any) -> Judge:
-        return Judge(self.url, "tester", **{"pause": 0.01, "timeout": 5.0, "retries": 1, **options})
+        return made_judge(self.url, **{"pause": 0.01, "timeout": 5.0, "retries": 1, **options})
 
 
 def says(content: str | None, **choice: Any) -> Answer:
@@ -145,7 +152,7 @@ def test_a_slow_server_is_given_up_in_time(serve: Callable[..., Server]) -> None
 
 def test_no_server_at_all_is_said() -> None:
     with pytest.raises(JudgeError, match="no connection"):
-        Judge("http://127.0.0.1:9/v1", "tester", retries=0).label(TRACE)
+        made_judge("http://127.0.0.1:9/v1", retries=0).label(TRACE)
 
 
 def test_long_traces_go_in_pieces_between_sentences(serve: Callable[..., Server]) -> None:
@@ -164,4 +171,4 @@ def test_long_traces_go_in_pieces_between_sentences(serve: Callable[..., Server]
 def test_settings_that_make_no_judge_are_refused() -> None:
     for options in ({"base_url": "localhost"}, {"model": ""}, {"timeout": 0}, {"confidence": 1.0}):
         with pytest.raises(BadInput):
-            Judge(**{"base_url": "http://x/v1", "model": "m", **options})
+            made_judge(**{"base_url": "http://x/v1", "model": "m", **options})
