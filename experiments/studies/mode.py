@@ -49,6 +49,8 @@ STRENGTHS = (4.0, 8.0, 12.0, 16.0, 24.0)
 GROUP_SIZES = (1, 2, 4, 8, 16)
 CANDIDATES = 16
 PROBLEMS = 256
+DIRECTIONS = 20
+"""Random directions of equal edit size beside the chosen edit."""
 CONTROLS = 5
 
 
@@ -178,9 +180,9 @@ def mode_run(
             "control",
             edit_plan(other, choice.operation, "last_prompt"),
         )
-    for number in range(CONTROLS):
+    for number in range(DIRECTIONS):
         turned = random_direction_plan(dictionary, ratio, "last_prompt", number)
-        add(f"direction-{number}", f"random direction {number}", "control", turned)
+        add(f"{DIRECT}-raised-random-{number}", f"random direction {number}", "control", turned)
     spec = EvalSpec(name="mode", splits={"standard-test": n, "hard-test": n, "new-map-test": n}, arms=tuple(arms))
     with progress("test problems", console or talk()) as report:
         return run_evaluation(spec, store, used, models=models, on_rows=report)

@@ -156,7 +156,7 @@ def test_the_notebook_runs_clean_and_the_command_gives_its_numbers(
     assert [told[i + 1] for i, word in enumerate(told) if word == "--latents"] == groups
     options = [part for group in groups for part in ("--latents", group)]
     done = steer(
-        "ablate", *options, "--operation", "scale -4f", "--scope", "last_prompt", "--controls", 3, "--directions", 1, "--n", N,
+        "ablate", *options, "--operation", "scale -4f", "--scope", "last_prompt", "--controls", 3, "--directions", 20, "--n", N,
         "--runs", tmp_path, "--figure", tmp_path / "forest.html", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
