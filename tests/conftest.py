@@ -32,7 +32,19 @@ def shared_data() -> Path:
     return folder
 
 
-DEMO_SIZES = {"n": 60, "n_dev": 24, "n_behaviour": 64}
+DEMO_SIZES = {"n": 40, "n_dev": 24, "n_behaviour": 48}
+
+
+LONG = (
+    *("test_hybrid", "test_pair_training", "test_demo", "test_sweeps", "test_documented_examples", "test_sae_commands"),
+    *("test_evaluation", "test_labels", "test_language", "test_compiled", "test_hostile_answers"),
+)
+"""Modules that take longest: they come first, so that workers which take whole modules end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 def find_chromium() -> str | None:
