@@ -37,7 +37,7 @@ def beyond_sentence(found: Beyond) -> str:
     """What is left beyond the controls, and what to hold against it."""
     interval = f"{_points(found.interval.low)} to {_points(found.interval.high)}"
     text = (
-        f"{_points(found.difference)} points over {found.count} {found.kind if found.count > 1 else found.kind.removesuffix('s')} of equal "
+        f"{_points(found.difference)} points over {found.named} of equal "
         f"edit size ({interval}, over items and directions; theirs lie between {100 * found.low:.1f} and {100 * found.high:.1f} %); "
         f"{found.as_good} do at least as much, p = {found.rank_p:.3g}."
     )

@@ -222,7 +222,7 @@ def _beyond(
     )
     own, theirs = _edit_size([rows]), _edit_size(others)
     return Beyond(
-        kind=controls.kind,
+        kind=controls.kind if controls.kind.endswith("s") else f"{controls.kind}s",
         count=found.directions,
         n=found.n,
         difference=found.difference,

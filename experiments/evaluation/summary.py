@@ -95,6 +95,12 @@ class Beyond(_Frozen):
     matched: bool
     """Whether both edits are of the same measured size, within a tenth."""
 
+    @property
+    def named(self) -> str:
+        """How many controls of which kind: `20 random directions`."""
+        one = self.count == 1 and self.kind != "matched latents"
+        return f"{self.count} {self.kind.removesuffix('s') if one else self.kind}"
+
 
 class Gap(_Frozen):
     """Share of the gap from baseline to reference that the arm recovers, or the reason why it is not defined."""

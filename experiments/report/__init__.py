@@ -1,6 +1,6 @@
 """Reports of runs: one page, tables and figures in a folder (`steer report`; docs/reports.md).
 
-`write_report` writes them; `experiments.report.figures` has the figures, `experiments.report.matched.arms_frame` the numbers.
+`write_report` writes them; `experiments.report.figures` has the figures, `experiments.report.arm_frame.arms_frame` the numbers.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import pandas as pd
 from ..evaluation.sentences import FEW, sentence, unclosed_said
 from ..evaluation.summary import Gap
 from ..statistics import sweep_winner
+from .arm_frame import item_means
 from .evidence import Evidence, Unavailable
-from .matched import item_means
 
 DASH = "–"
 

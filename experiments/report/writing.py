@@ -19,9 +19,9 @@ from steering.errors import unknown
 from steering.files import write_file
 
 from ..store.runs import Run
+from .arm_frame import arms_frame
 from .evidence import Evidence, Unavailable, gather
 from .forms import in_latex, in_markdown, to_latex, to_markdown
-from .matched import arms_frame
 from .page import page
 from .reproduce import recipe
 from .tables import Table, arm_tables, special_tables

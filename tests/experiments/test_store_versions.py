@@ -126,7 +126,7 @@ def test_migrations_are_applied_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setitem(migration.MIGRATIONS, 3, migration.Migration((ROW_SCHEMA,), renamed, capitals))
     for module in ("migration", "shards", "manifest", "upkeep"):
-        monkeypatch.setattr(f"experiments.store.runs.{module}.SCHEMA_VERSION", 4)
+        monkeypatch.setattr(f"experiments.store.{module}.SCHEMA_VERSION", 4)
     run = Store(tmp_path).open("fake")
     assert run.manifest.name.endswith("version 4") and run.manifest.schema_version == 4
     assert run.table(["gold"])["gold"].to_pylist() == [f"<{row['gold']}>" for row in make_rows(N)]

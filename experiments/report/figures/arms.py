@@ -13,8 +13,8 @@ from ...evaluation.crowds import with_crowds
 from ...evaluation.summary import ArmSummary, SplitSummary
 from ...looks import look
 from ...statistics import FrontPoint, pareto_front
+from ..arm_frame import item_means
 from ..evidence import Evidence, Unavailable
-from ..matched import item_means
 from .canvas import INK, MUTED, PAPER, Drawing, cut, new_figure, p_words, points, styled
 
 MOST = 80

@@ -17,8 +17,8 @@ from matplotlib.patches import Patch
 from ...evaluation.controls import matched_controls
 from ...looks import look
 from ...statistics import paired_difference
+from ..arm_frame import item_means
 from ..evidence import Evidence, Unavailable
-from ..matched import item_means
 from .canvas import MUTED, PAPER, Drawing, cut, new_figure, p_words, points, styled
 from .sweeps import axis_names, settings_words
 

@@ -1,9 +1,4 @@
-"""Which controls belong to which arm, and what is left of an effect beyond them.
-
-1. A random direction belongs to a steered arm when its plan is that arm's but for the vectors, of equal norms; in a hybrid, when its
-   controller is that arm's but for the bank. Of an ablation, random directions and matched latents are named after their target.
-2. An arm over its controls is the paired difference to their mean on each item.
-"""
+"""Every number of the arms of a run as one table, and values by item."""
 
 from __future__ import annotations
 
@@ -55,7 +50,7 @@ def arms_frame(evidence: Evidence) -> pd.DataFrame:
                 "detectable": found.detectable if found else None, "token_difference": found.token_difference if found else None,
                 "token_difference_low": longer.interval.low if longer else None,
                 "token_difference_high": longer.interval.high if longer else None,
-                "controls": f"{matched.count} {matched.kind}" if matched else None,
+                "controls": matched.named if matched else None,
                 "controls_mean": matched.mean if matched else None,
                 "controls_low": matched.low if matched else None, "controls_high": matched.high if matched else None,
                 "over_controls": matched.difference if matched else None,
