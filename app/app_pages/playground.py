@@ -26,14 +26,14 @@ from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
 from app.playground_form import OWN
 from app.unknown_words import warnings_of
-from app.vector_files import VectorFile, offered
+from app.vector_files import BUILT_IN, VectorFile, offered
 from experiments.live.request import LiveRequest
 from experiments.live.saving import MARK, save_live
 from experiments.store.runs import Store, StoreError
 from steering.errors import BadInput
 
-DEFAULT = stack.Card(vector="d958dd96ea734f31")
-"""The stack of a first visit without an example: the pair's own think-first direction."""
+FIRST = "think-first.safetensors"
+"""The built-in vector on the stack of a first visit without an example: the pair's own think-first direction."""
 
 
 def page() -> None:
@@ -66,7 +66,7 @@ def page() -> None:
 
 def _first(example: Example | None, vectors: dict[str, VectorFile]) -> tuple[dict[str, Any], list[stack.Card]]:
     """What the form holds on a first visit: what made the example, where the form can say it."""
-    fallback = [DEFAULT] if DEFAULT.vector in vectors else []
+    fallback = [stack.Card(vector=v.digest) for v in vectors.values() if v.path == BUILT_IN / FIRST]
     if example is None:
         return {}, fallback
     split, _, number = example.item.partition("/")

@@ -22,7 +22,7 @@ from tests.app.wire import Wire
 pytestmark = pytest.mark.browser
 Serve = Callable[..., str]
 Open = Callable[..., Any]
-THINK_FIRST = "d958dd96ea734f31"
+THINK_FIRST = next(v.digest for v in offered("nowhere").values() if v.path.name == "think-first.safetensors")
 DROPPED = "net::ERR_"
 """What Chromium says of a connection that was cut."""
 CANCELLED_AFTER = """() => new Promise((resolve) => {

@@ -34,7 +34,7 @@ from steering.errors import BadInput
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 ROOT = Path(__file__).resolve().parents[2]
-THINK_FIRST = "d958dd96ea734f31"
+THINK_FIRST = next(v.digest for v in offered("nowhere").values() if v.path.name == "think-first.safetensors")
 Patch = pytest.MonkeyPatch
 
 
