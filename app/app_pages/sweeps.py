@@ -21,7 +21,7 @@ from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
 from experiments.evaluation.sentences import FEW, sentence
 from experiments.store.runs import StoreError
-from experiments.sweeps.cells import CARD, axes, read_cells
+from experiments.sweeps.cells import CARD, axes, is_test, read_cells
 from experiments.sweeps.table import sweep_table
 from experiments.sweeps.verdict import of_grid, of_test
 
@@ -46,7 +46,7 @@ def page(run: OpenRun) -> None:
         if not (run.run.folder / CARD).is_file():
             _no_sweep()
             return
-        if _is_test(run):
+        if is_test(run.run):
             _of_test(run)
             return
         cells, table = read_cells(run.run), _table(str(run.root), run.manifest.run_id, run.content, run)
@@ -91,12 +91,6 @@ def page(run: OpenRun) -> None:
             "CSV", lambda: table.to_csv(index=False), f"{run.manifest.run_id}-cells.csv", "text/csv", on_click="ignore"
         )
     _copy(run)
-
-
-def _is_test(run: OpenRun) -> bool:
-    """Whether this is the run in which a sweep's winner was tested."""
-    name = json.loads((run.run.folder / CARD).read_text())["sweep"]["name"]
-    return run.manifest.name == f"{name}-test"
 
 
 def _of_test(run: OpenRun) -> None:

@@ -118,7 +118,7 @@ def run(
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The table of a sweep's run, and what may be said of its best cell."""
     from ..store.runs import Store
-    from ..sweeps.run import read_cells
+    from ..sweeps.cells import is_test, read_cells
     from ..sweeps.table import sweep_table
     from ..sweeps.verdict import of_grid, of_test
 
@@ -129,7 +129,7 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         return
     console = Console()
     console.print(_table(table))
-    found = of_test(opened) if opened.manifest.name.endswith("-test") else of_grid([opened])
+    found = of_test(opened) if is_test(opened) else of_grid([opened])
     console.print(found.sentence, highlight=False)
 
 

@@ -50,6 +50,11 @@ def read_card(run: Run) -> dict[str, Any]:
     return card
 
 
+def is_test(run: Run) -> bool:
+    """Whether this is the run in which a sweep's winner was tested. Raises BadInput when the run is no sweep's."""
+    return bool(run.manifest.name == f"{read_card(run)['sweep']['name']}-test")
+
+
 def axes(cells: list[Cell]) -> dict[str, list[Any]]:
     """The values of each setting, in order of appearance."""
     return {
