@@ -45,6 +45,7 @@ def _crowd(arm: ArmSummary, own: list[ArmSummary]) -> ArmSummary:
             ),
             "truncated": sum(a.truncated for a in own),
             "unscorable": sum(a.unscorable for a in own),
+            "nonfinite": sum(a.nonfinite for a in own),
             "mean_tokens": sum(tokens) / len(tokens) if tokens else None,
             "edits_planned": sum(a.edits_planned for a in own),
             "edits_fired": sum(a.edits_fired for a in own),

@@ -27,6 +27,7 @@ from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..store.manifest import Arm
+from ..tasks.graders.grade import unscorable
 from ..tasks.items import stream_seed
 from ..tasks.task import Encodes, Item, Task
 
@@ -204,7 +205,10 @@ def record(model: LoadedModel, task: Task, planned: Planned, generation: Generat
     body = [token for token in ids if token not in model.eos_ids]
     text = model.tokenizer.decode(body)
     opening = planned.arm.opening
-    grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text)
+    if generation.finish == "nonfinite":  # the model stopped computing: what it had written is not its answer
+        grade = unscorable("", None, "the model's numbers became NaN or infinite")
+    else:
+        grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text)
     given = len(opening.split())
     tokens = token_texts(model, ids)
     receipt = generation.receipt

@@ -128,6 +128,7 @@ def _arm(
         truncated=truncated,
         truncated_rate=truncated / n if n else None,
         unscorable=n - int(pc.sum(table["scorable"], min_count=0).as_py()),
+        nonfinite=int(pc.sum(pc.equal(table["finish"], "nonfinite"), min_count=0).as_py()),
         mean_tokens=float(tokens.mean()) if n else None,
         median_tokens=float(np.median(tokens)) if n else None,
         steered_fraction=len(edited) / len(ratios) if len(ratios) else None,

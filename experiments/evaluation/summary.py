@@ -16,7 +16,7 @@ from ..statistics import Interval
 
 COLUMNS = (
     *("arm", "split", "item", "seed", "gold", "correct", "scorable", "truncated", "trace_ok", "well_formed"),
-    *("token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
+    *("finish", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
 )
 """The columns that a summary is computed from."""
 
@@ -120,6 +120,8 @@ class ArmSummary(_Frozen):
     truncated: int
     truncated_rate: float | None
     unscorable: int
+    nonfinite: int = 0
+    """Unscorable rows that ended because the model's numbers became NaN or infinite."""
     mean_tokens: float | None
     median_tokens: float | None
     steered_fraction: float | None

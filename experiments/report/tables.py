@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.sentences import FEW, sentence
+from ..evaluation.sentences import FEW, nonfinite_sentence, sentence
 from ..evaluation.summary import Gap
 from ..statistics import sweep_winner
 from .evidence import Evidence, Unavailable
@@ -93,6 +93,7 @@ def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
         f"Intervals: {level:g} %; of shares Wilson, of differences score (Tango); of points over controls, over items and directions.",
         *unknown,
         *short[:12],
+        *(f"{arm.label}: {nonfinite_sentence(arm)}" for arm in evidence.summary.split(split).arms if arm.nonfinite),
         *few,
     )
     heads = ("arm", "n", "right %", "cut", "unscorable", "tokens", "tokens to baseline")

@@ -74,6 +74,13 @@ class ColumnCache(Cache):
         for layer in self.layers:
             layer.low, layer.begin, layer.end = low, begin, end
 
+    def wipe(self, rows: Tensor) -> None:
+        """Empty `rows`: what is masked counts for nothing in attention only as long as it is finite."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                index = rows.to(layer.keys.device)
+                layer.keys[index], layer.values[index] = 0.0, 0.0
+
     def keep_rows(self, rows: Tensor) -> None:
         """Drop all rows but `rows`."""
         self.rows = len(rows)

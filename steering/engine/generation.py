@@ -4,7 +4,8 @@
 2. Each distinct prompt is read once for all rows whose plan leaves it unedited (`prefill`); a row's first token is its own draw.
 3. Finished rows leave and queued rows take their places, so memory does not grow with the queue. A row's tokens do not depend on its
    neighbours (fp32), and its sample never does.
-4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`.
+4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`. A row whose numbers
+   become NaN or infinite ends there, says where, and leaves the others alone.
 5. `stream` yields tokens as they come and rows as they end; `generate` collects the rows. Both can be cancelled at any token and keep
    what is done.
 """
@@ -17,13 +18,24 @@ from ..compile.compilation import check_plan, compile_plans
 from ..errors import BadInput, Cancelled
 from ..model.models import LoadedModel
 from .loop import Detail, Loop
-from .record import ALTERNATIVES, Finished, Generation, Receipt, Row, Step, demand_as_planned, demand_fired
+from .record import (
+    ALTERNATIVES,
+    Finished,
+    Generation,
+    NonFinite,
+    Receipt,
+    Row,
+    Step,
+    demand_as_planned,
+    demand_fired,
+)
 from .sampling import GenerationSettings
 
 __all__ = [
     "ALTERNATIVES",
     "Finished",
     "Generation",
+    "NonFinite",
     "Receipt",
     "Row",
     "Step",

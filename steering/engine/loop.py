@@ -3,7 +3,8 @@
 1. Every row is compiled once before the model runs, so that a bad one is refused before anything is computed.
 2. Queued rows are admitted as places become free; with an empty queue the batch shrinks to the rows still running. Memory does not
    grow with the queue.
-3. One transfer from the device per step: tokens, their numbers, and the size of the edit.
+3. One transfer from the device per step: tokens, their numbers, the size of the edit, and whether the logits are finite.
+4. A row whose logits are not finite ends (`nonfinite`) without a token; nothing of it reaches the rows beside it or after it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from ..model.models import LoadedModel
 from .batch import Batch, uniform_steps
 from .cache import Masks
 from .graphs import StaticStep, can_compile, shape_key
+from .nonfinite import located
 from .prefill import PromptPool, admit, prompt_needs, reading
 from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
 from .record import Finish, Finished, Progress, Row, Step, scores
-from .sampling import GenerationSettings, choose, uniforms
+from .sampling import GenerationSettings, choose, finite, uniforms
 
 Detail = Literal["scores", "tokens"]
 """Whether the numbers per token are computed and kept."""
@@ -171,9 +173,11 @@ class Loop:
             self.everywhere = list(range(len(self.batch.rows)))
 
     @torch.inference_mode()
-    def _choose(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> tuple[list[int], np.ndarray]:
-        """Choose a token for each place and set it to be fed next. Returns the tokens and, where numbers are kept, what came with them in
-        the same transfer: size of the edit, numbers, gates."""
+    def _choose(
+        self, places: list[int], logits: Tensor, ratio: Tensor | None
+    ) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """Choose a token for each place and set it to be fed next. Returns the tokens, what came with them in the same transfer where
+        numbers are kept (size of the edit, numbers, gates), and which places have no token because their logits are not finite."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
@@ -189,18 +193,26 @@ class Loop:
             batch.history[torch.tensor(places, device=logits.device), where] = chosen
         if not self.scored:
             if self.uncertain:
-                self.entropy[index, 0] = torch.distributions.Categorical(logits=logits).entropy()
-            return chosen.tolist(), NOTHING
+                self.entropy[index, 0] = torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+            found = torch.where(finite(logits, chosen, drawn is None), chosen, -1).cpu().numpy()
+            return found.tolist(), NOTHING, found < 0
         numbers, gates = scores(logits, chosen), batch.latest_gates(places)
         if self.uncertain:
             self.entropy[index, 0] = numbers[:, 1]
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
         parts = [chosen[:, None].float(), size.float(), numbers, *([] if gates is None else [gates])]
         table = torch.cat(parts, dim=1).cpu().numpy()
-        return table[:, 0].astype(int).tolist(), table[:, 1:]
+        return table[:, 0].astype(int).tolist(), table[:, 1:], ~np.isfinite(table[:, 2])
 
     def _take(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> Iterator[Step | Finished]:
-        tokens, table = self._choose(places, logits, ratio)
+        tokens, table, broken = self._choose(places, logits, ratio)
+        if broken.any():
+            yield from self._break([place for place, bad in zip(places, broken, strict=True) if bad])
+            whole = np.flatnonzero(~broken)
+            places, tokens = [places[n] for n in whole], [tokens[n] for n in whole]
+            table = table[whole] if self.scored else table
+            if not places:
+                return
         running = [row for place in places if (row := self.batch.rows[place]) is not None]
         for place, progress, token in zip(places, running, tokens, strict=True):
             progress.tokens.append(token)
@@ -224,6 +236,16 @@ class Loop:
         for place, progress in zip(places, running, strict=True):
             if progress.finish is not None:
                 yield self._end(place)
+
+    def _break(self, places: list[int]) -> Iterator[Finished]:
+        """End rows whose logits are not finite, saying where that began."""
+        for place in places:
+            progress = self.batch.rows[place]
+            assert progress is not None
+            progress.finish = "nonfinite"
+            progress.nonfinite = located(self.batch, progress)
+            self.batch.spoiled.add(place)
+            yield self._end(place)
 
     def _finish(self, progress: Progress, token: int) -> Finish | None:
         if token in self.model.eos_ids:

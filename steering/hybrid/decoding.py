@@ -11,7 +11,8 @@
 3. The gate compares the two greedy tokens and passes on whether they agree, nothing else (`decisions`); the thinking model's token is kept
    for the record (`Choice.matched`) and is looked at after the choice is made.
 4. Every gated token is a `Choice` of its row, and the receipt counts what the hook edited beside what was decided.
-5. Models that do not share a vocabulary are refused.
+5. A row whose logits, or those of the thinking model that it asks, become NaN or infinite ends there (`nonfinite`).
+6. Models that do not share a vocabulary are refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ..errors import BadInput, Cancelled, NeverFired
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from .alignment import check_vocabularies
-from .decisions import by_controller, categories, gates
+from .decisions import broken, by_controller, categories, gates
 from .edit import Inside, Made, PassEdit
 from .lane import Lane, distinct
 from .legacy import legacy_token
@@ -247,6 +248,20 @@ class Hybrid:
     ) -> list[Writing]:
         """Gate rows that have just read a token; write for those whose gate is shut, or which need no second reading."""
         rows = [row for place in places if (row := self.rows[place]) is not None]
+        if bad := broken(rows, logits, other):
+            ended = [
+                row
+                for n in bad
+                for row in self._break(places[n], rows[n], made[places[n]].ratio if places[n] in made else 0.0)
+            ]
+            whole = torch.tensor([n for n in range(len(rows)) if n not in bad], dtype=torch.long, device=logits.device)
+            if not len(whole):
+                return ended
+            read, theirs = (
+                {site: value[whole.to(value.device)] for site, value in found.items()} for found in (read, theirs)
+            )
+            rest = None if other is None else other[whole.to(other.device)]
+            return ended + self._decide([places[n] for n in whole.tolist()], logits[whole], read, rest, theirs, made)
         thoughts = None if other is None else other.argmax(-1).to(logits.device)
         agrees: list[bool | None] = [None] * len(rows)
         if thoughts is not None:
@@ -314,7 +329,9 @@ class Hybrid:
         return ended
 
     def _emit(self, place: int, row: Writing, token: int, numbers: np.ndarray, ratio: float) -> list[Writing]:
-        """Write one token; returns the row if it ended with it."""
+        """Write one token, or end the row where its logits are not finite; returns the row if it ended."""
+        if not np.isfinite(numbers[0]):
+            return self._break(place, row, ratio)
         row.tokens.append(token)
         row.numbers.append(numbers)
         row.ratio.append(ratio)
@@ -324,11 +341,23 @@ class Hybrid:
         row.finish = "eos" if token in self.base.eos_ids else "length" if len(row.tokens) == self.new else None
         if row.finish is None:
             return []
+        self._leave(place)
+        return [row]
+
+    def _break(self, place: int, row: Writing, ratio: float) -> list[Writing]:
+        """End a row whose logits are not finite; `ratio` is the size of the edit that they come from."""
+        row.finish, row.broken = "nonfinite", ratio
+        self._leave(place)
+        for lane in (self.one, self.two):
+            if lane is not None:
+                lane.wipe([place])
+        return [row]
+
+    def _leave(self, place: int) -> None:
         self.rows[place] = None
         self.one.leave([place])
         if self.two is not None:
             self.two.leave([place])
-        return [row]
 
     def _compact(self) -> None:
         """With an empty queue, drop places that no row holds once there are many."""

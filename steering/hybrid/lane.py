@@ -180,6 +180,10 @@ class Lane:
         self.seen[list(places)] = False
         self._find_low()
 
+    def wipe(self, places: Sequence[int]) -> None:
+        """Empty the cache of places whose numbers were not finite: a hidden column counts for nothing only as long as it is."""
+        self.cache.wipe(torch.tensor(list(places)))
+
     def keep(self, places: Sequence[int]) -> None:
         """Drop all places but these."""
         index = torch.tensor(places, device=self.seen.device)

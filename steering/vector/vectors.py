@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,10 @@ class SteeringVector:
             raise BadInput(f"Vector {self.name!r} has shape {list(vector.shape)}; one row [d_model] is needed.")
         if not torch.isfinite(vector).all():
             raise BadInput(f"Vector {self.name!r} holds NaN or infinity.")
+        if not math.isfinite(float(vector.norm())):
+            raise BadInput(
+                f"Vector {self.name!r} is too long: its norm overflows float32. Divide it by its largest entry and give the dose instead."
+            )
         if float(vector.norm()) == 0.0:
             raise BadInput(f"Vector {self.name!r} is zero: the two sides of its contrast are identical at {self.site}.")
         object.__setattr__(self, "direction", vector)
