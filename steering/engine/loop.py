@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
@@ -27,7 +28,7 @@ from .nonfinite import located
 from .prefill import PromptPool, admit, prompt_needs, reading
 from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
 from .record import Finish, Finished, Progress, Row, Step, scores
-from .sampling import GenerationSettings, choose, finite, uniforms
+from .sampling import GenerationSettings, choose, uniforms
 
 Detail = Literal["scores", "tokens"]
 """Whether the numbers per token are computed and kept."""
@@ -175,9 +176,9 @@ class Loop:
     @torch.inference_mode()
     def _choose(
         self, places: list[int], logits: Tensor, ratio: Tensor | None
-    ) -> tuple[list[int], np.ndarray, np.ndarray]:
+    ) -> tuple[list[int], np.ndarray, list[int]]:
         """Choose a token for each place and set it to be fed next. Returns the tokens, what came with them in the same transfer where
-        numbers are kept (size of the edit, numbers, gates), and which places have no token because their logits are not finite."""
+        numbers are kept (size of the edit, numbers, gates), and which entries of `places` have no token because their logits are not finite."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
@@ -194,21 +195,25 @@ class Loop:
         if not self.scored:
             if self.uncertain:
                 self.entropy[index, 0] = torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
-            found = torch.where(finite(logits, chosen, drawn is None), chosen, -1).cpu().numpy()
-            return found.tolist(), NOTHING, found < 0
+            # greedy choice takes a NaN or an infinity before any number; a draw need not
+            telling = logits.gather(1, chosen[:, None])[:, 0] if drawn is None else logits.amax(-1)
+            if chosen.is_cpu:
+                return chosen.tolist(), NOTHING, _not_finite(telling.tolist())
+            tokens, values = torch.stack((chosen.double(), telling.double())).tolist()
+            return list(map(int, tokens)), NOTHING, _not_finite(values)
         numbers, gates = scores(logits, chosen), batch.latest_gates(places)
         if self.uncertain:
             self.entropy[index, 0] = numbers[:, 1]
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
         parts = [chosen[:, None].float(), size.float(), numbers, *([] if gates is None else [gates])]
         table = torch.cat(parts, dim=1).cpu().numpy()
-        return table[:, 0].astype(int).tolist(), table[:, 1:], ~np.isfinite(table[:, 2])
+        return table[:, 0].astype(int).tolist(), table[:, 1:], _not_finite(table[:, 2].tolist())
 
     def _take(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> Iterator[Step | Finished]:
         tokens, table, broken = self._choose(places, logits, ratio)
-        if broken.any():
-            yield from self._break([place for place, bad in zip(places, broken, strict=True) if bad])
-            whole = np.flatnonzero(~broken)
+        if broken:
+            yield from self._break([places[n] for n in broken])
+            whole = [n for n in range(len(places)) if n not in broken]
             places, tokens = [places[n] for n in whole], [tokens[n] for n in whole]
             table = table[whole] if self.scored else table
             if not places:
@@ -261,6 +266,11 @@ class Loop:
         generation = self.batch.finished(place)
         self.batch.rows[place] = None
         return Finished(progress.index, generation)
+
+
+def _not_finite(values: Sequence[float]) -> list[int]:
+    """Where NaN or an infinity stands."""
+    return [n for n, value in enumerate(values) if not math.isfinite(value)]
 
 
 def _rounded(n: int) -> int:

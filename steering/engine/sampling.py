@@ -109,11 +109,3 @@ def choose(logits: Tensor, settings: GenerationSettings, drawn: Tensor | None, h
     cumulative = scores.double().softmax(-1).cumsum(-1)
     targets = drawn.to(cumulative)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
-
-
-def finite(logits: Tensor, chosen: Tensor, greedy: bool) -> Tensor:
-    """Whether each row's logits `[rows, vocabulary]` hold no NaN and no +infinity, bool `[rows]`.
-
-    Greedy choice takes a NaN or an infinity before any number, so that the logit of `chosen [rows]` tells; a draw need not.
-    """
-    return (logits.gather(1, chosen[:, None])[:, 0] if greedy else logits.amax(-1)).isfinite()
