@@ -160,6 +160,15 @@ class RowPlan:
         return changed
 
 
+def check_spans(
+    compiled: CompiledPlans, model: LoadedModel, rows: Sequence[tuple[Plan, Sequence[int]]], max_new_tokens: int
+) -> None:
+    """Raises BadInput for a plan whose span covers nothing of its row, or whose edits conflict there; `rows` are plans and prompts."""
+    for plan, prompt in rows:
+        if plan:
+            RowPlan(compiled, plan, prompt, max_new_tokens, model)
+
+
 def _refuse_conflicts(compiled: CompiledPlans, plan: Plan, covered: dict[int, np.ndarray]) -> None:
     members = compiled.members[plan]
     for later in range(len(members)):

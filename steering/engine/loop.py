@@ -54,14 +54,16 @@ class Loop:
         batch_size: int,
         detail: Detail,
         graph: bool | None,
+        long: bool = False,
     ):
+        """`long` says on which side of a rotary limit the rows lie (`rope`): all of them on one."""
         if detail not in get_args(Detail):
             raise unknown("detail", detail, get_args(Detail))
         if batch_size < 1:
             raise BadInput(f"batch_size is {batch_size}; at least 1 row must run at a time.")
         gates = [gate for slot in compiled.slots for gate in slot.gates if gate is not None]
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
-        self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
+        self.model, self.rows, self.settings, self.compiled, self.long = model, rows, settings, compiled, long
         self.masks = Masks(model.runs.config)
         places = max(1, min(batch_size, len(rows)))
         static = self._graph_wanted(graph)
@@ -146,7 +148,8 @@ class Loop:
     def _admitted(self) -> tuple[list[int], Tensor, Tensor]:
         count = min(len(self.batch.free), len(self.queue))
         coming = [self._progress(self.queue.popleft()) for _ in range(count)]
-        return admit(self.batch, self.pool, coming)
+        with self.model.rope.fixed(self.long):
+            return admit(self.batch, self.pool, coming)
 
     def _admit(self) -> Iterator[Step | Finished]:
         places, logits, ratio = self._admitted()
@@ -156,9 +159,10 @@ class Loop:
     def _forward(self) -> tuple[Tensor, Tensor | None]:
         if self.batch.column + 1 > self.batch.cache.columns:
             self.batch.make_room()
-        if self.graph is not None:
-            return self.graph(self.pending, self.entropy)
-        return self.batch.forward(self.pending, self.batch.low, self.entropy, wanted=self.scored)
+        with self.model.rope.fixed(self.long):
+            if self.graph is not None:
+                return self.graph(self.pending, self.entropy)
+            return self.batch.forward(self.pending, self.batch.low, self.entropy, wanted=self.scored)
 
     def _decode(self) -> Iterator[Step | Finished]:
         logits, ratio = self._forward()
@@ -178,7 +182,7 @@ class Loop:
         self, places: list[int], logits: Tensor, ratio: Tensor | None
     ) -> tuple[list[int], np.ndarray, list[int]]:
         """Choose a token for each place and set it to be fed next. Returns the tokens, what came with them in the same transfer where
-        numbers are kept (size of the edit, numbers, gates), and which entries of `places` have no token because their logits are not finite."""
+        numbers are kept (size of the edit, numbers, gates), and which entries of `places` have no token, their logits being not finite."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
@@ -248,7 +252,8 @@ class Loop:
             progress = self.batch.rows[place]
             assert progress is not None
             progress.finish = "nonfinite"
-            progress.nonfinite = located(self.batch, progress)
+            with torch.inference_mode(), self.model.rope.fixed(self.long):
+                progress.nonfinite = located(self.batch, progress)
             self.batch.spoiled.add(place)
             yield self._end(place)
 

@@ -16,9 +16,8 @@ from .batch import Batch
 from .record import NonFinite, Progress, Row
 
 
-@torch.inference_mode()
 def located(batch: Batch, progress: Progress) -> NonFinite:
-    """Where a row of `batch` broke."""
+    """Where a row of `batch` broke. Runs under `inference_mode`."""
     model, ids = batch.model, (*progress.row.prompt_ids, *progress.tokens)
     positions = len(ids) if progress.plan is None else max(len(ids), progress.plan.active.shape[1])
     alone = Batch(model, batch.compiled, 1, len(ids), positions, batch.masks)

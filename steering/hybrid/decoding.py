@@ -62,21 +62,28 @@ def decode(
     if not rows:
         return []
     done: dict[int, HybridGeneration] = {}
-    with Hybrid(base, thinking, rows, settings.max_new_tokens, batch_size) as run:
-        while run.busy:
-            for row in run.step():
-                done[row.index] = row.generation()
-                if row.fired != row.planned:
-                    raise NeverFired(
-                        f"Row {row.index}: {row.planned} shifts were decided but {row.fired} made.", list(done.values())
+    sides = [
+        (base.rope.long(len(r.prompt_ids)), thinking is not None and thinking.rope.long(len(r.theirs))) for r in rows
+    ]
+    for side in sorted(set(sides)):  # rows of both sides of a rotary limit are never read together
+        members = [index for index, own in enumerate(sides) if own == side]
+        own = [rows[index] for index in members]
+        with Hybrid(base, thinking, own, settings.max_new_tokens, batch_size, side) as run:
+            while run.busy:
+                for row in run.step():
+                    index = members[row.index]
+                    done[index] = row.generation()
+                    if row.fired != row.planned:
+                        raise NeverFired(
+                            f"Row {index}: {row.planned} shifts were decided but {row.fired} made.", list(done.values())
+                        )
+                    if on_rows is not None:
+                        on_rows(len(done))
+                if cancel is not None and len(done) < len(rows) and cancel():
+                    begun = {members[row.index]: row.generation() for row in run.rows if row is not None}
+                    raise Cancelled(
+                        f"Cancelled with {len(done)} of {len(rows)} rows done; they are kept.", {**done, **begun}
                     )
-                if on_rows is not None:
-                    on_rows(len(done))
-            if cancel is not None and len(done) < len(rows) and cancel():
-                begun = {row.index: row.generation() for row in run.rows if row is not None}
-                raise Cancelled(
-                    f"Cancelled with {len(done)} of {len(rows)} rows done; they are kept.", {**done, **begun}
-                )
     return [done[index] for index in range(len(rows))]
 
 
@@ -101,16 +108,26 @@ def check_hybrid_rows(
                     f"Row {index}: {len(ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
                     f"{model.id} ({model.context})."
                 )
+            if model is not None:
+                model.rope.check_row(f"Row {index} as {model.id} reads it", len(ids), settings.max_new_tokens)
 
 
 class Hybrid:
     """The rows of one call, their places, and the lanes of the two models."""
 
     def __init__(
-        self, base: LoadedModel, thinking: LoadedModel | None, rows: Sequence[HybridRow], new: int, batch_size: int
+        self,
+        base: LoadedModel,
+        thinking: LoadedModel | None,
+        rows: Sequence[HybridRow],
+        new: int,
+        batch_size: int,
+        long: tuple[bool, bool] = (False, False),
     ):
+        """`long` says on which side of each model's rotary limit the rows lie (`rope`): all of them on one."""
         rules = [rule for rule, _ in by_controller([Writing(0, row) for row in rows], range(len(rows)))]
         self.base, self.new, self.facts = base, new, token_facts(base)
+        self.ropes = [(base.rope, long[0]), *([] if thinking is None else [(thinking.rope, long[1])])]
         self.ends: dict[int, bool] = {}
         """Whether a token ends a sentence."""
         self.queue = deque(Writing(index, row) for index, row in enumerate(rows))
@@ -147,6 +164,12 @@ class Hybrid:
     @torch.inference_mode()
     def step(self) -> list[Writing]:
         """Admit rows, or take one step; returns the rows that ended with it."""
+        with ExitStack() as stack:
+            for rope, long in self.ropes:
+                stack.enter_context(rope.fixed(long))
+            return self._step()
+
+    def _step(self) -> list[Writing]:
         free = [place for place, row in enumerate(self.rows) if row is None]
         if self.queue and free and (len(free) == len(self.rows) or len(free) >= REFILL_FROM * len(self.rows)):
             return self._admit(free[: len(self.queue)])

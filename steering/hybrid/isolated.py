@@ -99,6 +99,7 @@ def read_once(
 ) -> Kept:
     """Read texts (ids with BOS) unshifted; keep what second readings of `positions` (per text) need."""
     first, device = first_layer(model, site), model.device
+    model.rope.check_short([len(text) for text in texts])
     width = max(map(len, texts))
     ids = torch.zeros(len(texts), width, dtype=torch.long)
     for row, text in enumerate(texts):

@@ -34,6 +34,7 @@ from ..errors import BadInput, unknown
 from .executor import Executor, HookExecutor
 from .layout import Layout, text_config
 from .resolution import layout_of
+from .rope import Rope, rope_of
 
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
@@ -82,7 +83,13 @@ class LoadedModel:
     @property
     def context(self) -> int:
         """Longest sequence in tokens; very large when the model states none."""
-        return int(getattr(text_config(self.model.config), "max_position_embeddings", 0) or 2**31)
+        stated = int(getattr(text_config(self.model.config), "max_position_embeddings", 0) or 2**31)
+        return stated if self.rope.limit is None or self.rope.held else min(stated, self.rope.limit)
+
+    @cached_property
+    def rope(self) -> Rope:
+        """How rotary factors depend on a sequence's length."""
+        return rope_of(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
