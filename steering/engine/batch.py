@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..compile.compilation import CompiledPlans
+from ..model.cache import ColumnCache, Masks
 from ..model.executor import Resume
 from ..model.lean import additive
 from ..model.models import LoadedModel
-from .cache import ColumnCache, Masks
 from .ledger import Ledger
 from .passes import Passes, SlotBatch
 from .prefix import SharedPrompts

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..compile.compilation import CompiledPlans, RowPlan, compile_plans
 from ..errors import BadInput
+from ..model.cache import Masks
 from ..model.models import LoadedModel
 from ..plan.plan import Plan
 from .batch import Batch
-from .cache import Masks
 from .record import Progress, Row
 
 POSITIONS_PER_PASS = 1024

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..compile.compilation import CompiledPlans, RowPlan
 from ..errors import BadInput, unknown
+from ..model.cache import Masks
 from ..model.models import LoadedModel
 from .batch import Batch, uniform_steps
-from .cache import Masks
 from .graphs import StaticStep, can_compile, shape_key
 from .nonfinite import located
 from .prefill import PromptPool, admit, prompt_needs, reading

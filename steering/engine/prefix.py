@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ..model.cache import ColumnCache, Masks
 from ..model.layout import text_config
-from .cache import ColumnCache, Masks
 
 if TYPE_CHECKING:
     from ..model.models import LoadedModel

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from ..engine.cache import ColumnCache, Masks
 from ..errors import BadInput
+from ..model.cache import ColumnCache, Masks
 from ..model.hooks import hooked, resumed
 from ..model.models import LoadedModel
 from ..model.sites import Site

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.cache import ColumnCache, Masks
 from ..engine.prefill import TOKENS_PER_PASS
+from ..model.cache import ColumnCache, Masks
 from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site

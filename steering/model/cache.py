@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..errors import BadInput
-from ..model.layout import text_config
+from .layout import text_config
 
 SUPPORTED_LAYERS = ("full_attention", "sliding_attention")
 
