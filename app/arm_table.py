@@ -107,10 +107,11 @@ def beyond_words(arm: ArmSummary) -> str:
 
 
 def receipt_words(arm: ArmSummary) -> str:
-    """Edits fired over edits planned, marked when they differ."""
+    """Edits fired over edits planned, marked when they differ, and rows whose numbers became NaN or infinite."""
+    broken = f", {arm.nonfinite} rows not finite" if arm.nonfinite else ""
     if arm.edits_planned == arm.edits_fired:
-        return f"{arm.edits_fired}/{arm.edits_planned} ✓" if arm.edits_planned else "no edits"
-    return f"{arm.edits_fired}/{arm.edits_planned} ✗"
+        return (f"{arm.edits_fired}/{arm.edits_planned} ✓" if arm.edits_planned else "no edits") + broken
+    return f"{arm.edits_fired}/{arm.edits_planned} ✗{broken}"
 
 
 def record(arm: ArmSummary) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from experiments.store.manifest import Arm, Manifest
 from experiments.store.runs import Store, StoreError
 from experiments.traces.lanes import edits
 from experiments.traces.metrics import at
+from steering.plan.dose import oversized_sentence
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _receipt(row: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         "sites": sorted({str(site) for site in sites}),
         "median": statistics.median(sizes) if sizes else None,
         "max": max(sizes, default=None),
+        "warnings": [warning] if (warning := oversized_sentence(max(sizes, default=0.0))) else [],
         "replay": "not checked in stored runs",
         "hooks": None,
     }

@@ -175,6 +175,7 @@ def correctness(
 @torch.inference_mode()
 def greedy_tokens(model: LoadedModel, sequences: Sequence[Sequence[int]], *, batch_size: int = 16) -> list[list[int]]:
     """The model's likeliest next token after every position of each sequence (teacher forced), in the order given."""
+    model.rope.check_together([len(sequence) for sequence in sequences])
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     found: dict[int, list[int]] = {}
     for start in range(0, len(order), batch_size):

@@ -60,6 +60,7 @@ def assess_dictionary(
     """Read `texts` through the autoencoder. Raises BadInput when they hold no token that counts, or as `encoded`."""
     total = torch.zeros(dictionary.width, dtype=torch.float64)
     fired = torch.zeros(dictionary.latents, dtype=torch.float64)
+    model.rope.check_together([len(text.ids) for text in texts])
     tokens, squares, missed, cosines = 0, 0.0, 0.0, 0.0
     losses, predicted = [0.0, 0.0, 0.0], 0
     for batch in encoded(model, dictionary, texts, batch_size=batch_size):

@@ -25,7 +25,7 @@ def doctor(
     from ..doctor.checks import diagnose, failed
     from ..doctor.machine import machine_facts
 
-    facts, loaded = machine_facts(runs), load_model(model, dtype=dtype, device=device)
+    facts, loaded = machine_facts(runs), load_model(model, dtype=dtype, device=device, trial=False)
     checks = diagnose(loaded)
     wrong = list(failed(checks))
     if as_json:

@@ -125,14 +125,20 @@ def generate_(
                 "tokens": len(generation.token_ids),
                 "edits_planned": receipt.planned,
                 "edits_fired": receipt.fired,
-                "largest_edit": max(receipt.ratio, default=0.0),
+                "largest_edit": receipt.largest,
+                "warnings": [receipt.warning] if receipt.warning else [],
+                "nonfinite": None if generation.nonfinite is None else vars(generation.nonfinite),
             }
         )
     if as_json:
         print(json.dumps(documents, indent=1))
         return
-    for document in documents:
+    for document, generation in zip(documents, found, strict=True):
         print(
             f"--- {document['plan']}: {document['edits_fired']} edits, {document['tokens']} tokens, {document['finish']}"
         )
+        for warning in document["warnings"]:
+            print(f"warning: {warning}")
+        if generation.nonfinite is not None:
+            print(f"broken off: {generation.nonfinite}. Give a smaller dose, or load the model in float32.")
         print(document["text"])

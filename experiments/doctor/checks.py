@@ -17,11 +17,11 @@ from torch import Tensor
 
 from steering.compile.compilation import RowPlan, compile_plans
 from steering.engine.batch import Batch
-from steering.engine.cache import Masks
 from steering.engine.generation import Generation, Row, generate
 from steering.engine.record import Progress
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, NeverFired
+from steering.model.cache import Masks
 from steering.model.capture import capture
 from steering.model.hooks import hooked
 from steering.model.models import LoadedModel
@@ -122,6 +122,12 @@ def diagnose(model: LoadedModel) -> list[Check]:
 
 
 Result = tuple[bool | None, str]
+
+
+def _trial(s: _Subject) -> Result:
+    found = s.model.trial
+    measured = ", ".join(f"{name} {difference:.1g}" for name, difference in found.differences)
+    return found.failure is None, found.failure or f"largest difference of logits over their norm: {measured}"
 
 
 def _round_trip(s: _Subject) -> Result:
@@ -279,6 +285,7 @@ def _silent(s: _Subject) -> Result:
 
 
 CHECKS: tuple[tuple[str, str, Callable[[_Subject], Result]], ...] = (
+    ("read as one row, in a batch, with a cache", "texts depend on the rows beside them: the model is refused at load", _trial),
     ("tokenizer round trip", "texts that are encoded again are other tokens", _round_trip),
     ("zero dose changes nothing", "the hooks alter the model by being there", _zero_dose),
     ("adding twice is twice", "an edit is lost, or made more than once", _twice),

@@ -47,6 +47,7 @@ def _crowd(arm: ArmSummary, own: list[ArmSummary]) -> ArmSummary:
             "unscorable": sum(a.unscorable for a in own),
             "unclosed": sum(a.unclosed for a in own),
             "lenient": sum(a.lenient for a in own),
+            "nonfinite": sum(a.nonfinite for a in own),
             "mean_tokens": sum(tokens) / len(tokens) if tokens else None,
             "edits_planned": sum(a.edits_planned for a in own),
             "edits_fired": sum(a.edits_fired for a in own),

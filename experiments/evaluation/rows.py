@@ -28,7 +28,7 @@ from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..store.manifest import Arm
-from ..tasks.graders.grade import Known
+from ..tasks.graders.grade import Known, unscorable
 from ..tasks.items import stream_seed
 from ..tasks.task import Encodes, Item, Task
 
@@ -218,7 +218,10 @@ def record(model: LoadedModel, task: Task, planned: Planned, generation: Generat
     text = model.tokenizer.decode(body)
     opening = planned.arm.opening
     known = known_of(model, planned, generation.finish)
-    grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text, known)
+    if generation.finish == "nonfinite":  # the model stopped computing: what it had written is not its answer
+        grade = unscorable("", None, "the model's numbers became NaN or infinite")
+    else:
+        grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text, known)
     given = len(opening.split())
     tokens = token_texts(model, ids)
     receipt = generation.receipt

@@ -2,7 +2,7 @@
 
 1. Where the interval of a comparison holds 0, the sentence says that nothing was detected and how large a difference would be found.
 2. A steered arm's sentence says what is left beyond its controls: how many of them do at least as well, and where theirs lie. An arm
-   without controls says so, and so does one with few, or with edits of another size.
+   without controls says so, and so does one with few, or with edits of another size. Rows that ended with NaN or infinity are counted.
 3. Many controls of one arm are one line of the table: their mean and their extremes.
 """
 
@@ -51,6 +51,14 @@ def beyond_sentence(found: Beyond) -> str:
     return text + (" Too few controls for this interval to be relied on." if found.few else "")
 
 
+def nonfinite_sentence(arm: ArmSummary) -> str:
+    """How many rows of an arm broke off, and what that means for its numbers."""
+    return (
+        f"{arm.nonfinite} of {arm.n} rows ended because the model's numbers became NaN or infinite; they are not graded and count as not "
+        f"right."
+    )
+
+
 def sentence(arm: ArmSummary) -> str:
     """What the arm shows, in English. The baseline, and an arm without pairs, is described by itself."""
     if arm.accuracy is None:
@@ -62,6 +70,7 @@ def sentence(arm: ArmSummary) -> str:
             f"{100 * share.interval.high:.1f}), n = {share.n}; {arm.truncated} truncated, {arm.unscorable} unscorable; "
             f"{arm.mean_tokens:.0f} tokens on average."
             + (f" {unclosed_said(arm).capitalize()}." if arm.unclosed else "")
+            + (f" {nonfinite_sentence(arm)}" if arm.nonfinite else "")
         )
     found = arm.versus_baseline
     interval = f"{100 * found.interval.level:g} % CI {_points(found.interval.low)} to {_points(found.interval.high)}"
@@ -76,6 +85,8 @@ def sentence(arm: ArmSummary) -> str:
         text = f"No detectable difference ({_points(found.difference)} points, {interval}, {counts}); {power}; {tokens}"
     else:
         text = f"{_points(found.difference)} points ({interval}), {counts}; {tokens}"
+    if arm.nonfinite:
+        text += f" {nonfinite_sentence(arm)}"
     if found.missing:
         text += f" {found.missing} pairs are missing on one side and left out."
     if arm.beyond is not None:
@@ -141,6 +152,8 @@ def _notes(arm: ArmSummary, items: int) -> list[str]:
         notes.append(f"{arm.label}: {unclosed_said(arm)}.")
     if arm.items < items:
         notes.append(f"{arm.label}: {arm.items} of {items} items so far.")
+    if arm.nonfinite:
+        notes.append(f"{arm.label}: {nonfinite_sentence(arm)}")
     if found and found.missing:
         notes.append(f"{arm.label}: {found.paired_n} pairs compared, {found.missing} missing on one side.")
     if arm.beyond is not None:

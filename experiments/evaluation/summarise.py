@@ -130,6 +130,7 @@ def _arm(
         unscorable=n - int(pc.sum(table["scorable"], min_count=0).as_py()),
         unclosed=_true(table, "unclosed"),
         lenient=_true(table, "lenient"),
+        nonfinite=int(pc.sum(pc.equal(table["finish"], "nonfinite"), min_count=0).as_py()),
         mean_tokens=float(tokens.mean()) if n else None,
         median_tokens=float(np.median(tokens)) if n else None,
         steered_fraction=len(edited) / len(ratios) if len(ratios) else None,

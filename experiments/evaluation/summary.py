@@ -16,7 +16,7 @@ from ..statistics import Interval
 
 COLUMNS = (
     *("arm", "split", "item", "seed", "gold", "correct", "scorable", "truncated", "trace_ok", "well_formed"),
-    *("unclosed", "lenient", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
+    *("unclosed", "lenient", "finish", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
 )
 """The columns that a summary is computed from."""
 
@@ -130,6 +130,8 @@ class ArmSummary(_Frozen):
     """Rows that end inside their thinking segment: they have no answer, unless the grader is lenient."""
     lenient: int
     """Of those, rows whose answer inside the segment is right."""
+    nonfinite: int = 0
+    """Unscorable rows that ended because the model's numbers became NaN or infinite."""
     mean_tokens: float | None
     median_tokens: float | None
     steered_fraction: float | None

@@ -160,6 +160,7 @@ class _Live:
             "edit": [round(size, 5) for size in generation.receipt.ratio],
             "planned": generation.receipt.planned,
             "fired": generation.receipt.fired,
+            "broken": None if generation.nonfinite is None else str(generation.nonfinite),
         }
 
     def _replay(self) -> str:
@@ -184,9 +185,13 @@ class _Live:
         sizes = [size for size in found.receipt.ratio if size > 0]
         fired, asked = found.receipt.fired, found.receipt.planned
         problems = [self.trouble] if self.trouble else []
+        if found.nonfinite is not None:
+            problems.append(
+                f"the text breaks off, and is not graded: {found.nonfinite}; give a smaller dose, or load in float32"
+            )
         if fired != asked:
             problems.append(f"{asked} edits were planned and {fired} made")
-        elif fired == 0 and not self.stopped:
+        elif fired == 0 and not self.stopped and found.nonfinite is None:
             problems.append("no edit was made: the text ended before the span began")
         if replay == "differs":
             problems.append("the unsteered text, generated again alone, is another one")
@@ -203,6 +208,7 @@ class _Live:
             "sites": sorted({site.name for i in planned.row.plan.interventions for site in i.sites}),  # type: ignore[union-attr]
             "median": statistics.median(sizes) if sizes else None,
             "max": max(sizes, default=None),
+            "warnings": [warning] if (warning := found.receipt.warning) else [],
             "replay": replay,
             "hooks": hooks,
         }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.sentences import FEW, sentence, unclosed_said
+from ..evaluation.sentences import FEW, nonfinite_sentence, sentence, unclosed_said
 from ..evaluation.summary import Gap
 from ..statistics import sweep_winner
 from .arm_frame import item_means
@@ -95,6 +95,7 @@ def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
         *unknown,
         *short[:12],
         *inside[:12],
+        *(f"{arm.label}: {nonfinite_sentence(arm)}" for arm in evidence.summary.split(split).arms if arm.nonfinite),
         *few,
     )
     heads = ("arm", "n", "right %", "cut", "unscorable", "tokens", "tokens to baseline")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FINISHES = ("eos", "length", "stop", "cancelled")
+FINISHES = ("eos", "length", "stop", "cancelled", "nonfinite")
 
 _IDS, _WORDS, _NUMBERS = pa.list_(pa.int32()), pa.list_(pa.string()), pa.list_(pa.float32())
 _LABEL = {

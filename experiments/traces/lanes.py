@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steering.plan.dose import oversized_sentence
+
 from ..looks import look
 from .metrics import METRICS, at, number, values
 
@@ -44,7 +46,8 @@ class Receipt:
         if self.planned == 0 and self.fired == 0:
             return "no edits planned, none fired"
         sizes = "" if self.median is None else f", ‖Δ‖/‖h‖ median {self.median:.2f} (max {self.largest:.2f})"
-        return f"fired {self.fired}/{self.planned} planned edits{sizes}"
+        warning = oversized_sentence(self.largest or 0.0)
+        return f"fired {self.fired}/{self.planned} planned edits{sizes}" + (f". {warning}" if warning else "")
 
 
 def edits(row: Mapping[str, Any]) -> list[float]:
@@ -80,6 +83,13 @@ def verdict(row: Mapping[str, Any]) -> dict[str, str]:
     answer = "no answer found" if row["answer"] is None else str(row["answer"])
     if row["correct"]:
         return {"answer": answer, "mark": "✓", "meaning": "right", "tone": "good"}
+    if row["finish"] == "nonfinite":
+        return {
+            "answer": answer,
+            "mark": "?",
+            "meaning": "not graded: the model's numbers became NaN or infinite",
+            "tone": "bad",
+        }
     if not row["scorable"]:
         why = "the text ends inside its thinking segment" if row.get("unclosed") else "no answer could be read"
         return {"answer": answer, "mark": "?", "meaning": f"unscorable: {why}", "tone": "open"}

@@ -68,6 +68,7 @@ def checked_positions(metric: Metric, positions: Sequence[int] | None) -> list[l
 
 def _checked(model: LoadedModel, metric: Metric, vectors: Sequence[SteeringVector]) -> list[SteeringVector]:
     metric.check(model)
+    model.rope.check_together([len(sequence) for sequence in metric.sequences])
     if model.executor is not None:
         raise BadInput("Attribution reads the model itself; load it without another executor.")
     sites = [vector.site for vector in vectors]

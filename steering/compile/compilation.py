@@ -20,8 +20,13 @@ from ..model.sites import Site
 from ..plan.plan import SETS_PROJECTION, Intervention, Plan
 from ..vector.vectors import SteeringVector
 from .coverage import Coverage
+from .feature_formula import LATENT_COLUMNS
+from .formula import COLUMNS
+from .operation import latent_numbers, numbers
 from .slots import LatentSlot, Slot, family, make_slot
 
+LARGEST = 1e18
+"""Largest number of a dose. The squares of activations of that length are still numbers of float32, with room for their sum."""
 SAME_DIRECTION = 0.999
 """|cosine| from which two directions count as one in the conflict rule."""
 
@@ -33,6 +38,7 @@ def check_plan(plan: Plan, model: LoadedModel) -> None:
         for site in intervention.sites:
             model.layout.check(site)
             intervention.vector.check_width(model, site)
+        _refuse_overflow(intervention)
         if gate is not None:
             for site in (gate.site,) if gate.site is not None else intervention.sites:
                 model.layout.check(site)
@@ -40,6 +46,23 @@ def check_plan(plan: Plan, model: LoadedModel) -> None:
                     raise BadInput(
                         f"Gate {gate}: its vector has width {gate.vector.direction.shape[0]}, {site} has {model.layout.width(site)}."
                     )
+
+
+def _refuse_overflow(intervention: Intervention) -> None:
+    """Raises BadInput for a dose so large that norms of the edited activations overflow float32, whatever the model makes of them."""
+    used = intervention.vector
+    if isinstance(used, SteeringVector):
+        row = dict(zip(COLUMNS, numbers(intervention), strict=True))
+        largest = max(abs(row[name]) for name in ("constant", "relative", "factor"))
+    else:
+        latents = [dict(zip(LATENT_COLUMNS, line, strict=True)) for line in latent_numbers(intervention, used)]
+        largest = max(abs(line[name]) for line in latents for name in ("constant", "factor", "raise"))
+    if not largest <= LARGEST:
+        raise BadInput(
+            f"Dose {intervention.dose} of {used.name!r} is too large to compute with: it comes to {largest:.3g}, and the norm of an "
+            f"activation beyond {LARGEST:.0e} overflows float32. Give a dose of the order of the "
+            f"activation's norm, such as 0.5r."
+        )
 
 
 @dataclass(frozen=True)
@@ -135,6 +158,15 @@ class RowPlan:
                 done.append(position)
                 changed = True
         return changed
+
+
+def check_spans(
+    compiled: CompiledPlans, model: LoadedModel, rows: Sequence[tuple[Plan, Sequence[int]]], max_new_tokens: int
+) -> None:
+    """Raises BadInput for a plan whose span covers nothing of its row, or whose edits conflict there; `rows` are plans and prompts."""
+    for plan, prompt in rows:
+        if plan:
+            RowPlan(compiled, plan, prompt, max_new_tokens, model)
 
 
 def _refuse_conflicts(compiled: CompiledPlans, plan: Plan, covered: dict[int, np.ndarray]) -> None:

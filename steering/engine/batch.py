@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..compile.compilation import CompiledPlans
+from ..model.cache import ColumnCache, Masks
 from ..model.executor import Resume
 from ..model.lean import additive
 from ..model.models import LoadedModel
-from .cache import ColumnCache, Masks
 from .ledger import Ledger
 from .passes import Passes, SlotBatch
 from .prefix import SharedPrompts
@@ -54,6 +54,8 @@ class Batch:
         self.starts: list[int] = [0] * places
         """`start` on the host."""
         self.shared = shared
+        self.spoiled: set[int] = set()
+        """Places whose cache holds NaN or infinity, which a mask does not keep from the next row there."""
         self.reach = np.full((len(compiled.slots), places), -1)
         """Last position of each row that each slot covers, -1 where there is none: a step beyond it edits nothing."""
         self.slots = [
@@ -95,6 +97,7 @@ class Batch:
         self.start.zero_()
         self.reach[:] = -1
         self.begins, self.starts = [0] * len(self.rows), [0] * len(self.rows)
+        self._clean(range(len(self.rows)))
         self._moved()
         self.refresh()
 
@@ -118,7 +121,14 @@ class Batch:
             batch.lines[there] = 0
         self.ledger.clear(index)
         self.reach[:, places] = -1
+        self._clean(places)
         self._moved()
+
+    def _clean(self, places: Sequence[int]) -> None:
+        """Empty the cache of the spoiled ones among places."""
+        if spoiled := [place for place in places if place in self.spoiled]:
+            self.cache.wipe(torch.tensor(spoiled))
+            self.spoiled.difference_update(spoiled)
 
     def seat(self, place: int, progress: Progress, stored: tuple[ColumnCache, int] | None = None) -> None:
         """Give a place to a row whose prompt ends at the current column; where the prompt is shared, `stored` says where it has been
@@ -270,6 +280,7 @@ class Batch:
         self._moved()
         self.cache.keep_rows(keep)
         self.rows = [self.rows[place] for place in live]
+        self.spoiled.clear()  # the rows of such places have ended
         self.offset, self.begins = self.offset[keep], [self.begins[place] for place in live]
         self.start, self.starts = self.start[keep], [self.starts[place] for place in live]
         if self.shared is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import BadInput
 from ..model.models import LoadedModel
 from ..plan.controls import sized_alone
 from ..plan.plan import Intervention, Plan
@@ -16,15 +17,26 @@ TOKENS = 16
 
 
 def mean_ratio(generations: Sequence[Generation]) -> float:
-    """Mean ‖Δ‖/‖h‖ over the positions that the plans cover, those included where nothing changed; 0 where no position is covered."""
-    planned = sum(g.receipt.planned for g in generations)
-    return sum(sum(g.receipt.ratio) for g in generations) / planned if planned else 0.0
+    """Mean ‖Δ‖/‖h‖ over the positions that the plans cover, those included where nothing changed; 0 where no position is covered.
+
+    Rows whose numbers became NaN or infinite have no size and are left out.
+    """
+    whole = [g for g in generations if g.finish != "nonfinite"]
+    planned = sum(g.receipt.planned for g in whole)
+    return sum(sum(g.receipt.ratio) for g in whole) / planned if planned else 0.0
 
 
 def edit_size(model: LoadedModel, prompts: Sequence[tuple[int, ...]], plan: Plan, tokens: int = TOKENS) -> float:
-    """Mean ‖Δ‖/‖h‖ of a plan's edits over prompts and the first `tokens` of their responses. Raises NeverFired as `generate` does."""
+    """Mean ‖Δ‖/‖h‖ of a plan's edits over prompts and the first `tokens` of their responses. Raises NeverFired as `generate` does,
+    and BadInput where every row's numbers become NaN or infinite."""
     rows = [Row(ids, plan) for ids in prompts]
-    return mean_ratio(generate(model, rows, GenerationSettings(tokens), batch_size=len(rows)))
+    found = generate(model, rows, GenerationSettings(tokens), batch_size=len(rows))
+    if found and all(generation.finish == "nonfinite" for generation in found):
+        raise BadInput(
+            f"The size of the plan's edits on {model.id} cannot be measured: in every row {found[0].nonfinite}. Give a smaller dose, or "
+            f"load the model in bfloat16 or float32."
+        )
+    return mean_ratio(found)
 
 
 def measured_sizes(

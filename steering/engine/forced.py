@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..compile.compilation import CompiledPlans, RowPlan, compile_plans
 from ..errors import BadInput
+from ..model.cache import Masks
 from ..model.models import LoadedModel
 from ..plan.plan import Plan
 from .batch import Batch
-from .cache import Masks
 from .record import Progress, Row
 
 POSITIONS_PER_PASS = 1024
@@ -60,11 +60,14 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
             )
     compiled = compile_plans([text.plan for text in texts if text.plan], model)
     masks = Masks(model.runs.config)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i].prompt_ids) + len(texts[i].token_ids))
+    order = sorted(range(len(texts)), key=lambda i: _length(texts[i]))
     readings: dict[int, ForcedReading] = {}
     while order:
-        width = len(texts[order[-1]].prompt_ids) + len(texts[order[-1]].token_ids)
+        width = _length(texts[order[-1]])
         count = max(1, POSITIONS_PER_PASS // width)
+        limit = model.rope.limit
+        if limit is not None and width > limit:  # shorter ones are read with other factors
+            count = min(count, sum(_length(texts[i]) > limit for i in order))
         chunk, order = order[-count:], order[:-count]
         chosen = [texts[i] for i in chunk]
         steered = _predictions(model, compiled, masks, chosen, True)
@@ -78,6 +81,10 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
                 tuple(divergence.tolist()),
             )
     return [readings[i] for i in range(len(texts))]
+
+
+def _length(text: ForcedText) -> int:
+    return len(text.prompt_ids) + len(text.token_ids)
 
 
 @torch.inference_mode()

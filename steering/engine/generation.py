@@ -4,7 +4,8 @@
 2. Each distinct prompt is read once for all rows whose plan leaves it unedited (`prefill`); a row's first token is its own draw.
 3. Finished rows leave and queued rows take their places, so memory does not grow with the queue. A row's tokens do not depend on its
    neighbours (fp32), and its sample never does.
-4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`.
+4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`. A row whose numbers
+   become NaN or infinite ends there, says where, and leaves the others alone.
 5. `stream` yields tokens as they come and rows as they end; `generate` collects the rows. Both can be cancelled at any token and keep
    what is done.
 """
@@ -12,18 +13,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from ..compile.compilation import check_plan, compile_plans
+from ..compile.compilation import check_plan, check_spans, compile_plans
 from ..errors import BadInput, Cancelled
 from ..model.models import LoadedModel
 from .loop import Detail, Loop
-from .record import ALTERNATIVES, Finished, Generation, Receipt, Row, Step, demand_as_planned, demand_fired
+from .record import (
+    ALTERNATIVES,
+    Finished,
+    Generation,
+    NonFinite,
+    Receipt,
+    Row,
+    Step,
+    demand_as_planned,
+    demand_fired,
+)
 from .sampling import GenerationSettings
 
 __all__ = [
     "ALTERNATIVES",
     "Finished",
     "Generation",
+    "NonFinite",
     "Receipt",
     "Row",
     "Step",
@@ -44,6 +57,7 @@ def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSett
                 f"Row {index}: {len(row.prompt_ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
                 f"{model.id} ({model.context}). Shorten the prompt or set max_new_tokens to at most {model.context - len(row.prompt_ids)}."
             )
+        model.rope.check_row(f"Row {index}", len(row.prompt_ids), settings.max_new_tokens)
     for plan in dict.fromkeys(row.plan for row in rows):
         check_plan(plan, model)
 
@@ -68,23 +82,31 @@ def stream(
     are and the stream ends.
     """
     check_rows(model, rows, settings)
-    run = Loop(
-        model,
-        rows,
-        settings,
-        compile_plans([row.plan for row in rows if row.plan], model),
-        batch_size,
-        detail,
-        compiled,
-    )
+    plans = compile_plans([row.plan for row in rows if row.plan], model)
+    groups = model.rope.groups([len(row.prompt_ids) for row in rows]) or [[]]
+    if len(groups) > 1:
+        check_spans(plans, model, [(row.plan, row.prompt_ids) for row in rows], settings.max_new_tokens)
     done: list[Generation | None] = [None] * len(rows)
-    for event in run.events(cancel):
-        if isinstance(event, Finished):
-            demand_as_planned(event.row, event.generation)
-            done[event.row] = event.generation
-        yield event
+    for members in groups:
+        own = [rows[index] for index in members]
+        long = any(model.rope.long(len(row.prompt_ids)) for row in own)
+        run = Loop(model, own, settings, plans, batch_size, detail, compiled, long)
+        for event in run.events(cancel):
+            if isinstance(event, Finished):
+                demand_as_planned(members[event.row], event.generation)
+                done[members[event.row]] = event.generation
+            yield _in_place(event, members) if len(groups) > 1 else event
+        if any(found is None or found.finish == "cancelled" for found in (done[index] for index in members)):
+            break
     if not silent_ok:
         demand_fired(rows, done)
+
+
+def _in_place(event: Step | Finished, members: Sequence[int]) -> Step | Finished:
+    """An event about some of the rows asked for, by their places among all."""
+    if isinstance(event, Finished):
+        return replace(event, row=members[event.row])
+    return replace(event, rows=tuple(members[row] for row in event.rows))
 
 
 def generate(

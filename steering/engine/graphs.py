@@ -19,10 +19,10 @@ from torch import Tensor
 from ..compile.compilation import CompiledPlans
 from ..compile.formula import SlotRows, apply
 from ..compile.slots import LatentSlot, Slot
+from ..model.cache import ColumnCache, Masks
 from ..model.hooks import Edit, hooked
 from ..model.models import LoadedModel
 from ..model.sites import Site
-from .cache import ColumnCache, Masks
 
 if TYPE_CHECKING:
     from .batch import Batch

@@ -91,7 +91,7 @@ class Ledger:
     def row(self, place: int, progress: Progress) -> tuple[list[float], int, list[Sequence[float]]]:
         """Of the tokens that a row was fed: sizes of its edits, how many were made, and what its own gates read."""
         self.settle()
-        fed = progress.length - 1
+        fed = progress.fed
         if self.ratio is None or self.fired is None or progress.plan is None:
             return [0.0] * fed, 0, []
         gates: list[Sequence[float]] = []

@@ -3,11 +3,13 @@
 1. Every row is compiled once before the model runs, so that a bad one is refused before anything is computed.
 2. Queued rows are admitted as places become free; with an empty queue the batch shrinks to the rows still running. Memory does not
    grow with the queue.
-3. One transfer from the device per step: tokens, their numbers, and the size of the edit.
+3. One transfer from the device per step: tokens, their numbers, the size of the edit, and whether the logits are finite.
+4. A row whose logits are not finite ends (`nonfinite`) without a token; nothing of it reaches the rows beside it or after it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
@@ -18,10 +20,11 @@ from torch import Tensor
 
 from ..compile.compilation import CompiledPlans, RowPlan
 from ..errors import BadInput, unknown
+from ..model.cache import Masks
 from ..model.models import LoadedModel
 from .batch import Batch, uniform_steps
-from .cache import Masks
 from .graphs import StaticStep, can_compile, shape_key
+from .nonfinite import located
 from .prefill import PromptPool, admit, prompt_needs, reading
 from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
 from .record import Finish, Finished, Progress, Row, Step, scores
@@ -51,14 +54,16 @@ class Loop:
         batch_size: int,
         detail: Detail,
         graph: bool | None,
+        long: bool = False,
     ):
+        """`long` says on which side of a rotary limit the rows lie (`rope`): all of them on one."""
         if detail not in get_args(Detail):
             raise unknown("detail", detail, get_args(Detail))
         if batch_size < 1:
             raise BadInput(f"batch_size is {batch_size}; at least 1 row must run at a time.")
         gates = [gate for slot in compiled.slots for gate in slot.gates if gate is not None]
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
-        self.model, self.rows, self.settings, self.compiled = model, rows, settings, compiled
+        self.model, self.rows, self.settings, self.compiled, self.long = model, rows, settings, compiled, long
         self.masks = Masks(model.runs.config)
         places = max(1, min(batch_size, len(rows)))
         static = self._graph_wanted(graph)
@@ -143,7 +148,8 @@ class Loop:
     def _admitted(self) -> tuple[list[int], Tensor, Tensor]:
         count = min(len(self.batch.free), len(self.queue))
         coming = [self._progress(self.queue.popleft()) for _ in range(count)]
-        return admit(self.batch, self.pool, coming)
+        with self.model.rope.fixed(self.long):
+            return admit(self.batch, self.pool, coming)
 
     def _admit(self) -> Iterator[Step | Finished]:
         places, logits, ratio = self._admitted()
@@ -153,9 +159,10 @@ class Loop:
     def _forward(self) -> tuple[Tensor, Tensor | None]:
         if self.batch.column + 1 > self.batch.cache.columns:
             self.batch.make_room()
-        if self.graph is not None:
-            return self.graph(self.pending, self.entropy)
-        return self.batch.forward(self.pending, self.batch.low, self.entropy, wanted=self.scored)
+        with self.model.rope.fixed(self.long):
+            if self.graph is not None:
+                return self.graph(self.pending, self.entropy)
+            return self.batch.forward(self.pending, self.batch.low, self.entropy, wanted=self.scored)
 
     def _decode(self) -> Iterator[Step | Finished]:
         logits, ratio = self._forward()
@@ -171,9 +178,11 @@ class Loop:
             self.everywhere = list(range(len(self.batch.rows)))
 
     @torch.inference_mode()
-    def _choose(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> tuple[list[int], np.ndarray]:
-        """Choose a token for each place and set it to be fed next. Returns the tokens and, where numbers are kept, what came with them in
-        the same transfer: size of the edit, numbers, gates."""
+    def _choose(
+        self, places: list[int], logits: Tensor, ratio: Tensor | None
+    ) -> tuple[list[int], np.ndarray, list[int]]:
+        """Choose a token for each place and set it to be fed next. Returns the tokens, what came with them in the same transfer where
+        numbers are kept (size of the edit, numbers, gates), and which entries of `places` have no token, their logits being not finite."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
             drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
@@ -189,18 +198,30 @@ class Loop:
             batch.history[torch.tensor(places, device=logits.device), where] = chosen
         if not self.scored:
             if self.uncertain:
-                self.entropy[index, 0] = torch.distributions.Categorical(logits=logits).entropy()
-            return chosen.tolist(), NOTHING
+                self.entropy[index, 0] = torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+            # greedy choice takes a NaN or an infinity before any number; a draw need not
+            telling = logits.gather(1, chosen[:, None])[:, 0] if drawn is None else logits.amax(-1)
+            if chosen.is_cpu:
+                return chosen.tolist(), NOTHING, _not_finite(telling.tolist())
+            tokens, values = torch.stack((chosen.double(), telling.double())).tolist()
+            return list(map(int, tokens)), NOTHING, _not_finite(values)
         numbers, gates = scores(logits, chosen), batch.latest_gates(places)
         if self.uncertain:
             self.entropy[index, 0] = numbers[:, 1]
         size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
         parts = [chosen[:, None].float(), size.float(), numbers, *([] if gates is None else [gates])]
         table = torch.cat(parts, dim=1).cpu().numpy()
-        return table[:, 0].astype(int).tolist(), table[:, 1:]
+        return table[:, 0].astype(int).tolist(), table[:, 1:], _not_finite(table[:, 2].tolist())
 
     def _take(self, places: list[int], logits: Tensor, ratio: Tensor | None) -> Iterator[Step | Finished]:
-        tokens, table = self._choose(places, logits, ratio)
+        tokens, table, broken = self._choose(places, logits, ratio)
+        if broken:
+            yield from self._break([places[n] for n in broken])
+            whole = [n for n in range(len(places)) if n not in broken]
+            places, tokens = [places[n] for n in whole], [tokens[n] for n in whole]
+            table = table[whole] if self.scored else table
+            if not places:
+                return
         running = [row for place in places if (row := self.batch.rows[place]) is not None]
         for place, progress, token in zip(places, running, tokens, strict=True):
             progress.tokens.append(token)
@@ -225,6 +246,17 @@ class Loop:
             if progress.finish is not None:
                 yield self._end(place)
 
+    def _break(self, places: list[int]) -> Iterator[Finished]:
+        """End rows whose logits are not finite, saying where that began."""
+        for place in places:
+            progress = self.batch.rows[place]
+            assert progress is not None
+            progress.finish = "nonfinite"
+            with torch.inference_mode(), self.model.rope.fixed(self.long):
+                progress.nonfinite = located(self.batch, progress)
+            self.batch.spoiled.add(place)
+            yield self._end(place)
+
     def _finish(self, progress: Progress, token: int) -> Finish | None:
         if token in self.model.eos_ids:
             return "eos"
@@ -239,6 +271,11 @@ class Loop:
         generation = self.batch.finished(place)
         self.batch.rows[place] = None
         return Finished(progress.index, generation)
+
+
+def _not_finite(values: Sequence[float]) -> list[int]:
+    """Where NaN or an infinity stands."""
+    return [n for n, value in enumerate(values) if not math.isfinite(value)]
 
 
 def _rounded(n: int) -> int:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..model.cache import ColumnCache, Masks
 from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from .batch import Batch
-from .cache import ColumnCache, Masks
 from .record import Progress
 
 TOKENS_PER_PASS = 16_384

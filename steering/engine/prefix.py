@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ..model.cache import ColumnCache, Masks
 from ..model.layout import text_config
-from .cache import ColumnCache, Masks
 
 if TYPE_CHECKING:
     from ..model.models import LoadedModel
@@ -68,6 +68,7 @@ class SharedPrompts:
                         grown[: len(kept)] = kept
                     store[layer] = kept = grown
                 kept[slot, :, : len(prompt)] = part[row, :, : len(prompt)]
+                kept[slot, :, len(prompt) :] = 0.0  # of a longer prompt before, which may not have been finite
 
     def leave(self, place: int) -> None:
         """A place continues no shared prompt any more."""

@@ -2,11 +2,13 @@
 
 1. A receipt counts what the plan covers (from the plan and the tokens, on the host) and what the hooks edited (from the hooks, on the
    device). The two are independent, and a difference is an error.
-2. Numbers per token are those of the model as run, before temperature and the like.
+2. A row whose next token cannot be predicted, because a logit is NaN or infinite, ends there with a finish of its own (`nonfinite`).
+3. Numbers per token are those of the model as run, before temperature and the like.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,11 +19,13 @@ from torch import Tensor
 
 from ..compile.compilation import RowPlan
 from ..errors import NeverFired
+from ..plan.dose import OVERSIZED, oversized_sentence
 from ..plan.plan import Plan
 
 ALTERNATIVES = 5
 """Likeliest tokens kept per generated position."""
-Finish = Literal["eos", "length", "stop", "cancelled"]
+Finish = Literal["eos", "length", "stop", "cancelled", "nonfinite"]
+"""`nonfinite`: the model's numbers became NaN or infinite; such a row is never graded."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,35 @@ class Receipt:
         """Positions with an edit of non-zero size."""
         return tuple(i for i, size in enumerate(self.ratio) if size > 0)
 
+    @property
+    def largest(self) -> float:
+        """The largest ‖delta‖/‖h‖; 0 where nothing was edited."""
+        return max(self.ratio, default=0.0)
+
+    @property
+    def oversized(self) -> bool:
+        """Whether some edit exceeds `OVERSIZED` times the activation that it was made on."""
+        return self.largest > OVERSIZED
+
+    @property
+    def warning(self) -> str | None:
+        """What to know about the size of the edits before the text is read, in one sentence; None where there is nothing."""
+        return oversized_sentence(self.largest)
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """Where the first NaN or infinity of a row stands."""
+
+    position: int
+    """Over prompt and generated tokens."""
+    site: str
+    """The lowest site whose activation is not finite there; `logits` where every site is finite."""
+
+    def __str__(self) -> str:
+        where = "the logits are" if self.site == "logits" else f"the activation at {self.site} is"
+        return f"{where} not finite at position {self.position}"
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -68,11 +101,14 @@ class Generation:
     """`ALTERNATIVES` likeliest ids per token, flattened."""
     top_logprob: tuple[float, ...]
     receipt: Receipt
+    nonfinite: NonFinite | None = None
+    """Where the row broke, of a row that ended so. The token that would have been drawn there is not part of it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One token of each running row. `numbers [rows, 2 + 2k]` (none when only tokens are kept) and `edit_ratio [rows]` are float32."""
+    """One token of each running row (none of a row that has just broken). `numbers [rows, 2 + 2k]` (none when only tokens are kept) and
+    `edit_ratio [rows]` are float32."""
 
     rows: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -127,16 +163,24 @@ class Progress:
     tokens: list[int] = field(default_factory=list)
     numbers: list[np.ndarray] = field(default_factory=list)
     finish: Finish | None = None
+    nonfinite: NonFinite | None = None
 
     @property
     def length(self) -> int:
         return len(self.row.prompt_ids) + len(self.tokens)
 
+    @property
+    def fed(self) -> int:
+        """Tokens that the model has read: all but the newest, and in a row that broke that one too."""
+        return self.length if self.finish == "nonfinite" else self.length - 1
+
     def generation(self, ratio: Sequence[float], fired: int, gates: Sequence[Sequence[float]]) -> Generation:
         """The row as it is now. `ratio` and each list of `gates` cover the positions fed."""
-        fed = self.length - 1
+        fed, unread = self.fed, self.length - self.fed
         planned = 0 if self.plan is None else int(self.plan.active[:, :fed].sum())
-        receipt = Receipt(planned, fired, (*ratio, 0.0), bool(gates), tuple((*g, float("nan")) for g in gates))
+        sizes = (*(size if math.isfinite(size) else 0.0 for size in ratio), *[0.0] * unread)
+        read = tuple((*gate, *[float("nan")] * unread) for gate in gates)
+        receipt = Receipt(planned, fired, sizes, bool(gates), read)
         table = np.stack(self.numbers) if self.numbers and len(self.numbers[0]) else np.zeros((0, 2))
         wide = (table.shape[1] - 2) // 2
         return Generation(
@@ -148,6 +192,7 @@ class Progress:
             tuple(int(i) for i in table[:, 2 + wide :].reshape(-1)),
             tuple(table[:, 2 : 2 + wide].reshape(-1).tolist()),
             receipt,
+            self.nonfinite,
         )
 
 
@@ -165,7 +210,7 @@ def demand_fired(rows: Sequence[Row], generations: Sequence[Generation | None]) 
     """Raises NeverFired when a plan fired in none of the finished rows that carry it."""
     fired: dict[Plan, tuple[int, int]] = {}
     for row, generation in zip(rows, generations, strict=True):
-        if row.plan and generation is not None and generation.finish != "cancelled":
+        if row.plan and generation is not None and generation.finish not in ("cancelled", "nonfinite"):
             planned, done = fired.get(row.plan, (0, 0))
             fired[row.plan] = planned + generation.receipt.planned, done + generation.receipt.fired
     silent = [(plan, planned) for plan, (planned, done) in fired.items() if done == 0]

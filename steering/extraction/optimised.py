@@ -187,6 +187,7 @@ def _batches(model: LoadedModel, examples: Sequence[Example], span: Span, batch_
             rows.append((example, target, suppress, edited))
     if not rows:
         raise BadInput("There is no example; give at least one prompt with a continuation.")
+    model.rope.check_together([len(example.prompt_ids) + len(target) - 1 for example, target, _, _ in rows])
     return [_pack(rows[i : i + batch_size], model.device) for i in range(0, len(rows), batch_size)]
 
 

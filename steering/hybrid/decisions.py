@@ -31,6 +31,15 @@ def by_controller(rows: Sequence[Writing], members: Sequence[int]) -> list[tuple
     return list(groups.values())
 
 
+def broken(rows: Sequence[Writing], logits: Tensor, other: Tensor | None) -> set[int]:
+    """Rows whose logits `[rows, vocabulary]` are not finite: the base's, or the thinking model's where the row's rule asks it."""
+    bad = ~logits.amax(-1).isfinite()
+    if other is not None:
+        asks = torch.tensor([row.asked.controller.needs_thinking for row in rows], device=bad.device)
+        bad |= asks & ~other.amax(-1).isfinite().to(bad.device)
+    return {n for n, is_bad in enumerate(bad.tolist()) if is_bad}
+
+
 def gates(
     rows: Sequence[Writing], agrees: Sequence[bool | None], logits: Tensor, read: Mapping[Site, Tensor]
 ) -> list[int]:

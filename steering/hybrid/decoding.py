@@ -11,7 +11,8 @@
 3. The gate compares the two greedy tokens and passes on whether they agree, nothing else (`decisions`); the thinking model's token is kept
    for the record (`Choice.matched`) and is looked at after the choice is made.
 4. Every gated token is a `Choice` of its row, and the receipt counts what the hook edited beside what was decided.
-5. Models that do not share a vocabulary are refused.
+5. A row whose logits, or those of the thinking model that it asks, become NaN or infinite ends there (`nonfinite`).
+6. Models that do not share a vocabulary are refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ..errors import BadInput, Cancelled, NeverFired
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from .alignment import check_vocabularies
-from .decisions import by_controller, categories, gates
+from .decisions import broken, by_controller, categories, gates
 from .edit import Inside, Made, PassEdit
 from .lane import Lane, distinct
 from .legacy import legacy_token
@@ -61,21 +62,28 @@ def decode(
     if not rows:
         return []
     done: dict[int, HybridGeneration] = {}
-    with Hybrid(base, thinking, rows, settings.max_new_tokens, batch_size) as run:
-        while run.busy:
-            for row in run.step():
-                done[row.index] = row.generation()
-                if row.fired != row.planned:
-                    raise NeverFired(
-                        f"Row {row.index}: {row.planned} shifts were decided but {row.fired} made.", list(done.values())
+    sides = [
+        (base.rope.long(len(r.prompt_ids)), thinking is not None and thinking.rope.long(len(r.theirs))) for r in rows
+    ]
+    for side in sorted(set(sides)):  # rows of both sides of a rotary limit are never read together
+        members = [index for index, own in enumerate(sides) if own == side]
+        own = [rows[index] for index in members]
+        with Hybrid(base, thinking, own, settings.max_new_tokens, batch_size, side) as run:
+            while run.busy:
+                for row in run.step():
+                    index = members[row.index]
+                    done[index] = row.generation()
+                    if row.fired != row.planned:
+                        raise NeverFired(
+                            f"Row {index}: {row.planned} shifts were decided but {row.fired} made.", list(done.values())
+                        )
+                    if on_rows is not None:
+                        on_rows(len(done))
+                if cancel is not None and len(done) < len(rows) and cancel():
+                    begun = {members[row.index]: row.generation() for row in run.rows if row is not None}
+                    raise Cancelled(
+                        f"Cancelled with {len(done)} of {len(rows)} rows done; they are kept.", {**done, **begun}
                     )
-                if on_rows is not None:
-                    on_rows(len(done))
-            if cancel is not None and len(done) < len(rows) and cancel():
-                begun = {row.index: row.generation() for row in run.rows if row is not None}
-                raise Cancelled(
-                    f"Cancelled with {len(done)} of {len(rows)} rows done; they are kept.", {**done, **begun}
-                )
     return [done[index] for index in range(len(rows))]
 
 
@@ -100,16 +108,26 @@ def check_hybrid_rows(
                     f"Row {index}: {len(ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
                     f"{model.id} ({model.context})."
                 )
+            if model is not None:
+                model.rope.check_row(f"Row {index} as {model.id} reads it", len(ids), settings.max_new_tokens)
 
 
 class Hybrid:
     """The rows of one call, their places, and the lanes of the two models."""
 
     def __init__(
-        self, base: LoadedModel, thinking: LoadedModel | None, rows: Sequence[HybridRow], new: int, batch_size: int
+        self,
+        base: LoadedModel,
+        thinking: LoadedModel | None,
+        rows: Sequence[HybridRow],
+        new: int,
+        batch_size: int,
+        long: tuple[bool, bool] = (False, False),
     ):
+        """`long` says on which side of each model's rotary limit the rows lie (`rope`): all of them on one."""
         rules = [rule for rule, _ in by_controller([Writing(0, row) for row in rows], range(len(rows)))]
         self.base, self.new, self.facts = base, new, token_facts(base)
+        self.ropes = [(base.rope, long[0]), *([] if thinking is None else [(thinking.rope, long[1])])]
         self.ends: dict[int, bool] = {}
         """Whether a token ends a sentence."""
         self.queue = deque(Writing(index, row) for index, row in enumerate(rows))
@@ -146,6 +164,12 @@ class Hybrid:
     @torch.inference_mode()
     def step(self) -> list[Writing]:
         """Admit rows, or take one step; returns the rows that ended with it."""
+        with ExitStack() as stack:
+            for rope, long in self.ropes:
+                stack.enter_context(rope.fixed(long))
+            return self._step()
+
+    def _step(self) -> list[Writing]:
         free = [place for place, row in enumerate(self.rows) if row is None]
         if self.queue and free and (len(free) == len(self.rows) or len(free) >= REFILL_FROM * len(self.rows)):
             return self._admit(free[: len(self.queue)])
@@ -247,6 +271,20 @@ class Hybrid:
     ) -> list[Writing]:
         """Gate rows that have just read a token; write for those whose gate is shut, or which need no second reading."""
         rows = [row for place in places if (row := self.rows[place]) is not None]
+        if bad := broken(rows, logits, other):
+            ended = [
+                row
+                for n in bad
+                for row in self._break(places[n], rows[n], made[places[n]].ratio if places[n] in made else 0.0)
+            ]
+            whole = torch.tensor([n for n in range(len(rows)) if n not in bad], dtype=torch.long, device=logits.device)
+            if not len(whole):
+                return ended
+            read, theirs = (
+                {site: value[whole.to(value.device)] for site, value in found.items()} for found in (read, theirs)
+            )
+            rest = None if other is None else other[whole.to(other.device)]
+            return ended + self._decide([places[n] for n in whole.tolist()], logits[whole], read, rest, theirs, made)
         thoughts = None if other is None else other.argmax(-1).to(logits.device)
         agrees: list[bool | None] = [None] * len(rows)
         if thoughts is not None:
@@ -314,7 +352,9 @@ class Hybrid:
         return ended
 
     def _emit(self, place: int, row: Writing, token: int, numbers: np.ndarray, ratio: float) -> list[Writing]:
-        """Write one token; returns the row if it ended with it."""
+        """Write one token, or end the row where its logits are not finite; returns the row if it ended."""
+        if not np.isfinite(numbers[0]):
+            return self._break(place, row, ratio)
         row.tokens.append(token)
         row.numbers.append(numbers)
         row.ratio.append(ratio)
@@ -324,11 +364,23 @@ class Hybrid:
         row.finish = "eos" if token in self.base.eos_ids else "length" if len(row.tokens) == self.new else None
         if row.finish is None:
             return []
+        self._leave(place)
+        return [row]
+
+    def _break(self, place: int, row: Writing, ratio: float) -> list[Writing]:
+        """End a row whose logits are not finite; `ratio` is the size of the edit that they come from."""
+        row.finish, row.broken = "nonfinite", ratio
+        self._leave(place)
+        for lane in (self.one, self.two):
+            if lane is not None:
+                lane.wipe([place])
+        return [row]
+
+    def _leave(self, place: int) -> None:
         self.rows[place] = None
         self.one.leave([place])
         if self.two is not None:
             self.two.leave([place])
-        return [row]
 
     def _compact(self) -> None:
         """With an empty queue, drop places that no row holds once there are many."""

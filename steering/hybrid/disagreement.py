@@ -89,6 +89,7 @@ def disagreements(
         raise BadInput("There is no rollout; give at least one text of the thinking model.")
     if categories is not None:
         categories.check(thinking)
+    base.rope.check_together([len(rollout.base_ids) for rollout in rollouts])
     positions, targets, states = [], [], []
     looked = 0
     for start in range(0, len(rollouts), batch_size):

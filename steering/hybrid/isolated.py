@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from ..engine.cache import ColumnCache, Masks
 from ..errors import BadInput
+from ..model.cache import ColumnCache, Masks
 from ..model.hooks import hooked, resumed
 from ..model.models import LoadedModel
 from ..model.sites import Site
@@ -99,6 +99,7 @@ def read_once(
 ) -> Kept:
     """Read texts (ids with BOS) unshifted; keep what second readings of `positions` (per text) need."""
     first, device = first_layer(model, site), model.device
+    model.rope.check_short([len(text) for text in texts])
     width = max(map(len, texts))
     ids = torch.zeros(len(texts), width, dtype=torch.long)
     for row, text in enumerate(texts):

@@ -36,6 +36,7 @@ class _Texts:
         used = [index for index in order if data.positions[index]]
         self.chunks = [used[i : i + size] for i in range(0, len(used), size)]
         self.model, self.site, self.data = model, bank.site, data
+        model.rope.check_short([len(text) for text in data.texts])
         self.first = first_layer(model, bank.site)
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.cache import ColumnCache, Masks
 from ..engine.prefill import TOKENS_PER_PASS
+from ..model.cache import ColumnCache, Masks
 from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site
@@ -179,6 +179,10 @@ class Lane:
         """Forget the rows in these places."""
         self.seen[list(places)] = False
         self._find_low()
+
+    def wipe(self, places: Sequence[int]) -> None:
+        """Empty the cache of places whose numbers were not finite: a hidden column counts for nothing only as long as it is."""
+        self.cache.wipe(torch.tensor(list(places)))
 
     def keep(self, places: Sequence[int]) -> None:
         """Drop all places but these."""

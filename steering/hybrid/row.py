@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..engine.record import Finish, Generation, Receipt
+from ..engine.record import Finish, Generation, NonFinite, Receipt
 from .controller import Controller
 
 
@@ -78,6 +78,8 @@ class Writing:
     planned: int = 0
     fired: int = 0
     finish: Finish | None = None
+    broken: float = 0.0
+    """Of a row whose logits became NaN or infinite: size of the edit that they come from."""
     wish: Wish | None = None
     """Set while the newest token is to be read again, shifted."""
     starts_sentence: bool = True
@@ -93,7 +95,9 @@ class Writing:
         table = np.stack(self.numbers) if self.numbers else np.zeros((0, 2), np.float32)
         wide = (table.shape[1] - 2) // 2
         # an edit made at a position is the one that the token after it was predicted from
-        ratio = (*(0.0,) * (len(prompt) - 1), *self.ratio, 0.0)
+        last = self.broken if np.isfinite(self.broken) else 0.0
+        ratio = (*(0.0,) * (len(prompt) - 1), *self.ratio, last)
+        broke = self.finish == "nonfinite"
         return HybridGeneration(
             prompt,
             tuple(self.tokens),
@@ -103,5 +107,6 @@ class Writing:
             tuple(int(i) for i in table[:, 2 + wide :].reshape(-1)),
             tuple(table[:, 2 : 2 + wide].reshape(-1).tolist()),
             Receipt(self.planned, self.fired, ratio),
-            tuple(self.choices),
+            NonFinite(len(prompt) + len(self.tokens) - 1, "logits") if broke else None,
+            tuple(choice for choice in self.choices if choice.token < len(self.tokens)),
         )

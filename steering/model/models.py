@@ -2,8 +2,9 @@
 
 1. Remote code never runs unless the caller says so.
 2. Sites are resolved and checked at load (`sites.layout_of`).
-3. Every loaded model has a fingerprint of its weights and of its tokenizer, which row keys and vectors carry.
-4. Unknown names, revisions and devices are refused with the nearest valid choice.
+3. The engine's way of reading is tried beside the naive one on a few tokens (`trial`); a model on which they differ is refused at load.
+4. Every loaded model has a fingerprint of its weights and of its tokenizer, which row keys and vectors carry.
+5. Unknown names, revisions and devices are refused with the nearest valid choice.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from ..errors import BadInput, unknown
 from .executor import Executor, HookExecutor
 from .layout import Layout, text_config
 from .resolution import layout_of
+from .rope import Rope, rope_of
+from .trial import Trial, tried
 
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
@@ -79,10 +82,22 @@ class LoadedModel:
         """Precision of the activations."""
         return self.model.dtype
 
+    @cached_property
+    def trial(self) -> Trial:
+        """How the engine's way of reading compares with the naive one on this model."""
+        exact = self.dtype == torch.float32 and getattr(self.model, "quantization_method", None) is None
+        return tried(self.model, HookExecutor(self.model, self.layout, lean=False), self.n_layers, exact, self.rope)
+
     @property
     def context(self) -> int:
         """Longest sequence in tokens; very large when the model states none."""
-        return int(getattr(text_config(self.model.config), "max_position_embeddings", 0) or 2**31)
+        stated = int(getattr(text_config(self.model.config), "max_position_embeddings", 0) or 2**31)
+        return stated if self.rope.limit is None or self.rope.held else min(stated, self.rope.limit)
+
+    @cached_property
+    def rope(self) -> Rope:
+        """How rotary factors depend on a sequence's length."""
+        return rope_of(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,11 +139,21 @@ def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase
 
 
 def wrap(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, id: str = "in-memory", probe: bool = True
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    id: str = "in-memory",
+    probe: bool = True,
+    trial: bool | None = None,
 ) -> LoadedModel:
-    """A model already in memory, made ready (evaluation mode, layout checked)."""
+    """A model already in memory, made ready (evaluation mode, layout checked by `probe`, tried by `trial`, which goes with it by default).
+
+    Raises BadInput as `load_model` for an architecture that cannot be served.
+    """
     model.eval()
-    return LoadedModel(id, model, tokenizer, layout_of(model, probe))
+    loaded = LoadedModel(id, model, tokenizer, layout_of(model, probe))
+    if probe if trial is None else trial:
+        loaded.trial.refuse(id)
+    return loaded
 
 
 def load_model(
@@ -141,13 +166,15 @@ def load_model(
     tp_plan: str | None = None,
     quantization: str | None = None,
     trust_remote_code: bool = False,
+    trial: bool = True,
 ) -> LoadedModel:
     """Load `name` (hub id, local folder, or `builtin:...`), in evaluation mode.
 
     `device_map="auto"` spreads layers over devices, `tp_plan="auto"` each layer over the processes that torchrun started,
-    `quantization` (`8bit`, `4bit`) loads weights through bitsandbytes.
+    `quantization` (`8bit`, `4bit`) loads weights through bitsandbytes. `trial=False` takes a model on which the engine's way of reading
+    differs from the naive one, for reading activations.
 
-    Raises BadInput for an unknown built-in, dtype, folder, revision or architecture.
+    Raises BadInput for an unknown built-in, dtype, folder, revision or architecture, and for a model that the trial refuses.
     """
     if sum(option is not None for option in (device, device_map, tp_plan)) > 1:
         raise BadInput("Give only one of device, device_map and tp_plan.")
@@ -188,7 +215,10 @@ def load_model(
         model.to(device)
     model.eval()
     commit = getattr(model.config, "_commit_hash", None) or revision
-    return LoadedModel(name, model, tokenizer, layout_of(model), commit)
+    loaded = LoadedModel(name, model, tokenizer, layout_of(model), commit)
+    if trial:
+        loaded.trial.refuse(name)
+    return loaded
 
 
 def quantized(quantization: str | None) -> dict[str, Any]:

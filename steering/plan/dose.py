@@ -17,6 +17,8 @@ from ..errors import BadInput, unknown
 UNITS = ("raw", "vector", "residual", "degrees", "factor", "peak")
 SUFFIXES = {"": "raw", "v": "vector", "r": "residual", "deg": "degrees", "f": "factor", "p": "peak"}
 SCHEDULES = ("constant", "linear", "decay", "once")
+OVERSIZED = 10.0
+"""‖delta‖/‖h‖ beyond which next to nothing of the activation is left: what follows shows the edit, not the model."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,13 @@ class Dose:
             raise BadInput(f"{text!r} is not a dose. Write 4 (raw units), 0.5v (times the vector's norm), 0.2r (times the residual "
                            f"norm), 30deg (rotate), 1.5f (scale, raise) or 2p (times a latent's peak).")  # fmt: skip
         return Dose(float(match[1]), SUFFIXES[match[2]], Schedule.parse(schedule) if tilde else Schedule())  # type: ignore[arg-type]
+
+
+def oversized_sentence(largest: float) -> str | None:
+    """The warning about a largest edit of `largest` times the activation; None up to `OVERSIZED`."""
+    if largest <= OVERSIZED:
+        return None
+    return (
+        f"The largest edit is {largest:.3g} times the activation that it was made on; beyond {OVERSIZED:g} times, what follows shows the "
+        f"edit and not the model. Give a smaller dose."
+    )

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.loading import Loading
+from experiments.evaluation.sentences import render_table, sentence
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.evaluation.stored_vectors import run_vectors
+from experiments.evaluation.summary import from_json
 from experiments.store.runs import Arm, Store
 from steering.errors import BadInput
 from steering.model.models import BUILTINS, load_model
@@ -52,6 +55,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / "rows").iterdir())} | {
         "summary": (folder / "summary.json").read_bytes()
     }
+
+
+def test_rows_whose_numbers_break_are_never_graded_and_are_counted(tmp_path: Path, noise: SteeringVector) -> None:
+    plan = Plan((Intervention("add", noise, Span("all"), Dose(1e7, "raw")),))
+    spec = small_spec(noise, 4)
+    steered = spec.arms[2].model_copy(update={"plan": plan.to_dict()})
+    spec = spec.model_copy(update={"arms": (spec.arms[0], steered), "loading": Loading(dtype="float16")})
+    run = run_evaluation(spec, Store(tmp_path), {noise.digest: noise})
+    broken = [row for row in run.table().to_pylist() if row["arm"] == "steered"]
+    assert all(row["finish"] == "nonfinite" and not row["scorable"] and not row["correct"] for row in broken)
+    assert all(row["answer"] is None and row["token_ids"] == [] for row in broken)
+    summary = from_json(run.summary())
+    base, arm = (summary.split("standard-test").arm(name) for name in ("base", "steered"))
+    assert (base.nonfinite, arm.nonfinite, arm.unscorable) == (0, 4, 4)
+    said = "4 of 4 rows ended because the model's numbers became NaN or infinite"
+    assert said in sentence(arm)
+    assert said in str(render_table(summary, "standard-test").caption)
 
 
 def test_rows_carry_ids_text_grades_and_receipts(tmp_path: Path, noise: SteeringVector) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from steering.engine import loop
-from steering.engine.cache import Masks
 from steering.engine.generation import Finished, Generation, Row, generate, stream
 from steering.engine.prefix import SharedPrompts, can_share
 from steering.engine.sampling import GenerationSettings
 from steering.errors import NeverFired
+from steering.model.cache import Masks
 from steering.plan.plan import Gate, Plan
 from tests.tiny import CONFIGS, VOCABULARY, plan, tiny, vector
 

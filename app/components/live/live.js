@@ -138,7 +138,8 @@ class Lane {
     if (event.scorable && !event.correct && event.gold) this.verdict.append(make("span", "quiet", "right: " + event.gold));
     const notes = [event.tokens + " tokens"];
     if (event.seconds) notes.push((event.tokens / event.seconds).toFixed(0) + " tokens/s");
-    const ends = { eos: "ended by itself", length: "cut at the token limit", stop: "ended by itself", cancelled: "stopped, partial" };
+    const ends = { eos: "ended by itself", length: "cut at the token limit", stop: "ended by itself", cancelled: "stopped, partial",
+      nonfinite: "broken off: " + (event.broken || "the model's numbers became NaN or infinite") };
     notes.push(ends[event.finish] || event.finish);
     if (event.trace_ok) notes.push("trace verified ✓");
     if (event.trace_ok === false && event.correct) notes.push("trace not verified");
@@ -351,6 +352,7 @@ class Live {
     this.receipt.dataset.ok = String(event.ok);
     for (const text of warnings) this.receipt.append(make("div", "problem", text));
     for (const problem of event.problems || []) this.receipt.append(make("div", "problem", problem));
+    for (const warning of event.warnings || []) this.receipt.append(make("div", "problem", "⚠ " + warning));
   }
 }
 

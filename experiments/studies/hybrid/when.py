@@ -101,6 +101,7 @@ def read_positions(
 
 
 def _logits(model: LoadedModel, texts: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    model.rope.check_together([len(text) for text in texts])
     ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, text in enumerate(texts):

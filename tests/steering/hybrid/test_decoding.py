@@ -284,3 +284,30 @@ def test_a_response_is_aligned_by_its_characters() -> None:
     assert found.pairs == ((3, 4), (4, 5), (5, 6))
     with pytest.raises(BadInput, match="No token"):
         align(base, think, "w9 ", "w9 w1", "0")
+
+
+@pytest.mark.parametrize("name", ["hybrid", "substitute", "entropy", "bias"])
+@pytest.mark.parametrize("which", ["base", "thinking"])
+def test_a_row_whose_numbers_break_ends_and_leaves_the_others_alone(name: str, which: str) -> None:
+    broken = 9
+    models = {"base": copy.deepcopy(tiny("llama").model), "thinking": copy.deepcopy(thinking("llama").model)}
+    with torch.no_grad():
+        models[which].model.embed_tokens.weight[broken] = float("nan")
+    base, think = (
+        wrap(model, tiny("llama").tokenizer, id=f"tiny-{role}", probe=False) for role, model in models.items()
+    )
+    controller = rule(name)
+    asked = [tuple(p) for p in prompts(6, 8)]
+    asked = [
+        (*p[:2], broken, *p[2:]) if n % 3 == 0 else tuple(t for t in p if t != broken) for n, p in enumerate(asked)
+    ]
+    rows = [HybridRow(p, controller, seed=n) for n, p in enumerate(asked)]
+    asks = which == "base" or controller.needs_thinking
+    for row, found in zip(rows, decode(base, think, rows, GenerationSettings(NEW), batch_size=2), strict=True):
+        (alone,) = decode(base, think, [row], GenerationSettings(NEW))
+        assert found.token_ids == alone.token_ids and found.finish == alone.finish
+        if broken in row.prompt_ids and asks:
+            assert found.finish == "nonfinite" and found.token_ids == () and found.nonfinite is not None
+            assert len(found.receipt.ratio) == len(row.prompt_ids)
+        elif broken not in found.token_ids:
+            assert found.finish != "nonfinite"

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..errors import BadInput
-from ..model.layout import text_config
+from .layout import text_config
 
 SUPPORTED_LAYERS = ("full_attention", "sliding_attention")
 
@@ -73,6 +73,13 @@ class ColumnCache(Cache):
         """Set the columns that the coming forward pass reads (from `low`) and writes (`begin` to `end`)."""
         for layer in self.layers:
             layer.low, layer.begin, layer.end = low, begin, end
+
+    def wipe(self, rows: Tensor) -> None:
+        """Empty `rows`: what is masked counts for nothing in attention only as long as it is finite."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                index = rows.to(layer.keys.device)
+                layer.keys[index], layer.values[index] = 0.0, 0.0
 
     def keep_rows(self, rows: Tensor) -> None:
         """Drop all rows but `rows`."""
