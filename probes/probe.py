@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.plan.gate import Gate, GateView
-from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector, write_tensors
+from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector, read_tensors, whole, write_tensors
 
 FORMAT = "steering-workbench/probe@1"
 KINDS = ("logistic", "ridge", "mass-mean", "mlp")
@@ -198,18 +197,11 @@ class Probe:
     @staticmethod
     def load(path: Path | str) -> Probe:
         """Read what `save` wrote. Raises BadInput for anything but a whole safetensors file in this format."""
-        path = Path(path)
-        if not path.is_file():
-            raise BadInput(f"No probe file at {path}. `steer probe fit` writes one.")
-        try:
-            with safe_open(path, "pt") as handle:
-                metadata = handle.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{path} does not hold a probe: its metadata lacks format {FORMAT!r}.")
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        tensors, metadata = read_tensors(path, FORMAT, "probe file", " `steer probe fit` writes one.")
+        with whole(path, "fit the probe again or copy the file again"):
             facts = json.loads(metadata["probe"])
             layers = range(len(tensors) // 2)
-            return Probe(
+            found = Probe(
                 facts["kind"],
                 Site.parse(facts["site"]),
                 tuple(facts["classes"]),
@@ -217,12 +209,7 @@ class Probe:
                 tuple(tensors[f"biases.{i}"] for i in layers),
                 ProbeProvenance(**facts["provenance"]),
             )
-        except BadInput:
-            raise
-        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise BadInput(
-                f"{path} is corrupt or cut short ({error}); fit the probe again or copy the file again."
-            ) from error
+        return found
 
 
 def folded(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import BadInput, unknown
 from ..model.models import LoadedModel
 from ..model.sites import Site
-from .vectors import Provenance, SteeringVector, write_tensors
+from .vectors import Provenance, SteeringVector, read_tensors, whole, write_tensors
 
 FORMAT = "steering-workbench/features@1"
 ACTIVATIONS = ("relu", "jumprelu", "gated", "topk")
@@ -144,17 +144,10 @@ class Features:
     @staticmethod
     def load(path: Path | str) -> Features:
         """Read a feature file. Raises BadInput for anything but a whole safetensors file in this format."""
-        path = Path(path)
-        if not path.is_file():
-            raise BadInput(f"No feature file at {path}.")
-        try:
-            with safe_open(path, "pt") as handle:
-                metadata = handle.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise BadInput(f"{path} does not hold features: its metadata lacks format {FORMAT!r}.")
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        tensors, metadata = read_tensors(path, FORMAT, "feature file")
+        with whole(path):
             facts = json.loads(metadata["features"])
-            return Features(
+            found = Features(
                 facts["name"],
                 Site.parse(facts["site"]),
                 facts["activation"],
@@ -168,10 +161,7 @@ class Features:
                 normalisation=facts["normalisation"],
                 **tensors,
             )
-        except BadInput:
-            raise
-        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error
+        return found
 
 
 def load_stored(path: Path | str) -> SteeringVector | Features:

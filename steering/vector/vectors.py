@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,22 +49,32 @@ def _ordered(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def read_tensors(path: Path | str, format: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+@contextmanager
+def whole(path: Path | str, remedy: str = "write it or copy it again") -> Iterator[None]:
+    """Around what reads a file: what a file that is cut short, or is not what it says, does to its reader becomes one BadInput."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is corrupt or cut short ({error}); {remedy}.") from error
+
+
+def read_tensors(path: Path | str, format: str, what: str, hint: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file that `write_tensors` wrote with this format.
 
-    Raises BadInput, naming `what` was looked for, when there is no such file, or it is corrupt or of another format.
+    Raises BadInput, naming `what` was looked for (and `hint`, where there is no such file), when there is none, or it is corrupt or of
+    another format.
     """
     path = Path(path)
     if not path.is_file():
-        raise BadInput(f"No {what} at {path}.")
-    try:
-        with safe_open(path, "pt") as handle:
-            metadata = handle.metadata() or {}
-            if metadata.get("format") != format:
-                raise BadInput(f"{path} does not hold a {what}: its metadata lacks format {format!r}.")
-            return {name: handle.get_tensor(name) for name in handle.keys()}, metadata
-    except SafetensorError as error:
-        raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error
+        raise BadInput(f"No {what} at {path}.{hint}")
+    with whole(path), safe_open(path, "pt") as handle:
+        metadata = handle.metadata() or {}
+        if metadata.get("format") != format:
+            raise BadInput(f"{path} does not hold a {what}: its metadata lacks format {format!r}.")
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+    return tensors, metadata
 
 
 @dataclass(frozen=True)
