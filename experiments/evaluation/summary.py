@@ -98,8 +98,8 @@ class Beyond(_Frozen):
     @property
     def named(self) -> str:
         """How many controls of which kind: `20 random directions`."""
-        one = self.count == 1 and self.kind != "matched latents"
-        return f"{self.count} {self.kind.removesuffix('s') if one else self.kind}"
+        one = self.kind if self.kind == "matched latents" else self.kind.removesuffix("s")
+        return f"{self.count} {one if self.count == 1 or one.endswith('s') else one + 's'}"
 
 
 class Gap(_Frozen):
