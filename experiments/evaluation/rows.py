@@ -34,7 +34,7 @@ from ..tasks.task import Encodes, Item, Task
 if TYPE_CHECKING:
     from .spec import EvalSpec
 
-ROW_VERSION = 1
+ROW_VERSION = 2
 """Part of every row key; raised when the engine changes what a row contains."""
 CHUNK_ROWS = 96
 """Rows of a chunk where the spec does not say."""

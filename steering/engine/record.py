@@ -225,8 +225,14 @@ def demand_fired(rows: Sequence[Row], generations: Sequence[Generation | None]) 
             f"The texts are unsteered; the gate values are in the receipts, choose a threshold that they reach.",
             list(generations),
         )
+    own = [g for row, g in zip(rows, generations, strict=True) if row.plan == plan and g is not None]
+    read = sum(len(g.prompt_ids) + len(g.token_ids) - 1 for g in own)
+    if any(i.span.dynamic for i in plan.interventions):
+        why = f"what the span follows did not come up in the {read} tokens that were read in the {len(own)} rows that carry it"
+        advice = "look at a text for how it is really written, or choose another span"
+    else:
+        why = "every row that carries it ended before the span began"
+        advice = "choose a span that starts earlier, such as last_prompt"
     raise NeverFired(
-        f"A plan with span {spans} never fired: every row that carries it ended before the span began. "
-        f"The texts are unsteered; choose a span that starts earlier, such as last_prompt.",
-        list(generations),
+        f"A plan with span {spans} never fired: {why}. The texts are unsteered; {advice}.", list(generations)
     )
