@@ -3,7 +3,8 @@
 1. A chunk is what is generated in one call and stored in one shard: rows of one way of running (a model with plans, or a pair with
    controllers), blocks of items crossed with all their arms and seeds. It depends on the spec alone, so a chunk that is run again, here or
    elsewhere, gives the same bytes.
-2. A row's key is a hash of everything that its content depends on: weights, tokenizer, task, prompt as fed, steering, settings, seed.
+2. A row's key is a hash of everything that its content depends on: weights, tokenizer, the ids that end a text, task, prompt as fed,
+   steering, settings, seed.
 3. The seed of a row's random stream is shared by the arms (common random numbers) and differs between items.
 """
 
@@ -172,6 +173,9 @@ def _row_key(
         ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, steering, settings, task.digest, arm.name,
         item.id, list(ids), seed,
     ]  # fmt: skip
+    ends = sorted(model.eos_ids)
+    if ends != [model.tokenizer.eos_token_id]:  # the tokenizer's own end is in its fingerprint; others end rows too
+        facts.append(ends)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
