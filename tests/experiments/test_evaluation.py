@@ -18,6 +18,9 @@ from experiments.evaluation.sentences import render_table, sentence
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.evaluation.stored_vectors import run_vectors
 from experiments.evaluation.summary import from_json
+from experiments.report.evidence import gather
+from experiments.report.matched import arms_frame
+from experiments.report.tables import arm_tables
 from experiments.store.runs import Arm, Store
 from steering.errors import BadInput
 from steering.model.models import BUILTINS, load_model
@@ -55,6 +58,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / "rows").iterdir())} | {
         "summary": (folder / "summary.json").read_bytes()
     }
+
+
+def test_a_run_says_which_arms_use_vectors_of_another_model(tmp_path: Path, noise: SteeringVector) -> None:
+    made = Provenance("difference of means", "0123456789abcdef", "org/other")
+    foreign = SteeringVector("foreign", noise.site, noise.direction, made)
+    spec, store = small_spec(noise, 2), Store(tmp_path)
+    with pytest.raises(BadInput, match="Arm 'steered': foreign comes from another model: org/other"):
+        run_evaluation(spec, store, {noise.digest: foreign}, strict=True)
+    assert not any(tmp_path.glob("*/rows/*"))
+    run = run_evaluation(spec, store, {noise.digest: foreign})
+    assert run.manifest.facts["origins"] == {
+        "steered": ["foreign comes from another model: org/other, not builtin:base."]
+    }
+    tables = arm_tables(gather(run), arms_frame(gather(run)), "standard-test")
+    (receipts,) = [table for table in tables if table.title.startswith("Receipts")]
+    assert "steered: foreign comes from another model: org/other, not builtin:base." in receipts.notes
 
 
 def test_rows_whose_numbers_break_are_never_graded_and_are_counted(tmp_path: Path, noise: SteeringVector) -> None:
