@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -210,6 +211,10 @@ def record(model: LoadedModel, task: Task, planned: Planned, generation: Generat
     text = model.tokenizer.decode(body)
     opening = planned.arm.opening
     if generation.finish == "nonfinite":  # the model stopped computing: what it had written is not its answer
+        logging.getLogger(__name__).warning(
+            "Arm %s, item %s, seed %s is not graded: %s.",
+            planned.arm.name, planned.item.id, planned.seed, generation.nonfinite,
+        )  # fmt: skip
         grade = unscorable("", None, "the model's numbers became NaN or infinite")
     else:
         grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text)

@@ -76,7 +76,9 @@ def test_a_run_says_which_arms_use_vectors_of_another_model(tmp_path: Path, nois
     assert "steered: foreign comes from another model: org/other, not builtin:base." in receipts.notes
 
 
-def test_rows_whose_numbers_break_are_never_graded_and_are_counted(tmp_path: Path, noise: SteeringVector) -> None:
+def test_rows_whose_numbers_break_are_never_graded_and_are_counted(
+    tmp_path: Path, noise: SteeringVector, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = Plan((Intervention("add", noise, Span("all"), Dose(1e7, "raw")),))
     spec = small_spec(noise, 4)
     steered = spec.arms[2].model_copy(update={"plan": plan.to_dict()})
@@ -85,6 +87,8 @@ def test_rows_whose_numbers_break_are_never_graded_and_are_counted(tmp_path: Pat
     broken = [row for row in run.table().to_pylist() if row["arm"] == "steered"]
     assert all(row["finish"] == "nonfinite" and not row["scorable"] and not row["correct"] for row in broken)
     assert all(row["answer"] is None and row["token_ids"] == [] for row in broken)
+    said = f"item {broken[0]['item']}, seed 0 is not graded: the activation at blocks.1.hook_resid_post is not finite at position 0."
+    assert any(said in line for line in caplog.messages)
     summary = from_json(run.summary())
     base, arm = (summary.split("standard-test").arm(name) for name in ("base", "steered"))
     assert (base.nonfinite, arm.nonfinite, arm.unscorable) == (0, 4, 4)
