@@ -79,11 +79,12 @@ def _of(root: str, manifest: Manifest) -> Example | None:
         (arms[0].name, arms[1].name),
         arms[1].model,
         arms[1].plan or {},
-        tuple(_events(rows, arms)),
+        tuple(_events(rows, arms, manifest.facts.get("origins", {}).get(arms[1].name, []))),
     )
 
 
-def _events(rows: list[dict[str, Any]], arms: tuple[Arm, Arm]) -> list[dict[str, Any]]:
+def _events(rows: list[dict[str, Any]], arms: tuple[Arm, Arm], said: list[str]) -> list[dict[str, Any]]:
+    """The events that a live generation of these two rows would have had; `said` is to be known of the second arm's vectors."""
     lanes = [
         {"name": arm.name, "label": arm.label, "role": arm.role, "model": arm.model, "prompt": row["prompt_tokens"]}
         for arm, row in zip(arms, rows, strict=True)
@@ -97,10 +98,10 @@ def _events(rows: list[dict[str, Any]], arms: tuple[Arm, Arm]) -> list[dict[str,
             name: row[name] for name in ("answer", "correct", "scorable", "finish", "trace_ok", "well_formed", "gold")
         }
         found.append({"kind": "end", "lane": lane, **facts, "tokens": len(row["token_ids"]), "edit": edits(row)})
-    return [*found, _receipt(rows[1], arms[1])]
+    return [*found, _receipt(rows[1], arms[1], said)]
 
 
-def _receipt(row: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
+def _receipt(row: Mapping[str, Any], arm: Arm, said: list[str]) -> dict[str, Any]:
     sizes = [size for size in edits(row) if size > 0]
     sites = [entry.get("site") for entry in (arm.plan or {}).get("interventions", [])]
     return {
@@ -114,7 +115,7 @@ def _receipt(row: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
         "sites": sorted({str(site) for site in sites}),
         "median": statistics.median(sizes) if sizes else None,
         "max": max(sizes, default=None),
-        "warnings": [warning] if (warning := oversized_sentence(max(sizes, default=0.0))) else [],
+        "warnings": said + [warning] if (warning := oversized_sentence(max(sizes, default=0.0))) else said,
         "replay": "not checked in stored runs",
         "hooks": None,
     }

@@ -18,16 +18,29 @@ from steering.model.sites import Site
 from steering.plan.plan import Gate, Intervention, Plan, Span
 
 
-def occurrences(ids: list[int], sequence: tuple[int, ...]) -> list[int]:
-    """Last positions of a token sequence."""
-    return [i for i in range(len(ids)) if tuple(ids[max(0, i - len(sequence) + 1) : i + 1]) == sequence]
+def completed(ids: list[int], wanted: str | tuple[int, ...], flags: str, model: LoadedModel) -> bool:
+    """Whether an occurrence of ids, or of text however it is cut, is complete at the last token of `ids` and not before."""
+    if isinstance(wanted, tuple):
+        return tuple(ids[len(ids) - len(wanted) :]) == wanted
+    before, now = (model.tokenizer.decode(part) for part in (ids[:-1], ids))
+    if now.endswith("\ufffd"):
+        return False
+    while before.endswith("\ufffd"):
+        before = before[:-1]
+    for start in range(len(now) - len(wanted) + 1):
+        end = start + len(wanted)
+        same = now[start:end].lower() == wanted.lower() if "i" in flags else now[start:end] == wanted
+        around = (now[start - 1 : start] + wanted[:1], wanted[-1:] + now[end : end + 1])
+        inside_word = any(len(pair) == 2 and all(c.isalnum() or c == "_" for c in pair) for pair in around)
+        if same and end > len(before) and not ("w" in flags and inside_word):
+            return True
+    return False
 
 
-def sequences(model: LoadedModel, span: Span) -> list[tuple[int, ...]]:
-    wanted = span.tokens or ("<think>", "</think>")
-    return [
-        t if isinstance(t, tuple) else tuple(model.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in wanted
-    ]
+def hits(span: Span, ids: list[int], model: LoadedModel) -> bool:
+    """Whether any of what a span looks for is complete at the last token of `ids`."""
+    flags = span.flags or ("",) * len(span.tokens)
+    return any(completed(ids, wanted, own, model) for wanted, own in zip(span.tokens, flags, strict=True))
 
 
 def spans_position(span: Span, position: int, ids: list[int], prompt: int, model: LoadedModel) -> bool:
@@ -53,14 +66,13 @@ def spans_position(span: Span, position: int, ids: list[int], prompt: int, model
     if span.kind in ("text", "regex"):
         return generated < 0 and position in matched(span, ids[:prompt], model)
     if span.kind == "at":
-        return any(position in occurrences(ids[: position + 1], s) for s in sequences(model, span))
+        return hits(span, ids[: position + 1], model)
     if span.kind == "after":
-        ends = [e for s in sequences(model, span) for e in occurrences(ids[:position], s)]
-        return any(e < position <= e + n for e in ends)
+        return any(hits(span, ids[: end + 1], model) for end in range(max(0, position - n), position))
     if span.kind == "sentence_starts":
         return position in sentence_starts(ids, prompt, model)
-    opening, closing = sequences(model, span)
-    return (position in inside(ids[: position + 1], opening, closing)) == (span.kind == "inside_thinking")
+    opening, closing = span.tokens or ("<think>", "</think>")
+    return (position in inside(ids[: position + 1], opening, closing, model)) == (span.kind == "inside_thinking")
 
 
 def matched(span: Span, ids: list[int], model: LoadedModel) -> set[int]:
@@ -92,14 +104,17 @@ def sentence_starts(ids: list[int], prompt: int, model: LoadedModel) -> set[int]
     return starts
 
 
-def inside(ids: list[int], opening: tuple[int, ...], closing: tuple[int, ...]) -> set[int]:
+def inside(
+    ids: list[int], opening: str | tuple[int, ...], closing: str | tuple[int, ...], model: LoadedModel
+) -> set[int]:
+    """Positions between markers; no token of the tests holds parts of two of them."""
     found, is_open = set(), False
     for position in range(len(ids)):
-        if is_open and tuple(ids[position - len(closing) + 1 : position + 1]) == closing:
+        if is_open and completed(ids[: position + 1], closing, "", model):
             is_open = False
         elif is_open:
             found.add(position)
-        elif tuple(ids[max(0, position - len(opening) + 1) : position + 1]) == opening:
+        elif completed(ids[: position + 1], opening, "", model):
             is_open = True
     return found
 

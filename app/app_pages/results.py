@@ -84,6 +84,12 @@ def _detail(run: OpenRun, split: SplitSummary) -> None:
                 "Its numbers do not show what its plan would do.",
                 icon=":material/receipt_long:",
             )
+    labels = {arm.name: arm.label for arm in split.arms}
+    for name, said in run.manifest.facts.get("origins", {}).items():
+        if name in labels:
+            st.warning(
+                f"**{for_markdown(labels[name])}**: {for_markdown(' '.join(said), 900)}", icon=":material/receipt_long:"
+            )
     roles = dict.fromkeys(arm.role for arm in split.arms)
     st.caption(" ".join(f"{look(role).badge} {for_markdown(role)}: {look(role).meaning}." for role in roles))
     left, right = st.columns(2)

@@ -175,6 +175,9 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")
     ] = None,
     track: TrackOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse vectors that are not known to come from their arm's model.")
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -194,7 +197,9 @@ def evaluate(
         print(json.dumps(vars(found), indent=1) if as_json else found.sentence)
         return
     with progress(f"evaluating {parsed.name}") as report:
-        run = run_evaluation(parsed, Store(runs), vectors, on_rows=report)
+        run = run_evaluation(parsed, Store(runs), vectors, on_rows=report, strict=strict)
+    for arm, said in run.manifest.facts.get("origins", {}).items():
+        print(f"warning: arm {arm}: {' '.join(said)}", file=sys.stderr)
     send(track, run)
     if as_json:
         print(json.dumps({"run": run.manifest.run_id, "summary": run.summary()}, indent=1, sort_keys=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,9 @@ plan_app = typer.Typer(help="Write plans down, and see what they would cover.", 
 ExpressionArgument = Annotated[str, typer.Argument(help="One-line plan, or a YAML or JSON plan file.")]
 VectorOption = Annotated[
     list[str] | None, typer.Option("--vector", help="NAME=FILE: what the plan calls a vector file.")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse vectors that are not known to come from this model's weights.")
 ]
 ModelOption = Annotated[str, typer.Option(help="Hub id, folder, or builtin:base.")]
 
@@ -68,14 +72,17 @@ def explain_(
     prompt: Annotated[str, typer.Option(help="The prompt, as fed.")],
     model: ModelOption = "builtin:base",
     vector: VectorOption = None,
+    strict: StrictOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Each token of a prompt and the interventions that would edit it. No model is run."""
     from steering.compile.explanation import explain
     from steering.model.models import load_model
 
-    found = explain(load_model(model), read_plan(plan, vector), prompt)
+    found = explain(load_model(model), read_plan(plan, vector), prompt, strict=strict)
     if as_json:
+        for warning in found.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         print(json.dumps([vars(token) for token in found.tokens], indent=1))
     else:
         Console().print(found.table())
@@ -88,6 +95,7 @@ def generate_(
     ] = None,
     model: ModelOption = "builtin:base",
     vector: VectorOption = None,
+    strict: StrictOption = False,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
@@ -111,7 +119,7 @@ def generate_(
             talk().print(
                 f"Warning: {unknown.sentence(loaded.id)}", style="yellow", highlight=False, soft_wrap=True, markup=False
             )
-    found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p))
+    found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p), strict=strict)
     documents = []
     for index, generation in enumerate(found):
         ids = [token for token in generation.token_ids if token not in loaded.eos_ids]
@@ -126,7 +134,7 @@ def generate_(
                 "edits_planned": receipt.planned,
                 "edits_fired": receipt.fired,
                 "largest_edit": receipt.largest,
-                "warnings": [receipt.warning] if receipt.warning else [],
+                "warnings": list(receipt.warnings),
                 "nonfinite": None if generation.nonfinite is None else vars(generation.nonfinite),
             }
         )

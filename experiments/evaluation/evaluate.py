@@ -14,6 +14,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from steering.compile.origin import origins
+from steering.engine.generation import Row
+from steering.errors import BadInput
 from steering.hybrid import Controller
 from steering.model.models import LoadedModel
 from steering.vector.features import Features
@@ -38,11 +41,13 @@ def run_evaluation(
     models: dict[str, LoadedModel] | None = None,
     on_rows: Callable[[int, int], None] | None = None,
     executor: ChunkExecutor = in_process,
+    strict: bool = False,
 ) -> Run:
     """Run or resume an evaluation; returns the run, sealed with its summary.
 
     `vectors` maps digests to vectors and features named by the arms' plans, `controllers` digests to the controllers that the arms name;
-    `models` is a cache shared between calls; `on_rows(done, total)` reports progress; `executor` says where chunks run.
+    `models` is a cache shared between calls; `strict` refuses vectors that are not known to come from the model of their arm, which the
+    manifest's facts say otherwise (`origins`); `on_rows(done, total)` reports progress; `executor` says where chunks run.
 
     Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked interrupted and keeps every stored chunk.
     """
@@ -59,7 +64,13 @@ def run_evaluation(
     chunks = list(chunks_of(spec, parts))
     for chunk in chunks:
         check_chunk(chunk, spec, models)
-    run = store.create(manifest_of(spec, parts, chunks))
+    manifest = manifest_of(spec, parts, chunks)
+    if strict and (found := manifest.facts.get("origins")):
+        arm, said = next(iter(found.items()))
+        raise BadInput(
+            f"Arm {arm!r}: {said[0]} Take a vector of that arm's model, or leave strict out to run it all the same."
+        )
+    run = store.create(manifest)
     if vectors:
         with run.local("vectors") as place:
             for vector in vectors.values():
@@ -91,6 +102,13 @@ def run_evaluation(
     return run
 
 
+def origins_of(chunks: Sequence[Sequence[Planned]], parts: Parts) -> dict[str, list[str]]:
+    """By arm, what is to be said of vectors that come from another model than the arm's."""
+    plans = {p.arm.name: (p.row.plan, p.arm.model) for chunk in chunks for p in chunk if isinstance(p.row, Row)}
+    found = {name: list(origins(plan, parts.models[model])) for name, (plan, model) in plans.items()}
+    return {name: said for name, said in found.items() if said}
+
+
 def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]]) -> Manifest:
     """The manifest of the run that these chunks make; its id is the hash of their rows' keys."""
     import torch
@@ -114,6 +132,7 @@ def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]
                 | ({"norm": round(v.norm, 4)} if isinstance(v, SteeringVector) else {"latents": list(v.latents)})
                 for v in parts.vectors.values()
             },
+            **({"origins": foreign} if (foreign := origins_of(chunks, parts)) else {}),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },

@@ -3,7 +3,8 @@
 1. A chunk is what is generated in one call and stored in one shard: rows of one way of running (a model with plans, or a pair with
    controllers), blocks of items crossed with all their arms and seeds. It depends on the spec alone, so a chunk that is run again, here or
    elsewhere, gives the same bytes.
-2. A row's key is a hash of everything that its content depends on: weights, tokenizer, task, prompt as fed, steering, settings, seed.
+2. A row's key is a hash of everything that its content depends on: weights, tokenizer, the ids that end a text, task, prompt as fed,
+   steering, settings, seed.
 3. The seed of a row's random stream is shared by the arms (common random numbers) and differs between items.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +37,7 @@ from ..tasks.task import Encodes, Item, Task
 if TYPE_CHECKING:
     from .spec import EvalSpec
 
-ROW_VERSION = 1
+ROW_VERSION = 2
 """Part of every row key; raised when the engine changes what a row contains."""
 CHUNK_ROWS = 96
 """Rows of a chunk where the spec does not say."""
@@ -175,6 +177,9 @@ def _row_key(
     ]  # fmt: skip
     if markers := declared_markers(model):  # those of a template are part of the tokenizer
         facts.append([[m.opening, m.closing] for m in markers])
+    ends = sorted(model.eos_ids)
+    if ends != [model.tokenizer.eos_token_id]:  # the tokenizer's own end is in its fingerprint; others end rows too
+        facts.append(ends)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -219,6 +224,10 @@ def record(model: LoadedModel, task: Task, planned: Planned, generation: Generat
     opening = planned.arm.opening
     known = known_of(model, planned, generation.finish)
     if generation.finish == "nonfinite":  # the model stopped computing: what it had written is not its answer
+        logging.getLogger(__name__).warning(
+            "Arm %s, item %s, seed %s is not graded: %s.",
+            planned.arm.name, planned.item.id, planned.seed, generation.nonfinite,
+        )  # fmt: skip
         grade = unscorable("", None, "the model's numbers became NaN or infinite")
     else:
         grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text, known)

@@ -208,7 +208,7 @@ class _Live:
             "sites": sorted({site.name for i in planned.row.plan.interventions for site in i.sites}),  # type: ignore[union-attr]
             "median": statistics.median(sizes) if sizes else None,
             "max": max(sizes, default=None),
-            "warnings": [warning] if (warning := found.receipt.warning) else [],
+            "warnings": list(found.receipt.warnings),
             "replay": replay,
             "hooks": hooks,
         }

@@ -70,7 +70,7 @@ def _arm(line: dict[str, Any]) -> Cell:
 def arm_tables(evidence: Evidence, frame: pd.DataFrame, split: str) -> list[Table]:
     """Headline, effects and receipts of one split, from `arms_frame`."""
     lines = frame[frame["split"] == split].to_dict("records")
-    return [_headline(evidence, lines, split), *_effects(evidence, lines, split), _receipts(lines, split)]
+    return [_headline(evidence, lines, split), *_effects(evidence, lines, split), _receipts(evidence, lines, split)]
 
 
 def _headline(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Table:
@@ -189,7 +189,7 @@ def gap_words(gap: Gap | None) -> str:
     return f"Gap recovered: {percent(gap.value)} % ({low} to {high}), n = {gap.n}."
 
 
-def _receipts(lines: list[dict[str, Any]], split: str) -> Table:
+def _receipts(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Table:
     rows = []
     for line in lines:
         planned, fired = int(line["edits_planned"]), int(line["edits_fired"])
@@ -203,7 +203,10 @@ def _receipts(lines: list[dict[str, Any]], split: str) -> Table:
     heads = ("arm", "rows", "edits planned", "edits made", "positions edited %", "‖Δ‖/‖h‖, median", "receipt")
     bad = any(cell.bad for row in rows for cell in row)
     notes = ("Edits are missing: the numbers of those arms do not show what their plans would do.",) if bad else ()
-    return Table(f"Receipts: {split}", heads, tuple(rows), notes)
+    named = {str(line["arm"]): line["label"] for line in lines}
+    foreign = evidence.manifest.facts.get("origins", {})
+    origins = tuple(f"{named[arm]}: {' '.join(said)}" for arm, said in foreign.items() if arm in named)
+    return Table(f"Receipts: {split}", heads, tuple(rows), (*notes, *origins))
 
 
 def special_tables(evidence: Evidence) -> list[Table]:

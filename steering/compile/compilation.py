@@ -23,6 +23,7 @@ from .coverage import Coverage
 from .feature_formula import LATENT_COLUMNS
 from .formula import COLUMNS
 from .operation import latent_numbers, numbers
+from .origin import origins, refuse_foreign
 from .slots import LatentSlot, Slot, family, make_slot
 
 LARGEST = 1e18
@@ -31,8 +32,11 @@ SAME_DIRECTION = 0.999
 """|cosine| from which two directions count as one in the conflict rule."""
 
 
-def check_plan(plan: Plan, model: LoadedModel) -> None:
-    """Raises BadInput when a plan cannot run on a model: wrong width, site it does not have."""
+def check_plan(plan: Plan, model: LoadedModel, strict: bool = False) -> None:
+    """Raises BadInput when a plan cannot run on a model: wrong width, site it does not have, a dose beyond what can be computed; and, when
+    `strict`, vectors that are not known to come from it."""
+    if strict:
+        refuse_foreign(plan, model)
     for intervention in plan.interventions:
         gate = intervention.gate
         for site in intervention.sites:
@@ -73,6 +77,8 @@ class CompiledPlans:
     lines: dict[Plan, tuple[int, ...]]
     members: dict[Plan, tuple[tuple[int, Intervention], ...]]
     """Per plan: (slot, intervention) pairs."""
+    origins: dict[Plan, tuple[str, ...]]
+    """Per plan: what is to be said of vectors that come from another model."""
 
 
 def compile_plans(plans: Sequence[Plan], model: LoadedModel) -> CompiledPlans:
@@ -95,6 +101,7 @@ def compile_plans(plans: Sequence[Plan], model: LoadedModel) -> CompiledPlans:
                 depth[site] += 1
     order = sorted(table, key=lambda key: (key[0].order, *key[1:]))
     index = {key: i for i, key in enumerate(order)}
+    said = {plan: origins(plan, model) for plan in distinct}
     lines, members = {}, {}
     for plan, found in places.items():
         used = [0] * len(order)
@@ -102,7 +109,7 @@ def compile_plans(plans: Sequence[Plan], model: LoadedModel) -> CompiledPlans:
             used[index[key]] = line
         lines[plan] = tuple(used)
         members[plan] = tuple((index[key], intervention) for key, _, intervention in found)
-    return CompiledPlans(tuple(make_slot(key[0], table[key], model) for key in order), lines, members)
+    return CompiledPlans(tuple(make_slot(key[0], table[key], model) for key in order), lines, members, said)
 
 
 class RowPlan:

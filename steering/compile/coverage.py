@@ -2,8 +2,8 @@
 
 1. `Coverage` answers for positions known in advance as one array, and follows generated tokens one at a time where the answer depends
    on them. It never looks ahead.
-2. Text and regular expressions are looked up in the prompt as fed: character places come from decoding the ids, so nothing is
-   tokenised a second time. A pattern that matches nothing is refused.
+2. Text is looked for in what the ids decode to (`text`), so that it is found however tokens cut it. In the prompt a pattern that matches
+   nothing is refused; a text that is followed covers the first token at which an occurrence is complete.
 3. Padding has no position, so it cannot be covered.
 """
 
@@ -11,114 +11,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import BadInput
 from ..model.models import LoadedModel
-from ..model.thinking import MARKERS, THINK, declared_markers, template_markers
 from ..plan.span import Span
+from .text import TokenFacts, Written, character_places, expression, finders, markers, token_facts
 
 Follower = Generator[bool, int, None]
 """Sent one token at a time, answers whether a span covers it."""
-_CLOSERS = " \t\r\n\"'”’)]}*_"
-_ENDERS = ".!?;。！？"
-
-
-@dataclass
-class TokenFacts:
-    """What spans ask of a tokenizer, remembered per token id."""
-
-    model: LoadedModel
-    _texts: dict[int, str] = field(default_factory=dict)
-    _sequences: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def text(self, token: int) -> str:
-        """What one id decodes to, special tokens spelled out."""
-        if token not in self._texts:
-            self._texts[token] = self.model.tokenizer.decode([token])
-        return self._texts[token]
-
-    def special(self, token: int) -> bool:
-        return token in self.model.tokenizer.all_special_ids
-
-    def ends_sentence(self, token: int) -> bool:
-        """Ends in . ! ? or ; (closing quotes and brackets apart), or holds a line break."""
-        text = self.text(token)
-        return not self.special(token) and ("\n" in text or text.rstrip(_CLOSERS).endswith(tuple(_ENDERS)))
-
-    def has_content(self, token: int) -> bool:
-        """More than white space, sentence enders and closing quotes."""
-        return not self.special(token) and bool(self.text(token).strip(_CLOSERS + _ENDERS))
-
-    def sequence(self, wanted: str | tuple[int, ...]) -> tuple[int, ...]:
-        """Ids of a token sequence given as ids or text. Raises BadInput for text that holds an unknown token."""
-        if isinstance(wanted, tuple):
-            vocabulary = len(self.model.tokenizer)
-            if any(not 0 <= token < vocabulary for token in wanted):
-                raise BadInput(
-                    f"Token ids {wanted} are not all in the vocabulary of {self.model.id} (0 to {vocabulary - 1})."
-                )
-            return wanted
-        if wanted not in self._sequences:
-            ids = tuple(self.model.tokenizer(wanted, add_special_tokens=False)["input_ids"])
-            if not ids or self._unreadable(wanted, ids):
-                raise BadInput(
-                    f"{wanted!r} is not text that the tokenizer of {self.model.id} knows; give token ids instead."
-                )
-            self._sequences[wanted] = ids
-        return self._sequences[wanted]
-
-    def _unreadable(self, text: str, ids: tuple[int, ...]) -> bool:
-        """Whether part of `text` became an unknown token (which a tokenizer need not name)."""
-        unknown = self.model.tokenizer.unk_token_id
-        lost = [token for token in ids if self.special(token) and self.text(token) not in text]
-        return bool(lost) or (unknown is not None and unknown in ids)
-
-    def markers(self, span: Span) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Opening and closing marker of the thinking segment. Raises BadInput when the model has none and the span names none."""
-        if span.tokens:
-            opening, closing = span.tokens
-            return self.sequence(opening), self.sequence(closing)
-        vocabulary = self.model.tokenizer.get_vocab()
-        tokens = [m for m in MARKERS if m.opening in vocabulary and m.closing in vocabulary]
-        found = declared_markers(self.model) or tokens or template_markers(self.model.tokenizer)
-        if not found:
-            raise BadInput(
-                f"{self.model.id} has no {THINK.opening} token; name the markers of its thinking segment, as in "
-                f'{span.kind}:"<opening>","<closing>".'
-            )
-        return self.sequence(found[0].opening), self.sequence(found[0].closing)
-
-
-def token_facts(model: LoadedModel) -> TokenFacts:
-    """The facts of a model's tokenizer, made once per model."""
-    return model.extra.setdefault("token_facts", TokenFacts(model))
-
-
-def character_places(model: LoadedModel, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """The decoded text of `ids` and each token's (start, end) in it, white space at its edges left out."""
-    facts = token_facts(model)
-    pieces = [facts.text(token) for token in ids]
-    text = model.tokenizer.decode(list(ids))
-    ends = np.cumsum([len(piece) for piece in pieces]).tolist()
-    if "".join(pieces) != text:  # tokenizers that join by rule: measure by growing the text
-        ends = [len(model.tokenizer.decode(list(ids[: i + 1]))) for i in range(len(ids))]
-    places = []
-    for index, end in enumerate(ends):
-        start = ends[index - 1] if index else 0
-        inside = text[start:end]
-        left, right = len(inside) - len(inside.lstrip()), len(inside) - len(inside.rstrip())
-        places.append((start + left, end - right) if inside.strip() else (start, end))
-    return text, places
 
 
 def _matches(model: LoadedModel, span: Span, ids: Sequence[int]) -> list[int]:
     text, places = character_places(model, ids)
     assert span.pattern is not None
-    pattern = span.pattern if span.kind == "regex" else re.escape(span.pattern)
-    found = [match.span() for match in re.finditer(pattern, text) if match.end() > match.start()]
+    if span.kind == "regex":
+        found = [match.span() for match in re.finditer(span.pattern, text) if match.end() > match.start()]
+    else:
+        found = [match.span(1) for match in expression(span.pattern, "".join(span.flags)).finditer(text)]
     covered = [i for i, (low, high) in enumerate(places) if any(low < end and start < high for start, end in found)]
     if not covered:
         raise BadInput(
@@ -171,14 +82,12 @@ def _follow(model: LoadedModel, span: Span, prompt_length: int) -> Follower:
 
 
 def _follow_triggers(facts: TokenFacts, span: Span) -> Follower:
-    wanted = [facts.sequence(tokens) for tokens in span.tokens]
-    longest = max(map(len, wanted))
-    recent: tuple[int, ...] = ()
+    wanted, written = finders(facts, span), Written(facts)
     left, covered = 0, False
     while True:
         token = yield covered
-        recent = (*recent, token)[-longest:]
-        hit = any(recent[-len(sequence) :] == sequence for sequence in wanted)
+        piece = written.push(token)
+        hit = any([finder.feed(token, piece) is not None for finder in wanted])
         covered = hit if span.kind == "at" else left > 0
         left = (span.n or 0) if hit else max(left - 1, 0)
 
@@ -200,19 +109,18 @@ def _follow_sentences(facts: TokenFacts, prompt_length: int) -> Follower:
 
 
 def _follow_thinking(facts: TokenFacts, span: Span) -> Follower:
-    opening, closing = facts.markers(span)
-    recent: tuple[int, ...] = ()
+    (opening, closing), written = markers(facts, span), Written(facts)
     inside, covered = False, False
     while True:
         token = yield covered
-        recent = (*recent, token)[-max(len(opening), len(closing)) :]
-        if inside and recent[-len(closing) :] == closing:
-            inside = False
-            covered = False
-        else:
-            covered = inside
-            if not inside and recent[-len(opening) :] == opening:
-                inside = True
+        before, turned, finder = inside, False, closing if inside else opening
+        rest = finder.feed(token, written.push(token))
+        while rest is not None:  # a token may hold the end of one marker and the next one
+            inside, turned = not inside, True
+            finder = closing if inside else opening
+            finder.clear()
+            rest = finder.feed(None, rest) if rest else None
+        covered = before and not turned
         covered = covered if span.kind == "inside_thinking" else not covered
 
 

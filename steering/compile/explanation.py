@@ -15,7 +15,7 @@ from rich.table import Table
 from ..model.models import LoadedModel
 from ..model.prompts import encode_prompt, token_texts
 from ..plan.plan import Plan
-from .compilation import RowPlan, compile_plans
+from .compilation import RowPlan, check_plan, compile_plans
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Explanation:
 
     plan: Plan
     tokens: tuple[TokenEdits, ...]
+    warnings: tuple[str, ...] = ()
+    """A sentence per vector that comes from another model, or does not say from which."""
 
     @property
     def covered(self) -> tuple[int, ...]:
@@ -62,7 +64,7 @@ class Explanation:
             lines.append(
                 f"{number}: {i.operation} {i.vector.name}{dose} at {', '.join(map(str, i.sites))} on {i.span}{gate}"
             )
-        table.caption = "\n".join(lines)
+        table.caption = "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
         return table
 
 
@@ -72,11 +74,14 @@ def explain(
     prompt: str | Sequence[int],
     generated: Sequence[int] = (),
     max_new_tokens: int | None = None,
+    strict: bool = False,
 ) -> Explanation:
     """The table for a prompt (text, or ids as fed) and, where given, tokens generated after it.
 
-    Raises BadInput as the engine does: for a plan that does not fit the model, or a span that covers nothing.
+    Raises BadInput as the engine does: for a plan that does not fit the model, or a span that covers nothing; when `strict`, also for
+    vectors that are not known to come from it.
     """
+    check_plan(plan, model, strict)
     ids = encode_prompt(model, prompt) if isinstance(prompt, str) else tuple(prompt)
     new = max(len(generated), max_new_tokens or 0, 1)
     compiled = compile_plans([plan], model)
@@ -98,7 +103,7 @@ def explain(
                 tuple(float(covers[n][1][position]) for n in numbers),
             )
         )
-    return Explanation(plan, tuple(tokens))
+    return Explanation(plan, tuple(tokens), compiled.origins[plan])
 
 
 def _by_intervention(

@@ -47,8 +47,9 @@ __all__ = [
 ]
 
 
-def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings) -> None:
-    """Raises BadInput for an empty prompt, a prompt that leaves no room in the context, or a plan that does not fit the model."""
+def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings, strict: bool = False) -> None:
+    """Raises BadInput for an empty prompt, a prompt that leaves no room in the context, or a plan that does not fit the model; when
+    `strict`, also for vectors that are not known to come from it."""
     for index, row in enumerate(rows):
         if not row.prompt_ids:
             raise BadInput(f"Row {index} has an empty prompt; give at least one token (the BOS counts).")
@@ -59,7 +60,7 @@ def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSett
             )
         model.rope.check_row(f"Row {index}", len(row.prompt_ids), settings.max_new_tokens)
     for plan in dict.fromkeys(row.plan for row in rows):
-        check_plan(plan, model)
+        check_plan(plan, model, strict)
 
 
 def stream(
@@ -72,16 +73,18 @@ def stream(
     compiled: bool | None = None,
     cancel: Callable[[], bool] | None = None,
     silent_ok: bool = False,
+    strict: bool = False,
 ) -> Iterator[Step | Finished]:
     """Generate all rows, at most `batch_size` at a time. Yields a `Step` per token and a `Finished` per row, as they come.
 
     With `detail="tokens"` no log-probabilities, entropies and alternatives are computed. `compiled` runs the decoding step as one graph
     (`compiled.py`); by default where a GPU is used.
+    With `strict` vectors that are not known to come from this model are refused; otherwise receipts say so (`Receipt.warnings`).
     Raises BadInput before the first forward pass, NeverFired after the last; with `silent_ok` a plan whose rows all ended before its span
     began is let through (the caller looks at a larger set of rows). When `cancel()` turns true the running rows are yielded as they
     are and the stream ends.
     """
-    check_rows(model, rows, settings)
+    check_rows(model, rows, settings, strict)
     plans = compile_plans([row.plan for row in rows if row.plan], model)
     groups = model.rope.groups([len(row.prompt_ids) for row in rows]) or [[]]
     if len(groups) > 1:
@@ -119,6 +122,7 @@ def generate(
     compiled: bool | None = None,
     on_rows: Callable[[int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    strict: bool = False,
 ) -> list[Generation]:
     """Generate all rows; results in the order given.
 
@@ -128,7 +132,15 @@ def generate(
     done: dict[int, Generation] = {}
     ended = 0
     for event in stream(
-        model, rows, settings, batch_size=batch_size, detail=detail, compiled=compiled, cancel=cancel, silent_ok=True
+        model,
+        rows,
+        settings,
+        batch_size=batch_size,
+        detail=detail,
+        compiled=compiled,
+        cancel=cancel,
+        silent_ok=True,
+        strict=strict,
     ):
         if isinstance(event, Finished):
             done[event.row] = event.generation

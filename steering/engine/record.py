@@ -51,6 +51,8 @@ class Receipt:
     """Whether a gate could close edits: then `fired` may be smaller than `planned`."""
     gate_values: tuple[tuple[float, ...], ...] = ()
     """Per gate of the plan (in plan order), the value read at each position; NaN where it was not read."""
+    origins: tuple[str, ...] = ()
+    """A sentence per vector of the plan that comes from another model, or does not say from which."""
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -68,9 +70,10 @@ class Receipt:
         return self.largest > OVERSIZED
 
     @property
-    def warning(self) -> str | None:
-        """What to know about the size of the edits before the text is read, in one sentence; None where there is nothing."""
-        return oversized_sentence(self.largest)
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the text is read, a sentence each: vectors of another model, edits beyond the activation."""
+        size = oversized_sentence(self.largest)
+        return (*self.origins, *([size] if size else []))
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,8 @@ class Progress:
         planned = 0 if self.plan is None else int(self.plan.active[:, :fed].sum())
         sizes = (*(size if math.isfinite(size) else 0.0 for size in ratio), *[0.0] * unread)
         read = tuple((*gate, *[float("nan")] * unread) for gate in gates)
-        receipt = Receipt(planned, fired, sizes, bool(gates), read)
+        origins = () if self.plan is None else self.plan.compiled.origins[self.row.plan]
+        receipt = Receipt(planned, fired, sizes, bool(gates), read, origins)
         table = np.stack(self.numbers) if self.numbers and len(self.numbers[0]) else np.zeros((0, 2))
         wide = (table.shape[1] - 2) // 2
         return Generation(
@@ -225,8 +229,14 @@ def demand_fired(rows: Sequence[Row], generations: Sequence[Generation | None]) 
             f"The texts are unsteered; the gate values are in the receipts, choose a threshold that they reach.",
             list(generations),
         )
+    own = [g for row, g in zip(rows, generations, strict=True) if row.plan == plan and g is not None]
+    read = sum(len(g.prompt_ids) + len(g.token_ids) - 1 for g in own)
+    if any(i.span.dynamic for i in plan.interventions):
+        why = f"what the span follows did not come up in the {read} tokens that were read in the {len(own)} rows that carry it"
+        advice = "look at a text for how it is really written, or choose another span"
+    else:
+        why = "every row that carries it ended before the span began"
+        advice = "choose a span that starts earlier, such as last_prompt"
     raise NeverFired(
-        f"A plan with span {spans} never fired: every row that carries it ended before the span began. "
-        f"The texts are unsteered; choose a span that starts earlier, such as last_prompt.",
-        list(generations),
+        f"A plan with span {spans} never fired: {why}. The texts are unsteered; {advice}.", list(generations)
     )

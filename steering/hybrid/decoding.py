@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compile.coverage import token_facts
+from ..compile.text import token_facts
 from ..engine.loop import COMPACT_BELOW, REFILL_FROM
 from ..engine.record import scores
 from ..engine.sampling import GenerationSettings

@@ -38,6 +38,8 @@ ATOMS: dict[str, str] = {
 """Span kinds and the arguments they take."""
 DYNAMIC = ("at", "after", "sentence_starts", "inside_thinking", "outside_thinking", "specials")
 """Kinds whose generated positions depend on the tokens generated."""
+FLAGS = "iw"
+"""What may follow a quoted text: ignore case; a whole word."""
 COMBINATIONS = {"|": "union", "&": "intersection", "-": "difference"}
 SYMBOLS = {kind: symbol for symbol, kind in COMBINATIONS.items()}
 
@@ -47,8 +49,8 @@ class Span:
     """A set of positions.
 
     `first_n`: the first n generated tokens; `after_n`: those after the first n; `window`: generated tokens n to m - 1; `position`: prompt
-    positions, negative from its end; `text`, `regex`: every match in the prompt; `at`: the last token of each occurrence of one of
-    `tokens`; `after`: the n tokens after such an occurrence; `sentence_starts`: the first token after one that ends a sentence (and the
+    positions, negative from its end; `text`, `regex`: every match in the prompt; `at`: the token at which one of `tokens` is
+    complete; `after`: the n tokens after such an occurrence; `sentence_starts`: the first token after one that ends a sentence (and the
     first generated token); `inside_thinking`: after the opening marker up to the closing one, `outside_thinking`: the rest (the two
     `tokens` are the markers, by default the model's own, as `<think>` and `</think>`); `specials`: BOS, EOS and the like.
     """
@@ -59,10 +61,13 @@ class Span:
     positions: tuple[int, ...] = ()
     pattern: str | None = None
     tokens: tuple[str | tuple[int, ...], ...] = ()
-    """Token sequences, as ids or as text that is tokenised when the plan is compiled."""
+    """What is looked for: ids, or text, which is found in the decoded text however tokens cut it."""
+    flags: tuple[str, ...] = ()
+    """Of each of `tokens`, or of the pattern: `i` ignores case, `w` wants a whole word, `iw` both; empty where none has any."""
     parts: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
+        self._settle_flags()
         if self.kind in SYMBOLS:
             if len(self.parts) != 2:
                 raise BadInput(f"A {self.kind} combines two spans, not {len(self.parts)}.")
@@ -101,6 +106,24 @@ class Span:
                 f'Span {self.kind} needs tokens, as ids or quoted text: {self.kind}:13 or {self.kind}:"wait".'
             )
 
+    def _settle_flags(self) -> None:
+        """Flags in one form. Raises BadInput for one that is not known, or stands after ids or a regular expression."""
+        texts = self.tokens if self.tokens else (self.pattern,) if self.pattern is not None else ()
+        given = self.flags or ("",) * len(texts)
+        if len(given) != len(texts):
+            raise BadInput(f"Span {self.kind} has {len(texts)} texts and flags for {len(given)}.")
+        for text, flags in zip(texts, given, strict=True):
+            if not set(flags) <= set(FLAGS):
+                raise BadInput(
+                    f"Span {self.kind}: {flags!r} after {text!r} is not understood; write i to ignore case, w for a whole word, or iw."
+                )
+            if flags and self.kind == "regex":
+                raise BadInput(f"Span regex takes no {flags} after it; write (?i) or \\b in the expression.")
+            if flags and not isinstance(text, str):
+                raise BadInput(f"Span {self.kind}: {flags!r} goes with quoted text, not with ids.")
+        settled = tuple("".join(sorted(set(flags))) for flags in given)
+        object.__setattr__(self, "flags", settled if any(settled) else ())
+
     @property
     def atoms(self) -> tuple[Span, ...]:
         """The simple spans that this one is made of."""
@@ -125,17 +148,22 @@ class Span:
             left, right = (f"({p})" if p.parts else str(p) for p in self.parts)
             return f"{left} {SYMBOLS[self.kind]} {right}"
         if self.pattern is not None:
-            return f"{self.kind}:{json.dumps(self.pattern)}"
+            return f"{self.kind}:{json.dumps(self.pattern)}{''.join(self.flags)}"
         if self.positions:
             return f"position:{','.join(map(str, self.positions))}"
         words = [self.kind]
         if self.tokens:
-            words.append(",".join(json.dumps(t) if isinstance(t, str) else "+".join(map(str, t)) for t in self.tokens))
+            flags = self.flags or ("",) * len(self.tokens)
+            texts = (
+                json.dumps(t) + own if isinstance(t, str) else "+".join(map(str, t))
+                for t, own in zip(self.tokens, flags, strict=True)
+            )
+            words.append(",".join(texts))
         return ":".join([*words, *(str(v) for v in (self.n, self.m) if v is not None)])
 
     @staticmethod
     def parse(text: str | Span) -> Span:
-        """Span from its text form: `generated`, `first_n:8`, `at:"\\n\\n"`, `after:13+5,"wait":3`, `(prompt | first_n:4) - specials`.
+        """Span from its text form: `generated`, `first_n:8`, `at:"\\n\\n"`, `after:13+5,"wait"iw:3`, `(prompt | first_n:4) - specials`.
 
         `&` binds tighter than `|` and `-`, which go from left to right. Raises BadInput where it does not parse.
         """
@@ -201,22 +229,31 @@ def _atom(word: str) -> Span:
     if not rest:
         return Span(kind)
     if takes == "pattern":
-        return Span(kind, pattern=_quoted(rest, word))
+        pattern, flags = _flagged(rest, word)
+        return Span(kind, pattern=pattern, flags=(flags,))
     if takes == "positions":
         return Span(kind, positions=tuple(_number(p, word) for p in rest.split(",")))
     if takes == "window":
         low, _, high = rest.partition(":")
         return Span(kind, _number(low, word), _number(high, word))
     if takes.startswith("tokens") or takes == "markers":
-        pieces = re.findall(r'"(?:[^"\\]|\\.)*"|[^,:"]+|:', rest)
+        pieces = re.findall(r'"(?:[^"\\]|\\.)*"[a-z]*|[^,:"]+|:', rest)
         colon = pieces.index(":") if ":" in pieces else len(pieces)
-        tokens = tuple(
-            _quoted(p, word) if p.startswith('"') else tuple(_number(i, word) for i in p.split("+"))
+        if ",".join(pieces[:colon]) + "".join(pieces[colon:]) != rest:
+            raise BadInput(f"Span {word}: write texts in double quotes or ids, with commas between them.")
+        found = [
+            _flagged(p, word) if p.startswith('"') else (tuple(_number(i, word) for i in p.split("+")), "")
             for p in pieces[:colon]
-        )
+        ]
         n = _number("".join(pieces[colon + 1 :]), word) if colon < len(pieces) else (1 if kind == "after" else None)
-        return Span(kind, n, tokens=tokens)
+        return Span(kind, n, tokens=tuple(wanted for wanted, _ in found), flags=tuple(flags for _, flags in found))
     return Span(kind, _number(rest, word))
+
+
+def _flagged(text: str, where: str) -> tuple[str, str]:
+    """Quoted text and the letters after it."""
+    quoted = text.rstrip("abcdefghijklmnopqrstuvwxyz") if text.startswith('"') else text
+    return _quoted(quoted, where), text[len(quoted) :]
 
 
 def _quoted(text: str, where: str) -> str:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from experiments.report.arm_frame import arms_frame
 
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.loading import Loading
@@ -18,6 +19,8 @@ from experiments.evaluation.sentences import render_table, sentence
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.evaluation.stored_vectors import run_vectors
 from experiments.evaluation.summary import from_json
+from experiments.report.evidence import gather
+from experiments.report.tables import arm_tables
 from experiments.store.runs import Arm, Store
 from steering.errors import BadInput
 from steering.model.models import BUILTINS, load_model
@@ -57,7 +60,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_rows_whose_numbers_break_are_never_graded_and_are_counted(tmp_path: Path, noise: SteeringVector) -> None:
+def test_a_run_says_which_arms_use_vectors_of_another_model(tmp_path: Path, noise: SteeringVector) -> None:
+    made = Provenance("difference of means", "0123456789abcdef", "org/other")
+    foreign = SteeringVector("foreign", noise.site, noise.direction, made)
+    spec, store = small_spec(noise, 2), Store(tmp_path)
+    with pytest.raises(BadInput, match="Arm 'steered': foreign comes from another model: org/other"):
+        run_evaluation(spec, store, {noise.digest: foreign}, strict=True)
+    assert not any(tmp_path.glob("*/rows/*"))
+    run = run_evaluation(spec, store, {noise.digest: foreign})
+    assert run.manifest.facts["origins"] == {
+        "steered": ["foreign comes from another model: org/other, not builtin:base."]
+    }
+    tables = arm_tables(gather(run), arms_frame(gather(run)), "standard-test")
+    (receipts,) = [table for table in tables if table.title.startswith("Receipts")]
+    assert "steered: foreign comes from another model: org/other, not builtin:base." in receipts.notes
+
+
+def test_rows_whose_numbers_break_are_never_graded_and_are_counted(
+    tmp_path: Path, noise: SteeringVector, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = Plan((Intervention("add", noise, Span("all"), Dose(1e7, "raw")),))
     spec = small_spec(noise, 4)
     steered = spec.arms[2].model_copy(update={"plan": plan.to_dict()})
@@ -66,6 +87,8 @@ def test_rows_whose_numbers_break_are_never_graded_and_are_counted(tmp_path: Pat
     broken = [row for row in run.table().to_pylist() if row["arm"] == "steered"]
     assert all(row["finish"] == "nonfinite" and not row["scorable"] and not row["correct"] for row in broken)
     assert all(row["answer"] is None and row["token_ids"] == [] for row in broken)
+    said = f"item {broken[0]['item']}, seed 0 is not graded: the activation at blocks.1.hook_resid_post is not finite at position 0."
+    assert any(said in line for line in caplog.messages)
     summary = from_json(run.summary())
     base, arm = (summary.split("standard-test").arm(name) for name in ("base", "steered"))
     assert (base.nonfinite, arm.nonfinite, arm.unscorable) == (0, 4, 4)

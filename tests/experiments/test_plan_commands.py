@@ -77,6 +77,26 @@ def test_generate_shows_the_text_with_and_without_each_plan(steer: Steer, wait: 
     assert code == 0 and out.startswith("--- unsteered: 0 edits")
 
 
+def test_vectors_of_another_model_are_said_and_refused_when_strict(steer: Steer, wait: Path, tmp_path: Path) -> None:
+    own = SteeringVector.load(wait)
+    made = Provenance("difference of means", "0123456789abcdef", "org/other")
+    foreign = SteeringVector("foreign", own.site, own.direction, made).save(tmp_path / "foreign.safetensors")
+    said = "foreign comes from another model: org/other, not builtin:base."
+    prompt = ["--prompt", "rules + 15 ; goal 31 start 42 ?"]
+    code, out, error = steer("plan", "explain", f"add {foreign} 1v", *prompt, "--json")
+    assert code == 0 and json.loads(out) and f"warning: {said}" in error
+    code, out, _ = steer("plan", "explain", f"add {foreign} 1v", *prompt)
+    assert code == 0 and "warning: foreign comes from another model" in " ".join(out.split())
+    arguments = ["generate", *prompt, "--max-new-tokens", "4", "--plan", f"add {foreign} 40r"]
+    code, out, _ = steer(*arguments)
+    assert code == 0 and f"warning: {said}" in out and "warning: The largest edit is 40 times the activation" in out
+    bare, steered = json.loads(steer(*arguments, "--json")[1])
+    assert bare["warnings"] == [] and len(steered["warnings"]) == 2 and steered["nonfinite"] is None
+    for command in (["plan", "explain", f"add {foreign} 1v", *prompt], arguments):
+        code, _, error = steer(*command, "--strict")
+        assert code == 2 and "comes from another model" in error
+
+
 def test_vectors_travel_through_gguf_and_back(steer: Steer, wait: Path, tmp_path: Path) -> None:
     code, out, _ = steer("vectors", "show", str(wait), "--json")
     (fact,) = json.loads(out)

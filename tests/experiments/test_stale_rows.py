@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.pair.problem import split_problems
 from experiments.store.runs import Arm, Store
 from experiments.tasks.task import resolve_task
-from steering.model.models import LoadedModel, load_model
+from steering.model.models import BUILTINS, LoadedModel, load_model
 from steering.model.sites import Site
 from steering.plan.plan import Dose, Intervention, Plan, Span
 from steering.vector.vectors import Provenance, SteeringVector
@@ -80,6 +81,12 @@ def other_template(model: LoadedModel) -> LoadedModel:
     return changed
 
 
+def other_ends(model: LoadedModel) -> LoadedModel:
+    model.model.generation_config.eos_token_id = [*sorted(model.eos_ids), 9]
+    model.__dict__.pop("eos_ids")
+    return model
+
+
 CHANGES: dict[str, tuple[Callable[[Path], dict[str, set[str]]], set[str]]] = {
     "vector": (lambda data: keys(task_of(data), seed=1), {"steered"}),
     "dose": (lambda data: keys(task_of(data), dose=2.0), {"steered"}),
@@ -90,6 +97,7 @@ CHANGES: dict[str, tuple[Callable[[Path], dict[str, set[str]]], set[str]]] = {
     "template of one form": (lambda data: keys(task_of(data, think="{question} be quick")), {"think"}),
     "a form that no arm uses": (lambda data: keys(task_of(data, other="never {question}")), set()),
     "weights": (lambda data: keys(task_of(data), model=other_weights(load_model("builtin:base"))), {"base", "think", "steered"}),
+    "ids that end a text": (lambda data: keys(task_of(data), model=other_ends(load_model("builtin:base"))), {"base", "think", "steered"}),
     "chat template": (lambda data: keys(task_of(data), model=other_template(load_model("builtin:base"))), {"base", "think", "steered"}),
 }  # fmt: skip
 
@@ -104,6 +112,21 @@ def test_exactly_the_rows_that_a_change_touches_get_other_keys(change: str, data
             assert not before[arm] & after[arm]
         else:
             assert before[arm] == after[arm]
+
+
+def test_another_end_in_a_folders_generation_config_is_another_row(data: Path, tmp_path: Path) -> None:
+    folder, found = tmp_path / "model", []
+    shutil.copytree(BUILTINS["builtin:base"], folder)
+    arms = (Arm(name="base", label="base", role="baseline", model=str(folder), form="bare"),)
+    for ends in (2, [2], [2, 9], [2, 10]):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+        spec = EvalSpec(
+            name="ends", task=task_of(data), splits={"test": 2}, arms=arms, generation=Generating(max_new_tokens=4)
+        )
+        parts = Parts(resolve_task(spec.task), {str(folder): load_model(str(folder))}, {}, {})
+        found.append([row.key for chunk in chunks_of(spec, parts) for row in chunk])
+    assert found[0] == found[1], "the same end, written in another way"
+    assert len({tuple(keys) for keys in found}) == 3
 
 
 def test_a_second_seed_keeps_the_rows_of_the_first(data: Path) -> None:

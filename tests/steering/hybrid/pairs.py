@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from steering.compile.coverage import token_facts
+from steering.compile.text import token_facts
 from steering.engine.sampling import uniforms
 from steering.hybrid import Controller, Readout, ShiftBank
 from steering.hybrid.decisions import CATEGORY_STREAM
