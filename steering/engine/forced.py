@@ -45,7 +45,7 @@ class ForcedReading:
 
 def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[ForcedReading]:
     """Read every text twice, with its plan and without. Raises BadInput for an empty text, one longer than the context, or a plan with an
-    entropy gate."""
+    entropy gate, and for one on which the model's numbers become NaN or infinite."""
     for index, text in enumerate(texts):
         if not text.prompt_ids or not text.token_ids:
             raise BadInput(f"Text {index} needs a prompt and at least one forced token.")
@@ -75,6 +75,11 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
         for index, text, one, two in zip(chunk, chosen, steered, plain, strict=True):
             forced = torch.tensor(text.token_ids, device=one.device)[:, None]
             divergence = (one.exp() * (one - two)).sum(-1).clamp_min(0.0)
+            if not bool(divergence.isfinite().all()):
+                raise BadInput(
+                    f"Text {index} cannot be read: under its plan, or without it, the model's numbers become NaN or infinite. Give a "
+                    f"smaller dose, or load the model in float32."
+                )
             readings[index] = ForcedReading(
                 tuple(one.gather(1, forced)[:, 0].tolist()),
                 tuple(two.gather(1, forced)[:, 0].tolist()),

@@ -36,7 +36,7 @@ from .executor import Executor, HookExecutor
 from .layout import Layout, text_config
 from .resolution import layout_of
 from .rope import Rope, rope_of
-from .trial import Trial, tried
+from .trial import LONGEST, Trial, tried
 
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
@@ -85,6 +85,8 @@ class LoadedModel:
     @cached_property
     def trial(self) -> Trial:
         """How the engine's way of reading compares with the naive one on this model."""
+        if self.context < LONGEST:
+            return Trial(())
         exact = self.dtype == torch.float32 and getattr(self.model, "quantization_method", None) is None
         return tried(self.model, HookExecutor(self.model, self.layout, lean=False), self.n_layers, exact, self.rope)
 

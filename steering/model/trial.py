@@ -24,6 +24,8 @@ from .rope import Rope
 
 PROMPTS, WRITTEN = (3, 7), 2
 """Tokens of the two prompts, and tokens fed after each."""
+LONGEST = max(PROMPTS) + WRITTEN
+"""Tokens that a model must be able to read for the trial; a shorter context is not tried."""
 NEAR = 128
 """Rotary limits up to here are tried."""
 TIGHT, LOOSE = 1e-3, 0.2

@@ -15,7 +15,9 @@ from steering.compile import formula
 from steering.engine import batch, passes
 from steering.engine.ledger import Ledger
 from steering.model.executor import HookExecutor
-from tests.tiny import tiny
+from steering.model.models import wrap
+from tests.steering.test_trial import UNSERVED, of
+from tests.tiny import tiny, tokenizer
 
 
 def found(family: str = "llama") -> dict[str, Check]:
@@ -118,3 +120,9 @@ def test_the_command_prints_facts_and_checks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Ledger, "row", lambda self, place, progress: ([1.0] * (progress.length - 1), 1, []))
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1 and "FAILED" in done.stdout
+
+
+def test_a_model_whose_rows_depend_on_their_neighbours_is_seen() -> None:
+    refused = wrap(of(UNSERVED["bart"]), tokenizer(), id="tiny-bart", trial=False)
+    check = {c.name: c for c in diagnose(refused)}["read as one row, in a batch, with a cache"]
+    assert check.passed is False and "is not the row alone" in check.measured

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from steering.engine.edit_size import edit_size, mean_ratio
+from steering.engine.forced import ForcedText, forced_divergence
 from steering.engine.generation import Finished, Generation, Row, Step, generate, stream
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
@@ -149,3 +150,10 @@ def test_a_receipt_says_when_an_edit_exceeds_ten_times_the_activation() -> None:
         assert found.receipt.oversized is oversized
         assert (found.receipt.warnings != ()) is oversized
     assert found.receipt.warnings[0].startswith("The largest edit is 10.5 times the activation")
+
+
+def test_a_forced_reading_that_is_not_finite_is_an_error() -> None:
+    model = half(poison=9)
+    forced_divergence(model, [ForcedText((1, 4), (5, 6), plan())])
+    with pytest.raises(BadInput, match="Text 1 cannot be read: .* NaN or infinite"):
+        forced_divergence(model, [ForcedText((1, 4), (5, 6), plan()), ForcedText((1, 9), (5, 6), plan())])

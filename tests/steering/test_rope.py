@@ -10,6 +10,7 @@ from steering.attribution.effects import attributed
 from steering.attribution.metric import continuation
 from steering.engine.forced import ForcedText, forced_divergence
 from steering.engine.generation import Row, generate
+from steering.engine.prefix import SharedPrompts
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, Cancelled
 from steering.hybrid import HybridRow, decode
@@ -174,3 +175,26 @@ def test_passes_that_cannot_part_sequences_refuse_them(phi: LoadedModel) -> None
     metric = continuation([prompt(10), prompt(30)], [(5, 6), (5, 6)])
     with pytest.raises(BadInput, match="on both sides of 24"):
         attributed(phi, [vector()], metric)
+
+
+def test_prompts_that_many_rows_share_are_read_on_their_own_side(phi: LoadedModel) -> None:
+    plans = [
+        Plan(),
+        plan("add", "generated", 2.0),
+        plan("add", "after_n:1", -3.0, seed=1),
+        Plan(),
+        plan("ablate", "generated"),
+    ]
+    rows = [Row(prompt(n), p) for n in (10, 30) for p in plans]
+    calls: list[int] = []
+    own = SharedPrompts.attended
+
+    def counted(self: SharedPrompts, *args: object) -> object:
+        calls.append(len(self.of_place))
+        return own(self, *args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SharedPrompts, "attended", counted)
+        found = generate(phi, rows, GenerationSettings(8))
+    assert calls, "the prompts must be shared, or this comparison proves nothing"
+    assert [list(g.token_ids) for g in found] == [naive_generate(phi, r.prompt_ids, r.plan, 8) for r in rows]
