@@ -36,8 +36,7 @@ DEFINITIONS: dict[str, str] = {
     "Δ tokens": "Mean difference in generated tokens per row to the baseline.",
     "over its controls": "Right answers minus the mean of its random directions of equal edit size (or matched latents), "
     "with the interval over items and directions.",
-    "rank p": "One-sided, on the side of its effect: (1 + its controls that do at least as much) / (1 + how many there are), "
-    "and so never below 1 / (1 + how many).",
+    "rank p": "One-sided: (1 + its controls that do at least as well) / (1 + how many there are), and so never below 1 / (1 + how many).",
     "gap recovered": "(arm - baseline) / (reference - baseline), with interval. Undefined while the gap may be zero.",
     "steered %": "Share of positions, prompt and generated, with an edit of non-zero size.",
     "‖Δ‖/‖h‖": "Size of the edits: norm of the change over norm of the activation, median over the edited positions.",
@@ -103,7 +102,7 @@ def beyond_words(arm: ArmSummary) -> str:
     if found is None:
         return "none in this run" if arm.role == "steered" else ""
     said = f"{100 * found.difference:+.1f} ({between(found.interval.low, found.interval.high, '+')})"
-    return said + (", few" if found.few else "") + ("" if found.matched else ", edits of other size")
+    return said + (", few" if found.few else "") + ("" if found.matched else ", not matched in size")
 
 
 def receipt_words(arm: ArmSummary) -> str:

@@ -20,10 +20,10 @@ from app.cell_figures import MEASURES, dose_figure, grid_figure, numeric, say
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
 from experiments.evaluation.sentences import FEW, sentence
-from experiments.store.runs import StoreError
-from experiments.sweeps.cells import CARD, axes, is_test, read_cells
+from experiments.store.runs import Store, StoreError
+from experiments.sweeps.cells import CARD, axes, is_test, read_cells, test_run
 from experiments.sweeps.table import sweep_table
-from experiments.sweeps.verdict import of_grid, of_test
+from experiments.sweeps.verdict import of_test
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 EXAMPLE = """name: layers-doses
@@ -185,18 +185,14 @@ def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"{words}. The best of {len(table)} looks better than it is.")
         test = _test_run(run)
-        found = of_test(test.run) if test is not None else of_grid([run.run])
-        badge = {
-            True: ":green-badge[real]",
-            False: ":orange-badge[not told from random]",
-            None: ":gray-badge[not tested]",
-        }
-        st.markdown(f"{badge[found.real]} {for_markdown(found.sentence, 900)}")
         if n < FEW:
             st.caption(f"Exploratory: fewer than {FEW} problems.")
         if test is None:
             st.caption("The winner has not been run on problems that did not choose it: give the sweep test splits.")
             return
+        found = of_test(test.run)
+        badge = {True: ":green-badge[real]", False: ":orange-badge[not called real]", None: ":gray-badge[not tested]"}
+        st.markdown(f"{badge[found.real]} {for_markdown(found.sentence, 1200)}")
         for split in test.summary().splits:
             arm = next((a for a in split.arms if a.role == "steered"), None)
             if arm is not None:
@@ -211,11 +207,8 @@ def _test_run(run: OpenRun) -> OpenRun | None:
     """The finished test run of this sweep, if it is in the store."""
     from app.library import open_run
 
-    name = f"{run.manifest.name}-test"
-    for entry in entries(runs_root()):
-        if entry.manifest is not None and entry.manifest.name == name and entry.manifest.status == "complete":
-            return open_run(runs_root(), entry.run_id)
-    return None
+    found = test_run(Store(runs_root()), run.run)
+    return None if found is None else open_run(runs_root(), found.manifest.run_id)
 
 
 def _cell(run: OpenRun, table: pd.DataFrame, chosen: str) -> None:

@@ -155,6 +155,11 @@ def demo(
         return
     console = Console()
     print_tables(run, console)
+    console.print(
+        f"The setting was chosen among {choice.tried} on development problems; ranks among random directions are not corrected for that "
+        f"(steer sweep does it, by whole pseudo-sweeps).",
+        highlight=False,
+    )
     from ..studies.behaviours import behaviour_table
 
     console.print(behaviour_table(behaviours))

@@ -33,19 +33,21 @@ runs_app.command()(gc)
 SORTS = ("run", "changed", "rows", "status", "task", "name")
 
 
+def _current(run: Run) -> dict[str, Any]:
+    """The summary as plain data, by this version's methods."""
+    from ..evaluation.summarise import summary_of
+    from ..evaluation.summary import to_json
+
+    found: dict[str, Any] = json.loads(to_json(summary_of(run)))
+    return found
+
+
 def print_tables(run: Run, console: Console) -> None:
     """The tables of a run: from the summary stored with a complete one, else computed from its rows."""
     from ..evaluation.sentences import render_table
-    from ..evaluation.summarise import summarise
-    from ..evaluation.summary import COLUMNS, from_json
+    from ..evaluation.summarise import summary_of
 
-    stored = run.summary() if run.manifest.status == "complete" else None
-    try:
-        summary = from_json(stored) if stored is not None else None
-    except ValueError:
-        summary = None
-    if summary is None:
-        summary = summarise(run.table(COLUMNS), run.manifest)
+    summary = summary_of(run)
     for split in summary.splits:
         console.print(render_table(summary, split.split))
 
@@ -121,7 +123,7 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
     if doubts := in_words(look(opened.folder), run):
         say(doubts, "red")
     if as_json:
-        document = {"manifest": opened.manifest.model_dump(mode="json"), "summary": opened.summary()}
+        document = {"manifest": opened.manifest.model_dump(mode="json"), "summary": _current(opened)}
         print(json.dumps(document, indent=1, sort_keys=True))
     else:
         print_tables(opened, Console())

@@ -28,8 +28,9 @@ def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = Fals
     """The cells of a sweep, and what it takes: rows, tokens, time, memory, disk. Runs a short trial and stores nothing."""
     from dataclasses import asdict
 
+    from ..statistics import directions_needed
     from ..sweeps.estimate import estimate
-    from ..sweeps.run import plan_sweep
+    from ..sweeps.run import LEAST_ON_TEST, plan_sweep
     from ..sweeps.spec import cells_of, load_sweep
 
     parsed = load_sweep(spec, sets or [])
@@ -42,6 +43,17 @@ def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = Fals
     for cell in cells:
         print(f"{cell.name}\t{cell.label}")
     print(found.sentence + (" (first rung)" if first else ""))
+    asked = sum(parsed.splits.test.values())
+    if asked:
+        drawn = parsed.controls.random_on_test
+        many = (
+            f"{drawn}"
+            if drawn is not None
+            else f"{LEAST_ON_TEST} or, without pseudo-sweeps, {directions_needed(len(cells))}"
+        )
+        print(
+            f"Then the best cell on {asked} test problems, beside the unsteered arm, its other controls and {many} random directions."
+        )
 
 
 @sweep_app.command("run")
@@ -118,9 +130,9 @@ def run(
 def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """The table of a sweep's run, and what may be said of its best cell."""
     from ..store.runs import Store
-    from ..sweeps.cells import is_test, read_cells
+    from ..sweeps.cells import is_test, read_cells, test_run
     from ..sweeps.table import sweep_table
-    from ..sweeps.verdict import of_grid, of_test
+    from ..sweeps.verdict import of_test
 
     opened = Store(runs).open(run)
     table = sweep_table(opened, read_cells(opened))
@@ -129,8 +141,14 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         return
     console = Console()
     console.print(_table(table))
-    found = of_test(opened) if is_test(opened) else of_grid([opened])
-    console.print(found.sentence, highlight=False)
+    tested = opened if is_test(opened) else test_run(Store(runs), opened)
+    if tested is not None:
+        console.print(of_test(tested).sentence, highlight=False)
+    else:
+        console.print(
+            "The best cell is described, not tested: no finished test run of this sweep is in the store.",
+            highlight=False,
+        )
 
 
 def _table(cells: pd.DataFrame) -> Table:

@@ -14,7 +14,8 @@ SHOWN = 3
 
 def with_crowds(arms: Sequence[ArmSummary]) -> list[ArmSummary]:
     """The arms, controls of an arm that has more than `SHOWN` replaced by one line below it. Its intervals are the extremes of the
-    controls' means, its counts are sums over all of them, and it has no p: it is a distribution, not a comparison."""
+    controls' means, its counts of rows sums and those of items means over all of them, and it has no p: it is a distribution, not a
+    comparison."""
     crowded = {
         arm.name: [other for other in arms if other.control_of == arm.name and other.n] for arm in arms if arm.beyond
     }

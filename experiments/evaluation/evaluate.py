@@ -51,7 +51,7 @@ def run_evaluation(
 
     Raises BadInput before any forward pass. On KeyboardInterrupt the run is marked interrupted and keeps every stored chunk.
     """
-    from .summarise import summarise
+    from .summarise import stored_summary, summarise
     from .summary import to_json
 
     models = {} if models is None else models
@@ -92,7 +92,7 @@ def run_evaluation(
             done += len(missing[number])
             if on_rows is not None:
                 on_rows(done, total)
-        if run.manifest.status != "complete" or run.summary() is None:
+        if stored_summary(run) is None:  # none, or by the methods of another version
             run.write_summary(json.loads(to_json(summarise(run.table(), run.manifest))))
             run.set_status("complete")
     except BaseException:

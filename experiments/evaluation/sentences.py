@@ -36,18 +36,18 @@ def _items(found: Comparison) -> str:
 def beyond_sentence(found: Beyond) -> str:
     """What is left beyond the controls, and what to hold against it."""
     interval = f"{_points(found.interval.low)} to {_points(found.interval.high)}"
+    alike = " of equal edit size" if found.matched else ""
     text = (
-        f"{_points(found.difference)} points over {found.named} of equal "
-        f"edit size ({interval}, over items and directions; theirs lie between {100 * found.low:.1f} and {100 * found.high:.1f} %); "
-        f"{found.as_good} do at least as much, p = {found.rank_p:.3g}."
+        f"{_points(found.difference)} points over {found.named}{alike} ({interval}, over items and directions, n = {found.n}; theirs lie "
+        f"between {100 * found.low:.1f} and {100 * found.high:.1f} %); {found.as_good} do at least as well, one-sided "
+        f"p = {found.rank_p:.3g}."
     )
     if not found.matched:
-        sizes = (
-            "not measured"
-            if found.edit is None or found.control_edit is None
-            else f"{found.edit:.2f} and {found.control_edit:.2f}"
+        text += f" Not matched: {found.unmatched}."
+    if found.absent or found.left_out:
+        text += (
+            f" {found.absent} controls have no rows yet; {found.left_out} items that not all of them hold are left out."
         )
-        text += f" The edits are not of equal size: {sizes} of the activation's norm."
     return text + (" Too few controls for this interval to be relied on." if found.few else "")
 
 
@@ -110,7 +110,8 @@ def render_table(summary: RunSummary, split: str) -> Table:
     for name in ("helped\n/hurt", "gap re-\ncovered %"):
         table.add_column(name, justify="right", no_wrap=True)
     notes = [f"Intervals: {100 * summary.level:g} %."]
-    for arm in with_crowds(part.arms):
+    shown = with_crowds(part.arms)
+    for arm in shown:
         found, gap = arm.versus_baseline, arm.gap
         table.add_row(
             Text(arm.label),
@@ -124,6 +125,8 @@ def render_table(summary: RunSummary, split: str) -> Table:
             _gap_cell(gap) if gap else "-",
         )
         notes += _notes(arm, part.items)
+    if any(arm.versus_baseline and arm.versus_baseline.p != arm.versus_baseline.p for arm in shown):
+        notes.append("A line for many controls has their smallest and largest mean, no interval.")
     if any(a.versus_baseline and a.versus_baseline.n < FEW for a in part.arms):
         notes.append(f"Exploratory: fewer than {FEW} items.")
     table.caption = Text("\n".join(notes))

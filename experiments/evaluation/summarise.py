@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,9 @@ from ..statistics import (
     wilson,
     wilson_clustered,
 )
-from ..store.runs import Arm, Manifest
-from .controls import TOLERANCE, Controls, matched_controls
-from .summary import COLUMNS, ArmSummary, Behaviour, Beyond, Comparison, Gap, RunSummary, Share, SplitSummary
+from ..store.runs import Arm, Manifest, Run, StoreError
+from .controls import Controls, matched_controls, mean_size, sizes_match
+from .summary import COLUMNS, ArmSummary, Behaviour, Beyond, Comparison, Gap, RunSummary, Share, SplitSummary, from_json
 
 POWER = 0.8
 
@@ -68,6 +68,20 @@ def summarise(table: pa.Table, manifest: Manifest, level: float = 0.95) -> RunSu
         arms = [_arm(each, rows, baseline, reference, controls, labels, level) for each in rows.values()]
         splits.append(SplitSummary(split=split, items=items, arms=arms))
     return RunSummary(level=level, statistics=2, splits=splits)
+
+
+def stored_summary(run: Run) -> RunSummary | None:
+    """The summary stored with a complete run, where it is by this version's methods; None otherwise."""
+    try:
+        data = run.summary() if run.manifest.status == "complete" else None
+        return None if data is None else from_json(data)
+    except (StoreError, ValueError):
+        return None
+
+
+def summary_of(run: Run) -> RunSummary:
+    """The stored summary where it is current, else one computed from the rows."""
+    return stored_summary(run) or summarise(run.table(COLUMNS), run.manifest)
 
 
 def _check_same_items(split: str, baseline: _Rows, other: _Rows) -> None:
@@ -140,7 +154,7 @@ def _arm(
         behaviours=_behaviours(rows, labels, float(tokens.sum())),
         versus_baseline=_compare(rows, baseline, level) if treated else None,
         control_of=next((arm for arm, own in controls.items() if rows.arm.name in own.arms), None),
-        beyond=_beyond(rows, baseline, every, controls[rows.arm.name], level) if rows.arm.name in controls else None,
+        beyond=_beyond(rows, every, controls[rows.arm.name], level) if rows.arm.name in controls else None,
         gap=_gap(rows, baseline, reference, level) if treated and reference and rows is not reference else None,
     )
 
@@ -203,9 +217,7 @@ def _compare(rows: _Rows, baseline: _Rows, level: float) -> Comparison | None:
     )
 
 
-def _beyond(
-    rows: _Rows, baseline: _Rows, every: Mapping[str, _Rows], controls: Controls, level: float
-) -> Beyond | None:
+def _beyond(rows: _Rows, every: Mapping[str, _Rows], controls: Controls, level: float) -> Beyond | None:
     """The arm against its controls, over the pairs that all of those hold which have any rows; None where there is no such pair."""
     others = [every[name] for name in controls.arms if every[name].pairs]
     if not others:
@@ -213,17 +225,14 @@ def _beyond(
     pairs = [pair for pair in rows.pairs if all(pair in other.correct for other in others)]
     if not pairs:
         return None
-    shared = [pair for pair in pairs if pair in baseline.correct]
-    lowers = sum(rows.correct[pair] - baseline.correct[pair] for pair in shared) < 0
     found = against_directions(
         _grid(rows.correct, pairs),
         np.stack([_grid(other.correct, pairs) for other in others]),
         level=level,
-        lowers=lowers,
     )
-    own, theirs = _edit_size([rows]), _edit_size(others)
+    sizes = sizes_match(_edit_size(rows), [_edit_size(other) for other in others], rows.arm.plan)
     return Beyond(
-        kind=controls.kind if controls.kind.endswith("s") else f"{controls.kind}s",
+        kind=controls.kind,
         count=found.directions,
         n=found.n,
         difference=found.difference,
@@ -234,17 +243,20 @@ def _beyond(
         low=found.means[0],
         high=found.means[-1],
         few=found.few,
-        edit=own,
-        control_edit=theirs,
-        matched=own is not None and theirs is not None and abs(own - theirs) <= TOLERANCE * max(own, 1e-12),
+        absent=len(controls.arms) - len(others),
+        left_out=len(rows.gold) - found.n,
+        edit=sizes.own,
+        control_edit=sizes.theirs,
+        matched=sizes.matched,
+        unmatched=sizes.why,
     )
 
 
-def _edit_size(arms: Sequence[_Rows]) -> float | None:
-    """Mean ‖Δ‖/‖h‖ over the positions that plans cover; None where they cover none."""
-    planned = sum(int(pc.sum(arm.table["edits_planned"], min_count=0).as_py()) for arm in arms)
-    total = sum(float(pc.sum(pc.list_flatten(arm.table["edit_ratio"]), min_count=0).as_py()) for arm in arms)
-    return total / planned if planned else None
+def _edit_size(rows: _Rows) -> float | None:
+    """Mean ‖Δ‖/‖h‖ over the positions that the plan covers; None where it covers none."""
+    planned = int(pc.sum(rows.table["edits_planned"], min_count=0).as_py())
+    total = float(pc.sum(pc.list_flatten(rows.table["edit_ratio"]), min_count=0).as_py())
+    return mean_size(total, planned, rows.arm.plan)
 
 
 def _gap(rows: _Rows, baseline: _Rows, reference: _Rows, level: float) -> Gap:

@@ -75,13 +75,17 @@ class Beyond(_Frozen):
     """`random directions`, `random vectors` or `matched latents`."""
     count: int
     n: int
-    """Items that the arm and all of its controls hold."""
+    """Items that the arm and all of its controls (that have rows) hold."""
+    absent: int
+    """Controls without rows."""
+    left_out: int
+    """Items of the arm that a control lacks."""
     difference: float
     """Mean of the arm minus mean over all its controls."""
     interval: Interval
     """Over items and directions."""
     rank_p: float
-    """One-sided, on the side of the arm's own effect: (1 + controls that do at least as much)/(1 + count)."""
+    """One-sided: (1 + controls whose mean is at least the arm's)/(1 + count)."""
     as_good: int
     mean: float
     low: float
@@ -93,7 +97,9 @@ class Beyond(_Frozen):
     """Mean ‖Δ‖/‖h‖ over the positions that the arm's plan covers."""
     control_edit: float | None
     matched: bool
-    """Whether both edits are of the same measured size, within a tenth."""
+    """Whether all edits are of the same measured size (`controls.sizes_match`)."""
+    unmatched: str
+    """What of the sizes is not equal, or was not measured."""
 
     @property
     def named(self) -> str:

@@ -211,7 +211,7 @@ def _receipts(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
 
 def special_tables(evidence: Evidence) -> list[Table]:
     """The cells of a sweep, the targets of an ablation, the controllers of a hybrid."""
-    makers = {"sweep, development": _cells, "ablation": _targets, "hybrid": _controllers}
+    makers = {"sweep, development": _cells, "sweep, test": _verdict, "ablation": _targets, "hybrid": _controllers}
     try:
         return [makers[evidence.kind](evidence)] if evidence.kind in makers else []
     except Unavailable:
@@ -243,9 +243,7 @@ def _cells(evidence: Evidence) -> Table:
         "‖Δ‖/‖h‖, its random",
     )
     note = "Cells are described, not tested: points over random are over items and directions; rank p is a cell's own, one-sided."
-    from ..sweeps.verdict import of_grid
-
-    verdict = of_grid([evidence.run]).sentence
+    verdict = "Whether the best cell is real, the report of the sweep's test run says."
     parts = [item_means(evidence, "correct", split) for split in evidence.comparable.manifest.splits]
     base, *cells = (
         np.concatenate([part[name] for part in parts])
@@ -254,6 +252,19 @@ def _cells(evidence: Evidence) -> Table:
     best = sweep_winner(base, cells)
     luck = f"Against {evidence.manifest.baseline.label}, largest of all: {evidence.cells['cell'].iloc[best.cell]}. {best.note}"
     return Table(f"Cells: {len(rows)}, best first", heads, tuple(rows), (note, verdict, luck))
+
+
+def _verdict(evidence: Evidence) -> Table:
+    """Whether the sweep's winner is real, with both of its p-values."""
+    from ..sweeps.verdict import of_test
+
+    found = of_test(evidence.run)
+    word = {True: "real", False: "not called real", None: "not tested"}[found.real]
+    choice = found.choice.p if found.choice else None
+    alone = found.against.rank_p if found.against else None
+    row = (Cell(found.cell or DASH), Cell(word), Cell(p_text(choice)), Cell(p_text(alone)), Cell(str(found.directions)))
+    heads = ("cell", "verdict", "p of the choice", "rank p on these problems", "random directions")
+    return Table("Is the sweep's winner real?", heads, (row,), (found.sentence,))
 
 
 def _edits(line: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A vector against the distribution of random directions of equal edit size, each its own draw.
+"""A vector against the distribution of random directions, each its own draw. Whether edits are of equal size is for the caller to tell.
 
 1. A random direction is one draw of a distribution: large edits along many directions change texts, so one of them says little. The rank of
    the vector's effect among R draws has a p that is never below 1/(R + 1).
@@ -20,9 +20,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from .bootstrap import _item_means
-from .paired import samples_per_item
-from .score import mean_difference_interval
-from .shares import Floats, Interval
+from .gap import correlation_bound
+from .shares import Floats, Interval, mean_interval
 
 FEW_DIRECTIONS = 20
 """With fewer directions the interval covers less than it says (74 % with five directions of which a quarter have a large effect)."""
@@ -62,7 +61,7 @@ class AgainstDirections:
         """What to say beside the difference."""
         low, high = self.means[0], self.means[-1]
         said = (
-            f"{self.as_good} of {self.directions} random directions of equal edit size do at least as much (p = {self.rank_p:.3g}, never "
+            f"{self.as_good} of {self.directions} random directions do at least as much (one-sided p = {self.rank_p:.3g}, never "
             f"below {1 / (1 + self.directions):.3g}); theirs lie between {100 * low:.1f} and {100 * high:.1f} %"
         )
         return said + ("; too few directions for the interval to be relied on" if self.few else "")
@@ -75,8 +74,9 @@ def against_directions(
 
     Ranks are one-sided: among directions that raise the values as much, or with `lowers` that lower them as much.
 
-    The interval joins (MOVER) the score interval of the paired difference to the directions' mean, which is about the items, with Student's
-    interval of the directions' means, which is about the directions. Raises ValueError for shapes that differ and values outside [0, 1].
+    The interval joins (MOVER, Donner & Zou 2012) the score interval of the vector's mean and that of the directions' mean, with a lower
+    bound of their correlation over items, and Student's interval of the directions' means. Raises ValueError for shapes that differ and
+    values outside [0, 1].
     """
     stacked = np.asarray(others, dtype=float)
     if stacked.ndim < 2 or len(stacked) == 0:
@@ -85,18 +85,23 @@ def against_directions(
     table = np.stack(theirs)
     if min(mine.min(), table.min()) < 0 or max(mine.max(), table.max()) > 1:
         raise ValueError("only shares in [0, 1] are compared with directions")
-    d = mine - table.mean(axis=0)
-    value, means = float(d.mean()), np.sort(table.mean(axis=1))
-    samples = samples_per_item(np.asarray(own, dtype=float), mine) * len(table)
-    items = mean_difference_interval(d, np.ones(len(d)), samples, level)
+    level_of_each = table.mean(axis=0)
+    own, other = float(mine.mean()), float(level_of_each.mean())
+    value, means = own - other, np.sort(table.mean(axis=1))
+    mine_interval, their_interval = mean_interval(mine, level), mean_interval(level_of_each, level)
+    agree = max(0.0, correlation_bound(mine, level_of_each))
     drawn = _of_directions(means, level)
-    low = max(-1.0, value - math.hypot(value - items.low, drawn))
-    high = min(1.0, value + math.hypot(items.high - value, drawn))
+
+    def reach(one: float, two: float) -> float:
+        return math.sqrt(max(0.0, one**2 + two**2 - 2 * agree * one * two) + drawn**2)
+
+    low = max(-1.0, value - reach(own - mine_interval.low, their_interval.high - other))
+    high = min(1.0, value + reach(mine_interval.high - own, other - their_interval.low))
     interval = Interval(round(low, 12), round(high, 12), level)
     sign = -1 if lowers else 1
     p = rank_p(sign * float(mine.mean()), sign * means)
     as_good = round(p * (1 + len(table))) - 1
-    return AgainstDirections(value, interval, len(table), len(d), p, as_good, tuple(map(float, means)))
+    return AgainstDirections(value, interval, len(table), len(mine), p, as_good, tuple(map(float, means)))
 
 
 def _of_directions(means: Floats, level: float) -> float:
@@ -118,14 +123,20 @@ def rank_p(effect: float, null: ArrayLike) -> float:
 
 def corrected_rank_p(p: float, chosen_among: int) -> float:
     """The p of the best of `chosen_among` directions: 1 - (1 - p)^K (Šidák). With one direction it is p itself."""
-    if chosen_among < 1:
-        raise ValueError(f"a direction is chosen among at least one, not {chosen_among}")
+    if not (chosen_among >= 1 and 0 <= p <= 1):
+        raise ValueError(
+            f"a p between 0 and 1 of a direction chosen among at least one is corrected, not {p} among {chosen_among}"
+        )
     return float(-math.expm1(chosen_among * math.log1p(-p))) if p < 1 else 1.0
 
 
 def directions_needed(chosen_among: int, level: float = LEVEL) -> int:
     """The fewest random directions with which the best of `chosen_among` can have a corrected p of `level` or less: 19 for one direction,
-    77 for four."""
+    78 for four."""
+    if chosen_among < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"a level between 0 and 1 and a choice among at least one are needed, not {level} among {chosen_among}"
+        )
     return math.ceil(1 / -math.expm1(math.log1p(-level) / chosen_among) - 1e-9) - 1
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from steering.errors import BadInput
 
-from ..store.runs import Run
+from ..store.runs import Run, Store
 
 Value = str | int | float
 GENERATION = "generation."
@@ -42,7 +42,8 @@ def random_name(cell: Cell, seed: int) -> str:
 
 
 def read_card(run: Run) -> dict[str, Any]:
-    """The card of a sweep's run: `sweep`, `cells`, `chosen_among`. Raises BadInput when the run is no sweep's."""
+    """The card of a sweep's run: `sweep`, `cells`, and of a test run `choice` (`verdict.Choice`). Raises BadInput when the run is no
+    sweep's."""
     path = run.folder / CARD
     if not path.is_file():
         raise BadInput(f"Run {run.manifest.run_id} is no sweep: it has no {CARD}.")
@@ -53,6 +54,23 @@ def read_card(run: Run) -> dict[str, Any]:
 def is_test(run: Run) -> bool:
     """Whether this is the run in which a sweep's winner was tested. Raises BadInput when the run is no sweep's."""
     return bool(run.manifest.name == f"{read_card(run)['sweep']['name']}-test")
+
+
+def test_run(store: Store, run: Run) -> Run | None:
+    """The finished test run of a development run's sweep, if the store has it. Raises BadInput when the run is no sweep's."""
+    sweep = read_card(run)["sweep"]
+    for entry in store.list():
+        if (
+            entry.manifest is None
+            or entry.problem
+            or entry.manifest.name != f"{sweep['name']}-test"
+            or entry.manifest.status != "complete"
+        ):
+            continue
+        found = store.open(entry.run_id)
+        if (found.folder / CARD).is_file() and read_card(found)["sweep"] == sweep:
+            return found
+    return None
 
 
 def axes(cells: list[Cell]) -> dict[str, list[Any]]:

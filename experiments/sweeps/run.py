@@ -18,8 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from steering.engine.edit_size import measured_sizes
+from steering.errors import BadInput
 from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt
+from steering.model.sites import Site
 from steering.plan.controls import random_control, sized_alone
 from steering.plan.dose import Dose
 from steering.plan.plan import Intervention, Plan
@@ -33,10 +35,10 @@ from ..evaluation.spec import EvalSpec, Generating
 from ..statistics import directions_needed
 from ..store.runs import Arm, Run, Store
 from ..tasks.task import resolve_task
-from .cells import CARD, Cell, axes, random_name, read_cells
-from .spec import SweepSpec, cell_generation, cell_plan, cells_of, chosen_among
+from .cells import CARD, Cell, axes, random_name, read_card, read_cells
+from .spec import SweepSpec, cell_generation, cell_plan, cells_of
 from .table import sweep_table
-from .verdict import Verdict, of_grid, of_test
+from .verdict import Choice, Verdict, of_choice, of_development, of_test
 
 __all__ = ["Planned", "SweepResult", "axes", "plan_sweep", "read_cells", "run_sweep", "wrong_sign"]
 
@@ -107,7 +109,9 @@ def plan_sweep(
     return found
 
 
-def _sizes(spec: SweepSpec, plans: list[Plan], models: dict[str, LoadedModel] | None) -> dict[Intervention, float]:
+def _sizes(
+    spec: SweepSpec, plans: list[Plan], models: dict[str, LoadedModel] | None
+) -> dict[tuple[Intervention, Site], float]:
     """Measured sizes of the edits whose controls cannot be matched by the dose alone, on the first development problems."""
     if all(sized_alone(step) or isinstance(step.vector, Features) for plan in plans for step in plan.interventions):
         return {}
@@ -146,7 +150,7 @@ def run_sweep(
     """Run or resume a sweep; `on_rows(run, done, total)` reports progress. Raises as `run_evaluation`."""
     models = {} if models is None else models
 
-    def evaluate(planned: Planned) -> Run:
+    def evaluate(planned: Planned, choice: Choice | None = None) -> Run:
         def report(done: int, total: int) -> None:
             if on_rows is not None:
                 on_rows(planned.spec.name, done, total)
@@ -155,15 +159,15 @@ def run_sweep(
         card = {
             "sweep": spec.model_dump(mode="json"),
             "cells": [cell.model_dump(mode="json") for cell in planned.cells],
-            "chosen_among": among,
         }
+        if choice is not None:
+            card["choice"] = kept_choice(run, choice).to_dict()
         run.keep(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
         return run
 
     runs: list[Run] = []
     cells = cells_of(spec)
-    known: Vectors = {}
-    among = chosen_among([cell_plan(spec, cell, folder, known) for cell in cells])
+    among = len(cells)
     for n in spec.search.rungs[:-1] if spec.search.kind == "halving" else ():
         rung = [evaluate(planned) for planned in plan_sweep(spec, folder, n, cells, models=models)]
         runs += rung
@@ -177,17 +181,32 @@ def run_sweep(
     table = pd.concat([sweep_table(run, read_cells(run)) for run in final], ignore_index=True)
     best = table.sort_values(["score", "tokens", "cell"], ascending=[False, True, True]).iloc[0]["cell"]
     winner = next(cell for cell in cells if cell.name == best)
-    test = evaluate(_test(spec, winner, folder, among, models)) if spec.splits.test else None
-    return SweepResult((*runs, *final), table, winner, test, of_test(test) if test is not None else of_grid(final))
+    choice = of_choice(final, winner.name, among, halving=spec.search.kind == "halving")
+    test = evaluate(_test(spec, winner, folder, choice, models), choice) if spec.splits.test else None
+    return SweepResult((*runs, *final), table, winner, test, of_test(test) if test else of_development(choice))
 
 
-def directions_on_test(spec: SweepSpec, among: int) -> int:
-    """Random directions beside the winner: as asked for, else as many as a p of 0.05 needs after the choice among `among` directions."""
+def directions_on_test(spec: SweepSpec, choice: Choice) -> int:
+    """Random directions beside the winner: as asked for, else 39 where pseudo-sweeps account for the choice, else as many as a p of 0.05
+    needs after the choice among the sweep's cells."""
     asked = spec.controls.random_on_test
-    return max(LEAST_ON_TEST, directions_needed(among)) if asked is None else asked
+    if asked is not None:
+        return asked
+    return LEAST_ON_TEST if choice.p is not None else max(LEAST_ON_TEST, directions_needed(choice.cells))
 
 
-def _test(spec: SweepSpec, winner: Cell, folder: Path, among: int, models: dict[str, LoadedModel]) -> Planned:
+def kept_choice(run: Run, choice: Choice) -> Choice:
+    """The choice that a test run's card keeps: another sweep may have chosen the same cell before, among more cells or less clearly."""
+    try:
+        stored = read_card(run).get("choice")
+    except BadInput:
+        return choice
+    if not stored:
+        return choice
+    return max(Choice(**stored), choice, key=lambda c: (c.cells, 1.0 if c.p is None else c.p))
+
+
+def _test(spec: SweepSpec, winner: Cell, folder: Path, choice: Choice, models: dict[str, LoadedModel]) -> Planned:
     """The winner beside everything that it must beat."""
     plan = cell_plan(spec, winner, folder, {})
     arms = [Arm(name="baseline", label="unsteered", role="baseline", model=spec.model, form=spec.form)]
@@ -196,7 +215,7 @@ def _test(spec: SweepSpec, winner: Cell, folder: Path, among: int, models: dict[
         arms.append(Arm(name="prompted", label=label, role="prompt", model=spec.model, form=spec.prompted))
     arms.append(_arm(spec, winner.name, winner.label, "steered", plan))
     vectors: Vectors = dict(plan.vectors)
-    drawn = directions_on_test(spec, among)
+    drawn = directions_on_test(spec, choice)
     sizes = _sizes(spec, [plan], models) if drawn else {}
     for seed in range(drawn):
         control = random_control(plan, UNSEEN + seed, sizes)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any, Literal
@@ -27,7 +27,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from steering.errors import BadInput, unknown
-from steering.plan.controls import directions_of
 from steering.plan.expression import parse_plan
 from steering.plan.plan import Plan
 from steering.vector.features import Features
@@ -74,8 +73,8 @@ class Controls(_Strict):
     """Random directions of equal edit size beside every cell of the development run, each its own draw. With 19 or more, direction k of all
     cells is a pseudo-sweep, and the best cell has a p of its own."""
     random_on_test: int | None = Field(default=None, ge=0)
-    """Random directions beside the winner on the test splits: by default 39, or as many as the best of all directions that the sweep
-    chose among needs for a p of 0.05 (`statistics.directions_needed`)."""
+    """Random directions beside the winner on the test splits: by default 39 where pseudo-sweeps account for the choice, else as many as the
+    best of all cells needs for a p of 0.05 (`statistics.directions_needed`)."""
 
 
 class Splits(_Strict):
@@ -157,12 +156,6 @@ def cell_plan(spec: SweepSpec, cell: Cell, folder: Path, known: Mapping[str, Ste
         return parse_plan(_beside(text, folder), known)
     except BadInput as error:
         raise BadInput(f"plan of {cell.name} ({cell.label}): {error}") from error
-
-
-def chosen_among(plans: Sequence[Plan]) -> int:
-    """How many directions a choice among plans chooses among: distinct sets of vectors, sites and signs. A dose, a span or a gate more is
-    no direction more."""
-    return max(1, len({directions_of(plan) for plan in plans}))
 
 
 def _beside(text: str, folder: Path) -> str:

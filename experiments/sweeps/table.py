@@ -4,7 +4,8 @@
    directions, stand its rank among them and where theirs lie. The edits of both are measured, and a cell is `matched` when their mean
    sizes agree within a tenth.
 2. Cells are described, not tested: the largest of many looks better than it is. Whether the chosen one is real is `verdict`'s to say.
-3. The score that cells are chosen by is the difference to the random directions (to the unsteered arm where there are none).
+3. The score that cells are chosen by is the difference to the random directions or to the unsteered arm, whichever is smaller: controls
+   that do damage win nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evaluation.controls import Sizes, mean_size, sizes_match
 from ..statistics import against_directions, paired_difference
-from ..store.runs import Run
+from ..store.runs import Manifest, Run
 from .cells import GENERATION, Cell
 
-TOLERANCE = 0.1
-"""Relative difference of edit sizes up to which a cell and its controls count as matched."""
 COLUMNS = ["arm", "split", "item", "seed", "correct", "truncated", "token_ids", "edit_ratio", "edits_planned"]
 
 
@@ -47,7 +47,6 @@ def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
     Shares in [0, 1]."""
     rows = item_rows(run)
     rows["length"] = rows["token_ids"].map(len)
-    rows["edited"] = rows["edit_ratio"].map(sum)
     right = accuracies(rows)
     unsteered = run.manifest.baseline.name
     groups = {arm: group for arm, group in rows.groupby("arm")}
@@ -61,7 +60,6 @@ def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
             continue
         base, own, part = shared[unsteered].to_numpy(), shared[cell.name].to_numpy(), groups[cell.name]
         found = paired_difference(base, own)
-        edit = mean_edit(part)
         line: dict[str, Any] = {
             "cell": cell.name,
             **{key.removeprefix(GENERATION): value for key, value in cell.settings.items()},
@@ -74,11 +72,11 @@ def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
             "p": found.p,
             "tokens": part["length"].mean(),
             "truncated": part["truncated"].mean(),
-            "edit": edit,
+            "edit": edit_of(rows, cell.name, run.manifest),
         }
         if controls:
             beyond = against_directions(own, shared[controls].to_numpy().T)
-            theirs = mean_edit(pd.concat([groups[name] for name in controls]))
+            sizes = matched_sizes(rows, cell.name, controls, run.manifest)
             line |= {
                 "directions": beyond.directions,
                 "control": float(np.mean(beyond.means)),
@@ -89,15 +87,24 @@ def sweep_table(run: Run, cells: list[Cell]) -> pd.DataFrame:
                 "over_control_high": beyond.interval.high,
                 "rank_p": beyond.rank_p,
                 "as_good": beyond.as_good,
-                "control_edit": theirs,
-                "matched": bool(abs(theirs - edit) <= TOLERANCE * max(edit, 1e-12)),
+                "control_edit": sizes.theirs,
+                "matched": sizes.matched,
             }
-        line["score"] = line.get("over_control", line["difference"])
+        line["score"] = min(line["difference"], line.get("over_control", line["difference"]))
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def mean_edit(rows: pd.DataFrame) -> float:
-    """Mean ‖Δ‖/‖h‖ over the positions that a plan covers; NaN where it covers none."""
-    planned = rows["edits_planned"].sum()
-    return float(rows["edited"].sum() / planned) if planned else float("nan")
+def edit_of(rows: pd.DataFrame, arm: str, manifest: Manifest) -> float:
+    """Mean ‖Δ‖/‖h‖ over the positions that an arm's plan covers; NaN where it covers none."""
+    own = rows[rows["arm"] == arm]
+    plan = next((a.plan for a in manifest.arms if a.name == arm), None)
+    size = mean_size(float(own["edit_ratio"].map(sum).sum()), int(own["edits_planned"].sum()), plan)
+    return float("nan") if size is None else size
+
+
+def matched_sizes(rows: pd.DataFrame, arm: str, controls: list[str], manifest: Manifest) -> Sizes:
+    """Whether an arm's edits and those of each of its controls are of equal measured size."""
+    plan = next((a.plan for a in manifest.arms if a.name == arm), None)
+    theirs = [edit_of(rows, name, manifest) for name in controls]
+    return sizes_match(edit_of(rows, arm, manifest), theirs, plan)

@@ -1,28 +1,56 @@
 """Whether a sweep's best cell is real: better than the best that random directions would have given.
 
-1. A direction that does nothing by itself is, as far as anyone knows, a random one. The best of K random directions is large, on the
-   problems that chose it and, because a direction keeps its effect, on new problems too. So two things are tested, and never one cell
-   alone.
-2. With a test run: the rank of the chosen cell, on problems that did not choose it, among fresh random directions of equal edit size at its
-   own site, corrected for the K directions that the sweep chose among.
-3. Without one, with 19 random directions or more beside every cell: the best cell's effect among the best effects of whole pseudo-sweeps,
-   in each of which every vector is replaced by a random direction (direction k of every cell is pseudo-sweep k).
-4. `real` needs a p of 0.05 or less there, an interval over items and directions that lies above 0, and edits of equal measured size. Where
-   neither can be computed, nothing is called real and the reason is said.
+A direction that does nothing by itself is, as far as anyone knows, a random one; and the best of many random edits is large, on the
+problems that chose it and, because a direction keeps its effect, on new problems too. So `real` needs both:
+
+1. **The choice.** The chosen cell's effect on development problems, ranked among the best effects of whole pseudo-sweeps, in each of which
+   every vector is replaced by a random direction (direction k of every cell is pseudo-sweep k). Exact for any dependence between cells.
+   Where pseudo-sweeps cannot be made (fewer than 19 directions beside a cell, a halving search, which they do not go through), the rank
+   on test problems is corrected for the number of cells instead.
+2. **New problems.** On problems that did not choose it: its rank among fresh random directions at its site; an interval over items and
+   directions that lies above theirs; an interval above the unsteered arm, since controls that do damage make anything look good; and
+   edits of equal measured size. Without test splits nothing is called real.
+
+Where something is missing (rows, controls, a size that cannot be measured), nothing is called real and the reason is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from ..statistics import LEVEL, AgainstDirections, against_directions, corrected_rank_p, directions_needed, max_rank_p
+from ..statistics import (
+    LEVEL,
+    AgainstDirections,
+    against_directions,
+    corrected_rank_p,
+    directions_needed,
+    paired_difference,
+    rank_p,
+)
 from ..store.runs import Run
 from .cells import Cell, random_name, read_card, read_cells
-from .table import TOLERANCE, accuracies, directions_beside, item_rows, mean_edit
+from .table import accuracies, directions_beside, item_rows, matched_sizes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the development runs say of the cell that they chose."""
+
+    cell: str
+    cells: int
+    """Cells that the sweep chose among."""
+    p: float | None
+    """Rank among pseudo-sweeps; None where there are none."""
+    pseudo_sweeps: int
+    why: str
+    """What it was compared with, or why it was not."""
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -31,85 +59,107 @@ class Verdict:
 
     real: bool | None
     """None where it cannot be told."""
-    decided_by: str
-    """`test problems`, `pseudo-sweeps` or `nothing`."""
     cell: str | None
     p: float | None
-    chosen_among: int
-    """Directions that the sweep chose among."""
+    """The larger of the two p-values, of the choice and on test problems."""
+    choice: Choice | None
     directions: int
-    """Random directions, or pseudo-sweeps, that the cell was compared with."""
+    """Random directions on test problems."""
     against: AgainstDirections | None
     sentence: str
 
 
-def of_test(run: Run) -> Verdict:
-    """The verdict of the run that tests a sweep's winner."""
-    (cell,), among = read_cells(run), int(read_card(run).get("chosen_among", 1))
-    rows = item_rows(run)
-    rows["edited"] = rows["edit_ratio"].map(sum)
-    right = accuracies(rows)
-    names = directions_beside(cell, right.columns)
-    shared = right[[cell.name, *names]].dropna() if cell.name in right and names else pd.DataFrame()
-    if shared.empty:
-        return _untold(cell.name, among, "its test run holds no random directions (controls.random_on_test)")
-    found = against_directions(shared[cell.name].to_numpy(), shared[names].to_numpy().T)
-    p = corrected_rank_p(found.rank_p, among)
-    own, theirs = mean_edit(rows[rows["arm"] == cell.name]), mean_edit(rows[rows["arm"].isin(names)])
-    matched = abs(own - theirs) <= TOLERANCE * max(own, 1e-12)
-    least = corrected_rank_p(1 / (1 + found.directions), among)
-    if least > LEVEL:
-        return _untold(
-            cell.name, among,
-            f"{found.directions} random directions can give a p of {least:.2g} at best after the choice among {among} directions; "
-            f"{directions_needed(among)} would do",
-            found,
-        )  # fmt: skip
-    real = bool(p <= LEVEL and found.interval.low > 0 and matched)
-    why = ""
-    if not matched:
-        why = f" The edits differ in size ({own:.2f} against {theirs:.2f} of the activation's norm), so nothing is called real."
-    chosen = "the one direction of the sweep" if among == 1 else f"the best of {among} directions"
-    interval = f"{100 * found.interval.low:+.1f} to {100 * found.interval.high:+.1f}"
-    return Verdict(
-        real, "test problems", cell.name, p, among, found.directions, found,
-        f"{cell.name} is {'real' if real else 'not told from a random direction'}: on {found.n} problems that did not choose it, "
-        f"{100 * found.difference:+.1f} points over {found.directions} random directions of equal edit size ({interval}, over items and "
-        f"directions), {found.as_good} of which do at least as well; p = {p:.3g} for {chosen}.{why}",
-    )  # fmt: skip
-
-
-def of_grid(runs: Sequence[Run]) -> Verdict:
-    """The verdict of development runs alone, by pseudo-sweeps; runs with other generation settings are parts of one sweep."""
-    among = int(read_card(runs[0]).get("chosen_among", 1)) if runs else 1
-    own: list[float] = []
+def of_choice(runs: Sequence[Run], cell: str, cells: int, halving: bool = False) -> Choice:
+    """The chosen cell among pseudo-sweeps, from the development runs (those with other generation settings are parts of one sweep)."""
+    if halving:
+        return Choice(cell, cells, None, 0, "pseudo-sweeps do not go through a halving search")
+    own: dict[str, float] = {}
     drawn: list[list[float]] = []
-    names: list[str] = []
     for run in runs:
         right = accuracies(item_rows(run)).dropna()
         base = right.get(run.manifest.baseline.name)
-        for cell in read_cells(run) if base is not None else ():
-            seeds = _seeds(cell, right.columns)
-            if cell.name not in right or (drawn and len(seeds) != len(drawn[0])):
-                return _untold(None, among, "the sweep is not complete, so that pseudo-sweeps would lack cells")
-            names.append(cell.name)
-            own.append(float((right[cell.name] - base).mean()))
-            drawn.append([float((right[random_name(cell, seed)] - base).mean()) for seed in seeds])
+        for one in read_cells(run) if base is not None else ():
+            seeds = _seeds(one, right.columns)
+            if one.name not in right or (drawn and len(seeds) != len(drawn[0])):
+                return Choice(cell, cells, None, 0, "the sweep is not complete, so that pseudo-sweeps would lack cells")
+            own[one.name] = float((right[one.name] - base).mean())
+            drawn.append([float((right[random_name(one, seed)] - base).mean()) for seed in seeds])
     count = len(drawn[0]) if drawn else 0
-    if count < directions_needed(1):
-        return _untold(
-            names[int(np.argmax(own))] if own else None, among,
-            f"{count} random directions beside a cell make {count} pseudo-sweeps, with which p is {1 / (1 + count):.2g} at best; give it "
-            f"test splits, or controls.random of {directions_needed(1)} or more",
-        )  # fmt: skip
-    null = np.array(drawn).T
-    best, p = max_rank_p(own, null)
-    real, tops = bool(p <= LEVEL and own[best] > 0), null.max(axis=1)
+    if count < directions_needed(1) or cell not in own:
+        few = (
+            f"{count} random directions beside a cell make {count} pseudo-sweeps, and {directions_needed(1)} are needed"
+        )
+        return Choice(cell, cells, None, count, few)
+    tops = np.array(drawn).max(axis=0)
+    p = rank_p(own[cell], tops)
+    return Choice(
+        cell, cells, p, count,
+        f"{100 * own[cell]:+.1f} points over unsteered on the problems that chose it, where the best cells of {count} sweeps of random "
+        f"directions through the same grid have {100 * tops.min():+.1f} to {100 * tops.max():+.1f} (one-sided p = {p:.3g})",
+    )  # fmt: skip
+
+
+def of_development(choice: Choice) -> Verdict:
+    """The verdict of development runs alone: the cell is described."""
     return Verdict(
-        real, "pseudo-sweeps", names[best], p, among, count, None,
-        f"{names[best]} is {'real' if real else 'not told from random directions'}: {100 * own[best]:+.1f} points over unsteered on the "
-        f"problems that chose it, where the best cells of {count} sweeps of random directions through the same grid have "
-        f"{100 * tops.min():+.1f} to {100 * tops.max():+.1f} (p = {p:.3g}). How large it is, other problems must say.",
+        None, choice.cell, choice.p, choice, 0, None,
+        f"{choice.cell} is described, not tested: it has not been run on problems that did not choose it. The choice: {choice.why}.",
+    )  # fmt: skip
+
+
+def of_test(run: Run) -> Verdict:
+    """The verdict of the run that tests a sweep's winner; its card holds the choice."""
+    (cell,), facts = read_cells(run), read_card(run).get("choice")
+    choice = Choice(**facts) if facts else None
+    if choice is None:
+        return _untold(cell.name, None, "its card does not say among how many cells it was chosen")
+    rows = item_rows(run)
+    right = accuracies(rows)
+    names, base = directions_beside(cell, right.columns), run.manifest.baseline.name
+    planned = [arm.name for arm in run.manifest.arms if arm.name.startswith(f"{cell.name}-random-")]
+    asked = sum(run.manifest.splits.values())
+    if not planned:
+        return _untold(cell.name, choice, "its test run has no random directions (controls.random_on_test)")
+    whole = right[[base, cell.name, *names]].dropna() if {base, cell.name} <= set(right.columns) else pd.DataFrame()
+    if run.manifest.status != "complete" or len(names) < len(planned) or len(whole) < asked:
+        return _untold(
+            cell.name, choice,
+            f"its test run is not whole ({len(whole)} of {asked} problems, {len(names)} of {len(planned)} random directions)",
+        )  # fmt: skip
+    found = against_directions(whole[cell.name].to_numpy(), whole[names].to_numpy().T)
+    gained = paired_difference(whole[base].to_numpy(), whole[cell.name].to_numpy())
+    among = 1 if choice.p is not None else choice.cells
+    p = corrected_rank_p(found.rank_p, among)
+    least = corrected_rank_p(1 / (1 + found.directions), among)
+    if least > LEVEL:
+        return _untold(
+            cell.name, choice,
+            f"{choice.why}, and {found.directions} random directions can give a p of {least:.2g} at best after the choice among {among} "
+            f"cells; {directions_needed(among)} would do",
+            found,
+        )  # fmt: skip
+    sizes = matched_sizes(rows, cell.name, names, run.manifest)
+    reasons = [
+        text
+        for text, bad in (
+            (f"the choice is no better than random ones ({choice.why})", choice.p is not None and choice.p > LEVEL),
+            (f"{found.as_good} random directions do as well (p = {p:.3g})", p > LEVEL),
+            ("its interval over random directions holds 0", found.interval.low <= 0),
+            ("it is not better than the unsteered arm", gained.interval.low <= 0),
+            (sizes.why, not sizes.matched),
+        )
+        if bad
+    ]
+    chosen = f"chosen: {choice.why}" if choice.p is not None else f"corrected for {among} cells, because {choice.why}"
+    alike = "of equal edit size " if sizes.matched else ""
+    return Verdict(
+        not reasons, cell.name, max(p, choice.p or 0.0), choice, found.directions, found,
+        f"{cell.name} is {'real' if not reasons else 'not called real: ' + '; '.join(reasons)}. On {found.n} problems that did not choose "
+        f"it: "
+        f"{100 * gained.difference:+.1f} points over unsteered ({100 * gained.interval.low:+.1f} to {100 * gained.interval.high:+.1f}), "
+        f"{100 * found.difference:+.1f} over {found.directions} random directions {alike}({100 * found.interval.low:+.1f} to "
+        f"{100 * found.interval.high:+.1f}, over items and directions), {found.as_good} of which do at least as well (one-sided p = "
+        f"{p:.3g}); {chosen}.",
     )  # fmt: skip
 
 
@@ -117,9 +167,7 @@ def _seeds(cell: Cell, arms: pd.Index) -> list[int]:
     return sorted(int(arm.rpartition("-")[2]) for arm in directions_beside(cell, arms))
 
 
-def _untold(cell: str | None, among: int, why: str, found: AgainstDirections | None = None) -> Verdict:
-    best = f"The best cell, {cell}," if cell else "The best cell"
+def _untold(cell: str, choice: Choice | None, why: str, found: AgainstDirections | None = None) -> Verdict:
     return Verdict(
-        None, "nothing", cell, None, among, found.directions if found else 0, found,
-        f"{best} is described, not tested: {why}.",
-    )  # fmt: skip
+        None, cell, None, choice, found.directions if found else 0, found, f"{cell} is described, not tested: {why}."
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..errors import BadInput
 from ..model.models import LoadedModel
+from ..model.sites import Site
 from ..plan.controls import sized_alone
 from ..plan.plan import Intervention, Plan
 from .generation import Row, generate
@@ -41,7 +43,11 @@ def edit_size(model: LoadedModel, prompts: Sequence[tuple[int, ...]], plan: Plan
 
 def measured_sizes(
     model: LoadedModel, prompts: Sequence[tuple[int, ...]], plans: Sequence[Plan]
-) -> dict[Intervention, float]:
-    """The size of every step whose edit depends on its direction, each measured alone (`plan.controls`); empty where none does."""
+) -> dict[tuple[Intervention, Site], float]:
+    """The size of every step whose edit depends on its direction, each at each of its sites alone (`plan.controls`)."""
     steps = dict.fromkeys(step for plan in plans for step in plan.interventions if not sized_alone(step))
-    return {step: edit_size(model, prompts, Plan((step,))) for step in steps}
+    return {
+        (step, site): edit_size(model, prompts, Plan((replace(step, site=None, sites=(site,)),)))
+        for step in steps
+        for site in step.sites
+    }

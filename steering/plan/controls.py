@@ -9,15 +9,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..errors import BadInput
+from ..model.sites import Site
 from ..vector.features import Features
 from ..vector.vectors import random_like
 from .dose import Dose
 from .plan import Intervention, Plan
 
-Sizes = Mapping[Intervention, float]
-"""Measured ‖Δ‖/‖h‖ of interventions (`engine.edit_size`)."""
+Sizes = Mapping[tuple[Intervention, Site], float]
+"""Measured ‖Δ‖/‖h‖ of interventions, each site by itself (`engine.edit_size`)."""
 
 
 def sized_alone(step: Intervention) -> bool:
@@ -38,26 +40,14 @@ def random_control(plan: Plan, seed: int, sizes: Sizes | None = None) -> Plan:
                 "A plan over latents has no random directions of its own kind; set controls.random to 0, or use steer ablate."
             )
         vector = random_like(step.vector, seed)
-        operation, dose, keep_norm = step.operation, step.dose, step.keep_norm
-        if not sized_alone(step):
-            if sizes is None or step not in sizes:
+        if sized_alone(step):
+            made.append(replace(step, vector=vector, site=None))
+            continue
+        for site in step.sites:
+            if sizes is None or (step, site) not in sizes:
                 raise BadInput(
-                    f"The size of {step.operation}'s edit depends on its direction; measure it first (edit_size)."
+                    f"The size of {step.operation}'s edit depends on its direction; measure it first (measured_sizes)."
                 )
-            operation, dose, keep_norm = "add", Dose(sizes[step], "residual"), False
-        made.append(
-            Intervention(operation, vector, step.span, dose, sites=step.sites, gate=step.gate, keep_norm=keep_norm)
-        )
+            dose = Dose(sizes[step, site], "residual")
+            made.append(Intervention("add", vector, step.span, dose, sites=(site,), gate=step.gate))
     return Plan(tuple(made))
-
-
-def directions_of(plan: Plan) -> frozenset[tuple[str, str, int]]:
-    """What a plan edits along, as draws of a random direction would: vector's digest, sites, and sign of the dose."""
-    return frozenset(
-        (
-            step.vector.digest,
-            ",".join(map(str, step.sites)),
-            -1 if step.dose is not None and step.dose.amount < 0 else 1,
-        )
-        for step in plan.interventions
-    )

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments.report.arm_frame import arms_frame
 
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.loading import Loading
@@ -19,6 +18,7 @@ from experiments.evaluation.sentences import render_table, sentence
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.evaluation.stored_vectors import run_vectors
 from experiments.evaluation.summary import from_json
+from experiments.report.arm_frame import arms_frame
 from experiments.report.evidence import gather
 from experiments.report.tables import arm_tables
 from experiments.store.runs import Arm, Store
