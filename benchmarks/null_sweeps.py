@@ -3,8 +3,8 @@
 `python -m benchmarks.null_sweeps pool.npz [--directions 1100] [--items 32] [--sweeps 400]` first writes a pool: for each size of edit (in
 units of the activation's norm), the answers of the base steered once at the last prompt token along many random directions and along a
 real one, on development and on test problems. Sweeps are then drawn from the pool: 48 cells are 48 random directions; the best on
-development problems is judged on test problems against fresh directions, and by pseudo-sweeps, as `experiments.sweeps.verdict` does.
-Beside both stands what the same sweeps give with one random direction per cell as the control.
+development problems is judged by pseudo-sweeps and on test problems against fresh directions, as `experiments.sweeps.verdict` does.
+Beside it stands what the same sweeps give with one random direction per cell as the control.
 """
 
 from __future__ import annotations
@@ -14,19 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.statistics import (
-    LEVEL,
-    against_directions,
-    corrected_rank_p,
-    directions_needed,
-    holm,
-    max_rank_p,
-    paired_difference,
-)
+from experiments.statistics import LEVEL, against_directions, holm, paired_difference, rank_p
 
 SIZES = (0.2, 1.0, 2.0)
 LAYER = 1
-CELLS, PSEUDO = 48, 20
+CELLS, PSEUDO, FRESH = 48, 20, 39
 MODEL = "builtin:base"
 
 
@@ -74,30 +66,30 @@ def make_pool(path: Path, directions: int, items: int) -> None:
 def judge(
     pool: dict[str, np.ndarray], size: float, rng: np.random.Generator, cells: int, planted: bool
 ) -> dict[str, bool]:
-    """One sweep at one size: what each rule calls real."""
+    """One sweep at one size: what each rule calls real (of a planted direction, whether it is the one)."""
     dev, test = pool[f"standard-dev {size:g}"].astype(float), pool[f"standard-test {size:g}"].astype(float)
-    base = pool["standard-dev unsteered"].astype(float)
+    base, base_test = pool["standard-dev unsteered"].astype(float), pool["standard-test unsteered"].astype(float)
     order = rng.permutation(len(dev) - 1)
     chosen = order[:cells].copy()
     if planted:
         chosen[0] = len(dev) - 1
     own = dev[chosen]
     best = int(np.argmax(own.mean(axis=1)))
-    fresh = order[cells : cells + directions_needed(cells)]
-    found = against_directions(test[chosen[best]], test[fresh])
-    tested = corrected_rank_p(found.rank_p, cells) <= LEVEL and found.interval.low > 0
     others = [rng.permutation(len(dev) - 1)[:cells] for _ in range(PSEUDO)]
-    _, p = max_rank_p(own.mean(axis=1), np.stack([dev[o].mean(axis=1) for o in others]))
+    choice = rank_p(float(own[best].mean()), [dev[o].mean(axis=1).max() for o in others])
+    winner, fresh = test[chosen[best]], test[order[cells : cells + FRESH]]
+    found = against_directions(winner, fresh)
+    gained = paired_difference(base_test, winner, resamples=1).interval.low > 0
+    tested = found.rank_p <= LEVEL and found.interval.low > 0 and gained
     single = [dev[i] for i in order[cells : 2 * cells]]
     adjusted = holm([paired_difference(base, row, resamples=1).p for row in own])
-    over = [
-        paired_difference(control, row, resamples=1).interval.low > 0 for control, row in zip(single, own, strict=True)
-    ]
+    over = [paired_difference(c, row, resamples=1).interval.low > 0 for c, row in zip(single, own, strict=True)]
     one = any(p <= LEVEL and low and row.mean() > base.mean() for p, low, row in zip(adjusted, over, own, strict=True))
-    is_planted = not planted or best == 0
+    right = not planted or best == 0
     return {
-        "test problems": bool(tested and is_planted),
-        "pseudo-sweeps": bool(p <= LEVEL and is_planted),
+        "real": bool(choice <= LEVEL and tested and right),
+        "choice alone": bool(choice <= LEVEL and right),
+        "test problems alone": bool(tested and right),
         "one control per cell": bool(one),
     }
 
@@ -114,10 +106,10 @@ def main() -> None:
         make_pool(given.pool, given.directions, given.items)
     pool = dict(np.load(given.pool))
     base = pool["standard-test unsteered"].mean()
-    print(
-        "| edit | random directions: right % (quartiles, largest) | real direction | sweeps | test problems | pseudo-sweeps | one control |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    heads = ("edit", "random directions: right % (quartiles, largest)", "real direction", "sweeps")
+    rules = ("real", "choice alone", "test problems alone", "one control per cell")
+    print(f"| {' | '.join((*heads, *rules))} |")
+    print("|" + "---|" * 8)
     for size in SIZES:
         means = pool[f"standard-test {size:g}"].mean(axis=1)
         quartiles = ", ".join(f"{100 * q:.0f}" for q in np.quantile(means[:-1], [0.25, 0.5, 0.75, 1]))
@@ -128,8 +120,8 @@ def main() -> None:
             ("one real", CELLS, True),
         ):
             rng = np.random.default_rng(int(10 * size) + cells + planted)
-            rules = [judge(pool, size, rng, cells, planted) for _ in range(given.sweeps)]
-            shares = " | ".join(f"{sum(r[name] for r in rules)} of {given.sweeps}" for name in rules[0])
+            judged = [judge(pool, size, rng, cells, planted) for _ in range(given.sweeps)]
+            shares = " | ".join(f"{sum(r[name] for r in judged)} of {given.sweeps}" for name in rules)
             print(
                 f"| {size:g} r | {quartiles} | {100 * means[-1]:.0f} | {cells} cells, {what} | {shares} |", flush=True
             )
