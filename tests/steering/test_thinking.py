@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from steering.compile.coverage import token_facts
+from steering.compile.coverage import Coverage
 from steering.errors import BadInput
+from steering.model.models import LoadedModel
 from steering.model.thinking import (
     MARKERS,
     Markers,
@@ -113,8 +114,13 @@ def test_a_model_is_read_by_its_declared_markers_else_by_its_templates_and_the_k
     assert model_markers(model) == (Markers("<mull>", "</mull>"), *MARKERS)
     declared = replace(model, extra={"thinking_markers": as_markers(["w8", "w9"])})
     assert model_markers(declared) == (Markers("w8", "w9"),)
-    assert token_facts(declared).markers(Span("inside_thinking")) == ((8,), (9,))
-    assert token_facts(tiny("llama")).markers(Span("inside_thinking")) == ((3,), (4,))
+    for read, opening, closing in ((declared, 8, 9), (tiny("llama"), 3, 4)):
+        covered = covered_positions(read, Span("inside_thinking"), (1, 10, opening, 11, 12, closing, 13))
+        assert covered == [3, 4]
+
+
+def covered_positions(model: LoadedModel, span: Span, ids: tuple[int, ...]) -> list[int]:
+    return [i for i, covered in enumerate(Coverage(model, span, ids, 1).known[: len(ids)]) if covered]
 
 
 def test_a_prompt_leaves_a_segment_open_only_by_what_follows_the_question() -> None:
