@@ -243,12 +243,17 @@ def open_app(
     ] = None,
 ) -> None:
     """Open the app on the stored runs."""
-    import importlib
+    from importlib.metadata import entry_points
+
+    from steering.errors import BadInput
 
     from ..store.runs import Store
 
     Store(runs)  # refuses what is no store before a server is started
-    launch = importlib.import_module("app.launch").launch
+    parts = tuple(entry_points(group="steering_workbench.parts", name="app"))
+    if not parts:
+        raise BadInput("The app is not installed beside this program; install the package again (pip install -e .).")
+    launch = parts[0].load()
     sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or ()))
 
 
