@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steering.engine.generation import Generation, Row, check_rows, generate
+from steering.engine.sampling import DRAW
 from steering.errors import BadInput
 from steering.hybrid import Controller, HybridRow, decode
 from steering.hybrid.decoding import check_hybrid_rows
@@ -180,6 +181,8 @@ def _row_key(
     ends = sorted(model.eos_ids)
     if ends != [model.tokenizer.eos_token_id]:  # the tokenizer's own end is in its fingerprint; others end rows too
         facts.append(ends)
+    if spec.generation.temperature > 0:  # rows drawn another way are other rows; greedy ones stay what they are
+        facts.append(DRAW)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -320,7 +320,7 @@ class Batch:
         return min((self.starts[place] for place in self.live), default=self.column)
 
 
-def uniform_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:
+def seeds_and_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:
     """Seed and number of tokens so far of each row (0 where there is none)."""
     return (
         np.array([0 if row is None else row.row.seed for row in rows], dtype=np.int64),

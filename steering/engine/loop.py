@@ -22,13 +22,13 @@ from ..compile.compilation import CompiledPlans, RowPlan
 from ..errors import BadInput, unknown
 from ..model.cache import Masks
 from ..model.models import LoadedModel
-from .batch import Batch, uniform_steps
+from .batch import Batch, seeds_and_steps
 from .graphs import StaticStep, can_compile, shape_key
 from .nonfinite import located
 from .prefill import PromptPool, admit, prompt_needs, reading
 from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
 from .record import Finish, Finished, Progress, Row, Step, scores
-from .sampling import GenerationSettings, choose, uniforms
+from .sampling import GenerationSettings, choose, draw_keys
 
 Detail = Literal["scores", "tokens"]
 """Whether the numbers per token are computed and kept."""
@@ -185,7 +185,7 @@ class Loop:
         numbers are kept (size of the edit, numbers, gates), and which entries of `places` have no token, their logits being not finite."""
         drawn, batch = None, self.batch
         if self.settings.temperature > 0:
-            drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
+            drawn = torch.from_numpy(draw_keys(*seeds_and_steps([batch.rows[p] for p in places]))).to(logits.device)
         everywhere = places == self.everywhere
         index: Any = slice(None) if everywhere else torch.tensor(places, device=logits.device)
         history = batch.history[index] if batch.history is not None else None
