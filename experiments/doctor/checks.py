@@ -18,6 +18,7 @@ from steering.engine.generation import Row, check_invariant, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, NeverFired
 from steering.model.models import LoadedModel
+from steering.model.sinks import body
 from steering.plan.plan import Dose, Intervention, Plan, Span
 
 from .subject import TOKENS, Subject
@@ -89,8 +90,8 @@ def _places(s: Subject) -> Result:
     text, prompt = (*s.prompts[1], *s.prompts[0][1:]), len(s.prompts[1])
     bare = s.read(Plan(), text, prompt)[0]
     wanted = {
-        "all": range(len(text)),
-        "prompt": range(prompt),
+        "all": body(s.model, text),
+        "prompt": range(body(s.model, text).start, prompt),
         "last_prompt": range(prompt - 1, prompt),
         "generated": range(prompt, len(text)),
     }

@@ -25,6 +25,7 @@ from steering.hybrid.decoding import check_hybrid_rows
 from steering.hybrid.row import HybridGeneration
 from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt, token_texts
+from steering.model.sinks import sinks_of
 from steering.model.thinking import declared_markers, leaves_open, model_markers
 from steering.plan.plan import Plan
 from steering.vector.features import Features
@@ -185,6 +186,8 @@ def _row_key(
         facts.append(DRAW)
     if spec.batch_invariant:
         facts.append("batch-invariant")
+    if arm.plan is not None and (sinks := sinks_of(model)):  # spans leave them out
+        facts.append(["sinks", *sinks.positions])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
