@@ -85,7 +85,7 @@ def _detail(run: OpenRun, split: SplitSummary) -> None:
                 icon=":material/receipt_long:",
             )
     labels = {arm.name: arm.label for arm in split.arms}
-    for name, said in run.manifest.facts.get("origins", {}).items():
+    for name, said in [entry for kind in ("origins", "sinks") for entry in run.manifest.facts.get(kind, {}).items()]:
         if name in labels:
             st.warning(
                 f"**{for_markdown(labels[name])}**: {for_markdown(' '.join(said), 900)}", icon=":material/receipt_long:"

@@ -14,11 +14,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from steering.compile.origin import origins
+from steering.compile.origin import left_out, origins
 from steering.engine.generation import Row
 from steering.errors import BadInput
 from steering.hybrid import Controller
 from steering.model.models import LoadedModel
+from steering.plan.plan import Plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
@@ -102,10 +103,12 @@ def run_evaluation(
     return run
 
 
-def origins_of(chunks: Sequence[Sequence[Planned]], parts: Parts) -> dict[str, list[str]]:
-    """By arm, what is to be said of vectors that come from another model than the arm's."""
+def said_of_plans(
+    chunks: Sequence[Sequence[Planned]], parts: Parts, say: Callable[[Plan, LoadedModel], Sequence[str]]
+) -> dict[str, list[str]]:
+    """By arm, what is to be said of its plan on its model: vectors of another model (`origins`), positions left out (`left_out`)."""
     plans = {p.arm.name: (p.row.plan, p.arm.model) for chunk in chunks for p in chunk if isinstance(p.row, Row)}
-    found = {name: list(origins(plan, parts.models[model])) for name, (plan, model) in plans.items()}
+    found = {name: list(say(plan, parts.models[model])) for name, (plan, model) in plans.items()}
     return {name: said for name, said in found.items() if said}
 
 
@@ -132,7 +135,8 @@ def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]
                 | ({"norm": round(v.norm, 4)} if isinstance(v, SteeringVector) else {"latents": list(v.latents)})
                 for v in parts.vectors.values()
             },
-            **({"origins": foreign} if (foreign := origins_of(chunks, parts)) else {}),
+            **({"origins": foreign} if (foreign := said_of_plans(chunks, parts, origins)) else {}),
+            **({"sinks": skipped} if (skipped := said_of_plans(chunks, parts, left_out)) else {}),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },

@@ -204,9 +204,9 @@ def _receipts(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
     bad = any(cell.bad for row in rows for cell in row)
     notes = ("Edits are missing: the numbers of those arms do not show what their plans would do.",) if bad else ()
     named = {str(line["arm"]): line["label"] for line in lines}
-    foreign = evidence.manifest.facts.get("origins", {})
-    origins = tuple(f"{named[arm]}: {' '.join(said)}" for arm, said in foreign.items() if arm in named)
-    return Table(f"Receipts: {split}", heads, tuple(rows), (*notes, *origins))
+    about = [entry for kind in ("origins", "sinks") for entry in evidence.manifest.facts.get(kind, {}).items()]
+    remarks = tuple(f"{named[arm]}: {' '.join(sentences)}" for arm, sentences in about if arm in named)
+    return Table(f"Receipts: {split}", heads, tuple(rows), (*notes, *remarks))
 
 
 def special_tables(evidence: Evidence) -> list[Table]:

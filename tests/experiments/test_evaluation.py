@@ -287,3 +287,27 @@ def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(tmp
     for exit_code, error in answers[-2:]:
         assert exit_code == 2 and "Traceback" not in error and "half-written" in error
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_says_which_arms_leave_attention_sinks_out_and_their_rows_are_their_own(
+    tmp_path: Path, noise: SteeringVector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steering.model.sinks import Sinks
+
+    spec = small_spec(noise, 3)
+    before = run_evaluation(spec, Store(tmp_path / "before"), {noise.digest: noise})
+    model = load_model("builtin:base")
+    model.extra["sinks"] = Sinks((0,), 120.0, 1)  # as if it had been measured
+    after = run_evaluation(spec, Store(tmp_path / "after"), {noise.digest: noise}, models={"builtin:base": model})
+    assert "sinks" not in before.manifest.facts
+    assert list(after.manifest.facts["sinks"]) == ["steered"]
+    assert "leaves out position 0, an attention sink of builtin:base" in after.manifest.facts["sinks"]["steered"][0]
+    edits = after.table(["arm", "edit_ratio"]).to_pylist()
+    assert all(row["edit_ratio"][0] == 0 < row["edit_ratio"][1] for row in edits if row["arm"] == "steered")
+    keys = [{r["arm"]: r["key"] for r in run.table(["arm", "key"]).to_pylist()} for run in (before, after)]
+    assert keys[0]["base"] == keys[1]["base"] and keys[0]["steered"] != keys[1]["steered"]
+    evidence = gather(after)
+    shown = "\n".join(
+        note for table in arm_tables(evidence, arms_frame(evidence), "standard-test") for note in table.notes
+    )
+    assert "attention sink" in shown
