@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..errors import BadInput
+from ..model.attention import attending
 from ..model.cache import Masks
-from ..model.layout import text_config
 
 if TYPE_CHECKING:
     from ..model.models import LoadedModel
@@ -52,15 +52,9 @@ class OwnColumns:
             ]
             for kind in self.masks.kinds
         }
-        config = text_config(model.model.config)
-        before, token = config._attn_implementation, _current.set(self)
-        config._attn_implementation = NAME
         self.calls = 0
-        try:
+        with attending(model, NAME, _current, self):
             yield
-        finally:
-            config._attn_implementation = before
-            _current.reset(token)
 
 
 _current: ContextVar[OwnColumns] = ContextVar("own_columns")

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ..model.attention import attending
 from ..model.cache import ColumnCache, Masks
-from ..model.layout import text_config
 
 if TYPE_CHECKING:
     from ..model.models import LoadedModel
@@ -123,15 +123,9 @@ class SharedPrompts:
         if "sliding_attention" in self.masks.kinds:
             inside = self._key_positions > positions - (self.masks.window or 0)
             self.sliding = self._formed((self._key_positions < self._lengths) & inside)
-        config = text_config(model.model.config)
-        before, token = config._attn_implementation, _current.set(self)
-        config._attn_implementation = NAME
         self.calls = 0
-        try:
+        with attending(model, NAME, _current, self):
             yield
-        finally:
-            config._attn_implementation = before
-            _current.reset(token)
 
 
 _current: ContextVar[SharedPrompts] = ContextVar("shared_prompts")
