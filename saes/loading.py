@@ -39,8 +39,9 @@ from sae_lens.loading.pretrained_saes_directory import (
 from safetensors import SafetensorError
 
 from steering.errors import BadInput, unknown
-from steering.model.models import BUILTINS, LoadedModel
+from steering.model.models import LoadedModel
 from steering.model.sites import Site
+from steering.model.sources import BUILTINS
 
 from .dictionary import Dictionary
 from .latents import ARCHITECTURES

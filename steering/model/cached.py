@@ -73,7 +73,9 @@ def made(place: Path, make: Callable[[Path], None]) -> tuple[Path, bool]:
     except OSError as error:
         if error.errno in FULL:
             raise DiskFull(error, place, size_of(partial)) from error
-        raise BadInput(f"The cache {cache_root()} cannot be written: {in_words(error)} Set {VARIABLE} to another folder.") from error
+        raise BadInput(
+            f"The cache {cache_root()} cannot be written: {in_words(error)} Set {VARIABLE} to another folder."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

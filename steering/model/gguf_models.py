@@ -6,8 +6,8 @@
    sentence; nothing is then left in the cache.
 3. So is a file that says or holds what transformers leaves out of the model: tensors, other numbers in the configuration, scaled rotary
    factors of a kind that is not known. Llama 3's rotary factors, which transformers does not read, are put into the configuration.
-4. A tokenizer splits text before it merges bytes, by a rule that the file names. Where transformers does not know the rule it takes GPT-2's;
-   rules that are known here are put in its place, and others are told of each time that the model is loaded.
+4. A tokenizer splits text before it merges bytes, by a rule that the file names. Where transformers does not know the rule it takes
+   GPT-2's; rules that are known here are put in its place, and others are told of each time that the model is loaded.
 """
 
 from __future__ import annotations
@@ -102,17 +102,32 @@ def _convert(path: Path, folder: Path) -> None:
     elements = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     if not elements:
         raise BadInput(f"{path} holds no weights.")
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "local_files_only": True}
+    where: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(path.parent),
+        "gguf_file": path.name,
+        "local_files_only": True,
+    }
     try:
         config = AutoConfig.from_pretrained(**where)
         _refuse_differences(path, reader, architecture, config)
         refuse_too_large(str(path), sum(elements.values()), "float32", "cpu")
         tokenizer = AutoTokenizer.from_pretrained(**where)
-        model, found = AutoModelForCausalLM.from_pretrained(**where, config=config, dtype=torch.float32, output_loading_info=True)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            **where, config=config, dtype=torch.float32, output_loading_info=True
+        )
     except BadInput:
         raise
     # Its parsers have no error type of their own.
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         if isinstance(error, (ValueError, KeyError, NotImplementedError)) and _is_unread(error, architecture):
             raise BadInput(
                 f"{path} holds a model of architecture {architecture!r}, which transformers {transformers.__version__} does not read "
@@ -129,13 +144,21 @@ def _convert(path: Path, folder: Path) -> None:
 
 def _is_unread(error: Exception, architecture: str) -> bool:
     said = str(error).lower()
-    return "not supported" in said or "unrecognized" in said or "unknown gguf" in said or said.strip("'\"") == architecture.lower()
+    return (
+        "not supported" in said
+        or "unrecognized" in said
+        or "unknown gguf" in said
+        or said.strip("'\"") == architecture.lower()
+    )
 
 
 def _refuse_differences(path: Path, reader: StrictReader, architecture: str, config: Any) -> None:
     """Raises BadInput where the file gives the model numbers that `config` lacks; puts the rotary factors of Llama 3 into it."""
     rope = dict(getattr(config, "rope_parameters", None) or {})
-    plain: Mapping[str, Any] = {**config.to_dict(), "rope_theta": rope.get("rope_theta", getattr(config, "rope_theta", None))}
+    plain: Mapping[str, Any] = {
+        **config.to_dict(),
+        "rope_theta": rope.get("rope_theta", getattr(config, "rope_theta", None)),
+    }
     for key, name in _SAME.items():
         said, read = _number(reader, f"{architecture}.{key}"), plain.get(name)
         if said is None or isinstance(said, list) or (read is None and said == 0):
@@ -147,7 +170,9 @@ def _refuse_differences(path: Path, reader: StrictReader, architecture: str, con
     if scaling not in ("", "none") and rope.get("rope_type", "default") == "default":
         raise BadInput(f"{path} scales its rotary factors ({scaling}), which transformers does not read from GGUF. Give the model's own "
                        "folder instead.")  # fmt: skip
-    factors = {tensor.name: np.array(tensor.data, np.float64) for tensor in reader.tensors if tensor.name.startswith("rope_")}
+    factors = {
+        tensor.name: np.array(tensor.data, np.float64) for tensor in reader.tensors if tensor.name.startswith("rope_")
+    }
     if factors:
         scaled = factors.get("rope_freqs.weight") if architecture == "llama" and len(factors) == 1 else None
         if scaled is None or not _is_llama3(scaled, float(rope["rope_theta"])):
@@ -164,7 +189,9 @@ def _number(reader: StrictReader, key: str) -> Any:
 def _is_llama3(scaled: np.ndarray, theta: float) -> bool:
     """Whether what divides the frequencies is Llama 3's rule, with the largest as its factor."""
     wavelength = 2 * math.pi * theta ** (np.arange(len(scaled)) / len(scaled))
-    low, high, context = (_LLAMA3[name] for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
+    low, high, context = (
+        _LLAMA3[name] for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    )
     factor = scaled.max()
     smooth = (context / wavelength - low) / (high - low)
     between = 1 / ((1 - smooth) / factor + smooth)
@@ -175,12 +202,18 @@ def _is_llama3(scaled: np.ndarray, theta: float) -> bool:
 def _refuse_gaps(path: Path, model: Any, found: Mapping[str, Any], elements: Mapping[str, int]) -> None:
     """Raises BadInput for weights that the file lacks or that were left out of the model, and for NaN."""
     if missing := sorted(found["missing_keys"]):
-        raise BadInput(f"{path} lacks weights of its model: {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}.")
+        raise BadInput(
+            f"{path} lacks weights of its model: {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}."
+        )
     tied = {"output.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
-    read = sum(n for name, n in elements.items() if name not in tied and not name.startswith("rope_") and ".nextn." not in name)
+    read = sum(
+        n for name, n in elements.items() if name not in tied and not name.startswith("rope_") and ".nextn." not in name
+    )
     own = sum(p.numel() for p in model.parameters())
     if read != own:
-        raise BadInput(f"{path} holds {read:,} numbers, and transformers makes a model of {own:,} from it: parts of it would be left out.")
+        raise BadInput(
+            f"{path} holds {read:,} numbers, and transformers makes a model of {own:,} from it: parts of it would be left out."
+        )
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise BadInput(f"{path} is corrupt: {name} holds NaN or infinity. Copy the file again.")
@@ -204,7 +237,10 @@ def _with_own_rule(tokenizer: PreTrainedTokenizerBase, kind: str, rule: str) -> 
 def _write(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """A checkpoint folder as any other: what told transformers of the GGUF file is taken off the model."""
     model.config.name_or_path = ""
-    for owner, names in ((model.config, ("quantization_config",)), (model, ("hf_quantizer", "quantization_method", "is_quantized"))):
+    for owner, names in (
+        (model.config, ("quantization_config",)),
+        (model, ("hf_quantizer", "quantization_method", "is_quantized")),
+    ):
         for name in names:
             if name in vars(owner):
                 delattr(owner, name)
