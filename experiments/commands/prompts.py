@@ -38,8 +38,8 @@ def prompt(
 ) -> None:
     """The tokens that are fed for one question, special tokens marked."""
     from steering.errors import BadInput
-    from steering.model.models import load_model
     from steering.model.prompts import encode_prompt
+    from steering.model.reader import load_reader
 
     from ..tasks.prompting import fed, fed_table
     from ..tasks.task import Encodes, resolve_task
@@ -48,7 +48,7 @@ def prompt(
     if place < 0:
         raise BadInput(f"--place {place}: items are counted from 0.")
     item = found.items(split or found.splits[0], place + 1)[place]
-    loaded = load_model(model)
+    loaded = load_reader(model)  # no weights are read
     if isinstance(found, Encodes):
         ids = found.encode(loaded, item, form, opening)
     else:

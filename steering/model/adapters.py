@@ -30,7 +30,7 @@ _BROKEN = (
 )
 """What peft raises for folders that are not what it expects."""
 _REFUSED = ("Found missing adapter keys", "tied_target_modules")
-"""Warnings of peft under which the merged model would be another one: weights that the file lacks, and a change of one of two tied weights."""
+"""Warnings of peft under which the merged model would be another one: weights that the file lacks, and a change of one of tied weights."""
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -77,7 +77,7 @@ def adapted(base: nn.Module, source: Source) -> nn.Module:
             if not isinstance(model.base_model, BaseTuner):
                 kind = config.get("peft_type")
                 raise BadInput(
-                    f"{source.name} is an adapter of kind {kind}, which changes no weights and cannot be merged; LoRA and its relatives are read."
+                    f"{source.name} is an adapter of kind {kind}, which cannot be merged; LoRA and its relatives are read."
                 )
             _refuse_unplaced(source, model)
             merged = model.merge_and_unload(safe_merge=True)
@@ -115,7 +115,7 @@ def _refuse_unplaced(source: Source, model: Any) -> None:
     lost = sorted(set(stored) - set(placed))
     if lost:
         raise BadInput(
-            f"{source.name} holds weights that have no place in its base: {', '.join(lost[:3])}. Pass as base the model that it was trained on."
+            f"{source.name} has weights without a place in its base: {', '.join(lost[:3])}. Pass as base the model that it was trained on."
         )
     for name, value in stored.items():
         if not torch.isfinite(value).all():

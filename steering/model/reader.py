@@ -18,6 +18,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .adapters import base_of, has_tokenizer
 from .layout import Block, Layout, text_config
+from .memory import parameters_of
 from .sources import find_source, refusal
 
 
@@ -34,7 +35,7 @@ class Reads(Protocol):
     def extra(self) -> dict[str, Any]: ...
 
 
-class Plans(Reads, Protocol):
+class Sited(Reads, Protocol):
     """What plans can be laid out on: it has sites, too."""
 
     @property
@@ -48,6 +49,8 @@ class Reader:
     id: str
     tokenizer: PreTrainedTokenizerBase
     config: Any
+    place: Path | str
+    """Where its files lie: the folder or hub id."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,6 +60,11 @@ class Reader:
     @property
     def d_model(self) -> int:
         return int(text_config(self.config).hidden_size)
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many numbers its weights are (of an adapter: its base's)."""
+        return parameters_of(self.place, self.config)
 
     @property
     def context(self) -> int:
@@ -96,4 +104,4 @@ def load_reader(
         tokenizer = load_tokenizer(place if own is model else own.checkpoint(), **kwargs)
     except (OSError, ValueError) as error:
         raise refusal(model, error, revision) from error
-    return Reader(name, tokenizer, config)
+    return Reader(name, tokenizer, config, place)
