@@ -1,8 +1,8 @@
 """The cache of what is made once from a file, or fetched, and can be made again.
 
 1. It lies in `$STEERING_CACHE`; else in `steering-workbench` under `$XDG_CACHE_HOME` (where that is an absolute path) or `~/.cache`.
-2. A folder of the cache is whole or not there: it is made under a temporary name and renamed. Two processes that make the same one at once
-   both get a whole one, and one of the two stays.
+2. A folder of the cache is whole or not there: it is made under a temporary name and renamed. Of two processes that ask for the same one at
+   once, one makes it and the other waits for it.
 3. A folder whose files are not the ones that were written, or are not all there, is made again.
 4. What a killed process has left half made is removed by a later one, after a day.
 """
@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from ..errors import BadInput
 from ..files import FULL, DiskFull, in_words, sync_folder
@@ -65,11 +67,18 @@ def made(place: Path, make: Callable[[Path], None]) -> tuple[Path, bool]:
         return place, False
     partial = place.with_name(f"{_PARTIAL}{place.name}-{secrets.token_hex(4)}")
     try:
-        _sweep(place.parent)
-        partial.mkdir(parents=True)
-        make(partial)
-        _seal(partial)
-        return _put(partial, place), True
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_name(f".{place.name}.lock")):
+            if is_whole(place):  # by another process, meanwhile
+                return place, False
+            _sweep(place.parent)
+            partial.mkdir()
+            make(partial)
+            _seal(partial)
+            shutil.rmtree(place, ignore_errors=True)
+            partial.rename(place)
+            sync_folder(place.parent)
+            return place, True
     except OSError as error:
         if error.errno in FULL:
             raise DiskFull(error, place, size_of(partial)) from error
@@ -101,28 +110,6 @@ def _seal(folder: Path) -> None:
         }
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1, sort_keys=True))
     sync_folder(folder)
-
-
-def _put(partial: Path, place: Path) -> Path:
-    """Rename a finished folder to its place; where another process was first, and its folder is whole, that one stays."""
-    for _ in range(8):
-        try:
-            partial.rename(place)
-        except OSError:
-            if not place.exists():
-                raise
-            if is_whole(place):
-                return place
-            aside = place.with_name(f"{_PARTIAL}{place.name}-{secrets.token_hex(4)}")
-            try:
-                place.rename(aside)
-            except FileNotFoundError:
-                continue  # another process has moved the damaged one
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            sync_folder(place.parent)
-            return place
-    raise BadInput(f"{place} cannot be made: other processes keep replacing it. Try again.")
 
 
 def _sweep(folder: Path) -> None:

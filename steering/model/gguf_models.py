@@ -6,12 +6,13 @@
    sentence; nothing is then left in the cache.
 3. So is a file that says or holds what transformers leaves out of the model: tensors, other numbers in the configuration, scaled rotary
    factors of a kind that is not known. Llama 3's rotary factors, which transformers does not read, are put into the configuration.
-4. A tokenizer splits text before it merges bytes, by a rule that the file names. Where transformers does not know the rule it takes
-   GPT-2's; rules that are known here are put in its place, and others are told of each time that the model is loaded.
+4. A byte-level tokenizer splits text before it merges bytes, by a rule that the file names. transformers takes GPT-2's for a rule that it
+   does not know, or that of the architecture; here the file's rule holds, and one that is not known is told of at every load.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -25,7 +26,8 @@ import gguf
 import numpy as np
 import torch
 import transformers
-from tokenizers import pre_tokenizers
+from safetensors import SafetensorError
+from tokenizers import Regex, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
@@ -35,7 +37,7 @@ from .cached import cache_root, file_digest, made, size_of
 from .gguf_files import StrictReader, open_gguf, text_of
 from .memory import refuse_too_large
 
-FORMAT = "2"
+FORMAT = "1"
 """Version of what is written here; part of the cache's names."""
 NOTES = "notes.json"
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -72,6 +74,10 @@ def gguf_in(folder: Path) -> Path | None:
 
 def gguf_checkpoint(path: Path) -> Path:
     """The cache's checkpoint folder of a GGUF file, made where there is none. Raises BadInput as this module's contract says."""
+    if part := _PART.search(path.name):
+        raise BadInput(
+            f"{path} is part {int(part[1])} of {int(part[2])} of a model. Put the parts together first: llama-gguf-split --merge."
+        )
     versions = f"{FORMAT} transformers {transformers.__version__} gguf {_gguf_version()}"
     key = hashlib.sha256(f"{file_digest(path)} {versions}".encode()).hexdigest()[:32]
     place, new = made(cache_root() / "models" / key, lambda folder: _convert(path, folder))
@@ -93,10 +99,6 @@ def _say(sentence: str) -> None:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    if part := _PART.search(path.name):
-        raise BadInput(
-            f"{path} is part {int(part[1])} of {int(part[2])} of a model. Put the parts together first: llama-gguf-split --merge."
-        )
     reader = open_gguf(path)
     architecture = text_of(reader, "general.architecture")
     elements = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
@@ -221,12 +223,19 @@ def _refuse_gaps(path: Path, model: Any, found: Mapping[str, Any], elements: Map
 
 def _with_own_rule(tokenizer: PreTrainedTokenizerBase, kind: str, rule: str) -> list[str]:
     """Gives a byte-level tokenizer the rule that its file names, in place. Returns what is to be said of it."""
-    if kind != "gpt2" or rule in GGUF_PRE_TOKENIZER_SPLITS or rule in _LIKE_GPT2:
+    if kind != "gpt2":
         return []
-    if rule in _SINGLE_DIGITS:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if rule in GGUF_PRE_TOKENIZER_SPLITS:
+        split = pre_tokenizers.Split(Regex(GGUF_PRE_TOKENIZER_SPLITS[rule]), behavior="isolated")
+        split_first = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    elif rule in _SINGLE_DIGITS:
+        split_first = [pre_tokenizers.Digits(individual_digits=True), whole]
+    else:
+        split_first = [whole]
+    # Whatever the architecture's own tokenizer would do: a file's vocabulary may be another family's.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split_first)
+    if len(split_first) > 1 or rule in _LIKE_GPT2:
         return []
     named = f"by a rule {rule!r} that is not known here" if rule else "by a rule that the file does not name"
     return [
@@ -249,8 +258,15 @@ def _write(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None
     for name, value in model.state_dict().items():
         # Tied weights are one tensor, and stay one.
         state[name] = narrow.setdefault(value.data_ptr(), _narrowed(value))
-    model.save_pretrained(folder, state_dict=state)
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    except SafetensorError as error:  # it has no number of its own for a full disk
+        full = "space" in str(error).lower() or "quota" in str(error).lower()
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(folder)) from error
     tokenizer.save_pretrained(folder)
+    # An architecture's own class would make its pre-tokeniser anew; the plain one takes what is written.
+    card = folder / "tokenizer_config.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "tokenizer_class": "TokenizersBackend"}, indent=1))
 
 
 def _narrowed(value: Tensor) -> Tensor:

@@ -184,8 +184,8 @@ def load_model(
         raise BadInput(f"{name} is no adapter, so it has no base; leave base={base!r} out.")
     options = {"device_map": device_map, **({"tp_plan": tp_plan} if tp_plan else {}), **quantized(quantization)}
     kwargs: dict[str, Any] = {"trust_remote_code": trust_remote_code, **({"revision": revision} if revision else {})}
+    place = source.checkpoint()
     try:
-        place = source.checkpoint()
         config = AutoConfig.from_pretrained(place, **kwargs)
         if tp_plan is None:
             refuse_too_large(name, parameters_of(place, config), dtype, device, device_map, quantization)

@@ -98,8 +98,8 @@ def load_reader(
         model = find_source(base or base_of(source))
         own = source if has_tokenizer(source) else model
     kwargs: dict[str, Any] = {"trust_remote_code": trust_remote_code, **({"revision": revision} if revision else {})}
+    place = model.checkpoint()
     try:
-        place = model.checkpoint()
         config = AutoConfig.from_pretrained(place, **kwargs)
         tokenizer = load_tokenizer(place if own is model else own.checkpoint(), **kwargs)
     except (OSError, ValueError) as error:
