@@ -29,8 +29,6 @@ _BROKEN = (
     *(SafetensorError, UserWarning),
 )
 """What peft raises for folders that are not what it expects."""
-_REFUSED = ("Found missing adapter keys", "tied_target_modules")
-"""Warnings of peft under which the merged model would be another one: weights that the file lacks, and a change of one of tied weights."""
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -71,15 +69,15 @@ def adapted(base: nn.Module, source: Source) -> nn.Module:
 
     try:
         with warnings.catch_warnings():
-            for message in _REFUSED:
-                warnings.filterwarnings("error", message=f"(?s).*{message}", category=UserWarning)
+            warnings.filterwarnings("error", message="Found missing adapter keys", category=UserWarning)
             model = PeftModel.from_pretrained(_shared(base), str(folder))
             if not isinstance(model.base_model, BaseTuner):
                 kind = config.get("peft_type")
                 raise BadInput(
                     f"{source.name} is an adapter of kind {kind}, which cannot be merged; LoRA and its relatives are read."
                 )
-            _refuse_unplaced(source, model)
+            _refuse_tied(source, base, model)
+            _refuse_unplaced(source, base, model)
             merged = model.merge_and_unload(safe_merge=True)
     except BadInput:
         raise
@@ -105,13 +103,37 @@ def _shared(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _refuse_unplaced(source: Source, model: Any) -> None:
+def _ends(base: Any) -> dict[str, nn.Module]:
+    """The modules of a causal model's embeddings and of its output, by name."""
+    ends = [base.get_input_embeddings(), base.get_output_embeddings()]
+    return {name: module for name, module in base.named_modules() if any(module is end for end in ends)}
+
+
+def _refuse_tied(source: Source, base: Any, model: Any) -> None:
+    """Raises BadInput where an adapter changes one of two weights that are one in the base: merged, it would change both."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    ends = _ends(base)
+    if len({id(end.weight) for end in ends.values()}) == len(ends):
+        return
+    for name in ends:
+        if isinstance(model.base_model.model.get_submodule(name), BaseTunerLayer):
+            others = " and ".join(other for other in ends if other != name)
+            raise BadInput(
+                f"{source.name} changes {name}, which the base ties to {others}: merged into it, it would change both. Merge it "
+                "into an untied copy of the base with its trainer, and load that folder."
+            )
+
+
+def _refuse_unplaced(source: Source, base: Any, model: Any) -> None:
     """Raises BadInput for weights of the file that no place in the model took."""
     from peft import get_peft_model_state_dict
     from peft.utils.save_and_load import load_peft_weights
 
     stored = load_peft_weights(str(source.place), device="cpu")
-    placed = get_peft_model_state_dict(model)
+    # By itself peft would ask the hub whether the base's embeddings were made larger.
+    embeddings = any(f".{end}." in name for name in stored for end in _ends(base))
+    placed = get_peft_model_state_dict(model, save_embedding_layers=embeddings)
     lost = sorted(set(stored) - set(placed))
     if lost:
         raise BadInput(

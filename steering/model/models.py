@@ -178,6 +178,10 @@ def load_model(
     dtype = auto_dtype(device, spread=device_map is not None or tp_plan is not None) if dtype == "auto" else dtype
     source = adapter = find_source(name)
     if adapter.is_adapter:
+        if quantization is not None:
+            raise BadInput(
+                f"{name} is an adapter, which is merged into weights in float32, bfloat16 or float16; leave quantization out."
+            )
         revision = revision or (base_revision(adapter) if base is None else None)
         source = find_source(base or base_of(adapter))
     elif base is not None:
