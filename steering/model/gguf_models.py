@@ -4,8 +4,7 @@
    smallest precision that holds it bit for bit, so that loading the folder gives the numbers that transformers gives in float32.
 2. A file that is corrupt or cut short, is one part of several, or is of an architecture that transformers does not read, is refused in one
    sentence; nothing is then left in the cache.
-3. So is a file that says or holds what transformers leaves out of the model: tensors, other numbers in the configuration, scaled rotary
-   factors of a kind that is not known. Llama 3's rotary factors, which transformers does not read, are put into the configuration.
+3. So is a file of which transformers would leave something out of the model (`gguf_differences`).
 4. A byte-level tokenizer splits text before it merges bytes, by a rule that the file names. transformers takes GPT-2's for a rule that it
    does not know, or that of the architecture; here the file's rule holds, and one that is not known is told of at every load.
 """
@@ -15,15 +14,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -34,7 +29,8 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKEN
 
 from ..errors import BadInput
 from .cached import cache_root, file_digest, made, size_of
-from .gguf_files import StrictReader, open_gguf, text_of
+from .gguf_differences import refuse_differences, refuse_gaps, unread
+from .gguf_files import open_gguf, text_of
 from .memory import refuse_too_large
 
 FORMAT = "1"
@@ -44,21 +40,6 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _LIKE_GPT2 = frozenset({"gpt-2", "phi-2", "mpt", "olmo", "jais"})
 _SINGLE_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
 """Rules of llama.cpp (`llama-vocab.cpp`) that are GPT-2's, and that are GPT-2's after each digit is set apart."""
-_SAME = {
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping",
-    "attention.sliding_window": "sliding_window",
-    "attention.key_length": "head_dim",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "rope.freq_base": "rope_theta",
-    "logit_scale": "logit_scale",
-    "residual_scale": "residual_multiplier",
-    "embedding_scale": "embedding_multiplier",
-    "attention.scale": "attention_multiplier",
-}
-"""Keys of a file that change what its model computes, and what transformers calls them. `rope.scaling` is looked at apart."""
-_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-"""What llama.cpp's converter takes for Llama 3.1 to 3.3 (`convert_hf_to_gguf.py`)."""
 
 
 def gguf_in(folder: Path) -> Path | None:
@@ -111,7 +92,7 @@ def _convert(path: Path, folder: Path) -> None:
     }
     try:
         config = AutoConfig.from_pretrained(**where)
-        _refuse_differences(path, reader, architecture, config)
+        refuse_differences(path, reader, architecture, config)
         refuse_too_large(str(path), sum(elements.values()), "float32", "cpu")
         tokenizer = AutoTokenizer.from_pretrained(**where)
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -130,21 +111,22 @@ def _convert(path: Path, folder: Path) -> None:
         RuntimeError,
         NotImplementedError,
     ) as error:
-        if isinstance(error, (ValueError, KeyError, NotImplementedError)) and _is_unread(error, architecture):
+        if isinstance(error, (ValueError, KeyError, NotImplementedError)) and _isunread(error, architecture):
             raise BadInput(
                 f"{path} holds a model of architecture {architecture!r}, which transformers {transformers.__version__} does not read "
                 "from GGUF. Give the model's own folder (config.json and *.safetensors) instead."
             ) from error
         said = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} ({architecture}) cannot be read as a causal language model: {said}.") from error
-    _refuse_gaps(path, model, found, elements)
-    notes = _with_own_rule(tokenizer, text_of(reader, "tokenizer.ggml.model"), text_of(reader, "tokenizer.ggml.pre"))
+    refuse_gaps(path, model, found, elements)
+    notes = unread(reader, architecture, config)
+    notes += _with_own_rule(tokenizer, text_of(reader, "tokenizer.ggml.model"), text_of(reader, "tokenizer.ggml.pre"))
     del reader
     _write(model, tokenizer, folder)
     (folder / NOTES).write_text(json.dumps(notes))
 
 
-def _is_unread(error: Exception, architecture: str) -> bool:
+def _isunread(error: Exception, architecture: str) -> bool:
     said = str(error).lower()
     return (
         "not supported" in said
@@ -152,73 +134,6 @@ def _is_unread(error: Exception, architecture: str) -> bool:
         or "unknown gguf" in said
         or said.strip("'\"") == architecture.lower()
     )
-
-
-def _refuse_differences(path: Path, reader: StrictReader, architecture: str, config: Any) -> None:
-    """Raises BadInput where the file gives the model numbers that `config` lacks; puts the rotary factors of Llama 3 into it."""
-    rope = dict(getattr(config, "rope_parameters", None) or {})
-    plain: Mapping[str, Any] = {
-        **config.to_dict(),
-        "rope_theta": rope.get("rope_theta", getattr(config, "rope_theta", None)),
-    }
-    for key, name in _SAME.items():
-        said, read = _number(reader, f"{architecture}.{key}"), plain.get(name)
-        if said is None or isinstance(said, list) or (read is None and said == 0):
-            continue
-        if not isinstance(read, int | float) or not math.isclose(said, read, rel_tol=1e-5):
-            raise BadInput(f"{path} says {key} {said:g}, and transformers reads its model with {name} {read}: another model. Give the "
-                           "model's own folder instead.")  # fmt: skip
-    scaling = text_of(reader, f"{architecture}.rope.scaling.type")
-    if scaling not in ("", "none") and rope.get("rope_type", "default") == "default":
-        raise BadInput(f"{path} scales its rotary factors ({scaling}), which transformers does not read from GGUF. Give the model's own "
-                       "folder instead.")  # fmt: skip
-    factors = {
-        tensor.name: np.array(tensor.data, np.float64) for tensor in reader.tensors if tensor.name.startswith("rope_")
-    }
-    if factors:
-        scaled = factors.get("rope_freqs.weight") if architecture == "llama" and len(factors) == 1 else None
-        if scaled is None or not _is_llama3(scaled, float(rope["rope_theta"])):
-            raise BadInput(f"{path} scales its rotary factors ({', '.join(factors)}) in a way that is not known here. Give the model's own "
-                           "folder instead.")  # fmt: skip
-        config.rope_parameters = {**rope, "rope_type": "llama3", "factor": float(scaled.max()), **_LLAMA3}
-
-
-def _number(reader: StrictReader, key: str) -> Any:
-    field = reader.get_field(key)
-    return None if field is None or field.types[0] == gguf.GGUFValueType.STRING else field.contents()
-
-
-def _is_llama3(scaled: np.ndarray, theta: float) -> bool:
-    """Whether what divides the frequencies is Llama 3's rule, with the largest as its factor."""
-    wavelength = 2 * math.pi * theta ** (np.arange(len(scaled)) / len(scaled))
-    low, high, context = (
-        _LLAMA3[name] for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    )
-    factor = scaled.max()
-    smooth = (context / wavelength - low) / (high - low)
-    between = 1 / ((1 - smooth) / factor + smooth)
-    rule = np.where(wavelength < context / high, 1.0, np.where(wavelength > context / low, factor, between))
-    return bool(np.allclose(scaled, rule, rtol=1e-5))
-
-
-def _refuse_gaps(path: Path, model: Any, found: Mapping[str, Any], elements: Mapping[str, int]) -> None:
-    """Raises BadInput for weights that the file lacks or that were left out of the model, and for NaN."""
-    if missing := sorted(found["missing_keys"]):
-        raise BadInput(
-            f"{path} lacks weights of its model: {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}."
-        )
-    tied = {"output.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
-    read = sum(
-        n for name, n in elements.items() if name not in tied and not name.startswith("rope_") and ".nextn." not in name
-    )
-    own = sum(p.numel() for p in model.parameters())
-    if read != own:
-        raise BadInput(
-            f"{path} holds {read:,} numbers, and transformers makes a model of {own:,} from it: parts of it would be left out."
-        )
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise BadInput(f"{path} is corrupt: {name} holds NaN or infinity. Copy the file again.")
 
 
 def _with_own_rule(tokenizer: PreTrainedTokenizerBase, kind: str, rule: str) -> list[str]:

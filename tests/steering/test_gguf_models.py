@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from steering.errors import BadInput
-from steering.model import cached, gguf_models
+from steering.model import cached, gguf_differences, gguf_models
 from steering.model.cached import cache_root, is_whole, made
+from steering.model.gguf_files import open_gguf
 from steering.model.models import load_model, wrap
 from tests.written_gguf import byte_tokenizer, source_model, write_gguf
 
@@ -280,6 +281,80 @@ def test_what_transformers_would_leave_out_of_the_model_is_refused(
     with pytest.raises(BadInput, match=message):
         load_model(str(path))
     assert kept() == []
+
+
+REAL = {
+    "llama": {  # Llama 3.2 1B
+        "block_count": 16, "context_length": 131072, "embedding_length": 2048, "feed_forward_length": 8192, "attention.head_count": 32,
+        "attention.head_count_kv": 8, "rope.freq_base": 500000.0, "attention.layer_norm_rms_epsilon": 1e-5, "attention.key_length": 64,
+        "attention.value_length": 64, "rope.dimension_count": 64, "vocab_size": 128256,
+    },
+    "qwen2": {  # Qwen2.5 1.5B
+        "block_count": 28, "context_length": 32768, "embedding_length": 1536, "feed_forward_length": 8960, "attention.head_count": 12,
+        "attention.head_count_kv": 2, "rope.freq_base": 1000000.0, "attention.layer_norm_rms_epsilon": 1e-6, "attention.key_length": 128,
+    },
+    "qwen3": {  # Qwen3 0.6B: heads wider than the stream
+        "block_count": 28, "context_length": 40960, "embedding_length": 1024, "feed_forward_length": 3072, "attention.head_count": 16,
+        "attention.head_count_kv": 8, "rope.freq_base": 1000000.0, "attention.layer_norm_rms_epsilon": 1e-6, "attention.key_length": 128,
+        "attention.value_length": 128,
+    },
+    "gemma2": {  # Gemma 2 2B
+        "block_count": 26, "context_length": 8192, "embedding_length": 2304, "feed_forward_length": 9216, "attention.head_count": 8,
+        "attention.head_count_kv": 4, "attention.layer_norm_rms_epsilon": 1e-6, "attention.key_length": 256, "attention.value_length": 256,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "attention.sliding_window": 4096,
+    },
+    "gemma3": {  # Gemma 3 1B: two rotary bases
+        "block_count": 26, "context_length": 32768, "embedding_length": 1152, "feed_forward_length": 6912, "attention.head_count": 4,
+        "attention.head_count_kv": 1, "rope.freq_base": 1000000.0, "attention.layer_norm_rms_epsilon": 1e-6, "attention.key_length": 256,
+        "attention.value_length": 256, "attention.sliding_window": 512,
+    },
+    "phi3": {  # Phi 3 mini 4k, whose window is as long as its context
+        "block_count": 32, "context_length": 4096, "embedding_length": 3072, "feed_forward_length": 8192, "attention.head_count": 32,
+        "attention.head_count_kv": 32, "rope.freq_base": 10000.0, "attention.layer_norm_rms_epsilon": 1e-5, "rope.dimension_count": 96,
+        "rope.scaling.original_context_length": 4096, "attention.sliding_window": 262144,
+    },
+    "gpt2": {
+        "block_count": 12, "context_length": 1024, "embedding_length": 768, "feed_forward_length": 3072, "attention.head_count": 12,
+        "attention.layer_norm_epsilon": 1e-5,
+    },
+}  # fmt: skip
+"""What llama.cpp's converter writes of published models."""
+
+
+def metadata(path: Path, architecture: str, facts: dict[str, Any]) -> Path:
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in facts.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{architecture}.{key}", value)
+    writer.add_token_list(["a", "b"])
+    writer.add_tensor("token_embd.weight", np.zeros((2, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("architecture", REAL)
+def test_published_models_are_not_refused_and_their_neighbours_are(architecture: str, tmp_path: Path) -> None:
+    def checked(facts: dict[str, Any], name: str) -> list[str]:
+        path = metadata(tmp_path / f"{name}.gguf", architecture, facts)
+        config = AutoConfig.from_pretrained(tmp_path, gguf_file=path.name)
+        reader = open_gguf(path)
+        gguf_differences.refuse_differences(path, reader, architecture, config)
+        return gguf_differences.unread(reader, architecture, config)
+
+    facts = REAL[architecture]
+    assert checked(facts, "real") == []
+    if architecture == "gpt2":
+        return
+    with pytest.raises(BadInput, match="another model"):
+        checked({**facts, "rope.dimension_count": 20, "attention.key_length": 40}, "partly_turned")
+    with pytest.raises(BadInput, match="another model"):
+        checked({**facts, "attn_logit_softcapping": 7.0}, "capped")
+    assert checked({**facts, "a.new.number": 3.0}, "new") == [
+        "transformers does not read a.new.number; whether the model needs it is not known here."
+    ]
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
