@@ -23,7 +23,7 @@ VectorOption = Annotated[
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse vectors that are not known to come from this model's weights.")
 ]
-ModelOption = Annotated[str, typer.Option(help="Hub id, folder, or builtin:base.")]
+ModelOption = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, smollm2, or builtin:base.")]
 
 
 def read_plan(text: str, named: list[str] | None) -> Plan:

@@ -28,7 +28,9 @@ def task_of(name: str) -> tuple[str | dict[str, Any], Path]:
 
 
 def prompt(
-    model: Annotated[str, typer.Option(help="Model: hub id, folder, or builtin:...")] = "builtin:base",
+    model: Annotated[
+        str, typer.Option(help="Model: hub id, folder, .gguf file, smollm2, or builtin:...")
+    ] = "builtin:base",
     task: Annotated[str, typer.Option(help="A task's name, or a YAML file with its mapping.")] = "find-start",
     form: Annotated[str, typer.Option(help="Prompt form of the task.")] = "bare",
     split: Annotated[str, typer.Option(help="Split; the task's first by default.")] = "",

@@ -59,7 +59,9 @@ def adapted(base: nn.Module, source: Source) -> nn.Module:
     folder = Path(source.place)
     config = _config(source)
     if not any((folder / name).is_file() for name in _WEIGHTS):
-        raise BadInput(f"{folder} has {ADAPTER} and no {_WEIGHTS[0]}, so it is no whole adapter.")
+        raise BadInput(
+            f"{folder} has {ADAPTER} and no {_WEIGHTS[0]}, so it is no whole adapter. If it holds a whole model, take {ADAPTER} out of it."
+        )
     if importlib.util.find_spec("peft") is None:
         raise BadInput(
             f"{source.name} is an adapter ({config.get('peft_type', 'PEFT')}), which needs peft: pip install 'steering-workbench[peft]'."

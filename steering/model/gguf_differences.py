@@ -59,7 +59,7 @@ def refuse_differences(path: Path, reader: StrictReader, architecture: str, conf
     width, heads = facts.get("head_dim") or 0, facts.get("num_attention_heads") or 0
     width = width or (int(facts.get("hidden_size") or 0) // heads if heads else 0)
     turned = next((float(rope["partial_rotary_factor"]) for rope in ropes if rope.get("partial_rotary_factor")), 1.0)
-    computed = {
+    computed: dict[str, list[Any]] = {
         "head_dim": [width],
         "rope_theta": [rope.get("rope_theta") for rope in ropes],
         "turned": [int(width * turned)],
