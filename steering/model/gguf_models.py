@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -32,10 +33,13 @@ from .cached import cache_root, file_digest, made, size_of
 from .gguf_differences import refuse_differences, refuse_gaps, unread
 from .gguf_files import open_gguf, text_of
 from .memory import refuse_too_large
+from .weight_files import has_weights
 
 FORMAT = "1"
 """Version of what is written here; part of the cache's names."""
 NOTES = "notes.json"
+_BROKEN = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, NotImplementedError)
+"""What transformers' parsers raise, which have no error type of their own."""
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _LIKE_GPT2 = frozenset({"gpt-2", "phi-2", "mpt", "olmo", "jais"})
 _SINGLE_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
@@ -45,7 +49,7 @@ _SINGLE_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codes
 def gguf_in(folder: Path) -> Path | None:
     """The GGUF file of a folder that holds no other weights; None where it holds none. Raises BadInput where it holds several."""
     found = sorted(folder.glob("*.gguf"))
-    if not found or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
+    if not found or has_weights(folder):
         return None
     if len(found) > 1 and not _PART.search(found[0].name):
         shown = ", ".join(path.name for path in found[:8]) + (", ..." if len(found) > 8 else "")
@@ -85,33 +89,26 @@ def _convert(path: Path, folder: Path) -> None:
     elements = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     if not elements:
         raise BadInput(f"{path} holds no weights.")
-    where: dict[str, Any] = {
-        "pretrained_model_name_or_path": str(path.parent),
-        "gguf_file": path.name,
-        "local_files_only": True,
-    }
     try:
-        config = AutoConfig.from_pretrained(**where)
-        refuse_differences(path, reader, architecture, config)
-        refuse_too_large(str(path), sum(elements.values()), "float32", "cpu")
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            **where, config=config, dtype=torch.float32, output_loading_info=True
-        )
+        # Alone in a folder: a tokenizer_config.json that happens to lie beside the file is none of its own.
+        with TemporaryDirectory() as alone:
+            (Path(alone) / "model.gguf").symlink_to(path.resolve())
+            where: dict[str, Any] = {
+                "pretrained_model_name_or_path": alone,
+                "gguf_file": "model.gguf",
+                "local_files_only": True,
+            }
+            config = AutoConfig.from_pretrained(**where)
+            refuse_differences(path, reader, architecture, config)
+            refuse_too_large(str(path), sum(elements.values()), "float32", "cpu")
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                **where, config=config, dtype=torch.float32, output_loading_info=True
+            )
     except BadInput:
         raise
-    # Its parsers have no error type of their own.
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
-        if isinstance(error, (ValueError, KeyError, NotImplementedError)) and _isunread(error, architecture):
+    except _BROKEN as error:
+        if isinstance(error, (ValueError, KeyError, NotImplementedError)) and _is_unread(error, architecture):
             raise BadInput(
                 f"{path} holds a model of architecture {architecture!r}, which transformers {transformers.__version__} does not read "
                 "from GGUF. Give the model's own folder (config.json and *.safetensors) instead."
@@ -126,7 +123,7 @@ def _convert(path: Path, folder: Path) -> None:
     (folder / NOTES).write_text(json.dumps(notes))
 
 
-def _isunread(error: Exception, architecture: str) -> bool:
+def _is_unread(error: Exception, architecture: str) -> bool:
     said = str(error).lower()
     return (
         "not supported" in said

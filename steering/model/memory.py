@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
 from ..errors import BadInput
+from .weight_files import safe_files
 
 QUANTIZED = {"8bit": 1.0, "4bit": 0.5}
 """Bytes per parameter."""
@@ -23,7 +24,7 @@ QUANTIZED = {"8bit": 1.0, "4bit": 0.5}
 
 def parameters_of(place: Path | str, config: Any) -> int:
     """Number of parameters of a checkpoint: from its files' headers where they lie in a folder, else from its configuration."""
-    files = sorted(place.glob("*.safetensors")) if isinstance(place, Path) else []
+    files = safe_files(place) if isinstance(place, Path) else []
     if files:
         return sum(_elements(path) for path in files)
     with torch.device("meta"):

@@ -19,6 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from ..errors import BadInput, unknown
 from .gguf_models import gguf_checkpoint, gguf_in
 from .named import NAMED, named_file
+from .weight_files import is_pickled
 
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
@@ -41,11 +42,7 @@ class Source:
     @property
     def is_pickled(self) -> bool:
         """Whether its weights are pickled (`pytorch_model.bin`), and not there as safetensors."""
-        return (
-            isinstance(self.place, Path)
-            and not any(self.place.glob("*.safetensors"))
-            and any(self.place.glob("pytorch_model*.bin"))
-        )
+        return isinstance(self.place, Path) and self.place.is_dir() and is_pickled(self.place)
 
     def checkpoint(self) -> Path | str:
         """What transformers loads from: the folder or hub id; of a GGUF file its folder in the cache, made where there is none."""
@@ -62,7 +59,7 @@ def find_source(name: str) -> Source:
         return Source(name, BUILTINS[name])
     path = Path(name).expanduser()
     if path.is_dir():
-        return Source(name, gguf_in(path) or path)
+        return Source(name, (None if (path / ADAPTER).is_file() else gguf_in(path)) or path)
     if name in NAMED:
         return Source(name, named_file(name))
     if path.suffix == ".gguf":

@@ -74,6 +74,17 @@ def test_the_cache_holds_every_bit_of_what_transformers_reads(kind: Any, tmp_pat
     assert stored == {KINDS.F16: "F16", KINDS.BF16: "BF16"}.get(kind, "F32")
 
 
+def test_only_the_file_counts_and_not_what_lies_beside_it(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", source_model("llama"))
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["x.Y", null]}, "bos_token": "a"}')
+    (tmp_path / "vector.safetensors").write_bytes(b"")
+    found = load_model(str(tmp_path))
+    assert found.tokenizer.bos_token == "<|im_start|>" and torch.equal(
+        logits(found.model), logits(source_model("llama"))
+    )
+    assert load_model(str(path)).fingerprint == found.fingerprint
+
+
 def test_a_model_is_converted_once_and_its_size_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -118,6 +119,27 @@ def test_safetensors_are_taken_before_pickled_weights(tmp_path: Path) -> None:
     folder = stored(tmp_path / "m")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
     assert load_model(str(folder)).n_layers == 3 and not (tmp_path / "ran").exists()
+
+
+def test_other_files_with_the_same_endings_are_no_weights(tmp_path: Path) -> None:
+    folder = pickled(tmp_path / "m")
+    save_file({"v": torch.ones(3)}, folder / "vector.safetensors")
+    assert load_model(str(folder)).n_layers == 3
+    folder = stored(tmp_path / "n")
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    assert memory.parameters_of(folder, None) == sum(p.numel() for p in tiny("llama").model.parameters())
+
+
+def test_missing_shards_are_named(tmp_path: Path) -> None:
+    folder = stored(tmp_path / "m", max_shard_size="8KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    shards[1].unlink()
+    with pytest.raises(BadInput, match=f"lacks 1 of the {len(shards)} files of its weights: {shards[1].name}"):
+        load_model(str(folder))
+    pickled(tmp_path / "p", 3)
+    (tmp_path / "p" / "pytorch_model-00002-of-00003.bin").unlink()
+    with pytest.raises(BadInput, match=r"lacks 1 of the 3 files of its weights: pytorch_model-00002"):
+        load_model(str(tmp_path / "p"))
 
 
 def test_what_is_no_model_is_refused_with_what_is(tmp_path: Path) -> None:
