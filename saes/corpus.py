@@ -2,7 +2,7 @@
 
 1. A text is token ids (with BOS) and what is known of it: how much of it is prompt, labelled spans, whether its answer was right.
 2. Latents are read a batch at a time and handed on; nothing is kept between batches, so memory does not grow with the corpus.
-3. Special tokens (BOS, EOS, padding) are read by the model but never counted.
+3. Special tokens (BOS, EOS, padding) and attention sinks are read by the model but never counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from steering.errors import BadInput
 from steering.model.capture import capture
 from steering.model.models import LoadedModel
+from steering.model.sinks import outside_sinks, sinks_of
 
 from .dictionary import Dictionary
 
@@ -72,11 +73,12 @@ def encoded(
         raise BadInput("There are no texts to read latents on.")
     dictionary.check(model)
     special = torch.tensor(sorted(set(model.tokenizer.all_special_ids)), dtype=torch.long)
+    sinks = sinks_of(model).positions
     sequences = [text.ids for text in texts]
     for captured in capture(model, sequences, [dictionary.site], batch_size=batch_size):
         h = captured.values[dictionary.site]
         ids = torch.zeros(h.shape[:2], dtype=torch.long)
         for row, index in enumerate(captured.rows):
             ids[row, : len(sequences[index])] = torch.tensor(sequences[index])
-        mask = captured.mask.cpu() & ~torch.isin(ids, special)
+        mask = outside_sinks(captured.mask.cpu() & ~torch.isin(ids, special), sinks)
         yield Encoded(captured.rows, dictionary.encode(h).cpu(), mask, h.float().cpu())

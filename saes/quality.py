@@ -2,7 +2,8 @@
 
 1. One pass over the texts for the numbers of the autoencoder, and three forward passes per batch for the loss: as it is, with the
    reconstruction in place of the activation, and with zeros in place of it. Nothing is kept between batches.
-2. Special tokens are neither counted nor replaced: the model's BOS activation stays its own.
+2. Special tokens and attention sinks are neither counted nor replaced: the model's BOS activation stays its own. What they hold is told
+   beside it, and an autoencoder that has learned them and little else is said to.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from torch import Tensor
 from steering.errors import BadInput
 from steering.model.hooks import Edit, hooked
 from steering.model.models import LoadedModel
+from steering.model.sinks import RATIO
 
 from .corpus import Text, encoded
 from .dictionary import Dictionary
 
+APART = 0.2
+"""Difference of explained variance, with sinks and without, from which on a remark is made."""
 DENSE = 0.1
 """A latent active on more than this share of the tokens is dense."""
 
@@ -46,6 +50,22 @@ class Quality:
     """With the reconstruction in place of the activation."""
     ablated_loss: float
     """With zeros in place of the activation."""
+    explained_variance_all: float = float("nan")
+    """The same with every token but padding, attention sinks and special tokens among them."""
+    outlier_share: float = float("nan")
+    """Share of Σ‖h‖² over every token that lies in tokens at least ten times as long as the median one."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should not miss, a sentence each."""
+        found = []
+        if self.explained_variance_all - self.explained_variance > APART:
+            found.append(
+                f"It explains {self.explained_variance_all:.0%} of the variance of all tokens and {self.explained_variance:.0%} without "
+                f"attention sinks and special tokens, which hold {self.outlier_share:.0%} of the squared length: it has learned those few "
+                f"positions. Train without them."
+            )
+        return tuple(found)
 
     @property
     def recovered(self) -> float:
@@ -62,10 +82,16 @@ def assess_dictionary(
     fired = torch.zeros(dictionary.latents, dtype=torch.float64)
     model.rope.check_together([len(text.ids) for text in texts])
     tokens, squares, missed, cosines = 0, 0.0, 0.0, 0.0
-    losses, predicted = [0.0, 0.0, 0.0], 0
+    losses, predicted, every = [0.0, 0.0, 0.0], 0, _Every(dictionary.width)
     for batch in encoded(model, dictionary, texts, batch_size=batch_size):
-        h, z = batch.activations[batch.mask].double(), batch.latents[batch.mask]
-        near = dictionary.reconstruct(batch.activations[batch.mask]).cpu().double()
+        real = _real([texts[i].ids for i in batch.texts], batch.mask)
+        whole, all_near = (
+            batch.activations[real].double(),
+            dictionary.reconstruct(batch.activations[real]).cpu().double(),
+        )
+        every.add(whole, all_near)
+        counted = batch.mask[real]
+        h, near, z = whole[counted], all_near[counted], batch.latents[batch.mask]
         tokens += len(h)
         total += h.sum(0)
         squares += float((h**2).sum())
@@ -89,7 +115,40 @@ def assess_dictionary(
         clean,
         spliced,
         ablated,
+        every.explained,
+        every.outlier_share,
     )
+
+
+class _Every:
+    """Sums over every token but padding."""
+
+    def __init__(self, width: int):
+        self.total, self.count, self.missed = torch.zeros(width, dtype=torch.float64), 0, 0.0
+        self.squares: list[Tensor] = []
+
+    def add(self, h: Tensor, near: Tensor) -> None:
+        """Activations `[n, width]` and their reconstructions, float64."""
+        self.total += h.sum(0)
+        self.count += len(h)
+        self.missed += float(((h - near) ** 2).sum())
+        self.squares.append((h**2).sum(1))
+
+    @property
+    def explained(self) -> float:
+        whole = float(torch.cat(self.squares).sum()) - float((self.total**2).sum()) / self.count
+        return 1 - self.missed / max(whole, 1e-30)
+
+    @property
+    def outlier_share(self) -> float:
+        squares = torch.cat(self.squares)
+        return float(squares[squares >= RATIO**2 * squares.median()].sum() / squares.sum().clamp_min(1e-300))
+
+
+def _real(sequences: Sequence[Sequence[int]], mask: Tensor) -> Tensor:
+    """Which positions hold a token, as `mask [rows, positions]`."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    return torch.arange(mask.shape[1])[None] < lengths[:, None]
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from steering.errors import BadInput
 from steering.extraction.annotations import token_span
 from steering.extraction.reading import Reading
 from steering.extraction.samples import samples
+from steering.extraction.sinks import without_sinks
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.model.thinking import MARKERS, Markers, model_markers, read_thinking
@@ -136,7 +137,7 @@ def sentence_vectors(
         raise BadInput(
             f"None of the {len(texts)} texts has a sentence of at least {min_words} words in its thinking segment."
         )
-    reading = Reading.over(sequences, spans)
+    reading = without_sinks(model, Reading.over(sequences, spans))
     whole_text = torch.tensor([place == 0 for row in spans for place in range(len(row))])
     parts = []
     total, count = torch.zeros(model.layout.width(site), dtype=torch.float64), 0

@@ -1,6 +1,7 @@
 """Activations of a model as an endless, shuffled stream of training batches, in bounded memory.
 
-1. Sequences are read up to the site and no further, a batch at a time; what special tokens carry is left out unless asked for.
+1. Sequences are read up to the site and no further, a batch at a time; what special tokens carry, and attention sinks, are left out
+   unless asked for: one sink can hold nearly all of the variance.
 2. A buffer of fixed size is kept half full of unread activations; each batch is drawn from it at random. The same seed gives the
    same stream.
 3. When the sequences are used up they are read again in another order.
@@ -17,6 +18,7 @@ from torch import Tensor
 from steering.errors import BadInput
 from steering.model.capture import capture
 from steering.model.models import LoadedModel
+from steering.model.sinks import outside_sinks, sinks_of
 from steering.model.sites import Site
 
 POOL = 1024
@@ -33,6 +35,7 @@ def activation_stream(
     read_tokens: int = 8192,
     seed: int = 0,
     keep_specials: bool = False,
+    keep_sinks: bool = False,
     skip: int = 0,
 ) -> Iterator[Tensor]:
     """Batches `[batch, width]` float32 of activations at `site`, for ever. `skip` batches are drawn and dropped first; `read_tokens` are
@@ -46,7 +49,8 @@ def activation_stream(
         raise BadInput(f"A buffer of {buffer} activations does not hold two batches of {batch}.")
     generator, order = torch.Generator().manual_seed(seed), random.Random(seed)
     held = torch.empty(0, model.layout.width(site))
-    source = _rows(model, sequences, site, read_tokens, order, keep_specials)
+    sinks = () if keep_sinks else sinks_of(model).positions
+    source = _rows(model, sequences, site, read_tokens, order, keep_specials, sinks)
     drawn = 0
     while True:
         if len(held) < buffer // 2 + batch:
@@ -70,6 +74,7 @@ def _rows(
     tokens: int,
     order: random.Random,
     keep_specials: bool,
+    sinks: Sequence[int],
 ) -> Iterator[Tensor]:
     special = torch.tensor([] if keep_specials else sorted(set(model.tokenizer.all_special_ids)), dtype=torch.long)
     while True:
@@ -80,12 +85,14 @@ def _rows(
                 ids = torch.zeros(wanted.shape, dtype=torch.long)
                 for row, sequence in enumerate(chunk):
                     ids[row, : len(sequence)] = torch.tensor(sequence)
-                wanted = wanted & ~torch.isin(ids, special)
+                wanted = outside_sinks(wanted & ~torch.isin(ids, special), sinks)
                 values = captured.values[site].float().cpu()[wanted]
                 found = found or bool(len(values))
                 yield values
         if not found:
-            raise BadInput("All tokens of the sequences are special tokens; nothing is left to train on.")
+            raise BadInput(
+                "All tokens of the sequences are special tokens or attention sinks; nothing is left to train on."
+            )
 
 
 def _chunks(sequences: Sequence[Sequence[int]], tokens: int, order: random.Random) -> Iterator[list[Sequence[int]]]:

@@ -32,6 +32,7 @@ from sae_lens.training.sae_trainer import SAETrainer
 from steering.errors import BadInput, unknown
 from steering.files import write_file
 from steering.model.models import LoadedModel
+from steering.model.sinks import sinks_of
 from steering.model.sites import Site
 
 from .stream import activation_stream
@@ -59,6 +60,8 @@ class TrainingSpec:
     """Share of the steps, at the end, over which the learning rate falls to nothing."""
     checkpoints: int = 4
     seed: int = 0
+    keep_sinks: bool = False
+    """Train on attention sinks too, which can hold nearly all of the variance (`steering.model.sinks`)."""
 
     def __post_init__(self) -> None:
         if self.architecture not in MAKERS:
@@ -109,13 +112,19 @@ def train_sae(
     model.layout.check(site)
     folder = Path(folder)
     card = {
-        "spec": asdict(spec),
+        "spec": {k: v for k, v in asdict(spec).items() if k != "keep_sinks" or v},
         "site": site.name,
         "model": model.fingerprint,
         "model_id": model.id,
         "sequences": len(sequences),
         "tokens": sum(map(len, sequences)),
     }
+    if sinks := sinks_of(model):
+        card["sinks"] = {
+            "positions": list(sinks.positions),
+            "left_out": not spec.keep_sinks,
+            "ratio": round(sinks.ratio, 1),
+        }
     known = folder / CARD
     if known.exists() and json.loads(known.read_text()) != json.loads(json.dumps(card)):
         raise BadInput(f"{folder} holds a training of something else ({CARD} differs); choose another folder.")
@@ -155,7 +164,14 @@ def train_sae(
     latest = _latest(folder / "checkpoints")
     drawn = 0 if latest is None else config.n_batches_for_norm_estimate + latest[0] // spec.batch
     stream = activation_stream(
-        model, sequences, site, batch=spec.batch, buffer=16 * spec.batch, seed=spec.seed, skip=drawn
+        model,
+        sequences,
+        site,
+        batch=spec.batch,
+        buffer=16 * spec.batch,
+        seed=spec.seed,
+        skip=drawn,
+        keep_sinks=spec.keep_sinks,
     )
     trainer = SAETrainer(config, sae, stream)
     if latest is not None:

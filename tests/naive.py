@@ -14,6 +14,7 @@ import torch
 
 from steering.model.hooks import hooked
 from steering.model.models import LoadedModel
+from steering.model.sinks import sinks_of
 from steering.model.sites import Site
 from steering.plan.plan import Gate, Intervention, Plan, Span
 
@@ -48,11 +49,12 @@ def spans_position(span: Span, position: int, ids: list[int], prompt: int, model
     if span.parts:
         a, b = (spans_position(part, position, ids, prompt, model) for part in span.parts)
         return {"union": a or b, "intersection": a and b, "difference": a and not b}[span.kind]
-    generated = position - prompt
+    generated, sinks = position - prompt, len(sinks_of(model).positions)
     n, m = span.n or 0, span.m or 0
     plain: dict[str, Callable[[], bool]] = {
-        "all": lambda: True,
-        "prompt": lambda: generated < 0,
+        "all": lambda: position >= sinks,
+        "prompt": lambda: generated < 0 and position >= sinks,
+        "sinks": lambda: position < sinks,
         "last_prompt": lambda: generated == -1,
         "generated": lambda: generated >= 0,
         "first_n": lambda: 0 <= generated < n,
@@ -72,7 +74,8 @@ def spans_position(span: Span, position: int, ids: list[int], prompt: int, model
     if span.kind == "sentence_starts":
         return position in sentence_starts(ids, prompt, model)
     opening, closing = span.tokens or ("<think>", "</think>")
-    return (position in inside(ids[: position + 1], opening, closing, model)) == (span.kind == "inside_thinking")
+    within = position in inside(ids[: position + 1], opening, closing, model)
+    return within if span.kind == "inside_thinking" else not within and position >= sinks
 
 
 def matched(span: Span, ids: list[int], model: LoadedModel) -> set[int]:

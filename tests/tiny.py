@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import torch
@@ -123,3 +124,21 @@ def plan(
     dose = None if operation == "ablate" else Dose(amount, unit, Schedule.parse(schedule))  # type: ignore[arg-type]
     made = Intervention(operation, vector(**where), Span.parse(span), dose, gate=gate, keep_norm=keep_norm, sites=sites)  # type: ignore[arg-type]
     return Plan((made,))
+
+
+def with_sink(family: str = "llama", size: float = 400.0) -> LoadedModel:
+    """A tiny rotary model with an attention sink: after its first block, whatever stands at position 0 has one huge coordinate."""
+    loaded = tiny(family)
+    model = copy.deepcopy(loaded.model)  # the other one is shared
+
+    def plant(
+        module: object, args: tuple[object, ...], kwargs: dict[str, object], output: torch.Tensor
+    ) -> torch.Tensor:
+        cos, sin = kwargs["position_embeddings"]  # type: ignore[misc]
+        first = (sin == 0).all(-1, keepdim=True)
+        out = output.clone()
+        out[..., :1] += size * first.to(out.dtype)
+        return out
+
+    model.model.layers[0].register_forward_hook(plant, with_kwargs=True)
+    return wrap(model, loaded.tokenizer, id=f"tiny-{family}-with-sink")

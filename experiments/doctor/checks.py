@@ -8,32 +8,23 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from steering.compile.compilation import RowPlan, compile_plans
-from steering.engine.batch import Batch
-from steering.engine.generation import Generation, Row, generate
-from steering.engine.record import Progress
+from steering.engine.generation import Row, check_invariant, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, NeverFired
-from steering.model.cache import Masks
-from steering.model.capture import capture
-from steering.model.hooks import hooked
 from steering.model.models import LoadedModel
-from steering.model.sites import Site
+from steering.model.sinks import body
 from steering.plan.plan import Dose, Intervention, Plan, Span
-from steering.vector.vectors import Provenance, SteeringVector
 
-LENGTHS = (5, 9, 17)
-"""Tokens of the prompts."""
+from .subject import TOKENS, Subject
+
 TIGHT, LOOSE = 1e-3, 0.25
 """Largest difference of log-probabilities, in nats, between two ways of computing them: in float32, and in half precision."""
-TOKENS = 16
 RELATIVE = 1e-4
 """Largest relative error of an edit in float32; 3e-2 in half precision."""
 
@@ -50,67 +41,9 @@ class Check:
     """What it would mean if it failed."""
 
 
-class _Subject:
-    """A model under examination: prompts, a site, a direction."""
-
-    def __init__(self, model: LoadedModel):
-        self.model = replace(model, extra={})
-        self.model.__dict__.update(runs=model.runs, eos_ids=frozenset())  # texts of a random prompt may end at once
-        rng = random.Random(0)
-        special = {*model.tokenizer.all_special_ids, *model.eos_ids}
-        size = min(len(model.tokenizer), model.model.get_input_embeddings().weight.shape[0])
-        plain = [i for i in range(size) if i not in special]
-        first = model.tokenizer.bos_token_id
-        self.prompts = [
-            (*([] if first is None else [first]), *(rng.choice(plain) for _ in range(n - (first is not None))))
-            for n in LENGTHS
-        ]
-        self.site = Site(model.n_layers // 2)
-        direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
-        self.vector = SteeringVector(
-            "self-test", self.site, direction / direction.norm(), Provenance(model.id, "random")
-        )
-        with torch.inference_mode():
-            (read,) = capture(model, self.prompts[-1:], [self.site])
-        self.amount = 0.5 * float(read.values[self.site][0, 1:].float().norm(dim=-1).median())
-        self.half = model.dtype != torch.float32
-        self.settings = GenerationSettings(TOKENS)
-
-    def plan(self, *amounts: float, span: str = "all") -> Plan:
-        """One addition per amount, in units of half the activations' norm."""
-        return Plan(tuple(Intervention("add", self.vector, Span(span), Dose(a * self.amount, "raw")) for a in amounts))
-
-    def run(self, rows: list[Row], batch: int = 8, settings: GenerationSettings | None = None) -> list[Generation]:
-        return generate(self.model, rows, settings or self.settings, batch_size=batch)
-
-    @torch.inference_mode()
-    def read(self, plan: Plan, ids: tuple[int, ...], prompt: int) -> tuple[Tensor, Tensor]:
-        """The stream after the site `[positions, d_model]` and the logits `[positions, vocabulary]` of a text read in one pass under a
-        plan; its first `prompt` tokens are the prompt."""
-        compiled = compile_plans([plan] if plan else [], self.model)
-        batch = Batch(self.model, compiled, 1, len(ids), len(ids), Masks(self.model.runs.config))
-        batch.column = len(ids)
-        row = None
-        if plan:
-            row = RowPlan(compiled, plan, ids[:prompt], len(ids) - prompt, self.model)
-            for offset, token in enumerate(ids[prompt:]):
-                row.follow(prompt + offset, token)
-        batch.seat(0, Progress(0, Row(ids), row))
-        batch.refresh()
-        batch.column = 0
-        seen: dict[str, Tensor] = {}
-
-        def look(hidden: Tensor) -> None:
-            seen["stream"] = hidden[0].detach().float().clone()
-
-        with self.model.runs.holding(batch.edits), hooked(self.model.layout, {self.site: look}):
-            logits = batch.read(torch.tensor([ids], device=self.model.device), len(ids))
-        return seen["stream"], logits[0].float()
-
-
 def diagnose(model: LoadedModel) -> list[Check]:
     """Every self-test on a model. Nothing is raised for a failed one: it is in the list."""
-    subject = _Subject(model)
+    subject = Subject(model)
     found = []
     for name, means, examine in CHECKS:
         try:
@@ -124,13 +57,13 @@ def diagnose(model: LoadedModel) -> list[Check]:
 Result = tuple[bool | None, str]
 
 
-def _trial(s: _Subject) -> Result:
+def _trial(s: Subject) -> Result:
     found = s.model.trial
     measured = ", ".join(f"{name} {difference:.1g}" for name, difference in found.differences)
     return found.failure is None, found.failure or f"largest difference of logits over their norm: {measured}"
 
 
-def _round_trip(s: _Subject) -> Result:
+def _round_trip(s: Subject) -> Result:
     texts = [s.model.tokenizer.decode(p, skip_special_tokens=True) for p in s.prompts]
     again = [s.model.tokenizer.decode(s.model.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
     kept = sum(a.strip() == b.strip() for a, b in zip(texts, again, strict=True))
@@ -139,26 +72,26 @@ def _round_trip(s: _Subject) -> Result:
     return kept == len(texts), f"{kept} of {len(texts)} texts kept"
 
 
-def _zero_dose(s: _Subject) -> Result:
+def _zero_dose(s: Subject) -> Result:
     ids = s.prompts[-1]
     bare, zero = (s.read(plan, ids, len(ids))[1] for plan in (Plan(), s.plan(0.0)))
     difference = float((bare - zero).abs().max())
     return torch.equal(bare, zero), f"largest difference of logits {difference:g}"
 
 
-def _twice(s: _Subject) -> Result:
+def _twice(s: Subject) -> Result:
     ids = s.prompts[-1]
     bare, double, twice = (s.read(plan, ids, len(ids))[0] for plan in (Plan(), s.plan(2.0), s.plan(1.0, 1.0)))
     error = float((twice - double).norm() / (double - bare).norm())
     return error < (3e-2 if s.half else RELATIVE), f"relative difference {error:.1g}"
 
 
-def _places(s: _Subject) -> Result:
+def _places(s: Subject) -> Result:
     text, prompt = (*s.prompts[1], *s.prompts[0][1:]), len(s.prompts[1])
     bare = s.read(Plan(), text, prompt)[0]
     wanted = {
-        "all": range(len(text)),
-        "prompt": range(prompt),
+        "all": body(s.model, text),
+        "prompt": range(body(s.model, text).start, prompt),
         "last_prompt": range(prompt - 1, prompt),
         "generated": range(prompt, len(text)),
     }
@@ -175,7 +108,7 @@ def _places(s: _Subject) -> Result:
     ), f"4 spans, positions as asked, relative error of the edit at most {worst:.1g}"
 
 
-def _receipts(s: _Subject) -> Result:
+def _receipts(s: Subject) -> Result:
     (row,) = s.run([Row(s.prompts[1], s.plan(1.0, span="generated"))])
     prompt, fed = len(s.prompts[1]), len(s.prompts[1]) + len(row.token_ids) - 1
     right = (
@@ -184,7 +117,7 @@ def _receipts(s: _Subject) -> Result:
     return right, f"{row.receipt.fired} edits made, {row.receipt.planned} covered, {fed - prompt} asked for"
 
 
-def _uncached(s: _Subject) -> Result:
+def _uncached(s: Subject) -> Result:
     plan = s.plan(1.0, span="generated")
     (row,) = s.run([Row(s.prompts[1], plan)])
     prompt, delta = len(s.prompts[1]), s.vector.direction * s.amount
@@ -215,12 +148,8 @@ def _uncached(s: _Subject) -> Result:
     )
 
 
-def _arrangements(s: _Subject, settings: GenerationSettings) -> Result:
-    rows = [
-        Row(p, q, seed)
-        for seed, p in enumerate(s.prompts)
-        for q in (Plan(), s.plan(1.0, span="generated"), s.plan(-1.0))
-    ]
+def _arrangements(s: Subject, settings: GenerationSettings) -> Result:
+    rows = s.arranged()
     together, alone = s.run(rows, len(rows), settings), s.run(rows, 1, settings)
     backwards = s.run(rows[::-1], 4, settings)[::-1]
     same = sum(a.token_ids == b.token_ids == c.token_ids for a, b, c in zip(together, alone, backwards, strict=True))
@@ -229,15 +158,30 @@ def _arrangements(s: _Subject, settings: GenerationSettings) -> Result:
     return same == len(rows), f"{same} of {len(rows)} texts the same alone, together, and in reverse order"
 
 
-def _padded(s: _Subject) -> Result:
+def _padded(s: Subject) -> Result:
     return _arrangements(s, s.settings)
 
 
-def _sampled(s: _Subject) -> Result:
+def _sampled(s: Subject) -> Result:
     return _arrangements(s, GenerationSettings(TOKENS, temperature=1.0))
 
 
-def _neighbour(s: _Subject) -> Result:
+def _same_bits(s: Subject) -> Result:
+    rows, settings = s.arranged(), GenerationSettings(TOKENS, temperature=1.0)
+    try:
+        check_invariant(s.model)
+    except BadInput as error:
+        return None, str(error)
+    together, alone = s.run(rows, 1, settings, True), [s.run([row], 1, settings, True)[0] for row in rows]
+    backwards = s.run(rows[::-1], 1, settings, True)[::-1]
+    numbers = [[(g.token_ids, g.logprob) for g in found] for found in (together, alone, backwards)]
+    same = sum(a == b == c for a, b, c in zip(*numbers, strict=True))
+    return same == len(
+        rows
+    ), f"{same} of {len(rows)} sampled texts with the same bits alone, together, and in reverse order"
+
+
+def _neighbour(s: Subject) -> Result:
     (bare,) = s.run([Row(s.prompts[0])])
     beside = s.run([Row(s.prompts[0]), Row(s.prompts[0], s.plan(4.0)), Row(s.prompts[2], s.plan(-4.0))])[0]
     worst = max((abs(a - b) for a, b in zip(bare.logprob, beside.logprob, strict=False)), default=0.0)
@@ -247,14 +191,14 @@ def _neighbour(s: _Subject) -> Result:
     ) and beside.receipt.fired == 0, f"log-probabilities within {worst:.1g}"
 
 
-def _repeated(s: _Subject) -> Result:
+def _repeated(s: Subject) -> Result:
     rows = [Row(p, s.plan(1.0, span="generated")) for p in s.prompts]
     runs = [[(g.token_ids, g.logprob) for g in s.run(rows)] for _ in range(3)]
     same = runs[0] == runs[1] == runs[2]
     return same, "three runs, the same tokens and the same bits" if same else "three runs differ"
 
 
-def _hooks_left(s: _Subject) -> Result:
+def _hooks_left(s: Subject) -> Result:
     def count() -> int:
         return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in s.model.model.modules())
 
@@ -275,7 +219,7 @@ def _hooks_left(s: _Subject) -> Result:
     return count() == before, f"{before} hooks before, {count()} after a run and an interrupted one"
 
 
-def _silent(s: _Subject) -> Result:
+def _silent(s: Subject) -> Result:
     never = Plan((Intervention("add", s.vector, Span("after_n", n=TOKENS + 1), Dose(s.amount, "raw")),))
     try:
         s.run([Row(s.prompts[0], never)])
@@ -284,7 +228,7 @@ def _silent(s: _Subject) -> Result:
     return False, "a plan that cannot fire gave a text"
 
 
-CHECKS: tuple[tuple[str, str, Callable[[_Subject], Result]], ...] = (
+CHECKS: tuple[tuple[str, str, Callable[[Subject], Result]], ...] = (
     ("read as one row, in a batch, with a cache", "texts depend on the rows beside them: the model is refused at load", _trial),
     ("tokenizer round trip", "texts that are encoded again are other tokens", _round_trip),
     ("zero dose changes nothing", "the hooks alter the model by being there", _zero_dose),
@@ -294,6 +238,7 @@ CHECKS: tuple[tuple[str, str, Callable[[_Subject], Result]], ...] = (
     ("cache on equals cache off", "steered texts depend on the KV cache", _uncached),
     ("padded equals alone", "texts depend on the batch they ran in", _padded),
     ("samples do not depend on neighbours", "a sampled text cannot be reproduced alone", _sampled),
+    ("batch-invariant mode gives the same bits", "rows cannot be compared to the last bit", _same_bits),
     ("an unsteered row beside steered ones", "steering leaks into the baseline", _neighbour),
     ("three runs are the same", "runs cannot be reproduced", _repeated),
     ("no hooks left", "a later, unsteered run would be steered", _hooks_left),

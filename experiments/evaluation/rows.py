@@ -17,13 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from steering.engine.generation import Generation, Row, check_rows, generate
+from steering.engine.generation import Generation, Row, check_invariant, check_rows, generate
+from steering.engine.sampling import DRAW
 from steering.errors import BadInput
 from steering.hybrid import Controller, HybridRow, decode
 from steering.hybrid.decoding import check_hybrid_rows
 from steering.hybrid.row import HybridGeneration
 from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt, token_texts
+from steering.model.sinks import sinks_of
 from steering.model.thinking import declared_markers, leaves_open, model_markers
 from steering.plan.plan import Plan
 from steering.vector.features import Features
@@ -180,6 +182,12 @@ def _row_key(
     ends = sorted(model.eos_ids)
     if ends != [model.tokenizer.eos_token_id]:  # the tokenizer's own end is in its fingerprint; others end rows too
         facts.append(ends)
+    if spec.generation.temperature > 0:  # rows drawn another way are other rows; greedy ones stay what they are
+        facts.append(DRAW)
+    if spec.batch_invariant:
+        facts.append("batch-invariant")
+    if arm.plan is not None and (sinks := sinks_of(model)):  # spans leave them out
+        facts.append(["sinks", *sinks.positions])
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -187,10 +195,16 @@ def check_chunk(chunk: Sequence[Planned], spec: EvalSpec, models: Mapping[str, L
     """Raises BadInput for rows that cannot run, without running a model."""
     way, settings, rows = way_of(chunk[0].arm), spec.generation.settings(), [planned.row for planned in chunk]
     if way.hybrid:
+        if spec.batch_invariant:
+            raise BadInput(
+                f"Arm {chunk[0].arm.name!r} is a hybrid of two models, which cannot run batch-invariant; leave batch_invariant out."
+            )
         beside = models[way.beside] if way.beside else None
         check_hybrid_rows(models[way.model], beside, rows, settings)  # type: ignore[arg-type]
     else:
         check_rows(models[way.model], rows, settings)  # type: ignore[arg-type]
+        if spec.batch_invariant:
+            check_invariant(models[way.model])
 
 
 def chunk_records(chunk: Sequence[Planned], spec: EvalSpec, parts: Parts) -> list[dict[str, Any]]:
@@ -203,7 +217,7 @@ def chunk_records(chunk: Sequence[Planned], spec: EvalSpec, parts: Parts) -> lis
         beside = parts.models[way.beside] if way.beside else None
         generations = decode(model, beside, rows, settings, batch_size=batch)
     else:
-        generations = generate(model, rows, settings, batch_size=batch)
+        generations = generate(model, rows, settings, batch_size=batch, invariant=spec.batch_invariant)
     return [record(model, parts.task, p, g) for p, g in zip(chunk, generations, strict=True)]
 
 

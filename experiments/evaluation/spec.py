@@ -43,7 +43,13 @@ class EvalSpec(BaseModel):
     rows_per_batch: int | None = Field(default=None, ge=1)
     """Rows of a chunk that run at a time; the others wait and take the places of those that end. By default all."""
 
+    batch_invariant: bool = False
+    """Rows have the same bits whatever runs beside them (`steering.engine.invariant`): steps of a fixed number of rows, slower. Hybrids
+    cannot be run so."""
+
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         facts: dict[str, Any] = handler(self)
+        if not self.batch_invariant:  # a spec from before there was such a thing is the same spec
+            facts.pop("batch_invariant")
         return {k: v for k, v in facts.items() if v is not None or not k.startswith(("rows_per", "loading"))}

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from steering.engine.generation import Finished, Generation, Step, generate, stream
+from steering.engine.generation import Finished, Generation, Step, check_invariant, generate, stream
 from steering.errors import BadInput, Cancelled, NeverFired
 from steering.model.models import LoadedModel
 from steering.model.prompts import token_texts, unknown_in
@@ -96,6 +96,16 @@ class _Live:
     def model(self, planned: Planned) -> LoadedModel:
         return self.parts.models[planned.arm.model]
 
+    def invariant(self, model: LoadedModel) -> bool:
+        """Whether lanes are compared to the last bit: in half precision, where that holds on this machine."""
+        if model.dtype == torch.float32 or model.executor is not None:
+            return False
+        try:
+            check_invariant(model)
+        except BadInput:
+            return False
+        return True
+
     def events(self) -> Iterator[Event]:
         hooks = {name: _hooks(self.parts.models[name]) for name in models_of(self.spec)}
         yield {
@@ -135,7 +145,8 @@ class _Live:
             return self.stopped
 
         try:
-            for event in stream(model, rows, self.settings, cancel=cancelled, silent_ok=True):
+            alike = self.invariant(model)
+            for event in stream(model, rows, self.settings, cancel=cancelled, silent_ok=True, invariant=alike):
                 if isinstance(event, Finished):
                     yield self._end(chunk[event.row], first + event.row, event.generation, begun)
                 else:
@@ -167,13 +178,16 @@ class _Live:
         """Whether the unsteered text, generated again alone, is the same token for token."""
         planned = next(p for p in self.lanes if p.arm.name == UNSTEERED)
         try:
-            (again,) = generate(self.model(planned), [planned.row], self.settings, detail="tokens", cancel=self.cancel)  # type: ignore[list-item]
+            (again,) = generate(
+                self.model(planned), [planned.row], self.settings, detail="tokens", cancel=self.cancel,  # type: ignore[list-item]
+                invariant=self.invariant(self.model(planned)),
+            )  # fmt: skip
         except Cancelled:
             self.stopped = True
             return "not checked"
         if again.token_ids == self.generations[UNSTEERED].token_ids:
             return "identical"
-        exact = self.model(planned).dtype == torch.float32
+        exact = self.model(planned).dtype == torch.float32 or self.invariant(self.model(planned))
         return "differs" if exact else "differs in low bits"
 
     def _receipt(self, replay: str, hooks: int) -> Event:

@@ -135,6 +135,7 @@ def _evaluation(
         name=name, task=spec.task, splits=splits, arms=tuple(arms), generation=generation,
         loading=spec.loading, rows_per_chunk=spec.rows_per_chunk,
         rows_per_batch=spec.rows_per_batch,
+        batch_invariant=spec.batch_invariant,
     )  # fmt: skip
 
 

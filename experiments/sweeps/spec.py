@@ -116,6 +116,8 @@ class SweepSpec(_Strict):
     """Precision, device and revisions of the models."""
     rows_per_chunk: PositiveInt = 768
     rows_per_batch: PositiveInt = 128
+    batch_invariant: bool = False
+    """Rows have the same bits whatever runs beside them (`steering.engine.invariant`)."""
 
     @model_validator(mode="after")
     def _named(self) -> SweepSpec:

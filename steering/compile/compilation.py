@@ -23,7 +23,7 @@ from .coverage import Coverage
 from .feature_formula import LATENT_COLUMNS
 from .formula import COLUMNS
 from .operation import latent_numbers, numbers
-from .origin import origins, refuse_foreign
+from .origin import left_out, origins, refuse_foreign
 from .slots import LatentSlot, Slot, family, make_slot
 
 LARGEST = 1e18
@@ -101,7 +101,7 @@ def compile_plans(plans: Sequence[Plan], model: Sited) -> CompiledPlans:
                 depth[site] += 1
     order = sorted(table, key=lambda key: (key[0].order, *key[1:]))
     index = {key: i for i, key in enumerate(order)}
-    said = {plan: origins(plan, model) for plan in distinct}
+    said = {plan: (*origins(plan, model), *left_out(plan, model)) for plan in distinct}
     lines, members = {}, {}
     for plan, found in places.items():
         used = [0] * len(order)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..model.reader import Reads
+from ..model.sinks import body, sinks_of
 from ..plan.span import Span
 from .text import TokenFacts, Written, character_places, expression, finders, markers, token_facts
 
@@ -42,9 +43,11 @@ def _fixed(model: Reads, span: Span, ids: Sequence[int], total: int) -> np.ndarr
     """Positions that a simple span covers whatever is generated, bool `[total]`."""
     prompt, covered = len(ids), np.zeros(total, bool)
     if span.kind == "all":
-        covered[:] = True
+        covered[body(model, ids).start :] = True
     elif span.kind == "prompt":
-        covered[:prompt] = True
+        covered[body(model, ids).start : prompt] = True
+    elif span.kind == "sinks":
+        covered[: body(model, ids).start] = True
     elif span.kind == "last_prompt":
         covered[prompt - 1] = True
     elif span.kind == "generated":
@@ -78,7 +81,8 @@ def _follow(model: Reads, span: Span, prompt_length: int) -> Follower:
     elif span.kind == "sentence_starts":
         yield from _follow_sentences(facts, prompt_length)
     else:
-        yield from _follow_thinking(facts, span)
+        sinks = len(sinks_of(model).positions) if span.kind == "outside_thinking" else 0
+        yield from _follow_thinking(facts, span, sinks)
 
 
 def _follow_triggers(facts: TokenFacts, span: Span) -> Follower:
@@ -108,11 +112,13 @@ def _follow_sentences(facts: TokenFacts, prompt_length: int) -> Follower:
         before, last, position = last, text, position + 1
 
 
-def _follow_thinking(facts: TokenFacts, span: Span) -> Follower:
+def _follow_thinking(facts: TokenFacts, span: Span, sinks: int) -> Follower:
+    """`sinks`: leading positions that are never covered."""
     (opening, closing), written = markers(facts, span), Written(facts)
-    inside, covered = False, False
+    inside, covered, position = False, False, -1
     while True:
         token = yield covered
+        position += 1
         before, turned, finder = inside, False, closing if inside else opening
         rest = finder.feed(token, written.push(token))
         while rest is not None:  # a token may hold the end of one marker and the next one
@@ -121,7 +127,7 @@ def _follow_thinking(facts: TokenFacts, span: Span) -> Follower:
             finder.clear()
             rest = finder.feed(None, rest) if rest else None
         covered = before and not turned
-        covered = covered if span.kind == "inside_thinking" else not covered
+        covered = covered if span.kind == "inside_thinking" else not covered and position >= sinks
 
 
 class Coverage:

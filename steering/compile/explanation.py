@@ -18,7 +18,7 @@ from ..model.reader import Reader, Sited
 from ..plan.plan import Plan
 from ..vector.vectors import UNKNOWN
 from .compilation import RowPlan, check_plan, compile_plans
-from .origin import HASHED
+from .origin import HASHED, SKIPPING
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,14 @@ def explain(
 def needs_weights(plan: Plan, reader: Reader, strict: bool = False) -> bool:
     """Whether a plan is explained on a model's loaded weights (True) or its reader is enough.
 
-    A forward pass finds the sites inside a layer; and the weights are compared with those that the plan's vectors come from, where they are
-    loaded and hashed quickly, or must be (`strict`).
+    A forward pass finds the sites inside a layer and the attention sinks that some spans leave out; and the weights are compared with those
+    that the plan's vectors come from, where they are loaded and hashed quickly, or must be (`strict`).
     """
     steps = plan.interventions
     gates = [step.gate for step in steps if step.gate is not None]
     sites = {site for step in steps for site in step.sites} | {gate.site for gate in gates if gate.site is not None}
-    if any(site.kind not in ("resid_pre", "resid_post") for site in sites):
+    sinks = {"sinks", *SKIPPING} & {atom.kind for step in steps for atom in step.span.atoms}
+    if sinks or any(site.kind not in ("resid_pre", "resid_post") for site in sites):
         return True
     used = [*(step.vector for step in steps), *(gate.vector for gate in gates if gate.vector is not None)]
     made = [vector.provenance for vector in used if vector.provenance.method != "random"]

@@ -2,7 +2,8 @@
 
 1. A vector of another model with the same width runs and steers nothing in particular, or something else; it is said, once per vector.
 2. Weights are compared by fingerprint. Where a file names none it is said that it does not; a random direction belongs to no model.
-3. Hashing the weights of a large model takes long. Where nothing else has asked for its fingerprint, ids are compared in its place.
+3. Where spans leave attention sinks out, that is said as well.
+4. Hashing the weights of a large model takes long. Where nothing else has asked for its fingerprint, ids are compared in its place.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 from ..errors import BadInput
 from ..model.models import LoadedModel
 from ..model.reader import Sited
+from ..model.sinks import sinks_of
 from ..plan.plan import Plan
 from ..vector.features import Features
 from ..vector.vectors import UNKNOWN, SteeringVector
 
+SKIPPING = ("all", "prompt", "outside_thinking")
+"""Spans that leave attention sinks out."""
 HASHED = 4 * 2**30
 """Bytes of weights up to which they are hashed for this."""
 
@@ -30,6 +34,15 @@ def refuse_foreign(plan: Plan, model: Sited) -> None:
     found = origins(plan, model)
     if found:
         raise BadInput(f"{found[0]} Take one from {model.id}, or leave strict out to run it all the same.")
+
+
+def left_out(plan: Plan, model: Sited) -> tuple[str, ...]:
+    """A sentence where spans of a plan leave attention sinks of the model out."""
+    kinds = {atom.kind for step in plan.interventions for atom in step.span.atoms}
+    skipping = [kind for kind in SKIPPING if kind in kinds]
+    if not skipping or "sinks" in kinds or not (found := sinks_of(model)):
+        return ()
+    return (f"{found.sentence(model.id, f'Span {skipping[0]}')} Write `{skipping[0]} | sinks` to edit it too.",)
 
 
 def _origin(vector: SteeringVector | Features, model: Sited) -> str | None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..model.cache import ColumnCache, Masks
 from ..model.executor import Resume
 from ..model.lean import additive
 from ..model.models import LoadedModel
+from .invariant import OwnColumns
 from .ledger import Ledger
 from .passes import Passes, SlotBatch
 from .prefix import SharedPrompts
@@ -38,7 +39,9 @@ class Batch:
         masks: Masks,
         history: bool = False,
         shared: SharedPrompts | None = None,
+        own: OwnColumns | None = None,
     ):
+        """`own`: steps of one token attend row by row (`invariant`)."""
         device = model.device
         self.model, self.compiled, self.masks = model, compiled, masks
         self.cache = ColumnCache(model.n_layers, places, columns)
@@ -53,7 +56,7 @@ class Batch:
         """First column of a row's own: its offset, or where its shared prompt ends."""
         self.starts: list[int] = [0] * places
         """`start` on the host."""
-        self.shared = shared
+        self.shared, self.own = shared, own
         self.spoiled: set[int] = set()
         """Places whose cache holds NaN or infinity, which a mask does not keep from the next row there."""
         self.reach = np.full((len(compiled.slots), places), -1)
@@ -216,7 +219,7 @@ class Batch:
             "logits_to_keep": keep,
         }
         edits = bool(self.slots) and (not step or self._covers(begin))
-        with self.shared.attended(self.model, fed) if self.shared is not None else nullcontext():
+        with self._attended(fed, low, end, step):
             if edits:
                 passes.begin(fed if step else positions, entropy)
             try:
@@ -228,6 +231,15 @@ class Batch:
             return logits, None
         self.ledger.note(positions, fed, passes)
         return logits, passes.last_ratio
+
+    def _attended(self, fed: Tensor, low: int, end: int, step: bool) -> AbstractContextManager[None]:
+        """What the coming pass attends to, where it is not the columns of the cache under a mask."""
+        if self.shared is not None:
+            return self.shared.attended(self.model, fed)
+        if self.own is None or not step:
+            return nullcontext()
+        starts = [end - 1 if row is None else self.starts[place] for place, row in enumerate(self.rows)]
+        return self.own.attended(self.model, starts, low, end)
 
     def _mask(self, low: int, end: int) -> Tensor | dict[str, Tensor]:
         """The mask of a decoding step: where every layer sees every column, a part of one that is made when rows move."""
@@ -320,7 +332,7 @@ class Batch:
         return min((self.starts[place] for place in self.live), default=self.column)
 
 
-def uniform_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:
+def seeds_and_steps(rows: Sequence[Progress | None]) -> tuple[np.ndarray, np.ndarray]:
     """Seed and number of tokens so far of each row (0 where there is none)."""
     return (
         np.array([0 if row is None else row.row.seed for row in rows], dtype=np.int64),

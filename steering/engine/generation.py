@@ -2,8 +2,8 @@
 
 1. The loop is ours: positions come from a ledger, never from what a model hands its hooks.
 2. Each distinct prompt is read once for all rows whose plan leaves it unedited (`prefill`); a row's first token is its own draw.
-3. Finished rows leave and queued rows take their places, so memory does not grow with the queue. A row's tokens do not depend on its
-   neighbours (fp32), and its sample never does.
+3. Finished rows leave and queued rows take their places, so memory does not grow with the queue. A row's noise is its own, and in fp32 its
+   tokens depend on its neighbours only where two candidates lie within the low bits of the logits; with `invariant` not even there.
 4. Every row returns a receipt of what was really edited. An asked-for edit that never fired raises `NeverFired`. A row whose numbers
    become NaN or infinite ends there, says where, and leaves the others alone.
 5. `stream` yields tokens as they come and rows as they end; `generate` collects the rows. Both can be cancelled at any token and keep
@@ -15,9 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from ..compile.compilation import check_plan, check_spans, compile_plans
 from ..errors import BadInput, Cancelled
 from ..model.models import LoadedModel
+from .invariant import demand_possible, key_of, remembered
 from .loop import Detail, Loop
 from .record import (
     ALTERNATIVES,
@@ -45,6 +48,9 @@ __all__ = [
     "generate",
     "stream",
 ]
+
+TRIED_PROMPTS, TRIED_TOKENS = (3, 7, 12, 20), 4
+"""Tokens of the prompts, and tokens drawn after each, on which a model is tried for batch invariance."""
 
 
 def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSettings, strict: bool = False) -> None:
@@ -74,17 +80,21 @@ def stream(
     cancel: Callable[[], bool] | None = None,
     silent_ok: bool = False,
     strict: bool = False,
+    invariant: bool = False,
 ) -> Iterator[Step | Finished]:
     """Generate all rows, at most `batch_size` at a time. Yields a `Step` per token and a `Finished` per row, as they come.
 
     With `detail="tokens"` no log-probabilities, entropies and alternatives are computed. `compiled` runs the decoding step as one graph
     (`compiled.py`); by default where a GPU is used.
+    With `invariant` a row has the same bits whatever rows are beside it (`steering.engine.invariant`), and `batch_size` counts for nothing.
     With `strict` vectors that are not known to come from this model are refused; otherwise receipts say so (`Receipt.warnings`).
     Raises BadInput before the first forward pass, NeverFired after the last; with `silent_ok` a plan whose rows all ended before its span
     began is let through (the caller looks at a larger set of rows). When `cancel()` turns true the running rows are yielded as they
     are and the stream ends.
     """
     check_rows(model, rows, settings, strict)
+    if invariant:
+        check_invariant(model)
     plans = compile_plans([row.plan for row in rows if row.plan], model)
     groups = model.rope.groups([len(row.prompt_ids) for row in rows]) or [[]]
     if len(groups) > 1:
@@ -93,7 +103,7 @@ def stream(
     for members in groups:
         own = [rows[index] for index in members]
         long = any(model.rope.long(len(row.prompt_ids)) for row in own)
-        run = Loop(model, own, settings, plans, batch_size, detail, compiled, long)
+        run = Loop(model, own, settings, plans, batch_size, detail, compiled, long, invariant)
         for event in run.events(cancel):
             if isinstance(event, Finished):
                 demand_as_planned(members[event.row], event.generation)
@@ -103,6 +113,41 @@ def stream(
             break
     if not silent_ok:
         demand_fired(rows, done)
+
+
+@torch.inference_mode()
+def check_invariant(model: LoadedModel) -> None:
+    """Try a model once per device, precision and number of threads: rows alone beside the same rows in a batch, bit by bit.
+
+    Raises BadInput where tokens or log-probabilities differ, or where another executor runs the model.
+    """
+    demand_possible(model)
+    if remembered(model):
+        return
+    size = min(len(model.tokenizer), model.model.get_input_embeddings().weight.shape[0])
+    lengths = [n for n in TRIED_PROMPTS if n + TRIED_TOKENS <= model.context]
+    rows = [Row(tuple((17 * i + 5 * k + 3) % size for i in range(n)), seed=k) for k, n in enumerate(lengths)]
+    plans = compile_plans([], model)
+
+    def run(rows: Sequence[Row]) -> dict[tuple[int, ...], Generation]:
+        loop = Loop(
+            model, rows, GenerationSettings(TRIED_TOKENS, temperature=1.0), plans, 1, "scores", None, False, True
+        )
+        ended = [event for event in loop.events(None) if isinstance(event, Finished)]
+        return {rows[event.row].prompt_ids: event.generation for event in ended}
+
+    together, alone = run(rows), {ids: found for row in rows for ids, found in run([row]).items()}
+    differ = [
+        len(ids)
+        for ids, found in together.items()
+        if (found.token_ids, found.logprob) != (alone[ids].token_ids, alone[ids].logprob)
+    ]
+    failure = (
+        f"{model.id} is not batch-invariant on this machine: {len(differ)} of {len(rows)} rows have other bits alone than in a batch. "
+        f"Leave `invariant` out, and compare rows of one batch geometry."
+    )
+    model.extra["invariant"][key_of(model)] = failure if differ else None
+    remembered(model)
 
 
 def _in_place(event: Step | Finished, members: Sequence[int]) -> Step | Finished:
@@ -123,6 +168,7 @@ def generate(
     on_rows: Callable[[int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     strict: bool = False,
+    invariant: bool = False,
 ) -> list[Generation]:
     """Generate all rows; results in the order given.
 
@@ -141,6 +187,7 @@ def generate(
         cancel=cancel,
         silent_ok=True,
         strict=strict,
+        invariant=invariant,
     ):
         if isinstance(event, Finished):
             done[event.row] = event.generation

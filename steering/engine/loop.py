@@ -22,13 +22,14 @@ from ..compile.compilation import CompiledPlans, RowPlan
 from ..errors import BadInput, unknown
 from ..model.cache import Masks
 from ..model.models import LoadedModel
-from .batch import Batch, uniform_steps
+from .batch import Batch, seeds_and_steps
 from .graphs import StaticStep, can_compile, shape_key
+from .invariant import PLACES, OwnColumns, demand_possible, fixed
 from .nonfinite import located
 from .prefill import PromptPool, admit, prompt_needs, reading
 from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
 from .record import Finish, Finished, Progress, Row, Step, scores
-from .sampling import GenerationSettings, choose, uniforms
+from .sampling import GenerationSettings, choose, draw_keys
 
 Detail = Literal["scores", "tokens"]
 """Whether the numbers per token are computed and kept."""
@@ -55,8 +56,9 @@ class Loop:
         detail: Detail,
         graph: bool | None,
         long: bool = False,
+        invariant: bool = False,
     ):
-        """`long` says on which side of a rotary limit the rows lie (`rope`): all of them on one."""
+        """`long` says on which side of a rotary limit the rows lie (`rope`): all of them on one. `invariant`: see that module."""
         if detail not in get_args(Detail):
             raise unknown("detail", detail, get_args(Detail))
         if batch_size < 1:
@@ -65,15 +67,20 @@ class Loop:
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
         self.model, self.rows, self.settings, self.compiled, self.long = model, rows, settings, compiled, long
         self.masks = Masks(model.runs.config)
-        places = max(1, min(batch_size, len(rows)))
+        self.invariant = invariant
+        places = PLACES if invariant else max(1, min(batch_size, len(rows)))
         static = self._graph_wanted(graph)
         # every span is resolved once before the model runs, so that a bad one is refused here
-        readings = [reading(self._progress(index)) for index in range(len(rows))]
+        readings = [reading(self._progress(index), invariant) for index in range(len(rows))]
         whole = Counter(r.prompt for r in readings if r.whole)
-        shares = not static and whole.total() >= ROWS_PER_PROMPT * max(1, len(whole)) and can_share(model, self.masks)
+        shares = (
+            not (static or invariant)
+            and whole.total() >= ROWS_PER_PROMPT * max(1, len(whole))
+            and can_share(model, self.masks)
+        )
         needs = prompt_needs(readings, model.runs.resumes)
         self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
-        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)))
+        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)), invariant)
         positions = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
         own = max((len(r.prompt) for r in readings if not (shares and r.whole)), default=0)
         longest = own + settings.max_new_tokens
@@ -84,7 +91,10 @@ class Loop:
             self.graph, self.batch = self._static(places, columns, positions)
         else:
             shared = SharedPrompts(model.n_layers, places, max(map(len, whole)), self.masks) if shares else None
-            self.batch = Batch(model, compiled, places, columns, positions, self.masks, settings.needs_history, shared)
+            own_columns = OwnColumns(self.masks) if invariant else None
+            self.batch = Batch(
+                model, compiled, places, columns, positions, self.masks, settings.needs_history, shared, own_columns
+            )
         self.batch.column = own
         self.pending = torch.zeros(places, 1, dtype=torch.long, device=model.device)
         self.entropy = torch.zeros(places, 1, device=model.device)
@@ -92,6 +102,11 @@ class Loop:
         """All places, in order."""
 
     def _graph_wanted(self, asked: bool | None) -> bool:
+        if self.invariant:
+            demand_possible(self.model)
+            if asked:
+                raise BadInput("A compiled step has shapes of its own; ask for `invariant` or for `compiled`.")
+            return False
         possible = can_compile(self.model, self.compiled)
         if asked and not possible:
             raise BadInput(
@@ -171,6 +186,8 @@ class Loop:
             chosen_rows = torch.tensor(live, device=logits.device)
             logits, ratio = logits[chosen_rows], None if ratio is None else ratio[chosen_rows]
         yield from self._take(live, logits, ratio)
+        if self.invariant:
+            return
         if not self.queue and self.graph is None and 0 < len(self.batch.live) < COMPACT_BELOW * len(self.batch.rows):
             keep = torch.tensor(self.batch.live, device=self.pending.device)
             self.pending, self.entropy = self.pending[keep], self.entropy[keep]
@@ -183,32 +200,37 @@ class Loop:
     ) -> tuple[list[int], np.ndarray, list[int]]:
         """Choose a token for each place and set it to be fed next. Returns the tokens, what came with them in the same transfer where
         numbers are kept (size of the edit, numbers, gates), and which entries of `places` have no token, their logits being not finite."""
-        drawn, batch = None, self.batch
+        drawn, batch, n = None, self.batch, len(places)
         if self.settings.temperature > 0:
-            drawn = torch.from_numpy(uniforms(*uniform_steps([batch.rows[p] for p in places]))).to(logits.device)
+            drawn = torch.from_numpy(draw_keys(*seeds_and_steps([batch.rows[p] for p in places]))).to(logits.device)
         everywhere = places == self.everywhere
         index: Any = slice(None) if everywhere else torch.tensor(places, device=logits.device)
         history = batch.history[index] if batch.history is not None else None
+        if self.invariant:
+            logits = fixed(logits)
+            drawn, history = (None if part is None else fixed(part) for part in (drawn, history))
         chosen = choose(logits, self.settings, drawn, history)
-        self.pending[index, 0] = chosen
+        self.pending[index, 0] = chosen[:n]
         if batch.history is not None:
             where = torch.tensor(
                 [row.length for p in places if (row := batch.rows[p]) is not None], device=logits.device
             )
-            batch.history[torch.tensor(places, device=logits.device), where] = chosen
+            batch.history[torch.tensor(places, device=logits.device), where] = chosen[:n]
         if not self.scored:
             if self.uncertain:
-                self.entropy[index, 0] = torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+                entropy = torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+                self.entropy[index, 0] = entropy[:n]
             # greedy choice takes a NaN or an infinity before any number; a draw need not
-            telling = logits.gather(1, chosen[:, None])[:, 0] if drawn is None else logits.amax(-1)
+            telling = logits.gather(1, chosen[:, None])[:n, 0] if drawn is None else logits[:n].amax(-1)
             if chosen.is_cpu:
-                return chosen.tolist(), NOTHING, _not_finite(telling.tolist())
-            tokens, values = torch.stack((chosen.double(), telling.double())).tolist()
+                return chosen[:n].tolist(), NOTHING, _not_finite(telling.tolist())
+            tokens, values = torch.stack((chosen[:n].double(), telling.double())).tolist()
             return list(map(int, tokens)), NOTHING, _not_finite(values)
-        numbers, gates = scores(logits, chosen), batch.latest_gates(places)
+        numbers, gates = scores(logits, chosen)[:n], batch.latest_gates(places)
+        chosen = chosen[:n]
         if self.uncertain:
             self.entropy[index, 0] = numbers[:, 1]
-        size = torch.zeros(len(places), 1, device=logits.device) if ratio is None else ratio[:, None]
+        size = torch.zeros(n, 1, device=logits.device) if ratio is None else ratio[:, None]
         parts = [chosen[:, None].float(), size.float(), numbers, *([] if gates is None else [gates])]
         table = torch.cat(parts, dim=1).cpu().numpy()
         return table[:, 0].astype(int).tolist(), table[:, 1:], _not_finite(table[:, 2].tolist())

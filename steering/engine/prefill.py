@@ -29,11 +29,14 @@ NEARLY = 0.8
 """Prompts shorter than this share of the longest one wait for a pass of their own kind."""
 
 
-def shared_tokens(progress: Progress) -> int:
-    """How many leading prompt tokens the row's plan leaves unedited."""
+def shared_tokens(progress: Progress, alone: bool = False) -> int:
+    """How many leading prompt tokens a row reads as everybody: those that its plan leaves unedited; of an edited prompt none when rows
+    read `alone`."""
     prompt = len(progress.row.prompt_ids)
     first = None if progress.plan is None else progress.plan.first_edited
-    return prompt if first is None else min(first, prompt)
+    if first is None or first >= prompt:
+        return prompt
+    return 0 if alone else first
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Reading:
         return self.shared == len(self.prompt)
 
 
-def reading(progress: Progress) -> Reading:
-    return Reading(progress.row.prompt_ids, shared_tokens(progress), begin_layer(progress))
+def reading(progress: Progress, alone: bool = False) -> Reading:
+    return Reading(progress.row.prompt_ids, shared_tokens(progress, alone), 0 if alone else begin_layer(progress))
 
 
 def prompt_needs(readings: Iterable[Reading], resumes: bool) -> dict[tuple[int, ...], Needs]:
@@ -115,9 +118,15 @@ class PromptPool:
     """Prompts that have been read, by their ids. `waiting` counts the rows that still need each."""
 
     def __init__(
-        self, model: LoadedModel, masks: Masks, needs: dict[tuple[int, ...], Needs], waiting: dict[tuple[int, ...], int]
+        self,
+        model: LoadedModel,
+        masks: Masks,
+        needs: dict[tuple[int, ...], Needs],
+        waiting: dict[tuple[int, ...], int],
+        alone: bool = False,
     ):
-        self.model, self.masks, self.needs, self.waiting = model, masks, needs, waiting
+        """`alone`: every prompt is read by itself, whole, so that its bits do not depend on others."""
+        self.model, self.masks, self.needs, self.waiting, self.alone = model, masks, needs, waiting, alone
         self.entries: dict[tuple[int, ...], _Entry] = {}
         self.tokens_read = 0
         """Prompt tokens fed so far, without padding."""
@@ -129,7 +138,7 @@ class PromptPool:
             key=lambda p: (self.needs[p].tokens, p),
         )
         while missing:
-            count = fitting([self.needs[p].tokens for p in missing], self.model.device)
+            count = 1 if self.alone else fitting([self.needs[p].tokens for p in missing], self.model.device)
             chunk, missing = missing[-count:], missing[:-count]
             self._pass(chunk)
 
@@ -219,7 +228,9 @@ def admit(batch: Batch, pool: PromptPool, rows: Sequence[Progress]) -> tuple[lis
     whole: list[tuple[int, Progress]] = []
     private: list[tuple[int, Progress]] = []
     for place, progress in zip(places, rows, strict=True):
-        (whole if shared_tokens(progress) == len(progress.row.prompt_ids) else private).append((place, progress))
+        (whole if shared_tokens(progress, pool.alone) == len(progress.row.prompt_ids) else private).append(
+            (place, progress)
+        )
     own = private if batch.shared is not None else [*whole, *private]
     batch.clear(places)
     batch.make_way(max((len(progress.row.prompt_ids) for _, progress in own), default=0))
@@ -251,13 +262,13 @@ def _groups(pool: PromptPool, private: list[tuple[int, Progress]]) -> list[tuple
         return layer if layer in pool.needs[pair[1].row.prompt_ids].layers else 0
 
     def tokens(pair: tuple[int, Progress]) -> int:
-        return len(pair[1].row.prompt_ids) - shared_tokens(pair[1])
+        return len(pair[1].row.prompt_ids) - shared_tokens(pair[1], pool.alone)
 
     groups: list[tuple[int, list[tuple[int, Progress]]]] = []
     for layer in sorted({begin(pair) for pair in private}):
         waiting = sorted((pair for pair in private if begin(pair) == layer), key=tokens)
         while waiting:
-            count = fitting([tokens(pair) for pair in waiting], device)
+            count = 1 if pool.alone else fitting([tokens(pair) for pair in waiting], device)
             groups.append((layer, waiting[-count:]))
             waiting = waiting[:-count]
     return groups
@@ -268,7 +279,7 @@ def _read_privately(
 ) -> tuple[Tensor, Tensor]:
     """Read the edited part of each row's prompt under its plan, from `layer` on, in a batch of its own, and move the rows in."""
     prompts = [progress.row.prompt_ids for _, progress in group]
-    fed = max(len(progress.row.prompt_ids) - shared_tokens(progress) for _, progress in group)
+    fed = max(len(progress.row.prompt_ids) - shared_tokens(progress, pool.alone) for _, progress in group)
     width = max(map(len, prompts))
     other = Batch(
         batch.model, batch.compiled, len(group), width, batch.positions, batch.masks, batch.history is not None

@@ -1,8 +1,13 @@
 """Choosing the next token: greedy, or a draw that depends on the row alone.
 
-1. The uniform number of a draw is a hash of (row seed, step): a row's sample does not depend on its neighbours, its place in the batch,
-   or on how often the run was interrupted.
-2. Temperature, top-k, top-p, min-p, repetition penalty and logit bias are the library's own processors, in its order.
+1. A draw is an argmax: every token's score plus Gumbel noise that is a hash of (row seed, step, token id). A row's noise does not depend on
+   its neighbours, its place in the batch, or on how often the run was interrupted; and where low bits of the logits do, another token is
+   drawn only if the two best noisy scores lie within that difference. (A draw that walks the cumulative distribution turns over wherever
+   the target lies near a boundary between any two of all tokens, and every small shift of early ids moves all later boundaries.)
+2. The argmax is taken in two exact steps, so that noise is made for hundreds of numbers rather than for the whole vocabulary: over blocks
+   of neighbouring ids, each scored by the log-sum-exp of its tokens (the maximum of scores with Gumbel noise is their log-sum-exp with
+   Gumbel noise), then over the tokens of the block that won.
+3. Temperature, top-k, top-p, min-p, repetition penalty and logit bias are the library's own processors, in its order.
 """
 
 from __future__ import annotations
@@ -24,6 +29,21 @@ from transformers import (
 )
 
 from ..errors import BadInput
+
+DRAW = "gumbel blocks, version 1"
+"""How a token is drawn: part of what a sampled row depends on."""
+BLOCK = 256
+"""Ids of a block."""
+OF_BLOCKS = 1 << 40
+"""Noise of block b is that of the id b + this, which no token has."""
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+_GOLDEN, _FIRST, _SECOND = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+"""Factors of splitmix64 as int64, whose products wrap round."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +114,34 @@ def uniforms(seeds: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def choose(logits: Tensor, settings: GenerationSettings, drawn: Tensor | None, history: Tensor | None = None) -> Tensor:
+def draw_keys(seeds: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """One 64-bit key per row, int64, a hash of (seed, step): what a row's noise at a step is made from."""
+    with np.errstate(over="ignore"):
+        x = np.asarray(seeds).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        x = x + (np.asarray(steps, dtype=np.uint64) + np.uint64(1)) * np.uint64(0xD1B54A32D192ED03)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return (x ^ (x >> np.uint64(31))).view(np.int64)
+
+
+def gumbels(keys: Tensor, ids: Tensor) -> Tensor:
+    """Standard Gumbel noise `[rows, n]`, float32, a hash of each row's key `[rows]` and of `ids [n]` or `[rows, n]` (both int64).
+
+    -log(-log(1 - u)) with u a 53-bit number in (0, 1), kept to relative precision near 0: large values, those that win, are exact to
+    float32 up to 37.4.
+    """
+    x = keys[:, None] + (ids + 1) * _GOLDEN
+    for shift, factor in ((30, _FIRST), (27, _SECOND)):
+        x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    x = x ^ ((x >> 31) & ((1 << 33) - 1))
+    u = (((x >> 11) & ((1 << 53) - 1)).float() + 0.5) * 2.0**-53
+    return -(-torch.log1p(-u)).log()
+
+
+def choose(logits: Tensor, settings: GenerationSettings, keys: Tensor | None, history: Tensor | None = None) -> Tensor:
     """Next token ids `[rows]` from logits `[rows, vocabulary]` (float32).
 
-    `drawn [rows]` holds the uniform numbers (None when greedy), `history [rows, n]` the tokens so far (padded with one of the row's own).
+    `keys [rows]` are those of `draw_keys` (None when greedy), `history [rows, n]` the tokens so far (padded with one of the row's own).
     """
     scores = logits
     if settings.processors:
@@ -105,7 +149,13 @@ def choose(logits: Tensor, settings: GenerationSettings, drawn: Tensor | None, h
         scores = settings.processors(empty if history is None else history, logits)  # type: ignore[arg-type]
     if settings.temperature == 0:
         return scores.argmax(-1)
-    assert drawn is not None
-    cumulative = scores.double().softmax(-1).cumsum(-1)
-    targets = drawn.to(cumulative)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+    assert keys is not None
+    size = scores.shape[-1]
+    if size <= BLOCK:
+        return (scores + gumbels(keys, torch.arange(size, device=scores.device))).argmax(-1)
+    blocks = torch.nn.functional.pad(scores, (0, -size % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
+    numbers = torch.arange(blocks.shape[1], device=scores.device)
+    block = (blocks.logsumexp(-1) + gumbels(keys, numbers + OF_BLOCKS)).argmax(-1)
+    inside = blocks[torch.arange(len(block), device=block.device), block]
+    ids = block[:, None] * BLOCK + torch.arange(BLOCK, device=block.device)
+    return ids[:, 0] + (inside + gumbels(keys, ids)).argmax(-1)

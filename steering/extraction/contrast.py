@@ -6,7 +6,8 @@
    for a quick answer.
 3. `paired_difference` averages the differences within pairs; the direction is that of `mean_difference`, and the notes say how far the
    pairs agree.
-4. Every vector carries its provenance: models, contrast, counts, hash of the tokens read.
+4. Every vector carries its provenance: models, contrast, counts, hash of the tokens read. Attention sinks are left out of readings, and
+   the notes say so (`sinks_left_out`).
 5. Everything streams: memory does not grow with the number of samples.
 """
 
@@ -24,6 +25,7 @@ from ..model.sites import Site
 from ..vector.vectors import Provenance, SteeringVector
 from .reading import Reading
 from .samples import pairs, samples
+from .sinks import sink_notes, without_sinks
 
 
 def mean_of(model: LoadedModel, reading: Reading, sites: Sequence[Site]) -> tuple[dict[Site, Tensor], int]:
@@ -45,6 +47,7 @@ def checkpoint_difference(
     Raises BadInput when a token read means something else to the other model, or the widths differ: the comparison is only defined on the
     same tokens and the same stream. Chat templates, and tokens that are not read, may differ.
     """
+    asked, reading = reading, without_sinks(thinking, without_sinks(base, reading))
     check_tokens(base, thinking, reading)
     if base.d_model != thinking.d_model:
         raise BadInput(
@@ -61,6 +64,7 @@ def checkpoint_difference(
             contrast=f"mean of {thinking.id} ({thinking.fingerprint}) minus mean of {base.id} on the same tokens",
             data=reading.digest,
             counts=(count, count),
+            notes=sink_notes(base, (asked, reading)),
         )
         vectors[site] = SteeringVector(name, site, (high[site] - low[site]).float(), provenance)
     return vectors
@@ -85,6 +89,9 @@ def mean_difference(
     model: LoadedModel, positive: Reading, negative: Reading, sites: Sequence[Site], *, name: str, contrast: str
 ) -> dict[Site, SteeringVector]:
     """mean(positive) - mean(negative) per site within one model, `[d_model]`. `contrast` says in words what was subtracted from what."""
+    asked = positive, negative
+    positive, negative = (without_sinks(model, reading) for reading in asked)
+    notes = sink_notes(model, (asked[0], positive), (asked[1], negative))
     high, n_high = mean_of(model, positive, sites)
     low, n_low = mean_of(model, negative, sites)
     vectors = {}
@@ -96,6 +103,7 @@ def mean_difference(
             contrast,
             f"{positive.digest}-{negative.digest}",
             (n_high, n_low),
+            notes=notes,
         )
         vectors[site] = SteeringVector(name, site, (high[site] - low[site]).float(), provenance)
     return vectors
@@ -109,6 +117,9 @@ def paired_difference(
     Notes: `agreement`, the mean cosine between a pair's difference and the vector, in [-1, 1]; high agreement goes with steering that works
     (arXiv 2505.22637). Pairs whose two sides are identical have no direction and count as 0. Raises BadInput when the readings do not pair.
     """
+    asked = positive, negative
+    positive, negative = (without_sinks(model, reading) for reading in asked)
+    notes = sink_notes(model, (asked[0], positive), (asked[1], negative))
     totals = {site: torch.zeros(model.d_model, dtype=torch.float64) for site in sites}
     units = {site: torch.zeros(model.d_model, dtype=torch.float64) for site in sites}
     for batch in pairs(model, positive, negative, sites):
@@ -127,7 +138,7 @@ def paired_difference(
             contrast,
             f"{positive.digest}-{negative.digest}",
             (positive.count, negative.count),
-            notes={"agreement": agreement},
+            notes={"agreement": agreement, **notes},
         )
         vectors[site] = SteeringVector(name, site, mean.float(), provenance)
     return vectors

@@ -28,6 +28,7 @@ from ..vector.vectors import Provenance, SteeringVector
 from .annotations import TextSpan, token_span
 from .reading import Reading
 from .samples import samples
+from .sinks import without_sinks
 
 BEFORE, AFTER = 1, 10
 """Tokens read before a span's start, and at most from its start on."""
@@ -116,6 +117,7 @@ def label_means(
         [t.token_ids for t in traces],
         [[whole, *(window(s, before, after) for s in t.spans)] for t, whole in zip(traces, body, strict=True)],
     )
+    reading = without_sinks(model, reading)
     names = sorted({s.label for t in traces for s in t.spans})
     rows = []
     weights = []

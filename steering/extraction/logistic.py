@@ -25,6 +25,7 @@ from ..vector.vectors import Provenance, SteeringVector
 from .length import Length, scaled
 from .reading import Reading
 from .samples import gathered
+from .sinks import sink_notes, without_sinks
 
 MAX_STEPS = 2000
 
@@ -72,6 +73,9 @@ def logistic_direction(
 
     Notes: `weight_norm` and `bias` (P = sigmoid(weight_norm * (h . u) + bias) with u the unit vector), `gap`, `converged`.
     """
+    asked = positive, negative
+    positive, negative = (without_sinks(model, reading) for reading in asked)
+    left_out = sink_notes(model, (asked[0], positive), (asked[1], negative))
     high, low = gathered(model, positive, sites), gathered(model, negative, sites)
     vectors = {}
     for site in sites:
@@ -91,7 +95,7 @@ def logistic_direction(
             contrast,
             f"{positive.digest}-{negative.digest}",
             (positive.count, negative.count),
-            notes={**notes, "balanced": balanced, "length": length},
+            notes={**notes, "balanced": balanced, "length": length, **left_out},
         )
         vectors[site] = SteeringVector(name, site, scaled(unit, gap, length).float(), provenance)
     return vectors

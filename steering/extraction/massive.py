@@ -20,6 +20,8 @@ from ..model.models import LoadedModel
 from ..model.sites import Site
 
 FLOOR, RATIO, SHARE = 100.0, 1000.0, 0.5
+LARGE = 100.0
+"""Medians of its hidden state from which on a coordinate is large: not massive by the definition, and still no ordinary one."""
 TOP = 3
 """Coordinates counted as a direction's top ones."""
 
@@ -46,6 +48,12 @@ class Concentration:
     """All massive coordinates of the site."""
     massive_share: float
     massive_axis: bool
+    large: tuple[int, ...] = ()
+    """Coordinates that reach `LARGE` medians of their hidden state, massive ones among them."""
+    large_share: float = 0.0
+    """Their share of the energy."""
+    large_ratio: float = 0.0
+    """The largest of them, in medians."""
 
 
 def massive_coordinates(
@@ -75,6 +83,7 @@ def concentration(direction: Tensor, found: MassiveCoordinates) -> Concentration
     energy = direction.double().square()
     energy = energy / energy.sum()
     top = energy.topk(min(TOP, len(energy)))
+    large = (found.ratio >= LARGE).nonzero().flatten()
     share = float(energy[list(found.coordinates)].sum()) if found.coordinates else 0.0
     return Concentration(
         tuple(top.indices.tolist()),
@@ -83,4 +92,7 @@ def concentration(direction: Tensor, found: MassiveCoordinates) -> Concentration
         found.coordinates,
         share,
         share >= SHARE,
+        tuple(large.tolist()),
+        float(energy[large].sum()),
+        float(found.ratio[large].max()) if len(large) else 0.0,
     )

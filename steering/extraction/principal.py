@@ -28,6 +28,7 @@ from .length import Length, scaled
 from .moments import Moments
 from .reading import Reading
 from .samples import pairs, samples
+from .sinks import sink_notes, without_sinks
 
 Centring = Literal["pair", "difference", "global"]
 CENTRINGS = ("pair", "difference", "global")
@@ -84,6 +85,9 @@ def pca_direction(
     """
     if centring not in CENTRINGS:
         raise unknown("centring", centring, CENTRINGS)
+    asked = positive, negative
+    positive, negative = (without_sinks(model, reading) for reading in asked)
+    notes = sink_notes(model, (asked[0], positive), (asked[1], negative))
     components = {}
     if centring == "global":
         high = _moments(model, positive, sites)
@@ -107,7 +111,13 @@ def pca_direction(
             contrast,
             f"{positive.digest}-{negative.digest}",
             (positive.count, negative.count),
-            notes={"explained": found.explained, "runner_up": found.runner_up, "gap": found.gap, "length": length},
+            notes={
+                "explained": found.explained,
+                "runner_up": found.runner_up,
+                "gap": found.gap,
+                "length": length,
+                **notes,
+            },
         )
         direction = scaled(found.direction, found.gap, length).float()
         vectors[site] = SteeringVector(name, site, direction, provenance)

@@ -22,17 +22,36 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..model.models import LoadedModel
+from ..model.sinks import RATIO
 from ..vector.vectors import SteeringVector
 from .lens import LensToken, lens_tokens
 from .massive import Concentration, concentration, massive_coordinates
 from .reading import Reading
 from .samples import check_paired, gathered
 from .separability import Separability, separability
+from .sinks import without_sinks
 from .stability import Extract, SplitHalf, difference_of_means, split_half
 from .surface import token_accuracy
 
 UNSTABLE = 0.5
 """Split-half cosine below which a remark is made."""
+HELD = 0.5
+"""Share of a direction's energy in large coordinates of the stream from which on a remark is made."""
+OUTLYING = 0.2
+"""Share of the samples' variance that lies in outlying samples from which on a remark is made."""
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Training samples that are far longer than the median one, as activations of attention sinks are."""
+
+    count: int
+    """Samples at least `sinks.RATIO` times as long as the median sample."""
+    samples: int
+    ratio: float
+    """The longest one's norm over the median norm."""
+    share: float
+    """Of the samples' variance about their common mean, the part that lies in the outlying ones."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,9 @@ class Quality:
     promoted: tuple[LensToken, ...]
     demoted: tuple[LensToken, ...]
     concentration: Concentration
+    outliers: Outliers
+    sinks_left_out: int
+    """Positions of the training readings that were not read, being attention sinks."""
     remarks: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +124,10 @@ def assess(
     digests = held_out[0].digest, held_out[1].digest
     if vector.provenance.data and vector.provenance.data in ("-".join(digests), *digests):
         raise BadInput(f"Vector {vector.name!r} was extracted from the held-out readings; give others.")
+    asked = sum(len(row) for side in training for row in side.positions)
+    training = _read_by(model, positive_model, training)
+    held_out = _read_by(model, positive_model, held_out)
+    left = asked - sum(len(row) for side in training for row in side.positions)
     if paired:
         check_paired(*training)
     site = vector.site
@@ -135,8 +161,36 @@ def assess(
         promoted,
         demoted,
         axis,
-        _remarks(stable, separated, by_token, axis),
+        found := outliers(pooled),
+        left,
+        _remarks(stable, separated, by_token, axis, found),
     )
+
+
+def _read_by(
+    model: LoadedModel, positive_model: LoadedModel | None, sides: tuple[Reading, Reading]
+) -> tuple[Reading, Reading]:
+    """(positive, negative) without attention sinks: of both models, where two read the same tokens."""
+    high, low = (without_sinks(model, side) for side in sides)
+    return (
+        (high, low)
+        if positive_model is None
+        else (
+            without_sinks(positive_model, high),
+            without_sinks(positive_model, low),
+        )
+    )
+
+
+def outliers(values: Tensor) -> Outliers:
+    """Samples `[n, d]` that are far longer than the median one."""
+    norms = values.double().norm(dim=1)
+    median = float(norms.median().clamp_min(1e-300))
+    far = norms >= RATIO * median
+    centred = (values.double() - values.double().mean(0)).square().sum(1)
+    total = float(centred.sum())
+    share = float(centred[far].sum()) / total if total > 0 else 0.0
+    return Outliers(int(far.sum()), len(values), float(norms.max()) / median, share)
 
 
 def explained_variance(values: Tensor, unit: Tensor) -> float:
@@ -191,8 +245,15 @@ def _groups(positive: Reading, negative: Reading) -> tuple[np.ndarray, np.ndarra
     return sides[0], sides[1]
 
 
-def _remarks(stable: SplitHalf, separated: Separability, by_token: float, axis: Concentration) -> tuple[str, ...]:
+def _remarks(
+    stable: SplitHalf, separated: Separability, by_token: float, axis: Concentration, far: Outliers
+) -> tuple[str, ...]:
     remarks = []
+    if far.share >= OUTLYING:
+        remarks.append(
+            f"dominated by few positions: {far.count} of {far.samples} samples are up to {far.ratio:.0f} times as long as the median one "
+            f"and hold {far.share:.0%} of the variance, as attention sinks do"
+        )
     if stable.mean < UNSTABLE:
         remarks.append(f"unstable: split-half cosine {stable.mean:.2f}")
     if separated.auc.high < 0.5:
@@ -201,6 +262,11 @@ def _remarks(stable: SplitHalf, separated: Separability, by_token: float, axis: 
         remarks.append("does not separate held-out data")
     elif by_token >= separated.accuracy.low and by_token > 0.5:
         remarks.append(f"the tokens read tell the sides apart as well: accuracy {by_token:.2f}")
+    if axis.large_share >= HELD and not axis.massive_axis:
+        remarks.append(
+            f"dominated by few coordinates: {axis.large_share:.0%} of its energy in {list(axis.large)}, which reach {axis.large_ratio:.0f} "
+            f"times the median coordinate"
+        )
     if axis.massive_axis:
         remarks.append(
             f"massive-activation axis: {axis.massive_share:.0%} of its energy in coordinates {list(axis.massive)}"

@@ -4,7 +4,8 @@
 2. Negative positions count from the sequence's end and are stored as non-negative ones. A position outside its sequence, or named twice
    in one sequence, is refused.
 3. A sample is one position or, in a reading of spans, the mean over one span: every span weighs the same, however long it is.
-4. A leading BOS is skipped only by the constructors that say so; a sequence that begins with two of them is refused there.
+4. Attention sinks are left out when a model reads (`sinks`), unless the reading was made with `sinks=True`.
+5. A leading BOS is skipped only by the constructors that say so; a sequence that begins with two of them is refused there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Reading:
     spans: tuple[tuple[int, ...], ...] | None = None
     """None: every position is a sample. Otherwise, for every position, the number of the span it belongs to: 0, 1, ... in each
     sequence, not falling. Spans may overlap; a sample is then the mean over a span."""
+    sinks: bool = False
+    """Read attention sinks too, where positions name them; extraction leaves them out otherwise (`without_sinks`)."""
 
     def __post_init__(self) -> None:
         sequences = tuple(tuple(map(int, s)) for s in self.sequences)
@@ -61,7 +64,9 @@ class Reading:
     @property
     def digest(self) -> str:
         """Hash of the tokens and of what is read of them: 16 hexadecimal digits."""
-        facts = [self.sequences, self.positions] if self.spans is None else [self.sequences, self.positions, self.spans]
+        facts: list[object] = [self.sequences, self.positions, *([] if self.spans is None else [self.spans])]
+        if self.sinks:
+            facts.append("sinks")
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @property
@@ -80,7 +85,9 @@ class Reading:
         """The reading of some sequences only, in the order given."""
         rows = list(rows)
         spans = None if self.spans is None else tuple(self.spans[r] for r in rows)
-        return Reading(tuple(self.sequences[r] for r in rows), tuple(self.positions[r] for r in rows), spans)
+        return Reading(
+            tuple(self.sequences[r] for r in rows), tuple(self.positions[r] for r in rows), spans, self.sinks
+        )
 
     def split(self, share: float = 0.5, seed: int = 0) -> tuple[Reading, Reading]:
         """(`share` of the sequences, the rest), drawn by `seed`. Equal sequences stay together: neither part has seen the other's."""
@@ -98,10 +105,12 @@ class Reading:
         return Reading.at(sequences, (-1,))
 
     @staticmethod
-    def all_tokens(sequences: Sequences, *, bos: int | None = None) -> Reading:
-        """Every token. With `bos`, a leading token of that id is not read: its activation is unlike all others (attention sink)."""
+    def all_tokens(sequences: Sequences, *, bos: int | None = None, sinks: bool = False) -> Reading:
+        """Every token; attention sinks only with `sinks`. With `bos`, a leading token of that id is not read either."""
         return Reading(
-            tuple(map(tuple, sequences)), tuple(tuple(range(_body(s, bos, i), len(s))) for i, s in enumerate(sequences))
+            tuple(map(tuple, sequences)),
+            tuple(tuple(range(_body(s, bos, i), len(s))) for i, s in enumerate(sequences)),
+            sinks=sinks,
         )
 
     @staticmethod
@@ -116,11 +125,12 @@ class Reading:
         return Reading(tuple(whole), tuple(tuple(range(len(p), len(s))) for p, s in zip(prompts, whole, strict=True)))
 
     @staticmethod
-    def at(sequences: Sequences, positions: Sequence[int] | Sequence[Sequence[int]]) -> Reading:
-        """The named positions: one list for all sequences, or one list for each. Negative ones count from the end."""
+    def at(sequences: Sequences, positions: Sequence[int] | Sequence[Sequence[int]], *, sinks: bool = False) -> Reading:
+        """The named positions: one list for all sequences, or one list for each. Negative ones count from the end. Attention sinks among
+        them are read only with `sinks`."""
         shared = all(not isinstance(p, Sequence) for p in positions)
         rows = [tuple(positions)] * len(sequences) if shared else [tuple(p) for p in positions]  # type: ignore[arg-type]
-        return Reading(tuple(map(tuple, sequences)), tuple(rows))  # type: ignore[arg-type]
+        return Reading(tuple(map(tuple, sequences)), tuple(rows), sinks=sinks)  # type: ignore[arg-type]
 
     @staticmethod
     def window(sequences: Sequences, centres: Sequence[Sequence[int]], start: int, stop: int) -> Reading:

@@ -34,6 +34,7 @@ ATOMS: dict[str, str] = {
     "inside_thinking": "markers",
     "outside_thinking": "markers",
     "specials": "",
+    "sinks": "",
 }
 """Span kinds and the arguments they take."""
 DYNAMIC = ("at", "after", "sentence_starts", "inside_thinking", "outside_thinking", "specials")
@@ -52,7 +53,8 @@ class Span:
     positions, negative from its end; `text`, `regex`: every match in the prompt; `at`: the token at which one of `tokens` is
     complete; `after`: the n tokens after such an occurrence; `sentence_starts`: the first token after one that ends a sentence (and the
     first generated token); `inside_thinking`: after the opening marker up to the closing one, `outside_thinking`: the rest (the two
-    `tokens` are the markers, by default the model's own, as `<think>` and `</think>`); `specials`: BOS, EOS and the like.
+    `tokens` are the markers, by default the model's own, as `<think>` and `</think>`); `specials`: BOS, EOS and the like; `sinks`:
+    the model's attention sinks, which `all`, `prompt` and `outside_thinking` leave out (`all | sinks` takes them in).
     """
 
     kind: str

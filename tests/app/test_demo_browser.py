@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from experiments.store.runs import Store
+from experiments.studies.demo import run_demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_results_and_compare_open_on_the_demo_run(
-    demo: tuple[Path, tuple], serve: Callable[[Path], str], open_page: Callable[..., Any]
+    tmp_path: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
 ) -> None:
-    root, (_, run, _) = demo
+    _, run, _ = run_demo(Store(tmp_path), n=12, n_dev=8, n_behaviour=8, console=Console(quiet=True))
+    root = tmp_path
     url, run_id = serve(root), run.manifest.run_id
     results = open_page(f"{url}/results?run={run_id}")
     body = results.page.locator('[data-testid="stMain"]').inner_text()

@@ -194,3 +194,21 @@ def make_fake_run(root: Path, n_items: int = 12, hostile: bool = False) -> Run:
         run.write(rows[start : start + 16])
     run.set_status("complete")
     return run
+
+
+EVIL = '<script>window.__xss=1</script>"|&$x_1$\\%{}'
+
+
+def make_markup_run(root: Path) -> Run:
+    """A run whose arm labels, item names and answers, and whose name, are markup."""
+    plain = make_manifest("hostile", 4)
+    arms = [arm.model_copy(update={"label": f"{arm.label} {EVIL}"}) for arm in plain.arms]
+    manifest = plain.model_copy(update={"name": EVIL, "arms": arms})
+    run = Store(root).create(manifest)
+    rows = [
+        {**row, "item": f"{EVIL} {row['item']}", "answer": None if row["answer"] is None else f"{EVIL}{row['answer']}"}
+        for row in make_rows(4, hostile=True)
+    ]
+    run.write(rows)
+    run.set_status("complete")
+    return run

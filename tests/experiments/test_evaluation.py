@@ -144,6 +144,18 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
     assert sum(generated) == 12, "a finished run is reused"
 
 
+def test_batch_invariant_rows_have_the_same_bits_however_a_run_is_cut(tmp_path: Path, noise: SteeringVector) -> None:
+    spec = small_spec(noise, 5, temperature=1.0).model_copy(update={"batch_invariant": True})
+    cuts = [spec, spec.model_copy(update={"rows_per_chunk": 2}), spec.model_copy(update={"rows_per_batch": 3})]
+    runs = [run_evaluation(cut, Store(tmp_path / str(n)), {noise.digest: noise}) for n, cut in enumerate(cuts)]
+    assert runs[0].table().equals(runs[1].table()) and runs[0].table().equals(runs[2].table())
+    assert runs[0].manifest.spec["batch_invariant"] is True
+    fast = run_evaluation(small_spec(noise, 5, temperature=1.0), Store(tmp_path / "fast"), {noise.digest: noise})
+    assert "batch_invariant" not in fast.manifest.spec
+    assert not fast.keys() & runs[0].keys()
+    assert fast.table(["token_ids"]).equals(runs[0].table(["token_ids"]))
+
+
 def test_anything_that_changes_the_rows_changes_the_run(tmp_path: Path, noise: SteeringVector) -> None:
     vectors = {noise.digest: noise}
     first = run_evaluation(small_spec(noise, n=2), Store(tmp_path), vectors)

@@ -227,6 +227,13 @@ def test_a_controller_that_was_not_given_is_refused(tmp_path: Path) -> None:
         Arm(name="x", label="x", role="steered", model="m", form="bare", plan={"a": 1}, controller={"when": "anywhere"})
 
 
+def test_hybrids_are_refused_where_rows_must_have_the_same_bits(tmp_path: Path) -> None:
+    rules = small_rules()
+    spec = hybrid_spec(2, rules).model_copy(update={"batch_invariant": True})
+    with pytest.raises(BadInput, match="cannot run batch-invariant"):
+        run_evaluation(spec, Store(tmp_path), controllers={r.digest: r for r in rules.values()})
+
+
 def test_the_frame_counts_what_the_controller_did(tmp_path: Path) -> None:
     rules = small_rules()
     run = run_evaluation(hybrid_spec(8, rules), Store(tmp_path), controllers={r.digest: r for r in rules.values()})
@@ -253,9 +260,9 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = (
-        "hybrid", "--runs", str(tmp_path), "--n", "16", "--n-dev", "8", "--json", "--set", "traces=60", "--set", "rollouts=120",
-        "--set", "held_out=24", "--set", "seeds=[42]", "--set", "epochs=4", "--set", "sizes=[5]", "--set", "layers=[2]",
-        "--set", "n_legacy=4", "--set", "n_random=4", "--set", "hidden=64", "--set", "max_new_tokens=240",
+        "hybrid", "--runs", str(tmp_path), "--n", "10", "--n-dev", "6", "--json", "--set", "traces=60", "--set", "rollouts=80",
+        "--set", "held_out=24", "--set", "seeds=[42]", "--set", "epochs=3", "--set", "sizes=[5]", "--set", "layers=[2]",
+        "--set", "n_legacy=2", "--set", "n_random=4", "--set", "hidden=64", "--set", "max_new_tokens=200",
     )  # fmt: skip
     documents = []
     for _ in range(2):

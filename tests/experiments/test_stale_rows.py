@@ -115,6 +115,15 @@ def test_exactly_the_rows_that_a_change_touches_get_other_keys(change: str, data
             assert before[arm] == after[arm]
 
 
+def test_sampled_rows_are_named_by_the_way_they_are_drawn_and_greedy_ones_are_not(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy, sampled = keys(task_of(data)), keys(task_of(data), temperature=0.5)
+    monkeypatch.setattr("experiments.evaluation.rows.DRAW", "another way")
+    assert keys(task_of(data)) == greedy
+    assert all(not own & sampled[arm] for arm, own in keys(task_of(data), temperature=0.5).items())
+
+
 def test_another_end_in_a_folders_generation_config_is_another_row(data: Path, tmp_path: Path) -> None:
     folder, found = tmp_path / "model", []
     shutil.copytree(BUILTINS["builtin:base"], folder)

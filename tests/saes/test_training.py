@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from saes import training
+from saes.corpus import Text
 from saes.loading import load_dictionary
+from saes.quality import assess_dictionary
 from saes.stream import activation_stream
 from saes.training import CARD, TrainingSpec, train_sae
 from steering.errors import BadInput
@@ -19,7 +22,7 @@ from steering.model.capture import capture
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from tests.planted import EMBEDDING, planted
-from tests.tiny import VOCABULARY, tiny
+from tests.tiny import VOCABULARY, tiny, with_sink
 
 SITE = Site(1)
 SEQUENCES = [
@@ -146,3 +149,23 @@ def test_the_same_training_writes_the_same_configuration_and_a_failed_one_leaves
     assert not (tmp_path / "c" / "sae").exists() and not (tmp_path / "c" / "sae.partial").exists()
     monkeypatch.undo()
     assert (train_sae(model, SEQUENCES, SITE, SPEC, tmp_path / "c") / "cfg.json").read_text() == written[0]
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["left out", "kept"])
+def test_an_autoencoder_trained_on_attention_sinks_is_said_to_have_learned_them(keep: bool, tmp_path: Path) -> None:
+    model, rng = with_sink(), random.Random(0)
+    sequences = [tuple(rng.randrange(8, VOCABULARY) for _ in range(12)) for _ in range(60)]
+    spec = TrainingSpec(latents=48, k=6, activations=24_000, batch=256, learning_rate=3e-3, keep_sinks=keep)
+    stream = activation_stream(model, sequences, Site(1), batch=256, buffer=600, keep_sinks=keep)
+    longest = float(next(stream).norm(dim=1).max())
+    assert (longest > 300) is keep
+    folder = train_sae(model, sequences, Site(1), spec, tmp_path)
+    card = json.loads((folder / "training.json").read_text())
+    assert card["sinks"]["left_out"] is not keep and card["sinks"]["positions"] == [0]
+    assert ("keep_sinks" in card["spec"]) is keep
+    texts = [Text(tuple(rng.randrange(8, VOCABULARY) for _ in range(12))) for _ in range(20)]
+    found = assess_dictionary(model, load_dictionary(folder), texts)
+    assert found.outlier_share > 0.9
+    assert bool(found.remarks) is keep, found
+    if not keep:
+        assert found.explained_variance > 0.6

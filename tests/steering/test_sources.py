@@ -277,10 +277,10 @@ def test_a_reader_feeds_the_ids_that_the_model_is_fed(
     assert found.layout.kinds(0) == ("resid_pre", "resid_post") and len(found.layout.blocks) == whole.n_layers
 
 
-def plan_at(site: str, width: int = 128, made: Provenance | None = None) -> Plan:
+def plan_at(site: str, width: int = 128, made: Provenance | None = None, span: str = "last_prompt") -> Plan:
     direction = torch.nn.functional.normalize(torch.arange(1.0, width + 1), dim=0)
     vector = SteeringVector("v", Site.parse(site), direction, made or Provenance("random", "none"))
-    return Plan((Intervention("add", vector, Span.parse("last_prompt"), Dose(1.0, "vector")),))
+    return Plan((Intervention("add", vector, Span.parse(span), Dose(1.0, "vector")),))
 
 
 def test_a_plan_is_explained_alike_with_and_without_weights() -> None:
@@ -290,6 +290,10 @@ def test_a_plan_is_explained_alike_with_and_without_weights() -> None:
     assert not needs_weights(plan, light)
     assert explain(light, plan, "rules + 15").tokens == explain(whole, plan, "rules + 15").tokens
     assert needs_weights(plan_at("blocks.1.hook_mlp_out"), light)
+    for span in ("prompt", "generated | sinks", "outside_thinking"):
+        assert needs_weights(plan_at("blocks.1.hook_resid_post", span=span), light)
+    with pytest.raises(BadInput, match="attention sinks is measured on its weights"):
+        explain(light, plan_at("blocks.1.hook_resid_post", span="prompt"), "rules + 15")
     assert needs_weights(plan_at("blocks.1.hook_resid_post", made=own), light)
     assert needs_weights(plan_at("blocks.1.hook_resid_post", made=foreign), light, strict=True)
     with pytest.raises(BadInput, match="0 to"):

@@ -14,7 +14,7 @@ from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, Cancelled
 from steering.hybrid import Controller, HybridRow, decode
 from steering.hybrid.alignment import align, check_vocabularies
-from steering.hybrid.decoding import Hybrid
+from steering.hybrid.batch import Hybrid
 from steering.hybrid.legacy import legacy_token
 from steering.model.models import wrap
 from steering.model.sites import Site
