@@ -6,7 +6,7 @@ RUNS ?= runs
 APP ?= 1
 PYTEST ?= -n 2 --dist loadfile
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check language lock clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -20,6 +20,10 @@ demo: $(VENV)/.installed
 ifneq ($(APP),0)
 	$(BIN)/steer app --runs $(RUNS)
 endif
+
+# A small language model (SmolLM2-135M-Instruct, Apache-2.0, 93 MB) for the tests marked `language`.
+language: $(VENV)/.installed
+	$(BIN)/steer get smollm2
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

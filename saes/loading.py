@@ -1,7 +1,7 @@
 """Autoencoders from wherever they are (built in, a folder, SAELens' registry) as a `Dictionary`.
 
-1. Configuration is read as JSON and weights as safetensors; nothing in a folder is unpickled or run. Releases that publish pickled
-   weights are read by SAELens through torch's weights-only loader.
+1. Nothing in a folder is run: weights are safetensors, arrays of numbers, or go through a weights-only reader (`folders`). Releases that
+   publish pickled weights are read by SAELens through torch's weights-only loader.
 2. What is returned reads the raw activations of its site. An input scale that was measured in training is folded into the weights; an
    autoencoder that needs one and comes without it is refused, since every activation would be off by that factor.
 3. Decoder rows have norm 1 wherever SAELens can fold them without changing which latents are active, so that an activation is in units of
@@ -12,20 +12,17 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from sae_lens import SAE
-from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
-from sae_lens.constants import SPARSIFY_WEIGHTS_FILENAME as SPARSIFY_WEIGHTS
+from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 from sae_lens.loading.pretrained_sae_loaders import (
     NAMED_PRETRAINED_SAE_LOADERS,
     get_conversion_loader_name,
@@ -36,17 +33,16 @@ from sae_lens.loading.pretrained_saes_directory import (
     get_pretrained_saes_directory,
     get_releases_for_repo_id,
 )
-from safetensors import SafetensorError
 
 from steering.errors import BadInput, unknown
-from steering.model.models import BUILTINS, LoadedModel
+from steering.model.models import LoadedModel
 from steering.model.sites import Site
+from steering.model.sources import BUILTINS
 
 from .dictionary import Dictionary
+from .folders import BROKEN, Found, from_folder, short
 from .latents import ARCHITECTURES
-from .sparsify import sparsify_folder, sparsify_site
 
-CARD = "training.json"
 SCALED = "expected_average_only_in"
 """SAELens' name for an input multiplied by sqrt(d_in) / mean norm, measured in training (Anthropic, April 2024 update)."""
 _OUTPUT_NAMES = (
@@ -55,22 +51,6 @@ _OUTPUT_NAMES = (
     (re.compile(r"(?:model\.)?layers\.(\d+)"), "resid_post"),
 )
 """Other programs' names of a block's output and input: TransformerLens' bridge, Hugging Face modules."""
-_BROKEN = (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An autoencoder as SAELens loads it, and what lies beside it."""
-
-    name: str
-    sae: Any
-    hook: str | None
-    """Where it was trained, in its own words."""
-    scale: float | None = None
-    """The training scale of its input, where it is stored."""
-    folded: float | None = None
-    """The scale that SAELens has folded already."""
-    card: Mapping[str, Any] | None = None
 
 
 def load_dictionary(
@@ -81,7 +61,8 @@ def load_dictionary(
     norm_scale: float | None = None,
     converter: Callable[..., Any] | None = None,
 ) -> Dictionary:
-    """Load `builtin:base`, `builtin:thinking`, a folder (of SAELens or sparsify), or `release/id` of SAELens' registry; float32, CPU.
+    """Load `builtin:base`, `builtin:thinking`, a folder (of SAELens or another trainer, see `folders`), or `release/id` of SAELens'
+    registry; float32, CPU.
 
     `norm_scale`: what raw activations were multiplied by in training, where `normalize_activations` is `expected_average_only_in` and
     the scale is not stored. `converter`: a SAELens loader for another layout on disk or on the hub. `model`: check width and site.
@@ -97,13 +78,13 @@ def load_dictionary(
             raise BadInput(
                 f"{name} has no autoencoder yet ({folder.parent.name}/sae is empty); train one with train_sae."
             )
-        found = _from_folder(folder, name, converter)
+        found = from_folder(folder, name, converter)
     elif (folder := Path(source).expanduser()).is_dir():
         name = folder.resolve().parent.name if folder.resolve().name == "sae" else folder.resolve().name
-        found = _from_folder(folder, name, converter)
+        found = from_folder(folder, name, converter)
     elif isinstance(source, Path) or name.startswith((".", "/", "~")):
         raise BadInput(
-            f"No folder at {name}. Give a folder with {SAE_CFG_FILENAME} and {SAE_WEIGHTS_FILENAME}, or release/id."
+            f"No folder at {name}. Give a folder with {SAE_CFG_FILENAME} and {SAE_WEIGHTS_FILENAME}, or another trainer's, or release/id."
         )
     else:
         found = _from_registry(name, converter)
@@ -120,33 +101,7 @@ def load_dictionary(
     return dictionary
 
 
-def _from_folder(folder: Path, name: str, converter: Callable[..., Any] | None) -> _Found:
-    config = _json(folder / SAE_CFG_FILENAME, folder)
-    foreign = (folder / SPARSIFY_WEIGHTS).is_file() and not (folder / SAE_WEIGHTS_FILENAME).is_file()
-    if converter is None and not foreign:
-        if not (folder / SAE_WEIGHTS_FILENAME).is_file():
-            pickled = sorted(
-                path.name for suffix in ("*.pt", "*.pth", "*.pkl", "*.bin") for path in folder.glob(suffix)
-            )
-            hint = f" {pickled[0]} is pickled and could run code." if pickled else ""
-            raise BadInput(
-                f"{folder} has no {SAE_WEIGHTS_FILENAME} (SAELens) or {SPARSIFY_WEIGHTS} (sparsify).{hint} Save it as safetensors."
-            )
-        _check_architecture(config, folder)
-    loader = {"converter": converter or sparsify_folder} if converter or foreign else {}
-    try:
-        sae = SAE.load_from_disk(folder, device="cpu", dtype="float32", **loader)
-    except BadInput:
-        raise
-    except _BROKEN as error:
-        raise BadInput(f"{folder} is corrupt or cut short ({_short(error)}); copy or write it again.") from error
-    scaler = folder / ACTIVATION_SCALER_CFG_FILENAME
-    scale = _json(scaler, folder).get("scaling_factor") if scaler.is_file() else None
-    hook = sparsify_site(folder.resolve().name) if foreign and converter is None else sae.cfg.metadata.hook_name
-    return _Found(name, sae, hook, scale or sae.cfg.metadata.norm_scaling_factor, card=_card(folder))
-
-
-def _from_registry(name: str, converter: Callable[..., Any] | None) -> _Found:
+def _from_registry(name: str, converter: Callable[..., Any] | None) -> Found:
     directory = get_pretrained_saes_directory()
     release, _, identifier = name.partition("/")
     if release not in directory:
@@ -178,16 +133,16 @@ def _from_registry(name: str, converter: Callable[..., Any] | None) -> _Found:
         raise
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise BadInput(
-            f"{name} is not on this machine and the hub cannot be reached ({_short(error)}). Load it once with a network "
+            f"{name} is not on this machine and the hub cannot be reached ({short(error)}). Load it once with a network "
             f"connection, or give the folder of a copy."
         ) from error
-    except _BROKEN as error:
-        raise BadInput(f"{name} cannot be loaded from {directory[release].repo_id}: {_short(error)}") from error
+    except BROKEN as error:
+        raise BadInput(f"{name} cannot be loaded from {directory[release].repo_id}: {short(error)}") from error
     folded = get_norm_scaling_factor(release, identifier) if scaled else None
-    return _Found(name, sae, sae.cfg.metadata.hook_name, folded=folded)
+    return Found(name, sae, sae.cfg.metadata.hook_name, folded=folded)
 
 
-def _where(found: _Found, asked: Site | str | None) -> Site:
+def _where(found: Found, asked: Site | str | None) -> Site:
     known = _site_of(found.hook)
     given = None if asked is None else Site.parse(asked)
     if given is not None and known is not None and given != known:
@@ -209,7 +164,7 @@ def _site_of(hook: str | None) -> Site | None:
         return None
 
 
-def _folded(found: _Found, asked: float | None) -> dict[str, Any]:
+def _folded(found: Found, asked: float | None) -> dict[str, Any]:
     """Folds scale and decoder norms into the weights, in place; returns what was done."""
     sae, name = found.sae, found.name
     architecture = sae.cfg.architecture()
@@ -247,37 +202,3 @@ def _folded(found: _Found, asked: float | None) -> dict[str, Any]:
         sae.fold_W_dec_norm()
     sae.requires_grad_(False)
     return {"norm_scale": scale, "unit_decoder": unit}
-
-
-def _check_architecture(config: Mapping[str, Any], folder: Path) -> None:
-    architecture = config.get("architecture", "standard")
-    if architecture == "batchtopk":
-        raise BadInput(
-            f"{folder} is a training checkpoint; save_inference_model writes batchtopk as jumprelu, to be read."
-        )
-    if architecture not in ARCHITECTURES:
-        raise unknown("architecture", architecture, ARCHITECTURES, where=str(folder / SAE_CFG_FILENAME))
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    """What the training has written of itself: in the folder, or beside it where the folder is the `sae` of a training."""
-    places = [folder / CARD, *([folder.parent / CARD] if folder.name == "sae" else [])]
-    return next((_json(place, folder) for place in places if place.is_file()), {})
-
-
-def _json(path: Path, folder: Path) -> dict[str, Any]:
-    if not path.is_file():
-        inside = sorted(found.parent.name for found in folder.glob(f"*/{SAE_CFG_FILENAME}"))
-        hint = f" It holds several autoencoders; name one of {', '.join(inside[:8])}." if inside else ""
-        raise BadInput(f"{folder} has no {path.name}, so it is not the folder of an autoencoder.{hint}")
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{path} is corrupt or cut short ({_short(error)}); copy or write it again.") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{path} holds a {type(content).__name__}; an object with keys and values is needed.")
-    return content
-
-
-def _short(error: BaseException) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split())[:200]

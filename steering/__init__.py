@@ -27,8 +27,9 @@ if TYPE_CHECKING:
         paired_difference,
         pca_direction,
     )
-    from .model.models import LoadedModel, load_model
+    from .model.models import LoadedModel, load_adapter, load_model
     from .model.prompts import encode_prompt
+    from .model.reader import Reader, load_reader
     from .model.sites import Site
     from .plan.controls import random_control
     from .plan.expression import parse_plan
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "LoadedModel": ".model.models",
+    "load_adapter": ".model.models",
     "load_model": ".model.models",
+    "Reader": ".model.reader",
+    "load_reader": ".model.reader",
     "Site": ".model.sites",
     "encode_prompt": ".model.prompts",
     "Provenance": ".vector.vectors",
@@ -84,6 +88,7 @@ __all__ = [
     "NeverFired",
     "Plan",
     "Provenance",
+    "Reader",
     "Reading",
     "Receipt",
     "Row",
@@ -97,7 +102,9 @@ __all__ = [
     "explain",
     "generate",
     "label_vectors",
+    "load_adapter",
     "load_model",
+    "load_reader",
     "logistic_direction",
     "mean_difference",
     "optimised_vector",

@@ -32,6 +32,18 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> Any:
+    """SmolLM2-135M-Instruct in float32, for tests marked `language`."""
+    from steering.model.cached import is_whole
+    from steering.model.models import load_model
+    from steering.model.named import named_place
+
+    if not is_whole(named_place("smollm2")):
+        pytest.skip("SmolLM2 is not in the cache; run: make language")
+    return load_model("smollm2")
+
+
 DEMO_SIZES = {"n": 40, "n_dev": 24, "n_behaviour": 48}
 
 

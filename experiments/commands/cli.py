@@ -24,6 +24,7 @@ from .ablation import ablate
 from .attribution import attribute
 from .doctor import doctor
 from .extract import extract
+from .get import get
 from .hybrid import hybrid
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 from .pairs import pair_app
@@ -39,7 +40,7 @@ from .traces import trace_app
 from .vectors import vectors_app
 
 ORDER = (
-    "demo", "doctor", "app", "models", "pair",
+    "demo", "doctor", "app", "models", "get", "pair",
     "extract", "vectors", "plan", "prompt", "generate",
     "eval", "sweep", "ablate", "hybrid", "attribute", "sae", "probe",
     "runs", "report", "trace", "import",
@@ -75,6 +76,7 @@ app.add_typer(sweep_app, name="sweep")
 app.add_typer(import_app, name="import")
 app.add_typer(trace_app, name="trace")
 app.command("doctor")(doctor)
+app.command("get")(get)
 app.command("extract")(extract)
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
@@ -214,18 +216,24 @@ def evaluate(
 
 @app.command()
 def models(as_json: JsonOption = False) -> None:
-    """The built-in models and whether their weights are here."""
-    from steering.model.models import BUILTINS
+    """The models that have a name here, and whether their weights are on this machine."""
+    from steering.model.cached import is_whole
+    from steering.model.named import NAMED, named_place
+    from steering.model.sources import BUILTINS
 
     facts = [
-        {"id": name, "folder": str(folder), "ready": (folder / "model.safetensors").exists()}
+        {"id": name, "folder": str(folder), "ready": (folder / "model.safetensors").exists(), "get": "steer pair train"}
         for name, folder in BUILTINS.items()
+    ]
+    facts += [
+        {"id": name, "folder": str(named_place(name)), "ready": is_whole(named_place(name)), "get": f"steer get {name}"}
+        for name in NAMED
     ]
     if as_json:
         print(json.dumps(facts, indent=1))
         return
     for fact in facts:
-        print(f"{fact['id']}\t{'ready' if fact['ready'] else 'no weights'}")
+        print(f"{fact['id']}\t{'ready' if fact['ready'] else 'no weights: ' + str(fact['get'])}")
 
 
 @app.command("app")

@@ -13,9 +13,15 @@ from rich.table import Table
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(help="Model to test: hub id, folder, or built-in.")] = "builtin:base",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "float32",
-    device: Annotated[str | None, typer.Option(help="Device, such as cuda or cpu.")] = None,
+    model: Annotated[
+        str, typer.Argument(help="Model to test: hub id, folder, .gguf file, smollm2, or built-in.")
+    ] = "builtin:base",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, else float32.")
+    ] = "float32",
+    device: Annotated[
+        str | None, typer.Option(help="Device, such as cuda or cpu, or auto: the GPU if it has bfloat16, else the CPU.")
+    ] = None,
     runs: Annotated[str, typer.Option("--runs", help="Run store: a folder or a URL.")] = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:

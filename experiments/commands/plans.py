@@ -23,7 +23,7 @@ VectorOption = Annotated[
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse vectors that are not known to come from this model's weights.")
 ]
-ModelOption = Annotated[str, typer.Option(help="Hub id, folder, or builtin:base.")]
+ModelOption = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, smollm2, or builtin:base.")]
 
 
 def read_plan(text: str, named: list[str] | None) -> Plan:
@@ -76,10 +76,13 @@ def explain_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Each token of a prompt and the interventions that would edit it. No model is run."""
-    from steering.compile.explanation import explain
+    from steering.compile.explanation import explain, needs_weights
     from steering.model.models import load_model
+    from steering.model.reader import load_reader
 
-    found = explain(load_model(model), read_plan(plan, vector), prompt, strict=strict)
+    made = read_plan(plan, vector)
+    reader = load_reader(model)
+    found = explain(load_model(model) if needs_weights(made, reader, strict) else reader, made, prompt, strict=strict)
     if as_json:
         for warning in found.warnings:
             print(f"warning: {warning}", file=sys.stderr)

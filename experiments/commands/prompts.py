@@ -28,7 +28,9 @@ def task_of(name: str) -> tuple[str | dict[str, Any], Path]:
 
 
 def prompt(
-    model: Annotated[str, typer.Option(help="Model: hub id, folder, or builtin:...")] = "builtin:base",
+    model: Annotated[
+        str, typer.Option(help="Model: hub id, folder, .gguf file, smollm2, or builtin:...")
+    ] = "builtin:base",
     task: Annotated[str, typer.Option(help="A task's name, or a YAML file with its mapping.")] = "find-start",
     form: Annotated[str, typer.Option(help="Prompt form of the task.")] = "bare",
     split: Annotated[str, typer.Option(help="Split; the task's first by default.")] = "",
@@ -38,8 +40,8 @@ def prompt(
 ) -> None:
     """The tokens that are fed for one question, special tokens marked."""
     from steering.errors import BadInput
-    from steering.model.models import load_model
     from steering.model.prompts import encode_prompt
+    from steering.model.reader import load_reader
 
     from ..tasks.prompting import fed, fed_table
     from ..tasks.task import Encodes, resolve_task
@@ -48,7 +50,7 @@ def prompt(
     if place < 0:
         raise BadInput(f"--place {place}: items are counted from 0.")
     item = found.items(split or found.splits[0], place + 1)[place]
-    loaded = load_model(model)
+    loaded = load_reader(model)  # no weights are read
     if isinstance(found, Encodes):
         ids = found.encode(loaded, item, form, opening)
     else:

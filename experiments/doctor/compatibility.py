@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from steering.errors import BadInput, unknown
+from steering.errors import unknown
 from steering.model.layout import text_config
-from steering.model.models import BUILTINS, DTYPES, load_tokenizer
+from steering.model.models import DTYPES
+from steering.model.reader import load_reader
+from steering.model.sources import find_source, refusal
 from steering.model.thinking import MARKERS, Markers, leaves_open, template_markers
 
 from ..tasks.prompting import SWITCH
@@ -83,21 +84,14 @@ class Checkpoint:
 
 def read_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """Configuration and tokenizer of a hub id, a folder, or a built-in. Raises BadInput."""
-    if name.startswith("builtin:") and name not in BUILTINS:
-        raise unknown("model", name, BUILTINS)
-    source = BUILTINS.get(name) or (Path(name).expanduser() if Path(name).expanduser().is_dir() else name)
-    kwargs = {"revision": revision} if revision else {}
+    reader = load_reader(name, revision=revision)
     try:
-        config, tokenizer = AutoConfig.from_pretrained(source, **kwargs), load_tokenizer(source, **kwargs)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(reader.config)
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"Cannot read the configuration of {name!r}: {str(error).strip().splitlines()[0][:300]} Give a hub id, a folder, or a "
-            f"built-in name."
-        ) from error
+        raise refusal(find_source(name), error, revision) from error
     model.tie_weights()
-    return Checkpoint(name, config, tokenizer, sum(p.numel() for p in model.parameters()))
+    return Checkpoint(name, reader.config, reader.tokenizer, sum(p.numel() for p in model.parameters()))
 
 
 def memory(checkpoint: Checkpoint, dtype: str, rows: int, tokens: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ PACKAGES = (
 OPTIONAL = {
     "ray": "sweeps on many machines",
     "bitsandbytes": "8- and 4-bit weights",
+    "peft": "adapters",
     "accelerate": "device_map",
     "s3fs": "runs under s3://",
     "gcsfs": "runs under gs://",

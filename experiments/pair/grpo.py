@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from steering.model.models import load_tokenizer
+from steering.model.reader import load_tokenizer
 
 from .presets import Preset
 from .problem import HARD, STANDARD, draw_problem, parse_problem

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from steering.errors import unknown
-from steering.model.models import BUILTIN_FOLDER
+from steering.model.sources import BUILTIN_FOLDER
 
 from .grpo import train_thinking
 from .presets import PRESETS

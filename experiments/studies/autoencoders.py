@@ -21,9 +21,10 @@ from saes.quality import Quality, assess_dictionary
 from saes.statistics import STATISTICS, LatentStatistics, latent_statistics
 from saes.training import CARD, TrainingSpec, train_sae
 from steering.errors import BadInput
-from steering.model.models import BUILTINS, LoadedModel
+from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
+from steering.model.sources import BUILTINS
 
 from ..pair.problem import split_problems
 from ..progress import talk

@@ -23,8 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from steering.errors import BadInput
-from steering.model.models import LoadedModel
 from steering.model.prompts import as_data, encode_prompt, token_texts, unmarked
+from steering.model.reader import Reads
 
 SLOT = "{question}"
 SWITCH = "enable_thinking"
@@ -68,12 +68,12 @@ def as_form(value: Form | str | Mapping[str, Any]) -> Form:
     )
 
 
-def prompt_text(model: LoadedModel, form: Form, question: str) -> str:
+def prompt_text(model: Reads, form: Form, question: str) -> str:
     """The whole text as it is fed, special tokens written out. Raises BadInput for what the model's template cannot do."""
     return unmarked(_marked_text(model, form, question))
 
 
-def _marked_text(model: LoadedModel, form: Form, question: str) -> str:
+def _marked_text(model: Reads, form: Form, question: str) -> str:
     """`prompt_text` in which the question's control tokens are marked as data."""
     marked = as_data(model, question)
     text = _rendered(model, form, marked)
@@ -84,7 +84,7 @@ def _marked_text(model: LoadedModel, form: Form, question: str) -> str:
     return text
 
 
-def _rendered(model: LoadedModel, form: Form, question: str) -> str:
+def _rendered(model: Reads, form: Form, question: str) -> str:
     if not form.chat:
         if form.system is not None or form.thinking is not None or form.options:
             raise BadInput(
@@ -119,7 +119,7 @@ def _rendered(model: LoadedModel, form: Form, question: str) -> str:
     return text + form.opening
 
 
-def encode_form(model: LoadedModel, form: Form, question: str, opening: str = "") -> tuple[int, ...]:
+def encode_form(model: Reads, form: Form, question: str, opening: str = "") -> tuple[int, ...]:
     """Ids of a question in a form, and after it `opening`. Raises BadInput as `prompt_text` and `encode_prompt`."""
     return encode_prompt(model, _marked_text(model, form, question) + opening)
 
@@ -134,7 +134,7 @@ class FedToken:
     special: bool
 
 
-def fed(model: LoadedModel, ids: Sequence[int]) -> list[FedToken]:
+def fed(model: Reads, ids: Sequence[int]) -> list[FedToken]:
     """The tokens that are fed, in order."""
     added = getattr(model.tokenizer, "added_tokens_decoder", {})
     special = set(model.tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
@@ -144,7 +144,7 @@ def fed(model: LoadedModel, ids: Sequence[int]) -> list[FedToken]:
     ]
 
 
-def fed_table(model: LoadedModel, ids: Sequence[int], title: str = "tokens fed") -> Table:
+def fed_table(model: Reads, ids: Sequence[int], title: str = "tokens fed") -> Table:
     """`fed` for the terminal; white space is made visible."""
     table = Table(title=Text(f"{title}: {len(ids)}"), title_justify="left")
     for name, side in (("position", "right"), ("id", "right"), ("token", "left"), ("", "left")):

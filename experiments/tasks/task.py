@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import ValidationError
 
 from steering.errors import BadInput, unknown
-from steering.model.models import LoadedModel
+from steering.model.reader import Reads
 from steering.model.thinking import Markers, as_markers
 
 from .datasets import KNOWN, Question, Source, questions
@@ -67,9 +67,9 @@ class Task(Protocol):
 class Encodes(Protocol):
     """A task whose prompts depend on the model (chat templates)."""
 
-    def encode(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> tuple[int, ...]: ...
+    def encode(self, model: Reads, item: Item, form: str, opening: str = "") -> tuple[int, ...]: ...
 
-    def fed_text(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> str: ...
+    def fed_text(self, model: Reads, item: Item, form: str, opening: str = "") -> str: ...
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class DatasetTask:
         """The user's text, without a chat template."""
         return self._form(form).text(self._question(item).question)
 
-    def encode(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> tuple[int, ...]:
+    def encode(self, model: Reads, item: Item, form: str, opening: str = "") -> tuple[int, ...]:
         """Ids as fed to this model."""
         return encode_form(model, self._form(form), self._question(item).question, opening)
 
-    def fed_text(self, model: LoadedModel, item: Item, form: str, opening: str = "") -> str:
+    def fed_text(self, model: Reads, item: Item, form: str, opening: str = "") -> str:
         """The text that `encode` encodes."""
         return prompt_text(model, self._form(form), self._question(item).question) + opening
 

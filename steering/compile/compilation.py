@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BadInput
-from ..model.models import LoadedModel
+from ..model.reader import Sited
 from ..model.sites import Site
 from ..plan.plan import SETS_PROJECTION, Intervention, Plan
 from ..vector.vectors import SteeringVector
@@ -32,7 +32,7 @@ SAME_DIRECTION = 0.999
 """|cosine| from which two directions count as one in the conflict rule."""
 
 
-def check_plan(plan: Plan, model: LoadedModel, strict: bool = False) -> None:
+def check_plan(plan: Plan, model: Sited, strict: bool = False) -> None:
     """Raises BadInput when a plan cannot run on a model: wrong width, site it does not have, a dose beyond what can be computed; and, when
     `strict`, vectors that are not known to come from it."""
     if strict:
@@ -81,7 +81,7 @@ class CompiledPlans:
     """Per plan: what is to be said of vectors that come from another model."""
 
 
-def compile_plans(plans: Sequence[Plan], model: LoadedModel) -> CompiledPlans:
+def compile_plans(plans: Sequence[Plan], model: Sited) -> CompiledPlans:
     """Tables for all distinct plans of a call. Raises BadInput for a plan that does not fit the model or whose edits conflict."""
     distinct = list(dict.fromkeys(plans))
     for plan in distinct:
@@ -116,7 +116,7 @@ class RowPlan:
     """One row's coverage: `active [slots, positions]` and `multiplier [slots, positions]` over prompt and generated positions."""
 
     def __init__(
-        self, compiled: CompiledPlans, plan: Plan, prompt_ids: Sequence[int], max_new_tokens: int, model: LoadedModel
+        self, compiled: CompiledPlans, plan: Plan, prompt_ids: Sequence[int], max_new_tokens: int, model: Sited
     ):
         length = len(prompt_ids)
         total = length + max_new_tokens
@@ -168,7 +168,7 @@ class RowPlan:
 
 
 def check_spans(
-    compiled: CompiledPlans, model: LoadedModel, rows: Sequence[tuple[Plan, Sequence[int]]], max_new_tokens: int
+    compiled: CompiledPlans, model: Sited, rows: Sequence[tuple[Plan, Sequence[int]]], max_new_tokens: int
 ) -> None:
     """Raises BadInput for a plan whose span covers nothing of its row, or whose edits conflict there; `rows` are plans and prompts."""
     for plan, prompt in rows:

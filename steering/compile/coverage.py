@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from ..errors import BadInput
-from ..model.models import LoadedModel
+from ..model.reader import Reads
 from ..model.sinks import body, sinks_of
 from ..plan.span import Span
 from .text import TokenFacts, Written, character_places, expression, finders, markers, token_facts
@@ -24,7 +24,7 @@ Follower = Generator[bool, int, None]
 """Sent one token at a time, answers whether a span covers it."""
 
 
-def _matches(model: LoadedModel, span: Span, ids: Sequence[int]) -> list[int]:
+def _matches(model: Reads, span: Span, ids: Sequence[int]) -> list[int]:
     text, places = character_places(model, ids)
     assert span.pattern is not None
     if span.kind == "regex":
@@ -39,7 +39,7 @@ def _matches(model: LoadedModel, span: Span, ids: Sequence[int]) -> list[int]:
     return covered
 
 
-def _fixed(model: LoadedModel, span: Span, ids: Sequence[int], total: int) -> np.ndarray:
+def _fixed(model: Reads, span: Span, ids: Sequence[int], total: int) -> np.ndarray:
     """Positions that a simple span covers whatever is generated, bool `[total]`."""
     prompt, covered = len(ids), np.zeros(total, bool)
     if span.kind == "all":
@@ -68,7 +68,7 @@ def _fixed(model: LoadedModel, span: Span, ids: Sequence[int], total: int) -> np
     return covered
 
 
-def _follow(model: LoadedModel, span: Span, prompt_length: int) -> Follower:
+def _follow(model: Reads, span: Span, prompt_length: int) -> Follower:
     """A generator that is sent one token at a time and answers whether the span covers it."""
     facts = token_facts(model)
     if span.kind == "specials":
@@ -81,7 +81,8 @@ def _follow(model: LoadedModel, span: Span, prompt_length: int) -> Follower:
     elif span.kind == "sentence_starts":
         yield from _follow_sentences(facts, prompt_length)
     else:
-        yield from _follow_thinking(facts, span, len(sinks_of(model).positions))
+        sinks = len(sinks_of(model).positions) if span.kind == "outside_thinking" else 0
+        yield from _follow_thinking(facts, span, sinks)
 
 
 def _follow_triggers(facts: TokenFacts, span: Span) -> Follower:
@@ -132,7 +133,7 @@ def _follow_thinking(facts: TokenFacts, span: Span, sinks: int) -> Follower:
 class Coverage:
     """What one span covers in one row: `known` bool `[prompt + max_new_tokens]` (False where it depends on tokens to come)."""
 
-    def __init__(self, model: LoadedModel, span: Span, prompt_ids: Sequence[int], max_new_tokens: int):
+    def __init__(self, model: Reads, span: Span, prompt_ids: Sequence[int], max_new_tokens: int):
         self.span, self.dynamic = span, span.dynamic
         self._total, self._position = len(prompt_ids) + max_new_tokens, 0
         self._fixed: dict[int, np.ndarray] = {}
@@ -177,7 +178,7 @@ class Coverage:
         return value(self.span)
 
 
-def continued(model: LoadedModel, span: Span, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> list[int]:
+def continued(model: Reads, span: Span, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> list[int]:
     """Positions that a span covers in a prompt with a given continuation. Raises BadInput as `Coverage`."""
     coverage = Coverage(model, span, prompt_ids, len(token_ids))
     covered = coverage.known.copy()

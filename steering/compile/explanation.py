@@ -2,6 +2,7 @@
 
 1. The tokens are those that are fed (`encode_prompt`), in their order; nothing is tokenised again.
 2. Coverage comes from the code that the engine uses, so the table shows what would be edited, gates left open.
+3. A model's weights are not needed, but where `needs_weights` says so.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from ..model.models import LoadedModel
 from ..model.prompts import encode_prompt, token_texts
+from ..model.reader import Reader, Sited
 from ..plan.plan import Plan
+from ..vector.vectors import UNKNOWN
 from .compilation import RowPlan, check_plan, compile_plans
+from .origin import HASHED, SKIPPING
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Explanation:
 
 
 def explain(
-    model: LoadedModel,
+    model: Sited,
     plan: Plan,
     prompt: str | Sequence[int],
     generated: Sequence[int] = (),
@@ -104,6 +107,24 @@ def explain(
             )
         )
     return Explanation(plan, tuple(tokens), compiled.origins[plan])
+
+
+def needs_weights(plan: Plan, reader: Reader, strict: bool = False) -> bool:
+    """Whether a plan is explained on a model's loaded weights (True) or its reader is enough.
+
+    A forward pass finds the sites inside a layer and the attention sinks that some spans leave out; and the weights are compared with those
+    that the plan's vectors come from, where they are loaded and hashed quickly, or must be (`strict`).
+    """
+    steps = plan.interventions
+    gates = [step.gate for step in steps if step.gate is not None]
+    sites = {site for step in steps for site in step.sites} | {gate.site for gate in gates if gate.site is not None}
+    sinks = {"sinks", *SKIPPING} & {atom.kind for step in steps for atom in step.span.atoms}
+    if sinks or any(site.kind not in ("resid_pre", "resid_post") for site in sites):
+        return True
+    used = [*(step.vector for step in steps), *(gate.vector for gate in gates if gate.vector is not None)]
+    made = [vector.provenance for vector in used if vector.provenance.method != "random"]
+    compared = any(provenance.model != UNKNOWN for provenance in made) and reader.parameters * 4 <= HASHED
+    return compared or (strict and bool(made))
 
 
 def _by_intervention(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..errors import BadInput
 from ..model.models import LoadedModel
+from ..model.reader import Sited
 from ..model.sinks import sinks_of
 from ..plan.plan import Plan
 from ..vector.features import Features
@@ -21,21 +22,21 @@ HASHED = 4 * 2**30
 """Bytes of weights up to which they are hashed for this."""
 
 
-def origins(plan: Plan, model: LoadedModel) -> tuple[str, ...]:
+def origins(plan: Plan, model: Sited) -> tuple[str, ...]:
     """A sentence per vector or dictionary of a plan that comes from another model, or does not say from which."""
     read = [step.gate.vector for step in plan.interventions if step.gate is not None and step.gate.vector is not None]
     used = [*(step.vector for step in plan.interventions), *read]
     return tuple(dict.fromkeys(said for vector in used if (said := _origin(vector, model)) is not None))
 
 
-def refuse_foreign(plan: Plan, model: LoadedModel) -> None:
+def refuse_foreign(plan: Plan, model: Sited) -> None:
     """Raises BadInput when a plan holds anything that is not known to come from the model."""
     found = origins(plan, model)
     if found:
         raise BadInput(f"{found[0]} Take one from {model.id}, or leave strict out to run it all the same.")
 
 
-def left_out(plan: Plan, model: LoadedModel) -> tuple[str, ...]:
+def left_out(plan: Plan, model: Sited) -> tuple[str, ...]:
     """A sentence where spans of a plan leave attention sinks of the model out."""
     kinds = {atom.kind for step in plan.interventions for atom in step.span.atoms}
     skipping = [kind for kind in SKIPPING if kind in kinds]
@@ -44,7 +45,7 @@ def left_out(plan: Plan, model: LoadedModel) -> tuple[str, ...]:
     return (f"{found.sentence(model.id, f'Span {skipping[0]}')} Write `{skipping[0]} | sinks` to edit it too.",)
 
 
-def _origin(vector: SteeringVector | Features, model: LoadedModel) -> str | None:
+def _origin(vector: SteeringVector | Features, model: Sited) -> str | None:
     made = vector.provenance
     if made.method == "random":
         return None
@@ -61,8 +62,10 @@ def _origin(vector: SteeringVector | Features, model: LoadedModel) -> str | None
     return f"{vector.name} comes from another model: {made.model_id or made.model}, not {model.id}."
 
 
-def _fingerprint(model: LoadedModel) -> str | None:
+def _fingerprint(model: Sited) -> str | None:
     """The model's fingerprint, where it is known or quickly made."""
+    if not isinstance(model, LoadedModel):
+        return None
     if "fingerprint" in vars(model):
         return model.fingerprint
     size = sum(p.numel() * p.element_size() for p in model.model.parameters())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..model.models import LoadedModel
+from ..model.reader import Sited
 from ..model.sites import Site
 from ..plan.gate import Gate
 from ..plan.plan import Intervention
@@ -106,7 +106,7 @@ def family(intervention: Intervention) -> str:
     return used.dictionary if used.activation == "topk" else f"{used.activation} {used.normalisation}"
 
 
-def make_slot(site: Site, interventions: list[Intervention], model: LoadedModel) -> Slot | LatentSlot:
+def make_slot(site: Site, interventions: list[Intervention], model: Sited) -> Slot | LatentSlot:
     """The slot of interventions of one family at a site."""
     device = next(model.layout.blocks[site.layer].layer.parameters()).device
     schedules = [i.dose.schedule if i.dose is not None else None for i in interventions]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from os.path import commonprefix
 
 from ..errors import BadInput
-from ..model.models import LoadedModel
+from ..model.reader import Reads
 from ..model.thinking import MARKERS, THINK, declared_markers, template_markers
 from ..plan.span import Span
 
@@ -33,7 +33,7 @@ LONGEST_CHARACTER = 8
 class TokenFacts:
     """What spans ask of a tokenizer, remembered per token id."""
 
-    model: LoadedModel
+    model: Reads
     _texts: dict[tuple[int, ...], str] = field(default_factory=dict)
     _sequences: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class TokenFacts:
         return bool(ids) and not lost and (unknown is None or unknown not in ids)
 
 
-def token_facts(model: LoadedModel) -> TokenFacts:
+def token_facts(model: Reads) -> TokenFacts:
     """The facts of a model's tokenizer, made once per model."""
     return model.extra.setdefault("token_facts", TokenFacts(model))
 
@@ -184,7 +184,7 @@ def markers(facts: TokenFacts, span: Span) -> tuple[Finder, Finder]:
     return Finder(facts, found[0].opening), Finder(facts, found[0].closing)
 
 
-def character_places(model: LoadedModel, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+def character_places(model: Reads, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
     """The decoded text of `ids` and each token's (start, end) in it. A blank that decoding puts between two tokens belongs to neither;
     tokens that make one character together have its place."""
     facts = token_facts(model)

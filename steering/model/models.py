@@ -1,10 +1,12 @@
-"""Loading models: a hub id, a local folder, or a built-in (`builtin:base`, `builtin:thinking`), all by one code path.
+"""Loading models, all by one code path: a hub id, a folder (safetensors, `pytorch_model.bin`, an adapter), a GGUF file, a known name, or a
+built-in (`builtin:base`, `builtin:thinking`).
 
-1. Remote code never runs unless the caller says so.
+1. Remote code never runs unless the caller says so, and nothing pickled is run.
 2. Sites are resolved and checked at load (`sites.layout_of`).
 3. The engine's way of reading is tried beside the naive one on a few tokens (`trial`); a model on which they differ is refused at load.
 4. Every loaded model has a fingerprint of its weights and of its tokenizer, which row keys and vectors carry.
-5. Unknown names, revisions and devices are refused with the nearest valid choice.
+5. Unknown names, revisions and devices are refused with the nearest valid choice; weights that are missing or do not fit into memory are
+   refused, too.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,26 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from ..errors import BadInput, unknown
+from .adapters import adapted, base_of, base_revision, has_tokenizer
 from .executor import Executor, HookExecutor
 from .layout import Layout, text_config
+from .memory import parameters_of, refuse_too_large
+from .reader import load_tokenizer
 from .resolution import layout_of
 from .rope import Rope, rope_of
+from .sources import ADAPTER, BUILTINS, find_source, refusal
 from .trial import LONGEST, Trial, tried
 
-BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
-BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
 
 
@@ -129,17 +128,6 @@ class LoadedModel:
         return frozenset(found)
 
 
-def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, of the class that it declares.
-
-    `AutoTokenizer` picks by model type for some architectures (qwen2 among them) and would silently replace a plain `tokenizer.json`
-    by that architecture's own pre-tokeniser; a checkpoint that declares a plain one gets it.
-    """
-    declared = get_tokenizer_config(str(source), **kwargs).get("tokenizer_class")
-    plain = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(source, **kwargs)
-
-
 def wrap(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -169,50 +157,66 @@ def load_model(
     quantization: str | None = None,
     trust_remote_code: bool = False,
     trial: bool = True,
+    base: str | None = None,
 ) -> LoadedModel:
-    """Load `name` (hub id, local folder, or `builtin:...`), in evaluation mode.
+    """Load `name` (hub id, local folder, `.gguf` file, known name, or `builtin:...`), in evaluation mode.
 
-    `device_map="auto"` spreads layers over devices, `tp_plan="auto"` each layer over the processes that torchrun started,
-    `quantization` (`8bit`, `4bit`) loads weights through bitsandbytes. `trial=False` takes a model on which the engine's way of reading
-    differs from the naive one, for reading activations.
+    `device="auto"` is the GPU where there is one that computes in bfloat16, else the CPU; `dtype="auto"` is bfloat16 on such a GPU, else
+    float32. `device_map="auto"` spreads layers over devices, `tp_plan="auto"` each layer over the processes that torchrun started,
+    `quantization` (`8bit`, `4bit`) loads weights through bitsandbytes. `base` names the base model of an adapter's folder; by default it is
+    the one that the adapter names. `trial=False` takes a model on which the engine's way of reading differs from the naive one, for reading
+    activations.
 
-    Raises BadInput for an unknown built-in, dtype, folder, revision or architecture, and for a model that the trial refuses.
+    Raises BadInput for an unknown built-in, dtype, folder, revision or architecture, for weights that are damaged, incomplete, too large
+    for the memory that is free, or pickled with more than tensors, and for a model that the trial refuses.
     """
     if sum(option is not None for option in (device, device_map, tp_plan)) > 1:
         raise BadInput("Give only one of device, device_map and tp_plan.")
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    source: str | Path = name
-    if name.startswith("builtin:"):
-        if name not in BUILTINS:
-            raise unknown("model", name, BUILTINS)
-        source = BUILTINS[name]
-        if not (source / "model.safetensors").exists():
-            raise BadInput(f"{name} has no weights in {source}. Train the pair: steer pair train.")
-    elif name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise BadInput(
-            f"No model folder at {name}. Give a folder that holds config.json and *.safetensors, or a hub id."
-        )
-    if not name.startswith("builtin:") and Path(name).expanduser().is_dir():
-        source = Path(name).expanduser()
+    device = auto_device() if device == "auto" else device
+    dtype = auto_dtype(device, spread=device_map is not None or tp_plan is not None) if dtype == "auto" else dtype
+    source = adapter = find_source(name)
+    if adapter.is_adapter:
+        if quantization is not None:
+            raise BadInput(
+                f"{name} is an adapter, which is merged into weights in float32, bfloat16 or float16; leave quantization out."
+            )
+        revision = revision or (base_revision(adapter) if base is None else None)
+        source = find_source(base or base_of(adapter))
+    elif base is not None:
+        raise BadInput(f"{name} is no adapter, so it has no base; leave base={base!r} out.")
+    options = {"device_map": device_map, **({"tp_plan": tp_plan} if tp_plan else {}), **quantized(quantization)}
+    kwargs: dict[str, Any] = {"trust_remote_code": trust_remote_code, **({"revision": revision} if revision else {})}
+    place = source.checkpoint()
     try:
-        kwargs: dict[str, Any] = {"revision": revision} if revision else {}
-        tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code, **kwargs)
+        config = AutoConfig.from_pretrained(place, **kwargs)
+        if tp_plan is None:
+            refuse_too_large(name, parameters_of(place, config), dtype, device, device_map, quantization)
+        tokenizer = load_tokenizer(
+            adapter.checkpoint() if adapter.is_adapter and has_tokenizer(adapter) else place, **kwargs
+        )
         with _quiet() if name in BUILTINS else nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(
-                source,
+            model, found = AutoModelForCausalLM.from_pretrained(
+                place,
+                config=config,
                 dtype=DTYPES[dtype],
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                **({"tp_plan": tp_plan} if tp_plan else {}),
-                **quantized(quantization),
+                use_safetensors=not source.is_pickled,
+                output_loading_info=True,
+                **options,
                 **kwargs,
             )
-    except (OSError, ValueError) as error:
-        builtin = "; built in are " + ", ".join(BUILTINS)
-        raise BadInput(f"Cannot load model {name!r}{f' at revision {revision}' if revision else ''}: {_first_line(error)} "
-                       f"Give a hub id, a local folder with *.safetensors, or a built-in name{builtin}.") from error  # fmt: skip
+    except BadInput:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise refusal(source, error, revision) from error
+    if missing := sorted(found["missing_keys"]):
+        more = ", ..." if len(missing) > 4 else ""
+        raise BadInput(
+            f"{source.name} lacks weights of its model: {', '.join(missing[:4])}{more}. Copy the checkpoint again."
+        )
+    if adapter.is_adapter:
+        model = adapted(model, adapter)
     if device is not None:
         model.to(device)
     model.eval()
@@ -221,6 +225,40 @@ def load_model(
     if trial:
         loaded.trial.refuse(name)
     return loaded
+
+
+def load_adapter(base: LoadedModel, folder: str | Path, *, trial: bool = True) -> LoadedModel:
+    """The model of an adapter's folder beside its loaded base, which stays as it is: both share the weights that the adapter leaves alone,
+    and those that it changes are in memory twice.
+
+    Raises BadInput for a folder that is no whole adapter of this base, when peft is not installed, and as `load_model`.
+    """
+    source = find_source(str(folder))
+    if not source.is_adapter:
+        raise BadInput(f"{folder} has no {ADAPTER}, so it is not the folder of an adapter.")
+    if getattr(base.model, "quantization_method", None) is not None:
+        raise BadInput(f"{base.id} is quantized; an adapter is merged into weights in float32, bfloat16 or float16.")
+    tokenizer = load_tokenizer(source.place) if has_tokenizer(source) else base.tokenizer
+    model = adapted(base.model, source)
+    loaded = LoadedModel(str(folder), model, tokenizer, layout_of(model))
+    if trial:
+        loaded.trial.refuse(loaded.id)
+    return loaded
+
+
+def auto_device() -> str:
+    """The GPU where there is one that computes in bfloat16, else the CPU."""
+    return "cuda" if _has_bfloat16() else "cpu"
+
+
+def auto_dtype(device: str | None, spread: bool = False) -> str:
+    """bfloat16 where a model goes to a GPU that computes in it, else float32."""
+    on_gpu = spread or (device is not None and torch.device(device).type == "cuda")
+    return "bfloat16" if on_gpu and _has_bfloat16() else "float32"
+
+
+def _has_bfloat16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def quantized(quantization: str | None) -> dict[str, Any]:
@@ -244,7 +282,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]

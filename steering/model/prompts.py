@@ -18,14 +18,14 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..errors import BadInput
-from .models import LoadedModel
+from .reader import Reads
 from .vocabulary import Unknown, unknown_tokens
 
 BEGIN, END = "\U000f0f00", "\U000f0f01"
 """Characters of a private plane that stand around what is data and spells a control token."""
 
 
-def control_texts(model: LoadedModel) -> tuple[str, ...]:
+def control_texts(model: Reads) -> tuple[str, ...]:
     """What the tokenizer reads as one token wherever it stands, the longest first; runs of white space are ordinary text."""
     known: tuple[str, ...] | None = model.extra.get("control_texts")
     if known is None:
@@ -35,7 +35,7 @@ def control_texts(model: LoadedModel) -> tuple[str, ...]:
     return known
 
 
-def as_data(model: LoadedModel, text: str) -> str:
+def as_data(model: Reads, text: str) -> str:
     """A text whose control tokens are marked as ordinary text. Raises BadInput for a text that holds the marks themselves."""
     if BEGIN in text or END in text:
         raise BadInput("The question holds U+F0F00 or U+F0F01, characters that stand for nothing; take them out.")
@@ -50,7 +50,7 @@ def unmarked(text: str) -> str:
     return text.replace(BEGIN, "").replace(END, "")
 
 
-def encode_prompt(model: LoadedModel, text: str) -> tuple[int, ...]:
+def encode_prompt(model: Reads, text: str) -> tuple[int, ...]:
     """Ids of one prompt as fed to the model; `text` may be marked (`as_data`).
 
     Raises BadInput when the text is empty or only white space, or when the tokenizer has no ordinary tokens for data that spells a control
@@ -77,7 +77,7 @@ def _within(encode: Any, piece: str) -> list[int]:
     return list(found)
 
 
-def _ordinary(model: LoadedModel, piece: str) -> list[int]:
+def _ordinary(model: Reads, piece: str) -> list[int]:
     """Ids of what spells a control token, as ordinary text. Raises BadInput where they do not spell it."""
     plain = _plain_tokenizer(model)
     ids = (
@@ -94,7 +94,7 @@ def _ordinary(model: LoadedModel, piece: str) -> list[int]:
     return ids
 
 
-def _plain_tokenizer(model: LoadedModel) -> Tokenizer | None:
+def _plain_tokenizer(model: Reads) -> Tokenizer | None:
     """The model's tokenizer without its added tokens; None for one that has no fast form."""
     if "plain_tokenizer" not in model.extra:
         core = getattr(model.tokenizer, "backend_tokenizer", None)
@@ -106,7 +106,7 @@ def _plain_tokenizer(model: LoadedModel) -> Tokenizer | None:
     return found
 
 
-def _first(model: LoadedModel, text: str) -> list[int]:
+def _first(model: Reads, text: str) -> list[int]:
     """Ids of a text from its beginning, with one BOS where the tokenizer uses one, and without an EOS that the text does not write."""
     ids = list(model.tokenizer(text)["input_ids"])
     bos, eos = model.tokenizer.bos_token_id, model.tokenizer.eos_token_id
@@ -123,13 +123,13 @@ def _first(model: LoadedModel, text: str) -> list[int]:
     return ids
 
 
-def unknown_in(model: LoadedModel, text: str) -> Unknown | None:
+def unknown_in(model: Reads, text: str) -> Unknown | None:
     """The parts of a text that the model's tokenizer does not know; None when it knows all of it, or is one that cannot tell."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     return None if backend is None else unknown_tokens(backend, text)
 
 
-def token_texts(model: LoadedModel, ids: Sequence[int]) -> list[str]:
+def token_texts(model: Reads, ids: Sequence[int]) -> list[str]:
     """Display text per id: what the id decodes to, special tokens spelled out."""
     known: dict[int, str] = model.extra.setdefault("token_texts", {})
     for token in set(ids) - known.keys():

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import BadInput
 from .capture import capture
 from .models import LoadedModel
+from .reader import Reads
 from .sites import Site
 
 RATIO = 10.0
@@ -57,9 +59,11 @@ class Sinks:
         )
 
 
-def sinks_of(model: LoadedModel) -> Sinks:
-    """The attention sinks of a model, measured once: one pass over a few dozen random tokens."""
+def sinks_of(model: Reads) -> Sinks:
+    """The attention sinks of a model, measured once: one pass over a few dozen random tokens. Raises BadInput for a `Reader`."""
     if "sinks" not in model.extra:
+        if not isinstance(model, LoadedModel):
+            raise BadInput(f"Where {model.id} has attention sinks is measured on its weights; load it by load_model.")
         model.extra["sinks"] = _measured(model)
     found: Sinks = model.extra["sinks"]
     return found
@@ -103,7 +107,7 @@ def outside_sinks(mask: Tensor, positions: Collection[int]) -> Tensor:
     return kept
 
 
-def body(model: LoadedModel, sequence: Sequence[int]) -> range:
+def body(model: Reads, sequence: Sequence[int]) -> range:
     """Positions of a sequence that are no sink."""
     found = sinks_of(model).positions
     return range(min(len(sequence), found[-1] + 1 if found else 0), len(sequence))

@@ -21,7 +21,7 @@ from ..errors import BadInput
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .models import LoadedModel
+    from .reader import Reads
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def without_markers(text: str, markers: Sequence[Markers] = MARKERS) -> str:
     return _pattern(tuple(markers)).sub("\n", text)
 
 
-def declared_markers(model: LoadedModel) -> tuple[Markers, ...]:
+def declared_markers(model: Reads) -> tuple[Markers, ...]:
     """The markers that a spec gives a model; empty where it gives none."""
     found: tuple[Markers, ...] = model.extra.get(DECLARED, ())
     return found
 
 
-def model_markers(model: LoadedModel) -> tuple[Markers, ...]:
+def model_markers(model: Reads) -> tuple[Markers, ...]:
     """The markers to read a model's texts by: those that its spec gives it; else those that its template writes, and the table's."""
     if "template_markers" not in model.extra:
         model.extra["template_markers"] = template_markers(model.tokenizer)

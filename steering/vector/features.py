@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import BadInput, unknown
-from ..model.models import LoadedModel
+from ..model.reader import Sited
 from ..model.sites import Site
 from .vectors import Provenance, SteeringVector, read_tensors, whole, write_tensors
 
@@ -118,7 +118,7 @@ class Features:
             found.update(name.encode() if value is None else value.numpy().tobytes())
         return found.hexdigest()[:16]
 
-    def check_width(self, model: LoadedModel, site: Site) -> None:
+    def check_width(self, model: Sited, site: Site) -> None:
         """Raises BadInput when the autoencoder's width is not that of the activations at a site."""
         if self.width != model.layout.width(site):
             raise BadInput(

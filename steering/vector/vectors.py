@@ -24,6 +24,7 @@ from torch import Tensor
 from ..errors import BadInput
 from ..files import write_file
 from ..model.models import LoadedModel
+from ..model.reader import Sited
 from ..model.sites import Site
 
 FORMAT = "steering-workbench/vector@1"
@@ -148,7 +149,7 @@ class SteeringVector:
         """Raises BadInput when the vector cannot be used at its site in the model: wrong width, or no such site."""
         self.check_width(model, model.layout.check(self.site))
 
-    def check_width(self, model: LoadedModel, site: Site) -> None:
+    def check_width(self, model: Sited, site: Site) -> None:
         """Raises BadInput when the vector's width is not that of the activations at a site."""
         width = model.layout.width(site)
         if self.direction.shape[0] != width:

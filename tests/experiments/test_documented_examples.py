@@ -22,6 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 ELSEWHERE = {
     "app": "tests/app/test_browser.py",
     "demo": "tests/experiments/test_demo.py",
+    "get": "tests/steering/test_sources.py",
     "hybrid": "tests/experiments/test_hybrid.py",
     "trace kl": "tests/experiments/test_traces.py",
     "pair train": "tests/experiments/test_pair_training.py",

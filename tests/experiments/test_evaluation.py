@@ -23,8 +23,9 @@ from experiments.report.evidence import gather
 from experiments.report.tables import arm_tables
 from experiments.store.runs import Arm, Store
 from steering.errors import BadInput
-from steering.model.models import BUILTINS, load_model
+from steering.model.models import load_model
 from steering.model.sites import Site
+from steering.model.sources import BUILTINS
 from steering.plan.plan import Dose, Intervention, Plan, Span
 from steering.vector.vectors import Provenance, SteeringVector, random_like
 

@@ -172,7 +172,7 @@ def test_pairs_that_do_not_fit_say_why(models: dict[str, Path], tmp_path: Path) 
     assert done.exit_code == 0 and json.loads(done.stdout)["memory"][0]["cache_gib"] > 0
     done = CliRunner().invoke(app, ["pair", "check", str(models["Qwen/Qwen2.5-7B"]), str(small)])
     assert "hybrid: no: 1 ids differ" in done.stdout
-    with pytest.raises(BadInput, match="Give a hub id, a folder"):
+    with pytest.raises(BadInput, match="Give a hub id, a local folder"):
         read_checkpoint(str(tmp_path))
 
 

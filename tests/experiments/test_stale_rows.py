@@ -18,8 +18,9 @@ from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.pair.problem import split_problems
 from experiments.store.runs import Arm, Store
 from experiments.tasks.task import resolve_task
-from steering.model.models import BUILTINS, LoadedModel, load_model
+from steering.model.models import LoadedModel, load_model
 from steering.model.sites import Site
+from steering.model.sources import BUILTINS
 from steering.plan.plan import Dose, Intervention, Plan, Span
 from steering.vector.vectors import Provenance, SteeringVector
 

@@ -199,8 +199,8 @@ def test_what_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"name one of layers\.1"):
         load_dictionary(tmp_path / "many")
     pickled = stored(tmp_path / "pickled")
-    (pickled / "sae_weights.safetensors").rename(pickled / "ae.pt")
-    with pytest.raises(BadInput, match=r"ae\.pt is pickled"):
+    (pickled / "sae_weights.safetensors").rename(pickled / "sae.pt")
+    with pytest.raises(BadInput, match=r"sae\.pt is pickled"):
         load_dictionary(pickled)
     cut = stored(tmp_path / "cut")
     (cut / "sae_weights.safetensors").write_bytes((cut / "sae_weights.safetensors").read_bytes()[:500])

@@ -22,6 +22,7 @@ import torch
 
 from ...errors import BadInput
 from ...files import new_file
+from ...model.gguf_files import StrictReader, open_gguf, text_of
 from ...model.sites import Site
 from ..vectors import UNKNOWN, Provenance, SteeringVector
 from .conventions import LayerConvention, convention
@@ -32,18 +33,6 @@ OWN_KEY = "steering_workbench.vectors"
 OWN_FORMAT = "steering-workbench/gguf@1"
 _TENSOR = re.compile(r"direction\.(0|[1-9]\d*)")
 _FLOATS = ("F32", "F16", "F64")
-
-
-class _Reader(gguf.GGUFReader):
-    """The package's reader, made strict: a slice past the end of the file is an error instead of a shorter slice."""
-
-    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
-        # int(): counts come as uint64 scalars from the file, whose sums would wrap round.
-        offset, count = int(offset), int(count)
-        end = offset + count * np.dtype(dtype).itemsize
-        if end > len(self.data):
-            raise ValueError(f"it ends at byte {len(self.data)}, and something is promised up to byte {end}")
-        return super()._get(offset, dtype, count, override_order)
 
 
 def import_gguf(
@@ -61,8 +50,8 @@ def import_gguf(
         raise BadInput(
             f"{source.path} is not a GGUF file. SteeringVector.load reads safetensors, load_plain and the other importers .pt files."
         )
-    reader = _open(source)
-    facts = {key: _text(reader, key) for key in ("general.architecture", f"{ARCHITECTURE}.model_hint")}
+    reader = open_gguf(source.path)
+    facts = {key: text_of(reader, key) for key in ("general.architecture", f"{ARCHITECTURE}.model_hint")}
     _check_component(reader, source)
     own = _own_record(reader, source, rule)
     rows, empty = _rows(reader, source, rule)
@@ -74,7 +63,7 @@ def import_gguf(
         layer_meaning=rule.meaning,
         architecture=facts["general.architecture"],
         model_hint=facts[f"{ARCHITECTURE}.model_hint"],
-        method=_text(reader, f"{ARCHITECTURE}.method"),
+        method=text_of(reader, f"{ARCHITECTURE}.method"),
         zero_layers=empty,
     )
     vectors = {}
@@ -143,24 +132,10 @@ def _indexed(vectors: list[SteeringVector], rule: LayerConvention, path: Path) -
     return dict(sorted(indexed.items()))
 
 
-def _open(source: Source) -> _Reader:
-    try:
-        return _Reader(source.path)
-    except Exception as error:  # the reader has no error type of its own: index, value, key, overflow and decode errors
-        raise BadInput(f"{source.path} is corrupt or cut short ({error}). Copy or export the file again.") from error
-
-
-def _text(reader: _Reader, key: str) -> str:
-    field = reader.get_field(key)
-    if field is None or field.types != [gguf.GGUFValueType.STRING]:
-        return ""
-    return bytes(field.parts[-1]).decode("utf-8", "replace")
-
-
-def _check_component(reader: _Reader, source: Source) -> None:
+def _check_component(reader: StrictReader, source: Source) -> None:
     """EasySteer also writes attention-head and router directions under the same tensor names; those have no residual site."""
     try:
-        component = json.loads(_text(reader, f"{ARCHITECTURE}.easysteer") or "{}").get("component")
+        component = json.loads(text_of(reader, f"{ARCHITECTURE}.easysteer") or "{}").get("component")
     except (json.JSONDecodeError, AttributeError) as error:
         raise BadInput(f"{source.path}: the field {ARCHITECTURE}.easysteer is not a JSON object ({error}).") from error
     if component not in (None, "hidden_states"):
@@ -170,9 +145,9 @@ def _check_component(reader: _Reader, source: Source) -> None:
         )
 
 
-def _own_record(reader: _Reader, source: Source, rule: LayerConvention) -> dict[str, Any]:
+def _own_record(reader: StrictReader, source: Source, rule: LayerConvention) -> dict[str, Any]:
     """Names and provenance by index that `export_gguf` wrote; empty for other programs' files."""
-    text = _text(reader, OWN_KEY)
+    text = text_of(reader, OWN_KEY)
     if not text:
         return {}
     try:
@@ -189,7 +164,7 @@ def _own_record(reader: _Reader, source: Source, rule: LayerConvention) -> dict[
     return vectors
 
 
-def _rows(reader: _Reader, source: Source, rule: LayerConvention) -> tuple[dict[int, np.ndarray], list[int]]:
+def _rows(reader: StrictReader, source: Source, rule: LayerConvention) -> tuple[dict[int, np.ndarray], list[int]]:
     """Directions in float32 by index, and the indices whose direction is zero."""
     rows: dict[int, np.ndarray] = {}
     empty: list[int] = []
