@@ -46,7 +46,9 @@ class Direction:
     def task(self, model: LoadedModel) -> dict[str, Any]:
         """The task of its sweep."""
         asked: Any = (
-            {"template": self.request, "chat": True} if model.tokenizer.chat_template and self.request else self.plain_request
+            {"template": self.request, "chat": True}
+            if model.tokenizer.chat_template and self.request
+            else self.plain_request
         )
         return {
             "dataset": str(data_file(f"{self.prompts}-development")), "question": "text", "answer": self.name, "id": "id",

@@ -74,7 +74,9 @@ def run_language(
     """Run or resume the study. Raises BadInput, before anything is made, for a model that cannot read the texts."""
     console, models = console or talk(), {} if models is None else models
     if not is_local(store.root):
-        raise BadInput(f"The language demo keeps vectors beside the runs, in a folder of this machine; {store.root} is none. Give --runs one.")
+        raise BadInput(
+            f"The language demo keeps vectors beside the runs, in a folder of this machine; {store.root} is none. Give --runs one."
+        )
     for name in directions:
         DIRECTIONS[name].grading()  # a grader's library is missed here, not after the work
     if spec.model.startswith("builtin:"):
@@ -99,7 +101,9 @@ def _found(
     measured = _made(folder / f"{direction.name}-quality.json", lambda: quality(model, direction, spec, vectors))
     probe = None
     if direction.name in CLASSES:
-        probe = _made(folder / f"{direction.name}-probe-{spec.examples}.json", lambda: _probe(folder, direction, spec, model))
+        probe = _made(
+            folder / f"{direction.name}-probe-{spec.examples}.json", lambda: _probe(folder, direction, spec, model)
+        )
     sweep = sweep_of(direction, spec, model, folder, vectors)
     with progress(f"steering: {direction.title}", console) as report:
         result = run_sweep(

@@ -45,4 +45,6 @@ class LanguageSpec(BaseModel):
 
 def quick(model: str) -> LanguageSpec:
     """About a third of the work: one layer, fewer prompts, the fewest random directions that a verdict can be made of."""
-    return LanguageSpec(model=model, layers=(0.4,), development=8, test=16, problems=12, new_tokens=16, answer_tokens=32, random=19)
+    return LanguageSpec(
+        model=model, layers=(0.4,), development=8, test=16, problems=12, new_tokens=16, answer_tokens=32, random=19
+    )

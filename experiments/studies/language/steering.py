@@ -33,7 +33,9 @@ def sweep_of(
 ) -> SweepSpec:
     """The sweep of a direction whose vectors lie in `folder`."""
     if any(letter in str(folder) for letter in '$"'):
-        raise BadInput(f"{folder}: the study's vectors are named in plans, where $ and \" mean something else; give --runs another folder.")
+        raise BadInput(
+            f"{folder}: the study's vectors are named in plans, where $ and \" mean something else; give --runs another folder."
+        )
     answers = direction.prompts == "problems"
     return SweepSpec(
         name=f"demo-{direction.name}",
