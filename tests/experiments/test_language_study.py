@@ -1,5 +1,5 @@
-"""The language study on a tiny random model: its runs are ordinary runs, nothing is made twice, what cannot run is refused, and its page says
-what the sweep's verdict says."""
+"""The language study on a tiny random model: its runs are ordinary runs, nothing is made twice, what cannot run is refused, and its page
+says what the sweep's verdict says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from experiments.commands.cli import app
 from experiments.report import write_report
-from experiments.report.language import _as_html, Section, write_language
+from experiments.report.language import Section, _as_html, write_language
 from experiments.report.language_tables import Written, overview, shown
 from experiments.store.runs import Store
 from experiments.studies.language import run as study
@@ -72,13 +72,19 @@ def test_edits_lie_at_the_last_prompt_token_and_every_generated_one(made: tuple[
             assert row["edits_fired"] == row["edits_planned"] == len(fired)
 
 
-def test_vectors_come_from_training_texts_and_are_measured_on_others(made: tuple[Store, list[Finding]], model: LoadedModel) -> None:
+def test_vectors_come_from_training_texts_and_are_measured_on_others(
+    made: tuple[Store, list[Finding]], model: LoadedModel
+) -> None:
     store, findings = made
     for one in findings:
         ((layer, found),) = one.quality.items()
         folder = study.parts_folder(store, one.direction, SPEC, model)
         vector = SteeringVector.load(folder / f"{one.direction.name}-{layer}.safetensors")
-        assert (vector.digest, vector.site.layer, vector.provenance.model) == (found["digest"], int(layer), model.fingerprint)
+        assert (vector.digest, vector.site.layer, vector.provenance.model) == (
+            found["digest"],
+            int(layer),
+            model.fingerprint,
+        )
         assert one.direction.contrast in vector.provenance.contrast
         assert 0 < found["separability"]["auc"]["low"] <= found["separability"]["auc"]["value"]
         assert one.development.manifest.facts["vectors"].keys() >= {vector.digest}
@@ -109,7 +115,9 @@ def test_the_page_says_what_was_found_and_how_it_was_graded(made: tuple[Store, l
         assert one.direction.title in page and one.direction.title in text
         assert f'href="runs/{one.test.manifest.run_id}/report.html"' in page
         assert (tmp_path / "one" / "runs" / one.test.manifest.run_id / "report.html").is_file()
-        assert page.count(f'id="dose-{one.direction.name}-figure_1"') == 1, "figures of one page have names of their own"
+        assert page.count(f'id="dose-{one.direction.name}-figure_1"') == 1, (
+            "figures of one page have names of their own"
+        )
     assert page.count("This run shows no effect of the direction beyond that of random ones.") == len(findings)
     assert "4 random directions" in page and "The grader&#x27;s error" in page and "no evidence" not in page
     assert "Nothing here is evidence about reasoning in large models" in page
@@ -213,7 +221,17 @@ def test_the_verb_writes_the_table_the_verdicts_and_the_page(
 ) -> None:
     monkeypatch.setattr(study, "load", lambda name, loading: model)
     monkeypatch.setattr("experiments.studies.language.spec.quick", lambda name: SPEC.model_copy(update={"model": name}))
-    place = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "page"), "--quick", "--workers", "0", "--model", "tiny"]
+    place = [
+        "--runs",
+        str(tmp_path / "runs"),
+        "-o",
+        str(tmp_path / "page"),
+        "--quick",
+        "--workers",
+        "0",
+        "--model",
+        "tiny",
+    ]
     found = CliRunner().invoke(app, ["demo", *place])
     assert found.exit_code == 0, found.exception
     assert "French minus English" in found.stdout and "described, not tested" in found.stdout
