@@ -14,7 +14,7 @@ from experiments.commands.cli import app
 from experiments.report import write_report
 from experiments.report.language import Section, _as_html, write_language
 from experiments.report.language_tables import Written, overview, shown
-from experiments.store.runs import Store
+from experiments.store.runs import Run, Store
 from experiments.studies.language import run as study
 from experiments.studies.language.damage import repeated_share
 from experiments.studies.language.directions import DIRECTIONS, Direction
@@ -44,6 +44,17 @@ def model() -> LoadedModel:
 def made(tmp_path_factory: pytest.TempPathFactory, model: LoadedModel) -> tuple[Store, list[Finding]]:
     store = Store(tmp_path_factory.mktemp("language"))
     return store, run_language(SPEC, store, models={"tiny": model}, console=QUIET)
+
+
+@pytest.fixture
+def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of runs as empty files: `test_every_direction_is_two_ordinary_runs` writes real ones."""
+
+    def write(run: Run, folder: Path, formats: tuple[str, ...]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text(run.manifest.run_id)
+
+    monkeypatch.setattr("experiments.report.language.write_report", write)
 
 
 def test_every_direction_is_two_ordinary_runs(made: tuple[Store, list[Finding]], tmp_path: Path) -> None:
@@ -106,6 +117,7 @@ def test_a_second_call_makes_nothing_anew(
         assert before.sweep.verdict == after.sweep.verdict
 
 
+@pytest.mark.usefixtures("quick_reports")
 def test_the_page_says_what_was_found_and_how_it_was_graded(made: tuple[Store, list[Finding]], tmp_path: Path) -> None:
     _, findings = made
     written = write_language(findings, SPEC, "steer demo --model tiny", tmp_path / "one")
@@ -206,7 +218,7 @@ def test_a_store_that_is_not_local_is_refused(model: LoadedModel) -> None:
         (["--workers", "1"], "belong to a language model"),
         (["--model", "smollm2", "--n", "4"], "--quick"),
         (["--model", "builtin:base"], "without --model"),
-        (["--model", "no-such-model-here"], "no-such-model-here"),
+        (["--model", "./no-such-folder"], "no-such-folder"),
     ],
 )
 def test_the_verb_refuses_what_does_not_go_together(given: list[str], said: str, tmp_path: Path) -> None:
@@ -216,6 +228,7 @@ def test_the_verb_refuses_what_does_not_go_together(given: list[str], said: str,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("quick_reports")
 def test_the_verb_writes_the_table_the_verdicts_and_the_page(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
