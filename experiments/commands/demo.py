@@ -129,7 +129,8 @@ def _language(runs: str, model: str, quick: bool, output: Path | None, workers: 
         padding=0,
     )
     for number, column in enumerate(found.columns):
-        table.add_column(column, justify="left" if number < 2 else "right")
+        head = column.replace("unsteered", "un-\nsteered").replace(" ", "\n")
+        table.add_column(head, justify="left" if number < 2 else "right", min_width=9 if number == 0 else None)
     for row in found.rows:
         table.add_row(*(Text(cell.text.replace(" (", "\n(")) for cell in row))
     console = Console()

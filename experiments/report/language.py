@@ -157,11 +157,8 @@ def _html(block: Block) -> str:
     if isinstance(block, _Figure):
         return f'<div class="drawings"><figure>{block.svg}<figcaption>{html.escape(block.words)}</figcaption></figure></div>'
     if isinstance(block, Written):
-        lines = "".join(
-            f"<li><b>{html.escape(label)}</b>: {html.escape(block.prompt)}<mark>{html.escape(text)}</mark></li>"
-            for label, text in block.texts
-        )
-        return f'<h3>{html.escape(block.title)}</h3><ul class="said">{lines}</ul>'
+        lines = "".join(f"<li><b>{html.escape(label)}</b>: {html.escape(text)}</li>" for label, text in block.texts)
+        return f'<h3>{html.escape(block.title)}</h3><p class="quiet">{html.escape(block.prompt)}</p><ul class="said">{lines}</ul>'
     if isinstance(block, tuple):
         return f'<p><a href="{html.escape(block[1])}">{html.escape(block[0])}</a></p>'
     return f"<p>{html.escape(block)}</p>"
@@ -182,11 +179,8 @@ def _markdown(block: Block) -> str:
     if isinstance(block, _Figure):
         return f"Figure (in index.html): {in_markdown(block.words)}"
     if isinstance(block, Written):
-        lines = [
-            f"* **{in_markdown(label)}**: {in_markdown(block.prompt)}*{in_markdown(text)}*"
-            for label, text in block.texts
-        ]
-        return "\n".join([f"### {in_markdown(block.title)}", "", *lines])
+        lines = [f"* **{in_markdown(label)}**: {in_markdown(text)}" for label, text in block.texts]
+        return "\n".join([f"### {in_markdown(block.title)}", "", in_markdown(block.prompt), "", *lines])
     if isinstance(block, tuple):
         return f"[{in_markdown(block[0])}]({block[1]})"
     return in_markdown(block)

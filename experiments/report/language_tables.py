@@ -17,14 +17,14 @@ from .tables import DASH, Cell, Table, percent, with_interval
 SHOWN = 3
 """Prompts whose texts are shown, of either run."""
 MORE_REPEATED = 0.1
-"""Repeated 3-grams beyond those of unsteered texts from which on damage is pointed out."""
+"""Share of repeated 3-grams beyond that of unsteered texts from which on damage is pointed out."""
 LESS_LIKELY = 0.5
 """Nats per token below the text that the request in words gives from which on damage is pointed out."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What arms wrote after one prompt: (label, text)."""
+    """What arms wrote for one prompt: (label, text)."""
 
     title: str
     prompt: str
@@ -61,22 +61,24 @@ def _cost(finding: Finding) -> str:
         f"What it costs: {percent(own['repeated'])} % of 3-grams are repeated (unsteered {percent(base['repeated'])} %), and to the "
         f"unsteered model a token has log-probability {_nats(own)} (its own text {_nats(base)}, text written on request {_nats(asked)})."
     )
-    worse = own["repeated"] > base["repeated"] + MORE_REPEATED
-    both = own["logprob"] is not None and asked["logprob"] is not None
-    if worse or (both and own["logprob"] < asked["logprob"] - LESS_LIKELY):
-        said += " That is more than the request costs: part of the effect may be damage."
-    return said
+    notes = []
+    if own["repeated"] > base["repeated"] + MORE_REPEATED:
+        likewise = ", as those written on request do" if asked["repeated"] > own["repeated"] - MORE_REPEATED / 2 else ""
+        notes.append(f"the steered texts repeat themselves more than unsteered ones{likewise}")
+    if None not in (own["logprob"], asked["logprob"]) and own["logprob"] < asked["logprob"] - LESS_LIKELY:
+        notes.append("they are less likely than text written on request")
+    return said + (f" Part of the effect may be damage: {'; '.join(notes)}." if notes else "")
 
 
 def _nats(cost: Mapping[str, Any]) -> str:
     return DASH if cost["logprob"] is None else f"{cost['logprob']:.2f}"
 
 
-def _share(arm: ArmSummary) -> str:
+def _share(arm: ArmSummary, unit: str = " %") -> str:
     share = arm.accuracy
     if share is None:
         return DASH
-    return f"{percent(share.value)} % ({percent(share.interval.low)} to {percent(share.interval.high)})"
+    return f"{percent(share.value)}{unit} ({percent(share.interval.low)} to {percent(share.interval.high)})"
 
 
 def overview(findings: Sequence[Finding]) -> Table:
@@ -89,7 +91,7 @@ def overview(findings: Sequence[Finding]) -> Table:
         said = "not told" if real is None else "real" if real else "not called real"
         drawn = f"{percent(beyond.mean)} ({percent(beyond.low)} to {percent(beyond.high)})" if beyond else DASH
         as_good = f"{beyond.as_good} of {beyond.count}" if beyond else DASH
-        shares = [_share(arm) for arm in (base, own, split.arm("prompted"))]
+        shares = [_share(arm, "") for arm in (base, own, split.arm("prompted"))]
         first = Cell(finding.direction.title, role="steered")
         rows.append((first, *_cells(finding.sweep.winner.label, own.items, *shares, drawn, as_good, said)))
     columns = (
@@ -191,7 +193,7 @@ def arm_table(finding: Finding) -> Table:
         repeated = percent(cost["repeated"]) if cost else _span(costs, "repeated", percent)
         likely = _nats(cost) if cost else _span(costs, "logprob", _two)
         rows.append(
-            (Cell(arm.label, role=arm.role), *_cells(arm.n, _share(arm), arm.unscorable, tokens, repeated, likely))
+            (Cell(arm.label, role=arm.role), *_cells(arm.n, _share(arm, ""), arm.unscorable, tokens, repeated, likely))
         )
     note = (
         "A line for many controls has their mean and extremes. Log-probability: nats per token where the unsteered model reads the text "
@@ -229,7 +231,7 @@ def examples(finding: Finding) -> list[Written]:
     tested = {
         finding.test.manifest.baseline.name: "unsteered",
         winner.name: f"steered, {winner.label}",
-        "prompted": "asked in words",
+        "prompted": "asked for it in words",
     }
     return [
         *_texts(finding.development, development, "Development prompt"),

@@ -152,15 +152,21 @@ def test_the_first_sentence_follows_the_verdict(made: tuple[Store, list[Finding]
 def test_damage_beyond_what_the_request_costs_is_pointed_out(made: tuple[Store, list[Finding]]) -> None:
     finding = made[1][0]
     run_id, cell = finding.test.manifest.run_id, finding.sweep.winner.name
-    for own, asked, repeated, told in ((-3.0, -2.8, 0.0, False), (-4.0, -2.8, 0.0, True), (-3.0, -2.8, 0.5, True)):
+    for own, repeated, theirs, told in (
+        (-3.0, 0.0, 0.0, None),
+        (-4.0, 0.0, 0.0, "less likely than text written on request."),
+        (-3.0, 0.5, 0.1, "repeat themselves more than unsteered ones."),
+        (-3.0, 0.5, 0.5, "repeat themselves more than unsteered ones, as those written on request do."),
+    ):
         costs = {
             **finding.damage[run_id],
             "baseline": {"texts": 2, "repeated": 0.1, "logprob": -2.0},
-            "prompted": {"texts": 2, "repeated": 0.0, "logprob": asked},
+            "prompted": {"texts": 2, "repeated": theirs, "logprob": -2.8},
             cell: {"texts": 2, "repeated": repeated, "logprob": own},
         }
         said = shown(replace(finding, damage={**finding.damage, run_id: costs}))
-        assert ("part of the effect may be damage" in said) is told
+        assert ("Part of the effect may be damage" in said) is (told is not None)
+        assert told is None or told in said
 
 
 def test_what_a_model_wrote_stays_text() -> None:
