@@ -26,6 +26,7 @@ from .language_tables import (
     cell_table,
     error_table,
     examples,
+    grader_words,
     overview,
     probe_table,
     quality_table,
@@ -99,12 +100,8 @@ def _direction(finding: Finding) -> Section:
         f"Extracted as the mean of {direction.contrast}, read "
         f"{'over all tokens' if direction.read == 'all' else 'at the last token'}, attention sinks left out; measured on held-out pairs.",
         quality_table(finding),
-        f"Graded by `{direction.grading().name}`: right means that {direction.graded}."
-        + (
-            ""
-            if finding.error
-            else " It compares final answers as numbers (docs/datasets.md); no error of it was measured here."
-        ),
+        f"Graded by {grader_words(direction)}: right means that {direction.graded}."
+        + ("" if finding.error else " It compares final answers as numbers; no error of it was measured here."),
     ]
     if finding.error:
         blocks.append(error_table(finding))

@@ -9,6 +9,7 @@ from typing import Any
 from ..evaluation.crowds import with_crowds
 from ..evaluation.summary import ArmSummary, SplitSummary, from_json
 from ..store.runs import Run
+from ..studies.language.directions import Direction
 from ..studies.language.grader_error import UNTOLD
 from ..studies.language.run import Finding
 from ..sweeps.cells import random_name
@@ -133,6 +134,14 @@ def quality_table(finding: Finding) -> Table:
         "by the token ids alone",
     )
     return Table("The vectors, measured on held-out pairs", columns, tuple(rows), tuple(notes))
+
+
+def grader_words(direction: Direction) -> str:
+    """A grader with everything that its verdicts depend on."""
+    facts = direction.grading().facts
+    options = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in facts.items()}
+    said = "; ".join(f"{k} {v}" for k, v in options.items() if k not in ("grader", "version", "lenient"))
+    return f"the grader {facts['grader']!r} ({said}; docs/datasets.md)"
 
 
 def error_table(finding: Finding) -> Table:

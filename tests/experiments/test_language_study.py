@@ -131,6 +131,7 @@ def test_the_page_says_what_was_found_and_how_it_was_graded(made: tuple[Store, l
             "figures of one page have names of their own"
         )
     assert page.count("This run shows no effect of the direction beyond that of random ones.") == len(findings)
+    assert "among en, fr, de, es; letters 12; likely 0.8" in page and "threshold 0.05" in page, "graders are stated"
     assert "4 random directions" in page and "The grader&#x27;s error" in page and "no evidence" not in page
     assert "Nothing here is evidence about reasoning in large models" in page
     again = write_language(findings, SPEC, "steer demo --model tiny", tmp_path / "two")
