@@ -22,6 +22,7 @@ from experiments.studies.language.run import Finding, run_language
 from experiments.studies.language.spec import LanguageSpec, quick
 from experiments.studies.language.texts import labelled, pairs, rows
 from experiments.sweeps.cells import read_card
+from experiments.tasks.task import DatasetTask, resolve_task
 from steering.errors import BadInput
 from steering.model.models import LoadedModel, wrap
 from steering.vector.vectors import SteeringVector
@@ -267,6 +268,15 @@ def test_quick_is_smaller_in_everything_and_can_still_reach_a_verdict() -> None:
         assert getattr(small, name) < getattr(whole, name)
     assert small.random >= 19 and small.random_on_test >= 39 and len(small.layers) == 1
     assert whole.sites(30) == (12, 15) and whole.sites(2) == (1,) and LanguageSpec(layers=(0.01,)).sites(4) == (0,)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+def test_a_model_without_a_chat_template_is_asked_in_plain_text(direction: Direction, model: LoadedModel) -> None:
+    for asked, chat in ((tiny("llama"), False), (model, bool(direction.request))):
+        task = resolve_task(direction.task(asked))
+        (item, *_) = task.items("test", 2)
+        assert isinstance(task, DatasetTask) and task.asked["asked"].chat is chat
+        assert item.data.question in task.prompt(item, "asked") != task.prompt(item, "bare")
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
