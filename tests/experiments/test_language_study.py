@@ -3,6 +3,7 @@ says what the sweep's verdict says."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from experiments.studies.language.damage import repeated_share
 from experiments.studies.language.directions import DIRECTIONS, Direction
 from experiments.studies.language.run import Finding, run_language
 from experiments.studies.language.spec import LanguageSpec, quick
-from experiments.studies.language.texts import labelled, pairs, rows
+from experiments.studies.language.texts import labelled, pairs
 from experiments.sweeps.cells import read_card
 from experiments.tasks.task import DatasetTask, resolve_task
 from steering.errors import BadInput
@@ -71,6 +72,7 @@ def test_every_direction_is_two_ordinary_runs(made: tuple[Store, list[Finding]],
         assert tested == ["baseline", "prompt", "steered", *["control"] * (SPEC.random_on_test + 1)]
         assert read_card(one.test)["sweep"] == read_card(one.development)["sweep"]
         assert set(one.development.manifest.splits) == {"development"} and set(one.test.manifest.splits) == {"test"}
+        assert "/" not in json.dumps(one.test.manifest.spec["task"]), "a run goes on wherever the package lies"
         written = write_report(one.test, tmp_path / one.direction.name, ("html", "md"))
         assert not written.partial and not written.doubts
 
@@ -285,10 +287,14 @@ def test_no_text_has_two_uses(direction: Direction) -> None:
     assert (len(train.positive), len(held_out.positive)) == (24, 12)
     sides = [set(side) for part in (train, held_out) for side in (part.positive, part.negative)]
     assert len(set().union(*sides)) == sum(map(len, sides)) == 72
-    development, test = (rows(f"{direction.prompts}-{use}") for use in ("development", "test"))
-    prompts = [str(row["text"]) for row in (*development, *test)]
+    task = resolve_task({"dataset": direction.prompts, "answer": direction.name, "grader": direction.grader})
+    sizes = {"development": 12, "test": 24} if direction.name == "steps" else {"development": 16, "test": 32}
+    items = [item for split, n in sizes.items() for item in task.items(split, n)]
+    prompts = [item.data.question for item in items]
     assert len(set(prompts)) == len(prompts) and not set(prompts) & set().union(*sides)
-    assert all(row[direction.name] for row in (*development, *test))
+    assert all(task.grade(item, "12").grader == direction.grading().name for item in items), (
+        "every right answer can be graded"
+    )
     if direction.labelled:
         found = labelled(direction.labelled)
         classes = {label: [t for t, one in found if one == label] for _, label in found}

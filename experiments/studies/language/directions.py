@@ -9,7 +9,6 @@ from steering.model.models import LoadedModel
 
 from ...tasks.graders.grade import Grader
 from ...tasks.graders.table import grader_named
-from .texts import data_file
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Direction:
     read: Literal["all", "last"]
     """Which tokens of a text are read: all, or the last one."""
     prompts: str
-    """Stem of the prompts' files."""
+    """The data set of its prompts."""
     grader: str | dict[str, Any]
     graded: str
     """What counts as right, in words."""
@@ -51,9 +50,7 @@ class Direction:
             else self.plain_request
         )
         return {
-            "dataset": str(data_file(f"{self.prompts}-development")), "question": "text", "answer": self.name, "id": "id",
-            "splits": {"development": "", "test": data_file(f"{self.prompts}-test").name}, "grader": self.grader,
-            "forms": {"bare": self.bare, "asked": asked},
+            "dataset": self.prompts, "answer": self.name, "grader": self.grader, "forms": {"bare": self.bare, "asked": asked},
         }  # fmt: skip
 
 
@@ -62,7 +59,7 @@ LANGUAGE = Direction(
     title="French minus English",
     contrast="French sentences minus the same sentences in English",
     read="all",
-    prompts="beginnings",
+    prompts="open-beginnings",
     grader={"name": "language", "among": ["en", "fr", "de", "es"]},
     graded="the continuation is French",
     doses=(0.5, 0.75, 1.0),
@@ -77,7 +74,7 @@ SENTIMENT = Direction(
     title="positive minus negative",
     contrast="positive sentences minus negative ones of the same form",
     read="all",
-    prompts="beginnings",
+    prompts="open-beginnings",
     grader="sentiment",
     graded="the continuation sounds positive",
     doses=(1.0, 2.0, 3.0),
@@ -92,7 +89,7 @@ STEPS = Direction(
     title="step by step minus direct answer",
     contrast="word problems with the instruction to work step by step minus the same with the instruction to answer at once",
     read="last",
-    prompts="problems",
+    prompts="one-step-problems",
     grader="numeric",
     graded="the final answer is the right number",
     doses=(0.5, 1.0, 2.0),

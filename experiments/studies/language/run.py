@@ -27,6 +27,7 @@ from ...progress import progress, talk
 from ...store.files import is_local, write_whole
 from ...store.runs import Run, Store
 from ...sweeps.run import SweepResult, run_sweep
+from ...tasks.task import resolve_task
 from .damage import damage
 from .directions import DIRECTIONS, Direction
 from .extraction import extracted, quality
@@ -34,7 +35,7 @@ from .grader_error import ClassError, grader_error
 from .probes import CLASSES, fitted
 from .spec import LanguageSpec
 from .steering import sweep_of, vector_file
-from .texts import data_digest, encoded, rows
+from .texts import data_digest, encoded
 
 FOLDER = ".language"
 
@@ -88,7 +89,9 @@ def run_language(
         models[spec.model] = load(spec.model, spec.loading)
     model = models[spec.model]
     for name in directions:
-        encoded(model, tuple(str(row["text"]) for row in rows(f"{DIRECTIONS[name].prompts}-test")))
+        encoded(
+            model, tuple(item.data.question for item in resolve_task(DIRECTIONS[name].task(model)).items("test", 2))
+        )
     return [_found(DIRECTIONS[name], spec, store, models, executor, console) for name in directions]
 
 

@@ -17,8 +17,8 @@ from ...sweeps.spec import Controls, Splits, SweepSpec
 from .directions import Direction
 from .spec import LanguageSpec
 
-ROWS_PER_CHUNK = 384
-"""Rows that an interruption costs."""
+ROWS_PER_CHUNK = 128
+"""Rows that an interruption costs; few enough for two workers to end at about the same time."""
 ROWS_PER_BATCH = 64
 SPAN = "last_prompt | generated"
 
@@ -36,7 +36,7 @@ def sweep_of(
         raise BadInput(
             f"{folder}: the study's vectors are named in plans, where $ and \" mean something else; give --runs another folder."
         )
-    answers = direction.prompts == "problems"
+    answers = direction.prompts == "one-step-problems"
     return SweepSpec(
         name=f"demo-{direction.name}",
         model=spec.model,

@@ -1,4 +1,6 @@
-"""The study's own texts: pairs that vectors are extracted from, prompts, and labelled sentences that graders are measured on.
+"""The study's own texts: pairs that vectors are extracted from, and labelled sentences that graders are measured on.
+
+Its prompts are the data sets `open-beginnings` and `one-step-problems`.
 
 1. Every text was written for this project. Pairs have a use, `train` or `held-out`, and no sentence has both.
 2. Labelled sentences are no pair's and no prompt: neither vectors nor thresholds have seen them.
