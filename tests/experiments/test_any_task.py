@@ -132,7 +132,7 @@ def test_probe_targets_of_a_data_set(target: str, words: str, base: LoadedModel,
         target,
         model,
         asking(folder, read={"train": 160 if target == "correct" else 40}),
-        120 if target == "correct" else 24,
+        160 if target == "correct" else 24,
     )
     assert words in found.target and len(found.classes) == 2
     assert set(found.groups) <= {item.id for item in asking(folder, read={"train": 160}).questions(160)}
