@@ -14,6 +14,8 @@ from ..progress import talk
 
 if TYPE_CHECKING:
     from steering.plan.plan import Plan
+    from steering.vector.features import Features
+    from steering.vector.vectors import SteeringVector
 
 plan_app = typer.Typer(help="Write plans down, and see what they would cover.", no_args_is_help=True)
 ExpressionArgument = Annotated[str, typer.Argument(help="One-line plan, or a YAML or JSON plan file.")]
@@ -28,11 +30,15 @@ ModelOption = Annotated[str, typer.Option(help="Hub id, folder, or builtin:base.
 
 def read_plan(text: str, named: list[str] | None) -> Plan:
     """A plan from its one-line form or a file; vectors by `NAME=FILE` or by path."""
+    from steering.plan import source
+
+    return source.read_plan(text, named_vectors(named))
+
+
+def named_vectors(named: list[str] | None) -> dict[str, SteeringVector | Features]:
+    """What `--vector NAME=FILE` names. Raises BadInput."""
     from steering.errors import BadInput
-    from steering.plan.expression import parse_plan
-    from steering.plan.plan import Plan
-    from steering.vector.features import Features, load_stored
-    from steering.vector.vectors import SteeringVector
+    from steering.vector.features import load_stored
 
     vectors: dict[str, SteeringVector | Features] = {}
     for entry in named or []:
@@ -40,11 +46,7 @@ def read_plan(text: str, named: list[str] | None) -> Plan:
         if not equals:
             raise BadInput(f"--vector {entry!r} is not NAME=FILE.")
         vectors[name] = load_stored(path)
-    if Path(text).suffix in (".yaml", ".yml", ".json"):
-        if not Path(text).is_file():
-            raise BadInput(f"No plan file at {text}.")
-        return Plan.from_yaml(Path(text).read_text(), vectors | {v.digest: v for v in vectors.values()})
-    return parse_plan(text, vectors)
+    return vectors
 
 
 @plan_app.command("show")

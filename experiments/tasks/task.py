@@ -31,7 +31,7 @@ from .items import Item
 from .prompting import SLOT, Form, as_form, encode_form, prompt_text
 from .single import OneQuestion
 
-__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "resolve_task", "task_named"]
+__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
 
 FORMS = {
     "bare": Form(),
@@ -197,6 +197,13 @@ def _only(given: dict[str, Any], valid: tuple[str, ...], name: str) -> dict[str,
         if key not in valid:
             raise unknown("field", key, valid, where=f"task {name}")
     return given
+
+
+def check_form(task: Task, form: str, where: str = "") -> str:
+    """The form, if the task has it. Raises BadInput that lists those it has; `where` says who asked, by default the task."""
+    if form not in task.forms:
+        raise unknown("prompt form", form, task.forms, where or f"task {task.name}")
+    return form
 
 
 def task_named(name: str | Mapping[str, Any]) -> Task:
