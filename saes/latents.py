@@ -44,7 +44,9 @@ def features_of(
         found: Features = sae.features(latents, name=name, peaks=peaks, means=means)
         return found if provenance is None else replace(found, provenance=provenance)
     if site is None:
-        raise BadInput("A SAELens autoencoder does not say where it reads: give the site, or what saes.load_dictionary returns.")
+        raise BadInput(
+            "A SAELens autoencoder does not say where it reads: give the site, or what saes.load_dictionary returns."
+        )
     config = getattr(sae, "cfg", None)
     if config is None:
         raise BadInput(f"Latents are taken of a SAELens autoencoder or of a Dictionary, not of a {type(sae).__name__}.")

@@ -178,7 +178,9 @@ def evaluate(
     n: Annotated[int | None, typer.Option(help="Items per split (overrides the spec).")] = None,
     plan: Annotated[
         list[str] | None,
-        typer.Option(help="One-line plan or plan file: an arm of its own beside the baseline; may be given several times."),
+        typer.Option(
+            help="One-line plan or plan file: an arm of its own beside the baseline; may be given several times."
+        ),
     ] = None,
     vector: VectorOption = None,
     sets: Annotated[

@@ -41,7 +41,9 @@ HeldOutOption = Annotated[float, typer.Option(help="Share of the texts that qual
 def extract(
     output: Annotated[
         Path,
-        typer.Argument(help="Where to write the vector (.safetensors); {layer} in it with --layers, {label} with --spans."),
+        typer.Argument(
+            help="Where to write the vector (.safetensors); {layer} in it with --layers, {label} with --spans."
+        ),
     ],
     base: Annotated[str, typer.Option(help="Base model: hub id, folder, or builtin:base.")] = "builtin:base",
     thinking: Annotated[str, typer.Option(help="Thinking model for the checkpoint contrast.")] = "builtin:thinking",
@@ -61,7 +63,9 @@ def extract(
     pairs: PairsOption = None,
     spans: Annotated[
         Path | None,
-        typer.Option(help="Records with text and labelled spans; a vector per label, or --label's with another --method."),
+        typer.Option(
+            help="Records with text and labelled spans; a vector per label, or --label's with another --method."
+        ),
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="With --spans: this label only; repeatable.")] = None,
     read: ReadOption = "",
@@ -113,10 +117,14 @@ def extract(
     if label and spans is None:
         raise BadInput("--label names labels of --spans; give that file too.")
     if texts == "chat" and (contrast != "texts" or spans is not None):
-        raise BadInput("--texts chat is for --positive and --negative or --pairs; a task's forms and spans are fed as they are.")
+        raise BadInput(
+            "--texts chat is for --positive and --negative or --pairs; a task's forms and spans are fed as they are."
+        )
     method = method or ("paired" if pairs else LABELS if spans else "difference")
     if method == LABELS and read not in ("", "window"):
-        raise BadInput(f"The method {LABELS} reads its own window of each span; --read {read} goes with another --method.")
+        raise BadInput(
+            f"The method {LABELS} reads its own window of each span; --read {read} goes with another --method."
+        )
     where = Where.parse(read or ("window" if spans else "last"))
     named = _forms(forms, contrast)
     first, wanted = Site.parse(site), _layers(layers)
@@ -146,7 +154,9 @@ def extract(
     written = []
     for one, vectors in found.items():
         for place, made in vectors.items():
-            path = output.with_name(output.name.replace(PER_LAYER, str(place.layer)).replace(PER_LABEL, _file_name(one)))
+            path = output.with_name(
+                output.name.replace(PER_LAYER, str(place.layer)).replace(PER_LABEL, _file_name(one))
+            )
             made.vector.save(path)
             report = write_quality(path, made.stored)
             facts: dict[str, Any] = {
@@ -159,7 +169,12 @@ def extract(
 
 
 def _contrast(
-    contrast: str, positive: Path | None, negative: Path | None, pairs: Path | None, spans: Path | None, prompts: Path | None
+    contrast: str,
+    positive: Path | None,
+    negative: Path | None,
+    pairs: Path | None,
+    spans: Path | None,
+    prompts: Path | None,
 ) -> str:
     """What is contrasted, from what is given. Raises BadInput for what does not go together."""
     own = [file for file in (positive or negative, pairs, spans) if file is not None]
@@ -169,7 +184,9 @@ def _contrast(
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)
     if (contrast == "texts") != bool(own):
-        needed = "needs --positive and --negative, --pairs or --spans" if not own else "reads a task's questions, not files"
+        needed = (
+            "needs --positive and --negative, --pairs or --spans" if not own else "reads a task's questions, not files"
+        )
         raise BadInput(f"--contrast {contrast} {needed}.")
     if contrast != "checkpoint" and prompts is not None:
         raise BadInput(f"--prompts goes with --contrast checkpoint, not with {contrast}.")
@@ -206,12 +223,20 @@ def _name(contrast: str, forms: Sequence[str], positive: Path | None, negative: 
 
 
 def _words(
-    contrast: str, forms: Sequence[str], where: Where, texts: str, positive: Path | None, negative: Path | None, pairs: Path | None
+    contrast: str,
+    forms: Sequence[str],
+    where: Where,
+    texts: str,
+    positive: Path | None,
+    negative: Path | None,
+    pairs: Path | None,
 ) -> str:
     """The contrast for the provenance."""
     if contrast == "mode":
         return f"{forms[0]} minus {forms[1]} form of the same questions, read at {where}"
-    what = "positive minus negative of " + (pairs.name if pairs else f"{positive and positive.name}, {negative and negative.name}")
+    what = "positive minus negative of " + (
+        pairs.name if pairs else f"{positive and positive.name}, {negative and negative.name}"
+    )
     return f"{what}, {texts}, read at {where}"
 
 
@@ -235,7 +260,11 @@ def given_texts(
 
 
 def _text_sides(
-    model: LoadedModel, given: tuple[list[str], list[str], list[str] | None, bool], where: Where, chat: bool, method: str
+    model: LoadedModel,
+    given: tuple[list[str], list[str], list[str] | None, bool],
+    where: Where,
+    chat: bool,
+    method: str,
 ) -> Sides:
     """A person's texts as sides; what the tokenizer does not know is said. Lines of two files pair where the method needs pairs."""
     from ..studies.contrasts import METHODS
@@ -293,7 +322,9 @@ def _questions(model: LoadedModel, task: str, split: str, n: int, skip: int, for
         check_form(found, form)
         items = found.items(split, skip + n)[skip:]
         ids = [
-            found.encode(model, item, form) if isinstance(found, Encodes) else encode_prompt(model, found.prompt(item, form))
+            found.encode(model, item, form)
+            if isinstance(found, Encodes)
+            else encode_prompt(model, found.prompt(item, form))
             for item in items
         ]
     return [sequence_body(model, one, f"Question {k + 1} ({form})") for k, one in enumerate(ids)]
@@ -316,7 +347,9 @@ def _from_spans(
             raise unknown("label", label, known, str(path))
     wanted = labels or known
     if len(wanted) > 1 and PER_LABEL not in output.name:
-        raise BadInput(f"{output}: {path} has the labels {', '.join(wanted)}; put {PER_LABEL} into the name, or choose one by --label.")
+        raise BadInput(
+            f"{output}: {path} has the labels {', '.join(wanted)}; put {PER_LABEL} into the name, or choose one by --label."
+        )
     names = [_file_name(label) for label in wanted]
     if len(set(names)) < len(names):
         raise BadInput(f"Some labels of {path} give one file name; choose them one by one with --label.")

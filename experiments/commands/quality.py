@@ -19,21 +19,18 @@ from .extract import HeldOutOption, NegativeOption, PairsOption, PositiveOption,
 if TYPE_CHECKING:
     from steering.extraction import Quality
 
-WIDE = 150
-"""Columns of a terminal in which one line per vector can be read."""
-BESIDE = 3
-"""Vectors beside each other in a narrow one."""
+HEADINGS, COLUMN = 20, 30
+"""Columns of the terminal for the names of the measures, and for each vector."""
 
 
 def quality_tables(reports: Sequence[Quality], width: int) -> list[Table]:
-    """The reports as tables that can be read in `width` columns: one line per vector, or one column."""
+    """The reports as tables that can be read in `width` columns: one column per vector, as many beside each other as fit."""
     from steering.extraction import quality_table
 
-    if width >= WIDE:
-        return [quality_table(reports)]
     tables = []
-    for start in range(0, len(reports), BESIDE):
-        lines = quality_table(reports[start : start + BESIDE])
+    beside = max(1, (width - HEADINGS) // COLUMN)
+    for start in range(0, len(reports), beside):
+        lines = quality_table(reports[start : start + beside])
         table = Table(title=lines.title, show_header=False)
         table.add_column(style="bold")
         for _ in range(lines.row_count):
@@ -52,7 +49,9 @@ def show_quality(reports: Sequence[Quality], console: Console) -> None:
 
 def quality(
     files: Annotated[list[Path], typer.Argument(help="Vector files (.safetensors).")],
-    model: Annotated[str | None, typer.Option(help="Measure on texts in this model: hub id, folder, builtin:base.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Measure on texts in this model: hub id, folder, builtin:base.")
+    ] = None,
     positive: PositiveOption = None,
     negative: NegativeOption = None,
     pairs: PairsOption = None,
@@ -71,11 +70,15 @@ def quality(
 
     given = positive is not None or negative is not None or pairs is not None
     if given != (model is not None):
-        raise BadInput("To measure, give --model and texts (--positive and --negative, or --pairs); without, reports are read.")
+        raise BadInput(
+            "To measure, give --model and texts (--positive and --negative, or --pairs); without, reports are read."
+        )
     stored = {file: read_quality(file) for file in files}
     said: dict[Path, str] = {}
     if model is not None:
-        reports = _measured(files, stored, said, model, positive, negative, pairs, read, texts, held_out, seed, dtype, device)
+        reports = _measured(
+            files, stored, said, model, positive, negative, pairs, read, texts, held_out, seed, dtype, device
+        )
     else:
         reports = {file: found.report for file, found in stored.items() if found is not None}
         for file, found in stored.items():
@@ -86,7 +89,11 @@ def quality(
             )
     if as_json:
         facts: list[dict[str, Any]] = [
-            {"file": str(file), "said": said.get(file, ""), "report": reports[file].to_dict() if file in reports else None}
+            {
+                "file": str(file),
+                "said": said.get(file, ""),
+                "report": reports[file].to_dict() if file in reports else None,
+            }
             for file in files
         ]
         print(json.dumps(facts, indent=1))
@@ -129,7 +136,8 @@ def _measured(
     known = {file: vector.provenance.notes.get("read", "last") for file, vector in vectors.items()}
     where = {file: Where.parse(read or (known[file] if known[file] != "window" else "last")) for file in files}
     specs = {
-        file: ContrastSpec(sites=(str(vectors[file].site),), read=str(where[file]), held_out=held_out, seed=seed) for file in files
+        file: ContrastSpec(sites=(str(vectors[file].site),), read=str(where[file]), held_out=held_out, seed=seed)
+        for file in files
     }
     loaded = load_model(model, dtype=dtype, device=device)
     say_unknown(loaded, [*(prompts or []), *high, *low])

@@ -77,7 +77,9 @@ def load_spec(
         vectors |= found
         steered.append((f"steered-{number}" if len(plans) > 1 else "steered", text, plan))
     spec = EvalSpec.model_validate(data)
-    spec = spec.model_copy(update={"task": located_task(spec.task, folder), "arms": (*spec.arms, *_beside(spec, steered))})
+    spec = spec.model_copy(
+        update={"task": located_task(spec.task, folder), "arms": (*spec.arms, *_beside(spec, steered))}
+    )
     if not spec.arms or not spec.splits:
         raise BadInput("An evaluation needs at least one arm and one split.")
     for index, parsed in enumerate(spec.arms):
@@ -111,7 +113,9 @@ def _beside(spec: EvalSpec, plans: Sequence[tuple[str, str, dict[str, Any]]]) ->
         raise BadInput("--plan steers the model of the baseline, and no arm of the spec is one.")
     taken = {arm.name for arm in spec.arms} & {name for name, _, _ in plans}
     if taken:
-        raise BadInput(f"--plan makes an arm {sorted(taken)[0]!r}, and the spec has one of that name; give that one another.")
+        raise BadInput(
+            f"--plan makes an arm {sorted(taken)[0]!r}, and the spec has one of that name; give that one another."
+        )
     return [
         Arm(name=name, label=label, role="steered", model=base.model, form=base.form, opening=base.opening, plan=plan)
         for name, label, plan in plans

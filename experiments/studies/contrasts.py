@@ -242,8 +242,8 @@ def _undivided(sides: Sides, spec: ContrastSpec) -> str:
         return "Not measured: nothing is held out."
     counts = [len({body.ids for body in side}) for side in (sides.positive, sides.negative)]
     return (
-        f"Not measured: {min(counts)} different texts on a side are too few to hold some out (at least {LEAST}, and 2 in each part, without "
-        f"dividing what belongs together), so all were extracted from."
+        f"Not measured: {min(counts)} different texts on a side are too few to hold some out (at least {LEAST}, and 2 in each part, "
+        f"without dividing what belongs together), so all were extracted from."
     )
 
 
@@ -253,7 +253,7 @@ def _noted(vector: SteeringVector, spec: ContrastSpec) -> SteeringVector:
 
 
 def measure(model: LoadedModel, vector: SteeringVector, sides: Sides, spec: ContrastSpec) -> Quality:
-    """A vector's report on texts that are given, a share of which takes the part of those held out. Raises BadInput where they are too few."""
+    """A vector's report on given texts, a share of which takes the part of those held out. Raises BadInput where they are too few."""
     parts = sides.split(spec.held_out, spec.seed)
     if parts is None:
         raise BadInput(_undivided(sides, spec).replace(", so all were extracted from", ""))

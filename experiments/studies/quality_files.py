@@ -1,7 +1,7 @@
 """The report of a vector's quality, in a file beside the vector.
 
-1. `think.safetensors` has its report in `think.quality.json`. The vector's own file does not change: its bytes, and so every copy that a run
-   keeps, are those of the direction and where it is from, whatever it was measured on.
+1. `think.safetensors` has its report in `think.quality.json`. The vector's own file does not change: its bytes, and so every copy that a
+   run keeps, are those of the direction and where it is from, whatever it was measured on.
 2. A report names the vector by digest; beside another vector it is refused.
 3. It holds hashes of the sequences that the vector was extracted from, so that texts which are measured later can be told apart from them.
 """
@@ -86,14 +86,18 @@ def read_quality(vector: Path) -> Stored | None:
             f"{path} holds no report of this program ({'.'.join(map(str, first['loc']))}: {first['msg']}); measure the vector again."
         ) from error
     if found.vector != own.digest:
-        raise BadInput(f"{path} is the report of vector {found.vector}, not of {vector} ({own.digest}); measure it again.")
+        raise BadInput(
+            f"{path} is the report of vector {found.vector}, not of {vector} ({own.digest}); measure it again."
+        )
     return found
 
 
 def known_texts(stored: Stored | None, sequences: Iterable[Sequence[int]]) -> str:
     """What is to be said of texts that a vector is measured on beside the report; empty where it was extracted from none of them."""
     if stored is None:
-        return "It is not known which texts the vector was extracted from; measured on those, it looks better than it is."
+        return (
+            "It is not known which texts the vector was extracted from; measured on those, it looks better than it is."
+        )
     hashes = {sequence_hash(s) for s in sequences}
     both = len(hashes & set(stored.sequences))
     if not both:

@@ -125,9 +125,7 @@ class Sides:
 
     def _of(self, items: set[int]) -> Sides:
         rows = [[k for k, item in enumerate(side) if item in items] for side in self.items]
-        bodies = [
-            tuple(side[k] for k in kept) for side, kept in zip((self.positive, self.negative), rows, strict=True)
-        ]
+        bodies = [tuple(side[k] for k in kept) for side, kept in zip((self.positive, self.negative), rows, strict=True)]
         own = tuple(tuple(side[k] for k in kept) for side, kept in zip(self.items, rows, strict=True))
         return replace(self, positive=bodies[0], negative=bodies[1], items=own)  # type: ignore[arg-type]
 
@@ -178,7 +176,9 @@ def text_sides(
     Raises BadInput for a chat without a template, and for a text whose tokens cannot be told from those around it where that is needed.
     """
     if where.kind == "window":
-        raise BadInput("--read window is the window of a labelled span; texts are read at last, first, mean, index:N or span:A:B.")
+        raise BadInput(
+            "--read window is the window of a labelled span; texts are read at last, first, mean, index:N or span:A:B."
+        )
     if (paired or prompts is not None) and len(positive) != len(negative):
         raise BadInput(f"Pairs need as many positive as negative texts; there are {len(positive)} and {len(negative)}.")
     asked = prompts or [""] * max(len(positive), len(negative))
@@ -262,5 +262,7 @@ def span_sides(traces: Sequence[LabelledTrace], label: str, where: Where) -> Sid
 
 def _short(model: LoadedModel, ids: tuple[int, ...], what: str) -> tuple[int, ...]:
     if len(ids) > model.context:
-        raise BadInput(f"{what} has {len(ids)} tokens; {model.id} reads at most {model.context}. Cut it, or leave it out.")
+        raise BadInput(
+            f"{what} has {len(ids)} tokens; {model.id} reads at most {model.context}. Cut it, or leave it out."
+        )
     return ids

@@ -76,7 +76,7 @@ class OwnTrace:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(s.label for s in (*self.text_spans, *self.token_spans))
+        return (*(s.label for s in self.text_spans), *(s.label for s in self.token_spans))
 
 
 def text_lines(path: Path) -> list[str]:

@@ -76,7 +76,9 @@ def located(
     for place, entry in enumerate(entries if isinstance(entries, list) else []):
         gate = entry.get("gate") if isinstance(entry, dict) else None
         for where, part in ((f"interventions.{place}", entry), (f"interventions.{place}.gate", gate)):
-            name = part.get("vector") if isinstance(part, dict) else None
+            if not isinstance(part, dict):
+                continue
+            name = part.get("vector")
             if not isinstance(name, str) or name in known or not name.endswith(STORED):
                 continue
             try:

@@ -88,7 +88,9 @@ def test_an_arm_of_an_evaluation_takes_a_plan_in_every_form(given: Any, place: P
     assert Plan.from_dict(arm.plan or {}, {vector.digest: vector}).digest == digest(place)
     assert sum(run.table(columns=["edits_fired"], arms=["steered"])["edits_fired"].to_pylist()) == 2
     # an override is a plan too
-    code, out, error = steer("eval", place / "eval.yaml", "--json", "--set", "arms.1.plan=add wait.safetensors 2v on all")
+    code, out, error = steer(
+        "eval", place / "eval.yaml", "--json", "--set", "arms.1.plan=add wait.safetensors 2v on all"
+    )
     assert code == 0 and len(Store("runs").list()) == 2, error
 
 
@@ -133,7 +135,11 @@ def test_a_sweep_and_forks_take_plan_files(place: Path, steer: Steer) -> None:
 def test_a_plan_that_cannot_be_read_is_refused_where_it_stands(plan: Any, said: str, place: Path, steer: Steer) -> None:
     step = {"operation": "add", "vector": "wait.safetensors", "spn": "all", "dose": "1v", "span": "all"}
     (place / "bad.yaml").write_text(yaml.safe_dump({"interventions": [step]}))
-    spec = {"name": "x", "splits": {"standard-test": 2}, "arms": [BASE, BASE | {"name": "s", "role": "steered", "plan": plan}]}
+    spec = {
+        "name": "x",
+        "splits": {"standard-test": 2},
+        "arms": [BASE, BASE | {"name": "s", "role": "steered", "plan": plan}],
+    }
     (place / "eval.yaml").write_text(yaml.safe_dump(spec))
     code, out, error = steer("eval", place / "eval.yaml")
     import re
@@ -167,12 +173,19 @@ def test_a_hybrid_refuses_a_form_that_there_is_not(field: str, tmp_path: Path, s
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [("layers=[99]", "4 layers, 0 to 3"), ("sizes=[]", "sizes"), ("seeds=[]", "seeds"), ("steering_layer=9", "4 layers, 0 to 3")],
+    [
+        ("layers=[99]", "4 layers, 0 to 3"),
+        ("sizes=[]", "sizes"),
+        ("seeds=[]", "seeds"),
+        ("steering_layer=9", "4 layers, 0 to 3"),
+    ],
 )
 def test_a_hybrid_that_cannot_be_made_is_refused_before_a_text_is_written(
     change: str, said: str, tmp_path: Path, steer: Steer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.studies.hybrid.run.greedy_traces", lambda *a, **k: pytest.fail("texts were written"))
+    monkeypatch.setattr(
+        "experiments.studies.hybrid.run.greedy_traces", lambda *a, **k: pytest.fail("texts were written")
+    )
     code, out, error = steer("hybrid", "--set", change, "--runs", tmp_path / "runs")
     assert (code, out) == (2, "") and said in error and "Traceback" not in error
 

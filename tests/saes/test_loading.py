@@ -179,7 +179,9 @@ def test_the_built_in_autoencoder_carries_the_card_of_its_training(
     assert load_dictionary(folder).name == tmp_path.name
 
 
-def test_the_example_of_the_page_makes_features_of_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_page_makes_features_of_a_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
     made: dict[str, Any] = {}

@@ -78,7 +78,9 @@ def test_a_stream_of_some_batches_ends_after_them_and_can_be_gone_on_with(batche
     model = tiny("llama")
     drawn = list(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, seed=3, batches=batches))
     assert [len(b) for b in drawn] == [32] * batches
-    skipped = list(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, seed=3, batches=batches, skip=batches - 1))
+    skipped = list(
+        activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, seed=3, batches=batches, skip=batches - 1)
+    )
     assert len(skipped) == 1 and torch.equal(skipped[0], drawn[-1])
 
 
