@@ -12,30 +12,28 @@ import typer
 from steering.errors import BadInput, unknown
 
 from ..progress import talk
+from .options import (
+    DeviceOption,
+    DtypeOption,
+    HeldOutOption,
+    NegativeOption,
+    PairsOption,
+    PositiveOption,
+    ReadOption,
+    TextsOption,
+    check_texts,
+)
+from .quality import show_quality
+from .warnings import say_unknown, warn
 
 if TYPE_CHECKING:
-    from steering.model.models import LoadedModel
+    from steering.model.sites import Site
 
     from ..studies.contrasts import ContrastSpec, Extracted
-    from ..studies.sides import Body, Sides, Where
+    from ..studies.sides import Where
 
 CONTRASTS = ("checkpoint", "mode", "texts")
-TEXTS = ("plain", "chat")
 PER_LAYER, PER_LABEL = "{layer}", "{label}"
-
-PositiveOption = Annotated[Path | None, typer.Option(help="Text file, one text per line, that shows what is wanted.")]
-NegativeOption = Annotated[Path | None, typer.Option(help="Text file, one text per line, that does not.")]
-PairsOption = Annotated[
-    Path | None, typer.Option(help="JSON lines (or CSV, Parquet) with positive, negative, and perhaps prompt.")
-]
-ReadOption = Annotated[
-    str,
-    typer.Option(help="Which tokens: last, first, mean, index:N, span:A:B (of the text; last is the last one fed)."),
-]
-TextsOption = Annotated[
-    str, typer.Option(help="plain, or chat: each text is a user's turn in the model's chat template.")
-]
-HeldOutOption = Annotated[float, typer.Option(help="Share of the texts that quality is measured on; 0 for none.")]
 
 
 def extract(
@@ -94,8 +92,8 @@ def extract(
     forms: Annotated[
         str, typer.Option(help="Prompt form that is read (checkpoint), or the two of mode: think,quick.")
     ] = "",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "float32",
-    device: Annotated[str | None, typer.Option(help="Device, such as cuda.")] = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
 ) -> None:
     """Extract steering vectors; their quality on texts held out is shown, and stored beside each vector."""
     from dataclasses import replace
@@ -106,14 +104,20 @@ def extract(
     from ..studies.contrasts import LABELS, ContrastSpec, extract_contrast
     from ..studies.quality_files import write_quality
     from ..studies.sides import Where
+    from ..studies.sources import OwnTexts, as_items, questions
+    from ..studies.sources import prompts as prompts_of
+    from ..tasks.own_texts import text_lines
+    from ..tasks.task import resolve_task
+    from .prompts import task_of
 
     contrast = _contrast(contrast, positive, negative, pairs, spans, prompts)
-    if texts not in TEXTS:
-        raise unknown("way to feed texts", texts, TEXTS, "--texts")
+    check_texts(texts)
     if output.suffix != ".safetensors":
         raise BadInput(f"{output}: vectors are written as .safetensors; give a name that ends so.")
     if (layers is not None) != (PER_LAYER in output.name):
         raise BadInput(f"{output}: --layers writes a file per layer and needs {PER_LAYER} in the name, and only then.")
+    if PER_LABEL in output.name and spans is None:
+        raise BadInput(f"{output}: {PER_LABEL} in the name is for the labels of --spans.")
     if label and spans is None:
         raise BadInput("--label names labels of --spans; give that file too.")
     if texts == "chat" and (contrast != "texts" or spans is not None):
@@ -133,23 +137,25 @@ def extract(
         held_out=held_out, seed=seed, name=name or _name(contrast, named if forms else [], positive, negative, pairs),
         contrast=_words(contrast, named, where, texts, positive, negative, pairs),
     )  # fmt: skip
-    given = None if contrast != "texts" or spans is not None else given_texts(positive, negative, pairs)
-    found: dict[str, dict[Site, Extracted]]
     if spans is not None:
         found = _from_spans(spans, base, dtype, device, spec, label or [], output)
     else:
+        own = OwnTexts.read(positive, negative, pairs) if contrast == "texts" else None
+        lines = text_lines(prompts) if prompts is not None else []
         model = load_model(base, dtype=dtype, device=device)
         for place in spec.places:
             model.layout.check(place)
+        say_unknown(model, own.every if own is not None else lines)
         other = None
-        if given is not None:
-            sides = _text_sides(model, given, where, texts == "chat", method)
-        elif contrast == "mode":
-            sides = _sides(*(_questions(model, task, split, n, skip, form) for form in named))
+        if own is not None:
+            sides = own.sides(model, where, chat=texts == "chat", method=method)
         else:
-            bodies = _own_prompts(model, prompts) if prompts else _questions(model, task, split, n, skip, named[0])
-            sides = _sides(bodies, bodies)
-            other = load_model(thinking, dtype=dtype, device=device)
+            asked = resolve_task(*task_of(task))
+            read_in = (
+                [prompts_of(model, lines)] if lines else [questions(model, asked, split, n, skip, f) for f in named]
+            )
+            sides = as_items(read_in[0], read_in[-1])
+            other = load_model(thinking, dtype=dtype, device=device) if contrast == "checkpoint" else None
         found = {"": extract_contrast(model, sides, spec, thinking=other)}
     written = []
     for one, vectors in found.items():
@@ -164,7 +170,10 @@ def extract(
                 "quality": None if report is None else str(report),
             }  # fmt: skip
             written.append(facts | ({"label": one} if one else {}))
-    _tell([made for vectors in found.values() for made in vectors.values()])
+    every = [made for vectors in found.values() for made in vectors.values()]
+    show_quality([one.stored.report for one in every if one.stored is not None], talk())
+    for sentence in dict.fromkeys(one.missing for one in every if one.missing):
+        warn(sentence)
     print(json.dumps(written if layers or PER_LABEL in output.name else written[0]))
 
 
@@ -244,149 +253,33 @@ def _file_name(label: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
 
 
-def given_texts(
-    positive: Path | None, negative: Path | None, pairs: Path | None
-) -> tuple[list[str], list[str], list[str] | None, bool]:
-    """(positive texts, negative texts, prompts, whether they are pairs) of files."""
-    from ..tasks.own_texts import text_lines, text_pairs
-
-    if pairs is not None:
-        found = text_pairs(pairs)
-        prompts = [pair.prompt or "" for pair in found] if found[0].prompt is not None else None
-        return [pair.positive for pair in found], [pair.negative for pair in found], prompts, True
-    if positive is None or negative is None:
-        raise BadInput("Give both --positive and --negative, or --pairs.")
-    return text_lines(positive), text_lines(negative), None, False
-
-
-def _text_sides(
-    model: LoadedModel,
-    given: tuple[list[str], list[str], list[str] | None, bool],
-    where: Where,
-    chat: bool,
-    method: str,
-) -> Sides:
-    """A person's texts as sides; what the tokenizer does not know is said. Lines of two files pair where the method needs pairs."""
-    from ..studies.contrasts import METHODS
-    from ..studies.sides import text_sides
-
-    high, low, prompts, paired = given
-    say_unknown(model, [*(prompts or []), *high, *low])
-    paired = paired or (method in METHODS and METHODS[method].pairs)
-    return text_sides(model, high, low, where, prompts=prompts, paired=paired, chat=chat)
-
-
-def say_unknown(model: LoadedModel, texts: Sequence[str]) -> None:
-    """Say on standard error which texts hold what the tokenizer does not know."""
-    from steering.model.prompts import unknown_in
-
-    odd = [found for text in dict.fromkeys(texts) if text and (found := unknown_in(model, text)) is not None]
-    if odd:
-        count = "" if len(odd) == 1 else f"{len(odd)} texts are not known whole. The first: "
-        _say(f"Warning: {count}{odd[0].sentence(model.id)}", "yellow")
-
-
-def _sides(positive: list[Body], negative: list[Body]) -> Sides:
-    """A task's questions, asked in two ways or read in two models."""
-    from ..studies.sides import Sides
-
-    numbers = tuple(range(len(positive)))
-    return Sides(tuple(positive), tuple(negative), (numbers, numbers), True)
-
-
-def _own_prompts(model: LoadedModel, path: Path) -> list[Body]:
-    from steering.model.prompts import encode_prompt
-
-    from ..studies.sides import sequence_body
-    from ..tasks.own_texts import text_lines
-
-    lines = text_lines(path)
-    say_unknown(model, lines)
-    return [sequence_body(model, encode_prompt(model, line), f"Prompt {k + 1}") for k, line in enumerate(lines)]
-
-
-def _questions(model: LoadedModel, task: str, split: str, n: int, skip: int, form: str) -> list[Body]:
-    """A task's questions in a form."""
-    from steering.model.prompts import encode_prompt
-
-    from ..studies.readings import training_problems
-    from ..studies.sides import sequence_body
-    from ..tasks.task import TASKS, Encodes, check_form, resolve_task
-    from .prompts import task_of
-
-    if task == "find-start":
-        check_form(TASKS[task], form)
-        ids = [encode_prompt(model, problem.prompt(form)) for problem in training_problems(n)]  # type: ignore[arg-type]
-    else:
-        found = resolve_task(*task_of(task))
-        check_form(found, form)
-        items = found.items(split, skip + n)[skip:]
-        ids = [
-            found.encode(model, item, form)
-            if isinstance(found, Encodes)
-            else encode_prompt(model, found.prompt(item, form))
-            for item in items
-        ]
-    return [sequence_body(model, one, f"Question {k + 1} ({form})") for k, one in enumerate(ids)]
-
-
 def _from_spans(
     path: Path, base: str, dtype: str, device: str | None, spec: ContrastSpec, labels: list[str], output: Path
-) -> dict[str, dict[Any, Extracted]]:
-    from steering.extraction import LabelledTrace, labelled_trace
+) -> dict[str, dict[Site, Extracted]]:
+    """Vectors per label of a file of labelled spans."""
     from steering.model.models import load_model
 
     from ..studies.contrasts import LABELS, extract_contrast, extract_labels
     from ..studies.sides import span_sides
-    from ..tasks.own_texts import own_traces
+    from ..studies.sources import labelled_ids, labelled_texts
 
-    traces = own_traces(path)
-    known = sorted({label for trace in traces for label in trace.labels})
-    for label in labels:
-        if label not in known:
-            raise unknown("label", label, known, str(path))
-    wanted = labels or known
+    traces, wanted = labelled_texts(path, labels)
     if len(wanted) > 1 and PER_LABEL not in output.name:
         raise BadInput(
             f"{output}: {path} has the labels {', '.join(wanted)}; put {PER_LABEL} into the name, or choose one by --label."
         )
-    names = [_file_name(label) for label in wanted]
-    if len(set(names)) < len(names):
+    if len({_file_name(label) for label in wanted}) < len(wanted):
         raise BadInput(f"Some labels of {path} give one file name; choose them one by one with --label.")
-    lost = sum(trace.lost for trace in traces)
-    if lost:
-        _say(f"Warning: {lost} annotated parts do not stand in their texts as they are, and are not read.", "yellow")
+    if lost := sum(trace.lost for trace in traces):
+        warn(f"Warning: {lost} annotated parts do not stand in their texts as they are, and are not read.")
     model = load_model(base, dtype=dtype, device=device)
     say_unknown(model, [trace.text for trace in traces])
-    read = [
-        LabelledTrace(trace.token_ids, trace.token_spans)
-        if trace.token_ids
-        else labelled_trace(model, trace.text, trace.text_spans)
-        for trace in traces
-    ]
+    read = labelled_ids(model, traces)
     if spec.method == LABELS:
         return extract_labels(model, read, spec, wanted)
-    return {
-        label: extract_contrast(
-            model, span_sides(read, label, spec.where),
-            spec.model_copy(update={"name": label, "contrast": f"spans of {label} minus all other spans of {path.name}, {spec.read}"}),
-        )
-        for label in wanted
-    }  # fmt: skip
-
-
-def _tell(made: Sequence[Extracted]) -> None:
-    """The quality table on standard error, and why a vector has no report."""
-    from .quality import show_quality
-
-    show_quality([one.stored.report for one in made if one.stored is not None], talk())
-    missing: dict[str, int] = {}
-    for one in made:
-        if one.missing:
-            missing[one.missing] = missing.get(one.missing, 0) + 1
-    for sentence in missing:
-        _say(sentence, "yellow")
-
-
-def _say(text: str, style: str) -> None:
-    talk().print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+    found = {}
+    for label in wanted:
+        words = f"spans of {label} minus all other spans of {path.name}, read at {spec.read}"
+        own = spec.model_copy(update={"name": label, "contrast": words})
+        found[label] = extract_contrast(model, span_sides(read, label, spec.where), own)
+    return found

@@ -11,10 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from steering.errors import BadInput, unknown
+from steering.errors import BadInput
 
 from ..progress import talk
-from .extract import HeldOutOption, NegativeOption, PairsOption, PositiveOption, TextsOption
+from .options import (
+    DeviceOption,
+    DtypeOption,
+    HeldOutOption,
+    NegativeOption,
+    PairsOption,
+    PositiveOption,
+    TextsOption,
+    check_texts,
+)
+from .warnings import say_unknown
 
 if TYPE_CHECKING:
     from steering.extraction import Quality
@@ -61,8 +71,8 @@ def quality(
     texts: TextsOption = "plain",
     held_out: HeldOutOption = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of what is held out.")] = 0,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "float32",
-    device: Annotated[str | None, typer.Option(help="Device, such as cuda.")] = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """The quality reports stored beside vectors; with --model and texts, their quality on those, measured now."""
@@ -126,12 +136,11 @@ def _measured(
 
     from ..studies.contrasts import ContrastSpec, measure
     from ..studies.quality_files import known_texts
-    from ..studies.sides import Where, text_sides
-    from .extract import TEXTS, given_texts, say_unknown
+    from ..studies.sides import Where
+    from ..studies.sources import OwnTexts
 
-    if texts not in TEXTS:
-        raise unknown("way to feed texts", texts, TEXTS, "--texts")
-    high, low, prompts, paired = given_texts(positive, negative, pairs)
+    check_texts(texts)
+    own = OwnTexts.read(positive, negative, pairs)
     vectors = {file: SteeringVector.load(file) for file in files}
     known = {file: vector.provenance.notes.get("read", "last") for file, vector in vectors.items()}
     where = {file: Where.parse(read or (known[file] if known[file] != "window" else "last")) for file in files}
@@ -140,10 +149,10 @@ def _measured(
         for file in files
     }
     loaded = load_model(model, dtype=dtype, device=device)
-    say_unknown(loaded, [*(prompts or []), *high, *low])
+    say_unknown(loaded, own.every)
     found = {}
     for file, vector in vectors.items():
-        sides = text_sides(loaded, high, low, where[file], prompts=prompts, paired=paired, chat=texts == "chat")
+        sides = own.sides(loaded, where[file], chat=texts == "chat")
         found[file] = measure(loaded, vector, sides, specs[file])
         said[file] = known_texts(stored[file], [body.ids for body in (*sides.positive, *sides.negative)])
     return found

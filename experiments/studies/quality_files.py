@@ -102,4 +102,5 @@ def known_texts(stored: Stored | None, sequences: Iterable[Sequence[int]]) -> st
     both = len(hashes & set(stored.sequences))
     if not both:
         return ""
-    return f"The vector was extracted from {both} of the {len(hashes)} different texts that it is measured on, so it looks better than it is."
+    texts = f"{both} of the {len(hashes)} different texts that it is measured on"
+    return f"The vector was extracted from {texts}, so it looks better than it is."
