@@ -32,7 +32,7 @@ from .items import Item
 from .prompting import SLOT, Form, as_form, encode_form, prompt_text
 from .single import OneQuestion
 
-__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "resolve_task", "task_named"]
+__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
 
 FORMS = {
     "bare": Form(),
@@ -205,6 +205,13 @@ def asked_ids(task: Task, model: Reads, item: Item, form: str) -> tuple[int, ...
     if isinstance(task, Encodes):
         return task.encode(model, item, form)
     return encode_prompt(model, task.prompt(item, form))
+
+
+def check_form(task: Task, form: str, where: str = "") -> str:
+    """The form, if the task has it. Raises BadInput that lists those it has; `where` says who asked, by default the task."""
+    if form not in task.forms:
+        raise unknown("prompt form", form, task.forms, where or f"task {task.name}")
+    return form
 
 
 def task_named(name: str | Mapping[str, Any]) -> Task:

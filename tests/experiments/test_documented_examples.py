@@ -54,8 +54,9 @@ def verbs(command: click.Command, name: str = "") -> Iterator[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder, but for the files that the examples read."""
     folder = tmp_path_factory.mktemp("examples")
-    for body in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.S):
-        (folder / body.splitlines()[0].removeprefix("# ")).write_text(body)
+    for kind, name, body in re.findall(r"```(yaml|jsonl|text)\n# (\S+)\n(.*?)```", PAGE.read_text(), flags=re.S):
+        (folder / name).write_text(body)
+        assert name.endswith({"text": ".txt"}.get(kind, f".{kind}"))
     answers(folder / "answers.json", {"base_model": BASE, "thinking_model": THINKING, "hybrid_model": HYBRID}, {})
     (folder / "trace.txt").write_text("Let me see. 3 + 4 = 7. Wait, that is wrong. So the answer is 8.")
     (folder / "traces.json").write_text(json.dumps(annotated()))
