@@ -5,7 +5,8 @@
    nothing of a chat template, and after a prompt only what follows it.
 2. In labelled spans, the spans take the text's place, and `window` is the window of `steering.extraction.labels`.
 3. `Sides.split` holds items out whole: a pair, a question or a trace with both its sides, and all that share a token sequence.
-4. `reading` is the one place in which readings of a contrast are made.
+4. `reading` is the one place in which readings of a contrast are made. Attention sinks of the model are left out (`extraction.sinks`),
+   unless `+sinks` follows what is read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from steering.model.prompts import encode_prompt
 from ..tasks.prompting import Form, encode_form, prompt_text
 
 KINDS = ("last", "first", "mean", "index:N", "span:A:B", "window")
+SINKS = "+sinks"
 LEAST = 4
 """Items of a side with fewer than which nothing is held out."""
 MARK = "TEXT-OF-THE-USER"
@@ -38,11 +40,14 @@ class Where:
     kind: Literal["last", "first", "mean", "index", "span", "window"] = "last"
     start: int = 0
     stop: int = 0
+    sinks: bool = False
+    """Attention sinks are read too, where it names them."""
 
     @staticmethod
     def parse(text: str) -> Where:
-        """`last`, `first`, `mean`, `index:N`, `span:A:B` or `window`. Raises BadInput."""
-        kind, *numbers = text.split(":")
+        """`last`, `first`, `mean`, `index:N`, `span:A:B` or `window`, with `+sinks` after it to read attention sinks. Raises BadInput."""
+        plain = text.removesuffix(SINKS)
+        kind, *numbers = plain.split(":")
         wanted = {"index": 1, "span": 2}.get(kind, 0)
         if kind not in {name.partition(":")[0] for name in KINDS}:
             raise unknown("reading position", text, KINDS, "--read")
@@ -53,10 +58,11 @@ class Where:
         if len(given) != wanted or len(numbers) != wanted:
             shape = next(name for name in KINDS if name.partition(":")[0] == kind)
             raise BadInput(f"--read {text}: write {shape}{', with whole numbers' if wanted else ''}.")
-        return Where(kind, *given)  # type: ignore[arg-type]
+        return replace(Where(kind, *given), sinks=plain != text)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return self.kind + {"index": f":{self.start}", "span": f":{self.start}:{self.stop}"}.get(self.kind, "")
+        numbers = {"index": f":{self.start}", "span": f":{self.start}:{self.stop}"}.get(self.kind, "")
+        return f"{self.kind}{numbers}{SINKS if self.sinks else ''}"
 
     @property
     def needs_text(self) -> bool:
@@ -149,6 +155,10 @@ def _groups(sides: Sides) -> dict[int, int]:
 
 def reading(bodies: Sequence[Body], where: Where, labelled: bool = False) -> Reading:
     """The tokens that are read of some sequences. Raises BadInput naming the text that is too short."""
+    return replace(_positions(bodies, where, labelled), sinks=where.sinks)
+
+
+def _positions(bodies: Sequence[Body], where: Where, labelled: bool) -> Reading:
     sequences = [body.ids for body in bodies]
     if where.kind == "last" and not labelled:
         return Reading.last_token(sequences)

@@ -468,3 +468,24 @@ def test_text_pairs_are_read_from_every_kind_of_record(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('[{"positive": "yes", "negative": "no", "prompt": "really?", "source": 3}]')
     assert text_pairs(tmp_path / "p.csv") == text_pairs(tmp_path / "p.json")
     assert text_lines(tmp_path / "p.csv")[1] == "yes,no,really?"
+
+
+def test_attention_sinks_are_left_out_unless_the_reading_names_them() -> None:
+    from tests.tiny import with_sink
+
+    model, texts = with_sink(), ["w9 w10 w11", "w12 w13 w14", "w15 w16 w17", "w18 w19 w20"]
+    others = ["w29 w30 w31", "w32 w33 w34", "w35 w36 w37", "w38 w39 w40"]
+    spec = ContrastSpec(sites=("blocks.1.hook_resid_post",), read="mean", held_out=0.0)
+    made = {}
+    for read in ("mean", "mean+sinks"):
+        where = Where.parse(read)
+        assert str(where) == read and where.sinks is (read != "mean")
+        positive, negative = text_sides(model, texts, others, where).readings(where)
+        made[read] = mean_difference(model, positive, negative, spec.places, name="v", contrast="c")[spec.places[0]]
+    assert made["mean"].provenance.notes["sinks_left_out"]["tokens"] == 8
+    assert "sinks_left_out" not in made["mean+sinks"].provenance.notes
+    first = Where.parse("first")
+    with pytest.raises(BadInput, match="nothing but position 0"):
+        mean_difference(
+            model, *text_sides(model, texts, others, first).readings(first), spec.places, name="v", contrast="c"
+        )
