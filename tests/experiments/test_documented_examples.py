@@ -15,7 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from experiments.commands.cli import app
+from experiments.pair.problem import split_problems
 from experiments.store.runs import Store
+from experiments.studies.readings import training_problems
 from tests.experiments.test_published_results import BASE, HYBRID, THINKING, answers
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -60,6 +62,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answers(folder / "answers.json", {"base_model": BASE, "thinking_model": THINKING, "hybrid_model": HYBRID}, {})
     (folder / "trace.txt").write_text("Let me see. 3 + 4 = 7. Wait, that is wrong. So the answer is 8.")
     (folder / "traces.json").write_text(json.dumps(annotated()))
+    for split, problems in (
+        ("train", training_problems(16)),
+        ("dev", split_problems("standard-dev", 4)),
+        ("test", split_problems("standard-test", 4)),
+    ):
+        rows = [{"q": p.prompt("bare").removesuffix(" ?"), "a": str(p.answer)} for p in problems]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
