@@ -67,6 +67,10 @@ def train(
         Path | None, typer.Option(help="Texts: .jsonl with `text`, or one per line. Without: the built-in task's own.")
     ] = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 3000,
+    keep_sinks: Annotated[
+        bool,
+        typer.Option("--keep-sinks", help="Train on attention sinks too, which can hold nearly all of the variance."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,13 +84,15 @@ def train(
     from ..studies.autoencoders import make_autoencoder, texts_of
 
     spec = TrainingSpec(
-        architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed  # type: ignore[arg-type]
+        architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed, keep_sinks=keep_sinks  # type: ignore[arg-type]
     )  # fmt: skip
     loaded, place = load_model(model), Site.parse(site)
     loaded.layout.check(place)
     training, held_back = texts_of(loaded, texts, problems)
     folder, quality = make_autoencoder(loaded, place, spec, out, training, held_back)
     facts: dict[str, Any] = asdict(quality) | {"recovered": quality.recovered, "folder": str(folder)}
+    for remark in quality.remarks:
+        talk().print(remark, style="yellow", highlight=False)
     _show(facts, f"{architecture} autoencoder of {model} at {place}", as_json)
 
 
