@@ -22,6 +22,7 @@ from ..evaluation.refusals import refusals
 from ..progress import progress, talk
 from .ablation import ablate
 from .attribution import attribute
+from .demo import demo
 from .doctor import doctor
 from .extract import extract
 from .get import get
@@ -75,6 +76,7 @@ app.add_typer(probe_app, name="probe")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(import_app, name="import")
 app.add_typer(trace_app, name="trace")
+app.command("demo")(demo)
 app.command("doctor")(doctor)
 app.command("get")(get)
 app.command("extract")(extract)
@@ -126,48 +128,6 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         talk().print("Interrupted. Everything finished is stored; run the same command again to go on.", style="yellow")
         sys.exit(130)
-
-
-@app.command()
-def demo(
-    runs: RunsOption = RUNS,
-    n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems for the choice of layer and dose.")] = 48,
-    as_json: JsonOption = False,
-) -> None:
-    """The main job on the built-in pair: extract, choose on development problems, report on test problems."""
-    from ..store.runs import Store
-    from ..studies.demo import run_demo
-
-    choice, run, behaviours = run_demo(Store(runs), n=n, n_dev=n_dev)
-    if as_json:
-        chosen = {
-            "vector": choice.vector.name,
-            "site": str(choice.vector.site),
-            "dose": choice.dose,
-            "tried": choice.tried,
-        }
-        document = {
-            "choice": chosen,
-            "run": run.manifest.run_id,
-            "summary": run.summary(),
-            "behaviours": behaviours.summary(),
-        }
-        print(json.dumps(document, indent=1, sort_keys=True))
-        return
-    console = Console()
-    print_tables(run, console)
-    console.print(
-        f"The setting was chosen among {choice.tried} on development problems; ranks among random directions are not corrected for that "
-        f"(steer sweep does it, by whole pseudo-sweeps).",
-        highlight=False,
-    )
-    from ..studies.behaviours import behaviour_table
-
-    console.print(behaviour_table(behaviours))
-    console.print(
-        f"Stored as {run.folder} and {behaviours.folder}. Look at them: steer app --runs {runs}", highlight=False
-    )
 
 
 @app.command("eval")

@@ -30,6 +30,8 @@ from steering.errors import BadInput, unknown
 from .graders.final import last_boxes
 
 FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+OWN = Path(__file__).parent / "data"
+"""The data sets that come with the package."""
 KNOWN: dict[str, dict[str, Any]] = {
     "gsm8k": {
         "hub": "openai/gsm8k", "subset": "main", "question": "question", "answer": "answer", "extract": "####",
@@ -41,8 +43,16 @@ KNOWN: dict[str, dict[str, Any]] = {
     "aime24": {"hub": "HuggingFaceH4/aime_2024", "question": "problem", "answer": "answer", "id": "id", "splits": {"test": "train"}},
     "aime25": {"hub": "math-ai/aime25", "question": "problem", "answer": "answer", "id": "id", "splits": {"test": "test"}},
     "amc23": {"hub": "math-ai/amc23", "question": "question", "answer": "answer", "id": "id", "splits": {"test": "test"}},
+    "open-beginnings": {
+        "file": str(OWN / "beginnings-development.jsonl"), "question": "text", "answer": "language", "id": "id",
+        "splits": {"development": "", "test": "beginnings-test.jsonl"},
+    },
+    "one-step-problems": {
+        "file": str(OWN / "problems-development.jsonl"), "question": "text", "answer": "steps", "id": "id",
+        "splits": {"development": "", "test": "problems-test.jsonl"},
+    },
 }  # fmt: skip
-"""Mappings of known data sets. Splits map this project's names to those of the source."""
+"""Mappings of known data sets. Splits map this project's names to those of the source. The last two are the project's own."""
 LONGEST_FIELD = 2**31 - 1
 """Characters of the longest field of a CSV file."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -78,7 +88,7 @@ class Source(BaseModel):
         name = given["dataset"]
         if name in KNOWN:
             given = {**KNOWN[name], **given}
-            if given.get("file") and "splits" not in data:
+            if data.get("file") and "splits" not in data:
                 given["splits"] = {"test": ""}
         elif name.lower().endswith(FILES):
             given.setdefault("file", name)

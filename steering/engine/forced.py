@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +46,8 @@ class ForcedReading:
 def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[ForcedReading]:
     """Read every text twice, with its plan and without. Raises BadInput for an empty text, one longer than the context, or a plan with an
     entropy gate, and for one on which the model's numbers become NaN or infinite."""
+    _check_lengths(model, texts)
     for index, text in enumerate(texts):
-        if not text.prompt_ids or not text.token_ids:
-            raise BadInput(f"Text {index} needs a prompt and at least one forced token.")
-        if len(text.prompt_ids) + len(text.token_ids) > model.context:
-            raise BadInput(
-                f"Text {index} has {len(text.prompt_ids) + len(text.token_ids)} tokens; {model.id} reads {model.context}."
-            )
         if any(i.gate is not None and i.gate.kind == "entropy" for i in text.plan.interventions):
             raise BadInput(
                 f"Text {index}: an entropy gate reads the prediction before each token, which a forced reading makes all at once; "
@@ -60,15 +55,8 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
             )
     compiled = compile_plans([text.plan for text in texts if text.plan], model)
     masks = Masks(model.runs.config)
-    order = sorted(range(len(texts)), key=lambda i: _length(texts[i]))
     readings: dict[int, ForcedReading] = {}
-    while order:
-        width = _length(texts[order[-1]])
-        count = max(1, POSITIONS_PER_PASS // width)
-        limit = model.rope.limit
-        if limit is not None and width > limit:  # shorter ones are read with other factors
-            count = min(count, sum(_length(texts[i]) > limit for i in order))
-        chunk, order = order[-count:], order[:-count]
+    for chunk in _chunks(model, [_length(text) for text in texts]):
         chosen = [texts[i] for i in chunk]
         steered = _predictions(model, compiled, masks, chosen, True)
         plain = _predictions(model, compiled, masks, chosen, False)
@@ -86,6 +74,49 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
                 tuple(divergence.tolist()),
             )
     return [readings[i] for i in range(len(texts))]
+
+
+def unsteered_logprob(
+    model: LoadedModel, texts: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> list[tuple[float, ...]]:
+    """Per text (prompt ids, token ids), the log-probability in nats of each token where the model reads it unsteered, whoever wrote it.
+    Raises BadInput for a text without prompt or tokens, one longer than the context, and one on which the model's numbers become NaN or
+    infinite."""
+    forced = [ForcedText(tuple(prompt), tuple(tokens), Plan()) for prompt, tokens in texts]
+    _check_lengths(model, forced)
+    compiled, masks = compile_plans([], model), Masks(model.runs.config)
+    found: dict[int, tuple[float, ...]] = {}
+    for chunk in _chunks(model, [_length(text) for text in forced]):
+        chosen = [forced[i] for i in chunk]
+        for index, text, read in zip(chunk, chosen, _predictions(model, compiled, masks, chosen, False), strict=True):
+            own = read.gather(1, torch.tensor(text.token_ids, device=read.device)[:, None])[:, 0]
+            if not bool(own.isfinite().all()):
+                raise BadInput(
+                    f"Text {index} cannot be read: the model's numbers become NaN or infinite. Load the model in float32."
+                )
+            found[index] = tuple(own.tolist())
+    return [found[i] for i in range(len(texts))]
+
+
+def _chunks(model: LoadedModel, lengths: Sequence[int]) -> Iterator[list[int]]:
+    """The texts, by number, that are read in one pass: longest first, and no pass on both sides of a rotary limit."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    while order:
+        width = lengths[order[-1]]
+        count = max(1, POSITIONS_PER_PASS // width)
+        limit = model.rope.limit
+        if limit is not None and width > limit:  # shorter ones are read with other factors
+            count = min(count, sum(lengths[i] > limit for i in order))
+        yield order[-count:]
+        order = order[:-count]
+
+
+def _check_lengths(model: LoadedModel, texts: Sequence[ForcedText]) -> None:
+    for index, text in enumerate(texts):
+        if not text.prompt_ids or not text.token_ids:
+            raise BadInput(f"Text {index} needs a prompt and at least one forced token.")
+        if _length(text) > model.context:
+            raise BadInput(f"Text {index} has {_length(text)} tokens; {model.id} reads {model.context}.")
 
 
 def _length(text: ForcedText) -> int:

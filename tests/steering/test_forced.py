@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steering.engine.forced import ForcedText, forced_divergence
+from steering.engine.forced import ForcedText, forced_divergence, unsteered_logprob
 from steering.engine.generation import Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
@@ -54,3 +54,16 @@ def test_what_cannot_be_read_in_one_pass_is_refused() -> None:
         forced_divergence(model, [ForcedText((1, 20), (21,), plan(gate=Gate("entropy", 1.0)))])
     with pytest.raises(BadInput, match="at least one forced token"):
         forced_divergence(model, [ForcedText((1, 20), (), Plan())])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_anyones_text_is_read_without_a_plan(family: str) -> None:
+    model = tiny(family)
+    texts = [((1, 20, 5, 21)[: 2 + i % 3], tuple([22, 5, 23, 24, 6, 25][: 1 + i])) for i in range(5)]
+    for (prompt, tokens), found in zip(texts, unsteered_logprob(model, texts), strict=True):
+        plain = naive_logits(model, [*prompt, *tokens], Plan(), len(prompt))[len(prompt) - 1 : -1].log_softmax(-1)
+        assert torch.allclose(torch.tensor(found), plain.gather(1, torch.tensor(tokens)[:, None])[:, 0], atol=2e-3)
+    assert unsteered_logprob(model, []) == []
+    for text in (((1, 20), ()), ((), (20,)), ((1,), (20,) * 200)):
+        with pytest.raises(BadInput, match="Text 0"):
+            unsteered_logprob(model, [text])

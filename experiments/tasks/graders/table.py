@@ -10,8 +10,10 @@ from steering.errors import BadInput, unknown
 
 from .grade import Grader
 from .judged import JudgeGrader
+from .language import LanguageGrader
 from .mathematics import MathGrader
 from .plain import ChoiceGrader, ExactGrader, NumericGrader
+from .sentiment import SentimentGrader
 
 GRADERS: dict[str, type[Any]] = {
     "math": MathGrader,
@@ -19,6 +21,8 @@ GRADERS: dict[str, type[Any]] = {
     "numeric": NumericGrader,
     "choice": ChoiceGrader,
     "judge": JudgeGrader,
+    "language": LanguageGrader,
+    "sentiment": SentimentGrader,
 }
 
 
