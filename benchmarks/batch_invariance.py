@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=125)
     parser.add_argument("--tokens", type=int, default=80)
     parser.add_argument("--modes", default="fast,invariant")
+    parser.add_argument("--alone", type=int, default=125, help="rows that are also written alone")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     model = load_model(asked.model, dtype=asked.dtype)
@@ -75,10 +76,10 @@ def main() -> None:
                     for part in (rows[:half], rows[half:])
                     for g in generate(model, part, settings, batch_size=64, **extra)
                 ],
-                "alone": [generate(model, [row], settings, **extra)[0] for row in rows],
+                "alone": [generate(model, [row], settings, **extra)[0] for row in rows[: asked.alone]],
             }
             for name, other in others.items():
-                tokens, parted, bits = compared(batch, other)
+                tokens, parted, bits = compared(batch[: len(other)], other)
                 line = {
                     "model": asked.model,
                     "dtype": asked.dtype,
@@ -89,7 +90,7 @@ def main() -> None:
                     "parted": parted,
                     "per_10000": round(1e4 * parted / tokens, 3),
                     "rows_with_other_bits": bits,
-                    "rows": len(rows),
+                    "rows": len(other),
                     "ms_per_token_in_a_batch": round(1e3 * seconds / sum(len(g.token_ids) for g in batch), 3),
                 }
                 print(json.dumps(line), flush=True)

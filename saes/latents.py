@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,18 +25,31 @@ ARCHITECTURES = {"standard": "relu", "jumprelu": "jumprelu", "gated": "gated", "
 def features_of(
     sae: Any,
     latents: Sequence[int],
-    site: Site,
+    site: Site | None = None,
     *,
     name: str = "",
     peaks: Tensor | None = None,
     means: Tensor | None = None,
     provenance: Provenance | None = None,
 ) -> Features:
-    """Chosen latents of a SAELens autoencoder that reads the activations of `site`. `peaks`, `means`: `[len(latents)]`.
+    """Chosen latents of an autoencoder as what a plan edits: of a `Dictionary` (what `load_dictionary` returns), which knows its site, or
+    of a SAELens autoencoder that reads the activations of `site`. `peaks`, `means`: `[len(latents)]`.
 
-    Raises BadInput for an architecture, normalisation or latent that does not exist here.
+    Raises BadInput for an architecture, normalisation or latent that does not exist here, and for a site that is missing or not the
+    dictionary's.
     """
-    config = sae.cfg
+    if isinstance(getattr(sae, "site", None), Site):  # a Dictionary, which stands on the floor above
+        if site not in (None, sae.site):
+            raise BadInput(f"{sae.name} reads {sae.site}, not {site}; leave the site out.")
+        found: Features = sae.features(latents, name=name, peaks=peaks, means=means)
+        return found if provenance is None else replace(found, provenance=provenance)
+    if site is None:
+        raise BadInput(
+            "A SAELens autoencoder does not say where it reads: give the site, or what saes.load_dictionary returns."
+        )
+    config = getattr(sae, "cfg", None)
+    if config is None:
+        raise BadInput(f"Latents are taken of a SAELens autoencoder or of a Dictionary, not of a {type(sae).__name__}.")
     architecture = config.architecture()
     if architecture not in ARCHITECTURES:
         raise BadInput(

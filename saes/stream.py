@@ -3,7 +3,7 @@
 1. Sequences are read up to the site and no further, a batch at a time; what special tokens carry, and attention sinks, are left out
    unless asked for: one sink can hold nearly all of the variance.
 2. A buffer of fixed size is kept half full of unread activations; each batch is drawn from it at random. The same seed gives the
-   same stream.
+   same stream. Where it is known how many batches will be drawn, no more is read than they hold, to the end of a forward pass.
 3. When the sequences are used up they are read again in another order.
 """
 
@@ -37,9 +37,10 @@ def activation_stream(
     keep_specials: bool = False,
     keep_sinks: bool = False,
     skip: int = 0,
+    batches: int | None = None,
 ) -> Iterator[Tensor]:
-    """Batches `[batch, width]` float32 of activations at `site`, for ever. `skip` batches are drawn and dropped first; `read_tokens` are
-    read in one forward pass, padding included.
+    """Batches `[batch, width]` float32 of activations at `site`: `batches` of them in all, or for ever. The first `skip` are drawn and
+    dropped; `read_tokens` are read in one forward pass, padding included.
 
     Raises BadInput when there are no sequences, or the buffer does not hold two batches.
     """
@@ -47,15 +48,19 @@ def activation_stream(
         raise BadInput("There are no sequences to read activations from.")
     if buffer < 2 * batch:
         raise BadInput(f"A buffer of {buffer} activations does not hold two batches of {batch}.")
+    left = None if batches is None else batches * batch
+    if left is not None:
+        buffer, read_tokens = min(buffer, max(left, 2 * batch)), min(read_tokens, max(left, 1))
     generator, order = torch.Generator().manual_seed(seed), random.Random(seed)
     held = torch.empty(0, model.layout.width(site))
     sinks = () if keep_sinks else sinks_of(model).positions
     source = _rows(model, sequences, site, read_tokens, order, keep_specials, sinks)
     drawn = 0
-    while True:
-        if len(held) < buffer // 2 + batch:
+    while left is None or left > 0:
+        wanted = buffer if left is None else min(buffer, left)
+        if len(held) < min(wanted, buffer // 2 + batch):
             parts, count = [held], len(held)
-            while count < buffer:
+            while count < wanted:
                 part = next(source)
                 parts.append(part)
                 count += len(part)
@@ -63,6 +68,7 @@ def activation_stream(
             held = held[torch.randperm(len(held), generator=generator)]
         taken, held = held[:batch], held[batch:]
         drawn += 1
+        left = None if left is None else left - batch
         if drawn > skip:
             yield taken
 

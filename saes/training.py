@@ -38,6 +38,8 @@ from steering.model.sites import Site
 from .stream import activation_stream
 
 CARD = "training.json"
+BUFFERED = 16
+"""Batches that the shuffling buffer holds at most; never more than the training draws."""
 
 
 @dataclass(frozen=True)
@@ -162,17 +164,12 @@ def train_sae(
         n_batches_for_norm_estimate=min(50, spec.steps),
     )
     latest = _latest(folder / "checkpoints")
-    drawn = 0 if latest is None else config.n_batches_for_norm_estimate + latest[0] // spec.batch
+    scaling = config.n_batches_for_norm_estimate
+    drawn = 0 if latest is None else scaling + latest[0] // spec.batch
     stream = activation_stream(
-        model,
-        sequences,
-        site,
-        batch=spec.batch,
-        buffer=16 * spec.batch,
-        seed=spec.seed,
-        skip=drawn,
-        keep_sinks=spec.keep_sinks,
-    )
+        model, sequences, site, batch=spec.batch, buffer=BUFFERED * spec.batch, seed=spec.seed, skip=drawn,
+        keep_sinks=spec.keep_sinks,         batches=scaling + spec.steps,
+    )  # fmt: skip
     trainer = SAETrainer(config, sae, stream)
     if latest is not None:
         sae.load_weights_from_checkpoint(latest[1])

@@ -51,12 +51,13 @@ LONG = (
     *("test_hybrid", "test_pair_training", "test_demo", "test_sweeps", "test_documented_examples", "test_sae_commands"),
     *(
         "test_evaluation",
+        "test_language_model",
         "test_labels",
         "test_language",
-        "test_language_study",
         "test_compiled",
         "test_hostile_answers",
     ),
+    *("test_language_study", "test_any_task", "test_contrasts", "test_real_pairs", "test_gguf_models"),
 )
 """Modules that take longest: they come first, so that workers which take whole modules end at about the same time."""
 

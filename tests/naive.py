@@ -191,6 +191,7 @@ def naive_logits(
 
     The entropy that a gate reads at a position is that of the distribution which the sequence before it gives.
     """
+    sinks_of(model)  # measured before any hook of this oracle is in place
     entropies: dict[int, float] = {}
     if any(i.gate is not None and i.gate.kind == "entropy" for i in plan.interventions):
         for position in range(prompt_length, len(ids)):

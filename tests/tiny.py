@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
@@ -55,6 +56,9 @@ CONFIGS = {
     ),
     "olmo2": lambda: Olmo2Config(**_MODERN),
     "phi3": lambda: Phi3Config(**_MODERN),
+    "llama4": lambda: Llama4TextConfig(
+        **_MODERN, head_dim=8, intermediate_size_mlp=24, moe_layers=[], attention_chunk_size=128, no_rope_layers=[1, 0, 1]
+    ),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress
+from .asking import FIND_START, TaskOption
 from .options import RUNS, JsonOption, RunsOption
 from .saes import ModelOption, SaeOption, StatisticsOption, opened
 
@@ -26,6 +27,7 @@ def ablate(
         list[str] | None, typer.Option(help="ablate, mean, 'clamp 2p', 'scale 0.5f', 'raise 15f', ...")
     ] = None,
     scope: Annotated[list[str] | None, typer.Option(help="Spans: all, generated, last_prompt, ...")] = None,
+    task: TaskOption = FIND_START,
     form: Annotated[str, typer.Option(help="Prompt form of the task.")] = "bare",
     split: Annotated[list[str] | None, typer.Option(help="Splits of the task.")] = None,
     n: Annotated[int, typer.Option(help="Items per split.")] = 200,
@@ -39,14 +41,17 @@ def ablate(
     as_json: JsonOption = False,
 ) -> None:
     """Edit latents, measure against the unsteered model and against matched controls."""
-    from steering.errors import BadInput
+    from steering.errors import BadInput, unknown
     from steering.model.models import load_model
 
     from ..evaluation.spec import Generating
+    from ..evaluation.spec_files import located_task
     from ..report.figures.ablations import forest
     from ..store.runs import Store
     from ..studies.ablation import AblationSpec, run_ablation
     from ..studies.effects import effects
+    from ..tasks.task import resolve_task
+    from .prompts import task_of
 
     try:
         groups = tuple(tuple(int(number) for number in text.split(",")) for text in latents)
@@ -54,8 +59,13 @@ def ablate(
         raise BadInput(
             f"--latents {' '.join(latents)}: write numbers, as in --latents 12 or --latents 12,40."
         ) from error
+    given, folder = task_of(task)
+    found_task = resolve_task(given, folder)
+    wanted = split or (["standard-test"] if task == FIND_START else [found_task.splits[0]])
+    if form not in found_task.forms:
+        raise unknown("prompt form", form, found_task.forms, where=f"task {found_task.name}")
     spec = AblationSpec(
-        name=name, model=model, form=form, splits=dict.fromkeys(split or ["standard-test"], n), features=groups,
+        name=name, model=model, task=located_task(given, folder), form=form, splits=dict.fromkeys(wanted, n), features=groups,
         operations=tuple(operation or ["ablate"]), scopes=tuple(scope or ["all"]), controls=controls, directions=directions,
         generation=Generating(max_new_tokens=max_new_tokens), seed=seed,
     )  # fmt: skip

@@ -29,7 +29,7 @@ from .get import get
 from .hybrid import hybrid
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 from .pairs import pair_app
-from .plans import generate_, plan_app
+from .plans import VectorOption, generate_, named_vectors, plan_app
 from .probes import probe_app
 from .prompts import prompt
 from .published import import_app
@@ -138,6 +138,13 @@ def evaluate(
     ] = None,
     runs: RunsOption = RUNS,
     n: Annotated[int | None, typer.Option(help="Items per split (overrides the spec).")] = None,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One-line plan or plan file: an arm of its own beside the baseline; may be given several times."
+        ),
+    ] = None,
+    vector: VectorOption = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key of the spec: --set generation.temperature=1.0")
     ] = None,
@@ -156,7 +163,7 @@ def evaluate(
     from ..store.trackers import track as send
 
     check_tracker(track)
-    parsed, vectors = load_spec(spec, sets or [], n)
+    parsed, vectors = load_spec(spec, sets or [], n, plan or [], named_vectors(vector))
     if dry_run:
         from ..sweeps.estimate import estimated
 

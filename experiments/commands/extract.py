@@ -1,37 +1,83 @@
-"""`steer extract`: steering vectors by difference of means, at one site or many, on a task or on prompts of one's own."""
+"""`steer extract`: steering vectors from texts of one's own, labelled spans, or a task's questions, at one site or many."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steering.errors import BadInput, unknown
 
-if TYPE_CHECKING:
-    from steering.extraction import Reading
-    from steering.model.models import LoadedModel
+from ..progress import talk
+from .options import (
+    DeviceOption,
+    DtypeOption,
+    HeldOutOption,
+    NegativeOption,
+    PairsOption,
+    PositiveOption,
+    ReadOption,
+    TextsOption,
+    check_texts,
+)
+from .quality import show_quality
+from .warnings import say_unknown, warn
 
-CONTRASTS = ("checkpoint", "mode")
-PER_LAYER = "{layer}"
+if TYPE_CHECKING:
+    from steering.model.sites import Site
+
+    from ..studies.contrasts import ContrastSpec, Extracted
+    from ..studies.sides import Where
+
+CONTRASTS = ("checkpoint", "mode", "texts")
+PER_LAYER, PER_LABEL = "{layer}", "{label}"
 
 
 def extract(
     output: Annotated[
-        Path, typer.Argument(help="Where to write the vector (.safetensors); {layer} in it with --layers.")
+        Path,
+        typer.Argument(
+            help="Where to write the vector (.safetensors); {layer} in it with --layers, {label} with --spans."
+        ),
     ],
     base: Annotated[str, typer.Option(help="Base model: hub id, folder, or builtin:base.")] = "builtin:base",
     thinking: Annotated[str, typer.Option(help="Thinking model for the checkpoint contrast.")] = "builtin:thinking",
     contrast: Annotated[
         str,
-        typer.Option(help="checkpoint: thinking minus base on the same tokens; mode: one prompt form minus another."),
-    ] = "checkpoint",
+        typer.Option(
+            help="checkpoint: thinking minus base on the same tokens; mode: one prompt form minus another; texts: what the files hold "
+            "(the default where there are any, else checkpoint)."
+        ),
+    ] = "",
     site: Annotated[str, typer.Option(help="Where: blocks.<layer>.hook_resid_post")] = "blocks.1.hook_resid_post",
     layers: Annotated[
         str | None, typer.Option(help="Several layers in one pass, such as 8,12,16; a file each, --site's kind.")
     ] = None,
+    positive: PositiveOption = None,
+    negative: NegativeOption = None,
+    pairs: PairsOption = None,
+    spans: Annotated[
+        Path | None,
+        typer.Option(
+            help="Records with text and labelled spans; a vector per label, or --label's with another --method."
+        ),
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="With --spans: this label only; repeatable.")] = None,
+    read: ReadOption = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="difference, paired, principal, principal-difference, principal-global, logistic; labels for --spans. "
+            "By default paired for pairs, labels for spans, else difference."
+        ),
+    ] = "",
+    texts: TextsOption = "plain",
+    held_out: HeldOutOption = 0.3,
+    seed: Annotated[int, typer.Option(help="Seed of what is held out.")] = 0,
+    name: Annotated[str, typer.Option(help="What the vector is called.")] = "",
     prompts: Annotated[
         Path | None, typer.Option(help="Text file, one prompt per line, for the checkpoint contrast.")
     ] = None,
@@ -46,52 +92,128 @@ def extract(
     forms: Annotated[
         str, typer.Option(help="Prompt form that is read (checkpoint), or the two of mode: think,quick.")
     ] = "",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "float32",
-    device: Annotated[str | None, typer.Option(help="Device, such as cuda.")] = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
 ) -> None:
-    """Extract steering vectors by difference of means, read at the last token of each prompt."""
+    """Extract steering vectors; their quality on texts held out is shown, and stored beside each vector."""
     from dataclasses import replace
 
-    from steering.extraction import checkpoint_difference, mean_difference
     from steering.model.models import load_model
     from steering.model.sites import Site
 
-    if contrast not in CONTRASTS:
-        raise unknown("contrast", contrast, CONTRASTS)
+    from ..studies.contrasts import LABELS, ContrastSpec, extract_contrast
+    from ..studies.quality_files import write_quality
+    from ..studies.sides import Where
+    from ..studies.sources import OwnTexts, as_items, questions
+    from ..studies.sources import prompts as prompts_of
+    from ..tasks.own_texts import text_lines
+    from ..tasks.task import resolve_task
+    from .prompts import task_of
+
+    contrast = _contrast(contrast, positive, negative, pairs, spans, prompts)
+    check_texts(texts)
     if output.suffix != ".safetensors":
         raise BadInput(f"{output}: vectors are written as .safetensors; give a name that ends so.")
     if (layers is not None) != (PER_LAYER in output.name):
         raise BadInput(f"{output}: --layers writes a file per layer and needs {PER_LAYER} in the name, and only then.")
-    if contrast == "mode" and prompts is not None:
-        raise BadInput("The mode contrast asks questions in two forms; --prompts goes with --contrast checkpoint.")
-    named = [name for name in forms.split(",") if name] or (["think", "quick"] if contrast == "mode" else ["bare"])
+    if PER_LABEL in output.name and spans is None:
+        raise BadInput(f"{output}: {PER_LABEL} in the name is for the labels of --spans.")
+    if label and spans is None:
+        raise BadInput("--label names labels of --spans; give that file too.")
+    if texts == "chat" and (contrast != "texts" or spans is not None):
+        raise BadInput(
+            "--texts chat is for --positive and --negative or --pairs; a task's forms and spans are fed as they are."
+        )
+    method = method or ("paired" if pairs else LABELS if spans else "difference")
+    if method == LABELS and read not in ("", "window"):
+        raise BadInput(
+            f"The method {LABELS} reads its own window of each span; --read {read} goes with another --method."
+        )
+    where = Where.parse(read or ("window" if spans else "last"))
+    named = _forms(forms, contrast)
+    first, wanted = Site.parse(site), _layers(layers)
+    spec = ContrastSpec(
+        sites=tuple(str(replace(first, layer=layer)) for layer in wanted) or (str(first),), read=str(where), method=method,
+        held_out=held_out, seed=seed, name=name or _name(contrast, named if forms else [], positive, negative, pairs),
+        contrast=_words(contrast, named, where, texts, positive, negative, pairs),
+    )  # fmt: skip
+    if spans is not None:
+        found = _from_spans(spans, base, dtype, device, spec, label or [], output)
+    else:
+        own = OwnTexts.read(positive, negative, pairs) if contrast == "texts" else None
+        lines = text_lines(prompts) if prompts is not None else []
+        model = load_model(base, dtype=dtype, device=device)
+        for place in spec.places:
+            model.layout.check(place)
+        say_unknown(model, own.every if own is not None else lines)
+        other = None
+        if own is not None:
+            sides = own.sides(model, where, chat=texts == "chat", method=method)
+        else:
+            asked = resolve_task(*task_of(task))
+            read_in = (
+                [prompts_of(model, lines)] if lines else [questions(model, asked, split, n, skip, f) for f in named]
+            )
+            sides = as_items(read_in[0], read_in[-1])
+            other = load_model(thinking, dtype=dtype, device=device) if contrast == "checkpoint" else None
+        found = {"": extract_contrast(model, sides, spec, thinking=other)}
+    written = []
+    for one, vectors in found.items():
+        for place, made in vectors.items():
+            path = output.with_name(
+                output.name.replace(PER_LAYER, str(place.layer)).replace(PER_LABEL, _file_name(one))
+            )
+            made.vector.save(path)
+            report = write_quality(path, made.stored)
+            facts: dict[str, Any] = {
+                "file": str(path), "digest": made.vector.digest, "site": str(place), "norm": made.vector.norm,
+                "quality": None if report is None else str(report),
+            }  # fmt: skip
+            written.append(facts | ({"label": one} if one else {}))
+    every = [made for vectors in found.values() for made in vectors.values()]
+    show_quality([one.stored.report for one in every if one.stored is not None], talk())
+    for sentence in dict.fromkeys(one.missing for one in every if one.missing):
+        warn(sentence)
+    print(json.dumps(written if layers or PER_LABEL in output.name else written[0]))
+
+
+def _contrast(
+    contrast: str,
+    positive: Path | None,
+    negative: Path | None,
+    pairs: Path | None,
+    spans: Path | None,
+    prompts: Path | None,
+) -> str:
+    """What is contrasted, from what is given. Raises BadInput for what does not go together."""
+    own = [file for file in (positive or negative, pairs, spans) if file is not None]
+    if len(own) > 1 or (positive is None) != (negative is None):
+        raise BadInput("Give both --positive and --negative, or --pairs, or --spans: one contrast at a time.")
+    contrast = contrast or ("texts" if own else "checkpoint")
+    if contrast not in CONTRASTS:
+        raise unknown("contrast", contrast, CONTRASTS)
+    if (contrast == "texts") != bool(own):
+        needed = (
+            "needs --positive and --negative, --pairs or --spans" if not own else "reads a task's questions, not files"
+        )
+        raise BadInput(f"--contrast {contrast} {needed}.")
+    if contrast != "checkpoint" and prompts is not None:
+        raise BadInput(f"--prompts goes with --contrast checkpoint, not with {contrast}.")
+    return contrast
+
+
+def _forms(forms: str, contrast: str) -> list[str]:
+    named = [name for name in forms.split(",") if name]
+    if contrast == "texts":
+        if named:
+            raise BadInput(f"--forms {forms} is for a task's questions, not for texts of your own.")
+        return []
+    named = named or (["think", "quick"] if contrast == "mode" else ["bare"])
     if len(named) != (2 if contrast == "mode" else 1):
         raise BadInput(
             f"--forms {forms}: {'mode takes two forms, the wanted one first' if contrast == 'mode' else 'checkpoint takes one form'}."
         )
-    wanted = _layers(layers)
-    model = load_model(base, dtype=dtype, device=device)
-    first = Site.parse(site)
-    places = (
-        [model.layout.check(replace(first, layer=layer)) for layer in wanted] if wanted else [model.layout.check(first)]
-    )
-    if contrast == "mode":
-        high, low = (_reading(model, task, split, n, skip, form) for form in named)
-        vectors = mean_difference(
-            model, high, low, places, name=f"{named[0]} minus {named[1]}" if forms else "think-first minus be-quick",
-            contrast="last tokens of the two prompt forms",
-        )  # fmt: skip
-    else:
-        reading = _lines(model, prompts) if prompts is not None else _reading(model, task, split, n, skip, named[0])
-        vectors = checkpoint_difference(model, load_model(thinking, dtype=dtype, device=device), reading, places)
-    written = []
-    for place in places:
-        path = output.with_name(output.name.replace(PER_LAYER, str(place.layer)))
-        vectors[place].save(path)
-        written.append(
-            {"file": str(path), "digest": vectors[place].digest, "site": str(place), "norm": vectors[place].norm}
-        )
-    print(json.dumps(written if layers else written[0]))
+    return named
 
 
 def _layers(text: str | None) -> list[int]:
@@ -101,36 +223,63 @@ def _layers(text: str | None) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _lines(model: LoadedModel, path: Path) -> Reading:
-    from steering.extraction import Reading
-    from steering.model.prompts import encode_prompt
-
-    if not path.is_file():
-        raise BadInput(f"No prompt file at {path}.")
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
-    if not lines:
-        raise BadInput(f"{path} holds no prompt; write one per line.")
-    return Reading.last_token([encode_prompt(model, line) for line in lines])
+def _name(contrast: str, forms: Sequence[str], positive: Path | None, negative: Path | None, pairs: Path | None) -> str:
+    if contrast == "texts":
+        return pairs.stem if pairs else f"{positive.stem} - {negative.stem}" if positive and negative else "labels"
+    if contrast == "mode":
+        return f"{forms[0]} minus {forms[1]}" if forms else "think-first minus be-quick"
+    return "thinking - base"
 
 
-def _reading(model: LoadedModel, task: str, split: str, n: int, skip: int, form: str) -> Reading:
-    """The last prompt tokens of a task's questions in a form."""
-    from steering.extraction import Reading
-    from steering.model.prompts import encode_prompt
+def _words(
+    contrast: str,
+    forms: Sequence[str],
+    where: Where,
+    texts: str,
+    positive: Path | None,
+    negative: Path | None,
+    pairs: Path | None,
+) -> str:
+    """The contrast for the provenance."""
+    if contrast == "mode":
+        return f"{forms[0]} minus {forms[1]} form of the same questions, read at {where}"
+    what = "positive minus negative of " + (
+        pairs.name if pairs else f"{positive and positive.name}, {negative and negative.name}"
+    )
+    return f"{what}, {texts}, read at {where}"
 
-    from ..studies.readings import prompt_reading, training_problems
-    from ..tasks.findstart import FindStart
-    from ..tasks.task import Encodes, resolve_task
-    from .prompts import task_of
 
-    if task == "find-start":
-        if form not in FindStart().forms:
-            raise unknown("prompt form", form, FindStart().forms)
-        return prompt_reading(model, training_problems(n), form)
-    found = resolve_task(*task_of(task))
-    if form not in found.forms:
-        raise unknown("prompt form", form, found.forms)
-    items = found.items(split, skip + n)[skip:]
-    if isinstance(found, Encodes):
-        return Reading.last_token([found.encode(model, item, form) for item in items])
-    return Reading.last_token([encode_prompt(model, found.prompt(item, form)) for item in items])
+def _file_name(label: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
+
+
+def _from_spans(
+    path: Path, base: str, dtype: str, device: str | None, spec: ContrastSpec, labels: list[str], output: Path
+) -> dict[str, dict[Site, Extracted]]:
+    """Vectors per label of a file of labelled spans."""
+    from steering.model.models import load_model
+
+    from ..studies.contrasts import LABELS, extract_contrast, extract_labels
+    from ..studies.sides import span_sides
+    from ..studies.sources import labelled_ids, labelled_texts
+
+    traces, wanted = labelled_texts(path, labels)
+    if len(wanted) > 1 and PER_LABEL not in output.name:
+        raise BadInput(
+            f"{output}: {path} has the labels {', '.join(wanted)}; put {PER_LABEL} into the name, or choose one by --label."
+        )
+    if len({_file_name(label) for label in wanted}) < len(wanted):
+        raise BadInput(f"Some labels of {path} give one file name; choose them one by one with --label.")
+    if lost := sum(trace.lost for trace in traces):
+        warn(f"Warning: {lost} annotated parts do not stand in their texts as they are, and are not read.")
+    model = load_model(base, dtype=dtype, device=device)
+    say_unknown(model, [trace.text for trace in traces])
+    read = labelled_ids(model, traces)
+    if spec.method == LABELS:
+        return extract_labels(model, read, spec, wanted)
+    found = {}
+    for label in wanted:
+        words = f"spans of {label} minus all other spans of {path.name}, read at {spec.read}"
+        own = spec.model_copy(update={"name": label, "contrast": words})
+        found[label] = extract_contrast(model, span_sides(read, label, spec.where), own)
+    return found

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ..progress import talk
+from steering.errors import BadInput, unknown
+
+from .warnings import say_unknown
 
 if TYPE_CHECKING:
     from steering.plan.plan import Plan
+    from steering.vector.features import Features
+    from steering.vector.vectors import SteeringVector
+
+    from ..tasks.own_texts import OwnPrompt
 
 plan_app = typer.Typer(help="Write plans down, and see what they would cover.", no_args_is_help=True)
 ExpressionArgument = Annotated[str, typer.Argument(help="One-line plan, or a YAML or JSON plan file.")]
@@ -28,11 +34,14 @@ ModelOption = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, smol
 
 def read_plan(text: str, named: list[str] | None) -> Plan:
     """A plan from its one-line form or a file; vectors by `NAME=FILE` or by path."""
-    from steering.errors import BadInput
-    from steering.plan.expression import parse_plan
-    from steering.plan.plan import Plan
-    from steering.vector.features import Features, load_stored
-    from steering.vector.vectors import SteeringVector
+    from steering.plan import source
+
+    return source.read_plan(text, named_vectors(named))
+
+
+def named_vectors(named: list[str] | None) -> dict[str, SteeringVector | Features]:
+    """What `--vector NAME=FILE` names. Raises BadInput."""
+    from steering.vector.features import load_stored
 
     vectors: dict[str, SteeringVector | Features] = {}
     for entry in named or []:
@@ -40,11 +49,7 @@ def read_plan(text: str, named: list[str] | None) -> Plan:
         if not equals:
             raise BadInput(f"--vector {entry!r} is not NAME=FILE.")
         vectors[name] = load_stored(path)
-    if Path(text).suffix in (".yaml", ".yml", ".json"):
-        if not Path(text).is_file():
-            raise BadInput(f"No plan file at {text}.")
-        return Plan.from_yaml(Path(text).read_text(), vectors | {v.digest: v for v in vectors.values()})
-    return parse_plan(text, vectors)
+    return vectors
 
 
 @plan_app.command("show")
@@ -92,7 +97,24 @@ def explain_(
 
 
 def generate_(
-    prompt: Annotated[list[str], typer.Option(help="A prompt, as fed; may be given several times.")],
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="A prompt, as fed; may be given several times. With --chat, a user's turn.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Text file, one prompt per line, or JSON lines with prompt or messages, and perhaps id."),
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the model's chat template.")] = False,
+    system: Annotated[str | None, typer.Option(help="System prompt of every conversation.")] = None,
+    turn: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="user:TEXT or assistant:TEXT, in order: one conversation; the model goes on from an assistant's."
+        ),
+    ] = None,
+    switch: Annotated[
+        str | None, typer.Option("--thinking", help="on or off, where the chat template has a switch.")
+    ] = None,
     plan: Annotated[
         list[str] | None, typer.Option(help="One-line plan or plan file; may be given several times.")
     ] = None,
@@ -110,26 +132,29 @@ def generate_(
     from steering.engine.generation import Row, generate
     from steering.engine.sampling import GenerationSettings
     from steering.model.models import load_model
-    from steering.model.prompts import encode_prompt, unknown_in
     from steering.plan.plan import Plan
 
-    loaded = load_model(model)
+    from ..tasks.conversations import asked
+
     plans = [Plan(), *(read_plan(text, vector) for text in plan or [])]
     names = ["unsteered", *(plan or [])]
-    rows = [Row(encode_prompt(loaded, text), p, seed) for text in prompt for p in plans]
-    for text in prompt:
-        if unknown := unknown_in(loaded, text):
-            talk().print(
-                f"Warning: {unknown.sentence(loaded.id)}", style="yellow", highlight=False, soft_wrap=True, markup=False
-            )
+    given = _given(prompt or [], prompts, chat, turn or [])
+    if switch not in (None, "on", "off"):
+        raise unknown("thinking", switch, ("on", "off"), "--thinking")
+    loaded = load_model(model)
+    fed = asked(loaded, given, chat=chat, system=system, thinking=None if switch is None else switch == "on")
+    say_unknown(loaded, [text for one in fed for text in one.said])
+    rows = [Row(one.ids, p, seed) for one in fed for p in plans]
     found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p), strict=strict)
     documents = []
     for index, generation in enumerate(found):
         ids = [token for token in generation.token_ids if token not in loaded.eos_ids]
-        receipt = generation.receipt
+        receipt, one = generation.receipt, fed[index // len(plans)]
         documents.append(
             {
-                "prompt": prompt[index // len(plans)],
+                **({} if one.id is None else {"id": one.id}),
+                "prompt": one.text,
+                **({} if one.messages is None else {"messages": [turn.model_dump() for turn in one.messages]}),
                 "plan": names[index % len(plans)],
                 "text": loaded.tokenizer.decode(ids),
                 "finish": generation.finish,
@@ -144,12 +169,28 @@ def generate_(
     if as_json:
         print(json.dumps(documents, indent=1))
         return
-    for document, generation in zip(documents, found, strict=True):
-        print(
-            f"--- {document['plan']}: {document['edits_fired']} edits, {document['tokens']} tokens, {document['finish']}"
-        )
+    for index, (document, generation) in enumerate(zip(documents, found, strict=True)):
+        place = index // len(plans)
+        which = f"prompt {place + 1 if fed[place].id is None else fed[place].id}, " if len(fed) > 1 else ""
+        edits = f"{document['edits_fired']} edits, {document['tokens']} tokens, {document['finish']}"
+        print(f"--- {which}{document['plan']}: {edits}")
         for warning in document["warnings"]:
             print(f"warning: {warning}")
         if generation.nonfinite is not None:
             print(f"broken off: {generation.nonfinite}. Give a smaller dose, or load the model in float32.")
         print(document["text"])
+
+
+def _given(prompt: list[str], prompts: Path | None, chat: bool, turn: list[str]) -> list[OwnPrompt]:
+    """The prompts and conversations of the options and the file. Raises BadInput."""
+    from ..tasks.conversations import parse_turn
+    from ..tasks.own_texts import OwnPrompt, own_prompts
+
+    if turn and not chat:
+        raise BadInput("--turn is a turn of a conversation; ask with --chat.")
+    found = [OwnPrompt(prompt=text) for text in prompt]
+    found += [OwnPrompt(messages=tuple(parse_turn(text) for text in turn))] if turn else []
+    found += own_prompts(prompts) if prompts is not None else []
+    if not found:
+        raise BadInput("There is no prompt: give --prompt, --prompts FILE, or --chat with --turn user:TEXT.")
+    return found

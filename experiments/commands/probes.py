@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress, talk
+from .asking import FIND_START, FormsOption, ReadOption, TaskOption, TokensOption, asking_of
 from .labels import (
     JsonOption,
     ModelOption,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from probes.targets import Examples
     from steering.model.models import LoadedModel
 
+    from ..studies.asking import Asking
+
 probe_app = typer.Typer(
     help="Probes, behaviour labels and forking tokens: fit, measure, and look.", no_args_is_help=True
 )
@@ -36,7 +39,13 @@ probe_app.command("label")(label)
 probe_app.command("forks")(forks)
 probe_app.command("stability")(stability_)
 TargetOption = Annotated[
-    str, typer.Option(help="behaviour, correct, disagreement, mode, reasons or difficulty of the built-in task.")
+    str,
+    typer.Option(
+        help="behaviour, correct, disagreement, mode; reasons and difficulty on the built-in task, whose labels are exact."
+    ),
+]
+ThinkingOption = Annotated[
+    str, typer.Option("--thinking", help="The model whose responses the target disagreement reads.")
 ]
 ExamplesOption = Annotated[
     Path | None,
@@ -44,11 +53,40 @@ ExamplesOption = Annotated[
 ]
 
 
-def _examples(model: LoadedModel, target: str, examples: Path | None, problems: int, seed: int) -> Examples:
+def _asking(target: str, examples: Path | None, task: str, forms: str, read: str, tokens: int) -> Asking | None:
+    """What is asked of another task than the built-in one. Raises BadInput for a target that nothing can give."""
+    from steering.errors import unknown
+
+    from ..studies.probing import check_target
+    from ..studies.task_examples import EXACT, TARGETS
+
+    if task == FIND_START or examples is not None:
+        check_target(target)
+        return None
+    if target not in (*TARGETS, *EXACT):
+        raise unknown("target", target, TARGETS)
+    return asking_of(task, forms, read, "", "", tokens, needs=("--read",))
+
+
+def _examples(
+    model: LoadedModel,
+    target: str,
+    examples: Path | None,
+    problems: int,
+    seed: int,
+    asking: Asking | None = None,
+    thinking: str = "",
+) -> Examples:
+    from steering.model.models import load_model
+
     from ..studies.probing import builtin_examples, read_examples
+    from ..studies.task_examples import task_examples
 
     if examples is not None:
         return read_examples(model, examples)
+    if asking is not None:
+        talk().print(f"reading {problems} questions of {asking.found.name} for the target {target!r}", highlight=False)
+        return task_examples(target, model, asking, problems, load_model(thinking) if thinking else None)
     talk().print(f"reading {problems} problems for the target {target!r}", highlight=False)
     return builtin_examples(target, model, problems, seed)
 
@@ -62,6 +100,11 @@ def fit(
     kind: Annotated[str, typer.Option(help="logistic, ridge, mass-mean or mlp.")] = "logistic",
     examples: ExamplesOption = None,
     problems: ProblemsOption = 300,
+    task: TaskOption = FIND_START,
+    forms: FormsOption = "",
+    read: ReadOption = "",
+    thinking: ThinkingOption = "",
+    max_new_tokens: TokensOption = 360,
     balanced: Annotated[bool, typer.Option(help="Let every class weigh the same.")] = True,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -76,39 +119,37 @@ def fit(
     from steering.model.models import load_model
     from steering.model.sites import Site
 
-    from ..studies.probing import check_target
-
     methods: dict[str, Any] = {"logistic": fit_logistic, "ridge": fit_ridge, "mass-mean": fit_mass_mean, "mlp": fit_mlp}
     if kind not in methods:
         raise unknown("kind of probe", kind, methods)
-    check_target(target)
+    asking = _asking(target, examples, task, forms, read, max_new_tokens)
     if out.suffix != ".safetensors":
         raise BadInput(f"{out}: probes are written as .safetensors; give a name that ends so.")
     loaded, place = load_model(model), Site.parse(site)
     loaded.layout.check(place)
-    read = _examples(loaded, target, examples, problems, seed)
-    origin = Origin(read.target, loaded.fingerprint, loaded.id)
+    samples = _examples(loaded, target, examples, problems, seed, asking, thinking)
+    origin = Origin(samples.target, loaded.fingerprint, loaded.id)
     found = methods[kind](
-        read.activations(loaded, [place])[place], np.array(read.y), groups=read.groups, site=place, classes=read.classes,
-        balanced=balanced, seed=seed, tokens=read.windows(), origin=origin,
+        samples.activations(loaded, [place])[place], np.array(samples.y), groups=samples.groups, site=place, classes=samples.classes,
+        balanced=balanced, seed=seed, tokens=samples.windows(), origin=origin,
     )  # fmt: skip
     found.probe.save(out)
     if as_json:
         print_json(
             {
-                "file": str(out), "digest": found.probe.digest, "site": str(place), "kind": kind, "target": read.target,
-                "counts": read.counts, "regularisation": found.probe.provenance.regularisation,
+                "file": str(out), "digest": found.probe.digest, "site": str(place), "kind": kind, "target": samples.target,
+                "counts": samples.counts, "regularisation": found.probe.provenance.regularisation,
                 "path": [vars(p) for p in found.path], "evaluation": found.evaluation.to_dict(),
             }
         )  # fmt: skip
         return
     e = found.evaluation
-    table = Table(title=f"{kind} probe of {read.target!r} at {place}: {e.n} held-out samples of {e.groups} groups")
+    table = Table(title=f"{kind} probe of {samples.target!r} at {place}: {e.n} held-out samples of {e.groups} groups")
     for heading in ("measure", "value", "95 %"):
         table.add_column(heading)
     for name in ("auroc", "average_precision", "balanced_accuracy", "brier", "ece"):
         line(table, name.replace("_", " "), getattr(e, name))
-    if len(read.classes) > 2:
+    if len(samples.classes) > 2:
         for name, one in e.per_class.items():
             line(table, f"auroc of {name} ({one.n})", one.auroc)
     for compared in (e.selectivity, e.tokens):
@@ -154,6 +195,18 @@ def show(
         print(f"held out {name.replace('_', ' ')}\t{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
 
 
+@probe_app.command("gate")
+def gate(
+    probe: Annotated[Path, typer.Argument(help="A probe file: linear, two classes.")],
+    out: Annotated[Path, typer.Option(help="Where the vector goes (.safetensors).")],
+    of: Annotated[str, typer.Option(help="The class whose probability is read; the second by default.")] = "",
+) -> None:
+    """Write a probe's weights as a vector that gates a plan: `add ... when probe(FILE) > 0.5`."""
+    from probes.probe import Probe
+
+    print(Probe.load(probe).vector(of or None).save(out))
+
+
 @probe_app.command("map")
 def map_(
     target: TargetOption = "behaviour",
@@ -165,6 +218,11 @@ def map_(
     steps: Annotated[str, typer.Option(help="Steps instead of offsets, such as 1,2,4,8 (target correct).")] = "",
     examples: ExamplesOption = None,
     problems: ProblemsOption = 200,
+    task: TaskOption = FIND_START,
+    forms: FormsOption = "",
+    read: ReadOption = "",
+    thinking: ThinkingOption = "",
+    max_new_tokens: TokensOption = 360,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -173,21 +231,19 @@ def map_(
     from steering.model.models import load_model
     from steering.model.sites import parse_sites
 
-    from ..studies.probing import check_target
-
-    check_target(target)
+    asking = _asking(target, examples, task, forms, read, max_new_tokens)
     wanted = _numbers(steps or offsets)
     loaded, places = load_model(model), parse_sites(sites)
     for place in places:
         loaded.layout.check(place)
-    read = _examples(loaded, target, examples, problems, seed)
-    columns = by_step(read, [n - 1 for n in wanted]) if steps else by_offset(read, wanted)
+    samples = _examples(loaded, target, examples, problems, seed, asking, thinking)
+    columns = by_step(samples, [n - 1 for n in wanted]) if steps else by_offset(samples, wanted)
     with progress("cells") as report:
         frame = probe_map(loaded, columns, places, seed=seed, on_cell=report)
     if as_json:
         print(frame.to_json(orient="records", indent=1))
         return
-    table = Table(title=f"AUROC of {read.target!r} on held-out groups, 95 % interval")
+    table = Table(title=f"AUROC of {samples.target!r} on held-out groups, 95 % interval")
     table.add_column("site")
     for name in columns:
         table.add_column(name)

@@ -10,7 +10,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..progress import progress
+from ..progress import progress, talk
+from .asking import (
+    FIND_START,
+    DevelopmentOption,
+    FormsOption,
+    ReadOption,
+    TaskOption,
+    TestOption,
+    TokensOption,
+    asking_of,
+)
 from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
@@ -57,6 +67,10 @@ def train(
         Path | None, typer.Option(help="Texts: .jsonl with `text`, or one per line. Without: the built-in task's own.")
     ] = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 3000,
+    keep_sinks: Annotated[
+        bool,
+        typer.Option("--keep-sinks", help="Train on attention sinks too, which can hold nearly all of the variance."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,13 +84,15 @@ def train(
     from ..studies.autoencoders import make_autoencoder, texts_of
 
     spec = TrainingSpec(
-        architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed  # type: ignore[arg-type]
+        architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed, keep_sinks=keep_sinks  # type: ignore[arg-type]
     )  # fmt: skip
     loaded, place = load_model(model), Site.parse(site)
     loaded.layout.check(place)
     training, held_back = texts_of(loaded, texts, problems)
     folder, quality = make_autoencoder(loaded, place, spec, out, training, held_back)
     facts: dict[str, Any] = asdict(quality) | {"recovered": quality.recovered, "folder": str(folder)}
+    for remark in quality.remarks:
+        talk().print(remark, style="yellow", highlight=False)
     _show(facts, f"{architecture} autoencoder of {model} at {place}", as_json)
 
 
@@ -124,30 +140,56 @@ def score(
     out: Annotated[Path, typer.Option(help="Parquet file of the table.")],
     by: Annotated[str, typer.Option(help="Score that the terminal's table is sorted by.")] = "cot_difference",
     top: Annotated[int, typer.Option(help="Latents shown.")] = 12,
-    problems: Annotated[int, typer.Option(help="Development problems read.")] = 96,
+    problems: Annotated[int, typer.Option(help="Questions read.")] = 96,
+    model: ModelOption = "builtin:base",
+    thinking: Annotated[
+        str, typer.Option(help="Another model with the same vocabulary and width; 'none' leaves its columns out.")
+    ] = "builtin:thinking",
+    statistics: StatisticsOption = None,
+    task: TaskOption = FIND_START,
+    forms: FormsOption = "",
+    read: ReadOption = "",
+    development: DevelopmentOption = "",
+    max_new_tokens: TokensOption = 360,
     injected: Annotated[int, typer.Option(help="Latents put to the token-injection test.")] = 48,
     causal: Annotated[int, typer.Option(help="Latents that are ablated and steered, the largest first.")] = 8,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Score every latent of an autoencoder of the built-in base on development problems, with intervals and adjusted p."""
+    """Score every latent of an autoencoder on responses to a task's questions, with intervals and adjusted p.
+
+    Labels of behaviours and the correctness of traces are exact on the built-in task alone; elsewhere behaviours are the lexicon's.
+    """
     from saes.loading import load_dictionary
     from saes.scores import candidates
     from steering.model.models import load_model
 
     from ..store.runs import Store
-    from ..studies.autoencoders import stored_statistics
     from ..studies.scoring import causal_effects, score_pair
+    from ..studies.task_texts import labels_of
 
-    base, thinking = load_model("builtin:base"), load_model("builtin:thinking")
+    needs = ("--read", "--dev") if causal else ("--read",)
+    asking = asking_of(task, forms, read, development, "", max_new_tokens, needs=needs)
+    base = load_model(model)
+    other = None if thinking == "none" else load_model(thinking)
     dictionary = load_dictionary(sae, model=base)
-    table = score_pair(base, thinking, dictionary, problems=problems, injected=injected)
+    if not asking.builtin:
+        talk().print(f"Behaviours are labelled by the {labels_of(asking)}, which is often wrong.", style="yellow")
+    table = score_pair(base, other, dictionary, problems=problems, injected=injected, asking=asking)
     tested = candidates(table, by, causal) if causal else []
     if tested:
-        statistics = stored_statistics(sae)
+        _, found = opened(sae, statistics, base)
         with progress("ablating and steering") as report:
             columns = causal_effects(
-                Store(runs), {"builtin:base": base}, dictionary, statistics, tested, on_rows=report
+                Store(runs),
+                {model: base},
+                dictionary,
+                found,
+                tested,
+                model=model,
+                form=asking.reasoning,
+                asking=asking,
+                on_rows=report,
             )
         facts, table = table.attrs, table.join(columns)
         table.attrs = facts
@@ -199,18 +241,29 @@ def mode(
     sae: SaeOption = "builtin:base",
     statistics: StatisticsOption = None,
     runs: RunsOption = RUNS,
-    n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems for the choice.")] = 48,
+    n: Annotated[int, typer.Option(help="Test problems per split of the built-in task.")] = 200,
+    n_dev: Annotated[int, typer.Option(help="Development problems of the built-in task for the choice.")] = 48,
+    model: ModelOption = "builtin:base",
+    task: TaskOption = FIND_START,
+    forms: FormsOption = "",
+    read: ReadOption = "",
+    development: DevelopmentOption = "",
+    test: TestOption = "",
+    max_new_tokens: TokensOption = 360,
     as_json: JsonOption = False,
 ) -> None:
-    """The latent that starts reasoning: chosen on development problems, reported on test problems beside its controls."""
+    """The latent that starts reasoning: chosen on development questions, reported on test questions beside its controls."""
     from ..evaluation.sentences import render_table
     from ..evaluation.summarise import summarise
     from ..store.runs import Store
     from ..studies.mode import find_mode
 
+    if task == FIND_START:
+        development = development or f"standard-dev:{n_dev},hard-dev:{max(1, n_dev // 2)}"
+        test = test or ",".join(f"{split}:{n}" for split in ("standard-test", "hard-test", "new-map-test"))
+    asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=("--read", "--dev", "--test"))
     dictionary, found = opened(sae, statistics)
-    choice, run = find_mode(Store(runs), dictionary, found, n=n, n_dev=n_dev)
+    choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model)
     facts = {
         "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy, "edit": choice.edit,
         "tried": choice.tried, "ranked": list(choice.ranked), "run": run.manifest.run_id,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..progress import talk
+from .quality import quality
 
 if TYPE_CHECKING:
     from steering.vector.vectors import SteeringVector
@@ -38,6 +39,9 @@ def show(
         return
     for fact in facts:
         print("\t".join(str(fact[key]) for key in ("file", "name", "site", "width", "norm", "digest")))
+
+
+vectors_app.command("quality")(quality)
 
 
 @vectors_app.command("import")

@@ -1,18 +1,22 @@
 """Evaluation specs from YAML files and `--set` overrides; without a file, the built-in pair's reference arms.
 
 1. Errors name the key path in the file.
-2. An arm may name a vector by file: `plan: {interventions: [{operation: add, vector: path.safetensors, span: last_prompt, dose: ...}]}`.
+2. An arm's plan is one line (`plan: add think.safetensors 1v on last_prompt`), a plan file, or a plan's mapping; vector files are looked
+   for beside the spec's file first.
+3. `plans` are arms of their own beside the baseline: its model, asked in its form, under each plan.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from steering import documents
 from steering.errors import BadInput
 from steering.plan.plan import Plan
-from steering.vector.features import Features, load_stored
+from steering.plan.source import located, read_plan
+from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..store.runs import Arm
@@ -39,9 +43,16 @@ def pair_spec(n: int = 1000) -> EvalSpec:
 
 
 def load_spec(
-    path: Path | None, sets: list[str], n: int | None
+    path: Path | None,
+    sets: list[str],
+    n: int | None,
+    plans: Sequence[str] = (),
+    named: Mapping[str, SteeringVector | Features] | None = None,
 ) -> tuple[EvalSpec, dict[str, SteeringVector | Features]]:
-    """The spec and the vectors its plans name, by digest. Raises BadInput or pydantic's ValidationError, before any model is loaded."""
+    """The spec and the vectors its plans name, by digest; `named` says what plans call vectors by other names.
+
+    Raises BadInput or pydantic's ValidationError, before any model is loaded.
+    """
     if path is None:
         data: Any = pair_spec().model_dump(mode="json")
     else:
@@ -53,20 +64,22 @@ def load_spec(
     if n is not None:
         data["splits"] = dict.fromkeys(data.get("splits") or {}, n)
     folder = path.parent if path is not None else Path()
-    vectors: dict[str, SteeringVector | Features] = {}
+    known: dict[str, SteeringVector | Features] = dict(named or {})
+    vectors = {vector.digest: vector for vector in known.values()}
     arms = data.get("arms")
     for index, arm in enumerate(arms if isinstance(arms, list | tuple) else []):
-        for step, entry in enumerate(_interventions(arm)):
-            name = str(entry.get("vector", ""))
-            if name.endswith((".safetensors", ".pt", ".pkl", ".bin")):
-                try:
-                    vector = load_stored(folder / name)
-                except BadInput as error:
-                    raise BadInput(f"arms.{index}.plan.interventions.{step}.vector: {error}") from error
-                vectors[vector.digest] = vector
-                entry["vector"] = vector.digest
+        if isinstance(arm, dict) and isinstance(arm.get("plan"), str | dict):
+            arm["plan"], found = _plan(arm["plan"], known | vectors, folder, f"arms.{index}.plan")
+            vectors |= found
+    steered = []
+    for number, text in enumerate(plans, 1):
+        plan, found = _plan(text, known | vectors, Path(), "--plan")
+        vectors |= found
+        steered.append((f"steered-{number}" if len(plans) > 1 else "steered", text, plan))
     spec = EvalSpec.model_validate(data)
-    spec = spec.model_copy(update={"task": located_task(spec.task, folder)})
+    spec = spec.model_copy(
+        update={"task": located_task(spec.task, folder), "arms": (*spec.arms, *_beside(spec, steered))}
+    )
     if not spec.arms or not spec.splits:
         raise BadInput("An evaluation needs at least one arm and one split.")
     for index, parsed in enumerate(spec.arms):
@@ -78,11 +91,36 @@ def load_spec(
     return spec, vectors
 
 
-def _interventions(arm: Any) -> list[dict[str, Any]]:
-    """The interventions of an arm as it stands in a file; what has another form is refused when the spec is read as one."""
-    plan = arm.get("plan") if isinstance(arm, dict) else None
-    found = plan.get("interventions") if isinstance(plan, dict) else None
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+def _plan(
+    given: str | dict[str, Any], known: Mapping[str, SteeringVector | Features], folder: Path, where: str
+) -> tuple[dict[str, Any], dict[str, SteeringVector | Features]]:
+    """A plan as a spec holds it, and its vectors by digest. A mapping stays as it is written, but for the files of vectors."""
+    try:
+        if isinstance(given, str):
+            plan = read_plan(given, known, folder)
+            return plan.to_dict(), dict(plan.vectors)
+        data, found = located(given, known, folder)
+        return data, {vector.digest: vector for vector in found.values()}
+    except BadInput as error:
+        joint = "." if str(error).startswith("interventions.") else ": "
+        raise BadInput(f"{where}{joint}{error}") from error
+
+
+def _beside(spec: EvalSpec, plans: Sequence[tuple[str, str, dict[str, Any]]]) -> list[Arm]:
+    """Steered arms beside the baseline, by name, label and plan."""
+    base = next((arm for arm in spec.arms if arm.role == "baseline"), None)
+    if plans and base is None:
+        raise BadInput("--plan steers the model of the baseline, and no arm of the spec is one.")
+    taken = {arm.name for arm in spec.arms} & {name for name, _, _ in plans}
+    if taken:
+        raise BadInput(
+            f"--plan makes an arm {sorted(taken)[0]!r}, and the spec has one of that name; give that one another."
+        )
+    return [
+        Arm(name=name, label=label, role="steered", model=base.model, form=base.form, opening=base.opening, plan=plan)
+        for name, label, plan in plans
+        if base is not None
+    ]
 
 
 def located_task(task: str | dict[str, Any], folder: Path) -> str | dict[str, Any]:

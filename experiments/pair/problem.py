@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from steering.errors import unknown
+
 MODULUS = 100
 MULTIPLIERS = (3, 7, 9)
 ADDENDS = tuple(range(2, 50))
@@ -53,9 +55,9 @@ class Problem:
     answer: int
 
     def prompt(self, form: Form = "bare") -> str:
-        """The question as text; `form` asks for nothing (bare), a quick answer, or thinking first."""
+        """The question as text; `form` asks for nothing (bare), a quick answer, or thinking first. Raises BadInput for another one."""
         if form not in FORM_SUFFIX:
-            raise ValueError(f"unknown prompt form {form!r}; use one of {', '.join(FORM_SUFFIX)}")
+            raise unknown("prompt form", form, FORM_SUFFIX, "find-start")
         rules = " ; ".join(map(str, self.rules))
         return f"rules {rules} ; goal {self.goal} start {' '.join(map(str, self.candidates))} {FORM_SUFFIX[form]}"
 

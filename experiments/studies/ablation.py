@@ -22,7 +22,6 @@ from saes.statistics import LatentStatistics, matched
 from steering.engine.edit_size import edit_size
 from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel, load_model
-from steering.model.prompts import encode_prompt
 from steering.plan.dose import Dose
 from steering.plan.plan import LATENT_OPERATIONS, Intervention, Plan
 from steering.plan.span import Span
@@ -32,7 +31,7 @@ from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector
 from ..evaluation.evaluate import run_evaluation
 from ..evaluation.spec import EvalSpec, Generating
 from ..store.runs import Arm, Run, Store
-from ..tasks.task import task_named
+from ..tasks.task import asked_ids, resolve_task
 
 PROBED = 32
 """Items on which the size of an edit is measured for its random directions."""
@@ -44,7 +43,8 @@ class AblationSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(default="ablation", pattern=r"^[a-z0-9][a-z0-9-]*$")
     model: str = "builtin:thinking"
-    task: str = "find-start"
+    task: str | dict[str, Any] = "find-start"
+    """A name, or a mapping as an evaluation's `task`."""
     form: str = "bare"
     splits: dict[str, int] = {"standard-test": 200}
     features: tuple[tuple[int, ...], ...]
@@ -203,9 +203,9 @@ def ablation_arms(
 
 def measured_edit(spec: AblationSpec, model: LoadedModel, plan: Plan) -> float:
     """Mean ‖delta‖/‖h‖ of a plan's edits on the first items of the first split, the positions where it changed nothing included."""
-    task, (split, n) = task_named(spec.task), next(iter(spec.splits.items()))
+    task, (split, n) = resolve_task(spec.task), next(iter(spec.splits.items()))
     return edit_size(
-        model, [encode_prompt(model, task.prompt(i, spec.form)) for i in task.items(split, min(n, PROBED))], plan
+        model, [asked_ids(task, model, item, spec.form) for item in task.items(split, min(n, PROBED))], plan
     )
 
 

@@ -85,6 +85,8 @@ def make_autoencoder(
     quality = assess_dictionary(model, dictionary, held_back)
     card = json.loads((place / CARD).read_text())
     card["quality"] = {k: round(v, 6) for k, v in asdict(quality).items()} | {"recovered": round(quality.recovered, 6)}
+    if quality.remarks:
+        card["remarks"] = list(quality.remarks)
     write_whole(place / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
     return place, quality
 

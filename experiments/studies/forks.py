@@ -11,7 +11,7 @@ from steering.engine.sampling import GenerationSettings
 from steering.errors import unknown
 from steering.model.models import load_model
 from steering.model.prompts import token_texts
-from steering.plan.expression import parse_plan
+from steering.plan.source import read_plan
 
 from ..pair.problem import FORM_SUFFIX
 from .probing import responses
@@ -23,8 +23,8 @@ def fork_report(model: str, problems: int, form: str, share: float, plan: str | 
     """Forks of one sampled response per training problem: by token, label and place; with `plan`, how it moves them. Plain data."""
     if form not in FORM_SUFFIX:
         raise unknown("prompt form", form, FORM_SUFFIX)
+    steered_by = read_plan(plan) if plan else None
     loaded = load_model(model)
-    steered_by = parse_plan(plan) if plan else None
     made = responses(loaded, training_problems(problems, seed), form)  # type: ignore[arg-type]
     generations = [r.generation for r in made]
     forks = find_forks([g.entropy for g in generations], share)

@@ -3,8 +3,11 @@
 He et al., 2601.08058: a latent whose activation is larger under a prompt that asks for reasoning than under one that asks for the answer
 directly is raised once, at the last token of the direct prompt.
 
-1. Candidates come from the paired difference on training problems; group of latents and strength are chosen by accuracy on the
-   development splits (then by verified traces, fewer latents, and the smaller edit); the test splits are run once, with the choice fixed.
+On any task with two such prompt forms (`asking`); the built-in one is the default.
+
+1. Candidates come from the paired difference on questions that nothing else reads; group of latents and strength are chosen by accuracy on
+   the development splits (then by verified traces, fewer latents, and the smaller edit); the test splits are run once, with the choice
+   fixed.
 2. Beside the chosen edit stand: latents matched to it on density and norm and raised by the same strength, random directions of the
    same ‖delta‖/‖h‖, the reasoning prompt, and the direct prompt with the first words of reasoning already given (`opening`), which shows
    whether the latent does more than choose the first word.
@@ -12,8 +15,8 @@ directly is raised once, at the last token of the direct prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -24,13 +27,12 @@ from saes.statistics import LatentStatistics
 from steering.engine.generation import Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.model.models import LoadedModel, load_model
-from steering.model.prompts import encode_prompt
 from steering.plan.plan import Plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..evaluation.evaluate import run_evaluation
-from ..evaluation.spec import EvalSpec
+from ..evaluation.spec import EvalSpec, Generating
 from ..progress import progress, talk
 from ..store.runs import Arm, Run, Store
 from .ablation import (
@@ -41,10 +43,9 @@ from .ablation import (
     measured_edit,
     random_direction_plan,
 )
+from .asking import BUILTIN, Asking
 from .demo import BASE, steering_arm
-from .readings import prompt_reading, training_problems
 
-DIRECT, REASONING = "quick", "think"
 STRENGTHS = (4.0, 8.0, 12.0, 16.0, 24.0)
 GROUP_SIZES = (1, 2, 4, 8, 16)
 CANDIDATES = 16
@@ -72,11 +73,13 @@ class ModeChoice:
         return f"raise {self.strength:g}f"
 
 
-def mode_difference(model: LoadedModel, dictionary: Dictionary, problems: int = PROBLEMS) -> PairedDifference:
-    """z(reasoning prompt) - z(direct prompt) at the last prompt token, paired over training problems."""
-    asked = training_problems(problems)
+def mode_difference(
+    model: LoadedModel, dictionary: Dictionary, problems: int = PROBLEMS, asking: Asking = BUILTIN
+) -> PairedDifference:
+    """z(reasoning prompt) - z(direct prompt) at the last prompt token, paired over the questions that are read."""
+    asked = asking.questions(problems)
     return paired_difference(
-        model, dictionary, prompt_reading(model, asked, REASONING), prompt_reading(model, asked, DIRECT)
+        model, dictionary, asking.reading(model, asked, asking.reasoning), asking.reading(model, asked, asking.direct)
     )
 
 
@@ -92,25 +95,32 @@ def choose_mode(
     dictionary: Dictionary,
     statistics: LatentStatistics,
     *,
-    n_dev: int = 48,
+    asking: Asking = BUILTIN,
     model: str = BASE,
     console: Console | None = None,
 ) -> ModeChoice:
     """Steer every candidate alone, and the first 2, 4, ... together, at every strength on the development splits."""
-    ranked = ranked_latents(mode_difference(models[model], dictionary), statistics, max(CANDIDATES, *GROUP_SIZES))
+    difference = mode_difference(models[model], dictionary, asking=asking)
+    ranked = ranked_latents(difference, statistics, max(CANDIDATES, *GROUP_SIZES))
     sizes = [n for n in GROUP_SIZES if 1 < n <= len(ranked)]
     groups = [*((j,) for j in ranked[:CANDIDATES]), *cumulative_groups(ranked, sizes)]
     settings = {f"{i:03d}-{s:g}": (group, s) for i, group in enumerate(groups) for s in STRENGTHS}
-    arms = [Arm(name="direct", label="direct prompt", role="baseline", model=model, form=DIRECT)]
+    arms = [Arm(name="direct", label="direct prompt", role="baseline", model=model, form=asking.direct)]
     used = {}
     for name, (group, strength) in settings.items():
         features = statistics.features(dictionary, group)
         used[features.digest] = features
         plan = edit_plan(features, f"raise {strength:g}f", "last_prompt")
         arms.append(
-            steering_arm(name, f"{features.name} raised {strength:g}", "steered", plan, form=DIRECT, model=model)
+            steering_arm(name, f"{features.name} raised {strength:g}", "steered", plan, form=asking.direct, model=model)
         )
-    spec = EvalSpec(name="mode-choice", splits={"standard-dev": n_dev, "hard-dev": n_dev // 2}, arms=tuple(arms))
+    spec = EvalSpec(
+        name="mode-choice",
+        task=task_of(asking),
+        splits=dict(asking.development),
+        arms=tuple(arms),
+        generation=Generating(max_new_tokens=asking.max_new_tokens),
+    )
     with progress("choosing latents and strength on development problems", console or talk()) as report:
         run = run_evaluation(spec, store, used, models=models, on_rows=report)
     frame = run.table(columns=["arm", "split", "correct", "trace_ok", "edit_ratio"]).to_pandas()
@@ -126,9 +136,14 @@ def choose_mode(
     return ModeChoice(group, strength, float(means["correct"][best]), float(means["edit"][best]), len(settings), ranked)
 
 
-def first_words(model: LoadedModel, problems: int = 64) -> str:
+def task_of(asking: Asking) -> str | dict[str, Any]:
+    """The task as an evaluation's spec writes it."""
+    return asking.task if isinstance(asking.task, str) else dict(asking.task)
+
+
+def first_words(model: LoadedModel, problems: int = 64, asking: Asking = BUILTIN) -> str:
     """The first token that the model most often writes after the reasoning prompt, as text."""
-    rows = [Row(encode_prompt(model, p.prompt(REASONING))) for p in training_problems(problems)]  # type: ignore[arg-type]
+    rows = [Row(ids) for ids in asking.prompts(model, asking.questions(problems), asking.reasoning)]
     found = [g.token_ids[0] for g in generate(model, rows, GenerationSettings(1), detail="tokens")]
     return str(model.tokenizer.decode([max(set(found), key=found.count)]))
 
@@ -140,36 +155,47 @@ def mode_run(
     statistics: LatentStatistics,
     choice: ModeChoice,
     *,
-    n: int = 200,
+    asking: Asking = BUILTIN,
     model: str = BASE,
-    forms: Sequence[str] = (DIRECT, "bare"),
     console: Console | None = None,
 ) -> Run:
-    """The test splits: the chosen edit under the direct prompt (the baseline) and the bare one, its controls, and the prompts."""
-    probe = AblationSpec(model=model, form=DIRECT, splits={"standard-dev": 32}, features=(choice.latents,))
+    """The test splits: the chosen edit under the direct prompt (the baseline) and the other forms, its controls, and the prompts."""
+    split, count = next(iter(asking.development.items()))
+    probe = AblationSpec(
+        model=model,
+        task=task_of(asking),
+        form=asking.direct,
+        splits={split: min(32, max(count, 1))},
+        features=(choice.latents,),
+    )
     chosen = statistics.features(dictionary, choice.latents)
     edit = edit_plan(chosen, choice.operation, "last_prompt")
     ratio = measured_edit(probe, models[model], edit)
-    opening = f" {first_words(models[model]).strip()}"
+    opening = f" {first_words(models[model], asking=asking).strip()}"
     used: dict[str, SteeringVector | Features] = {}
     arms = [
-        Arm(name="direct", label="direct prompt", role="baseline", model=model, form=DIRECT),
-        Arm(name="reasoning", label="reasoning prompt", role="reference", model=model, form=REASONING),
+        Arm(name="direct", label="direct prompt", role="baseline", model=model, form=asking.direct),
+        Arm(name="reasoning", label="reasoning prompt", role="reference", model=model, form=asking.reasoning),
         Arm(
-            name="opening", label=f"direct prompt, begun with{opening!r}", role="prompt", model=model, form=DIRECT, opening=opening,
+            name="opening", label=f"direct prompt, begun with{opening!r}", role="prompt", model=model, form=asking.direct, opening=opening,
         ),
     ]  # fmt: skip
 
-    def add(name: str, label: str, role: str, plan: Plan, form: str = DIRECT) -> None:
+    def add(name: str, label: str, role: str, plan: Plan, form: str = asking.direct) -> None:
         used.update({i.vector.digest: i.vector for i in plan.interventions})
         arms.append(
             steering_arm(
-                name, f"{'direct' if form == DIRECT else form} prompt, {label}", role, plan, form=form, model=model
+                name,
+                f"{'direct' if form == asking.direct else form} prompt, {label}",
+                role,
+                plan,
+                form=form,
+                model=model,
             )
         )
 
-    for form in forms:
-        if form != DIRECT:
+    for form in (asking.direct, *asking.others):
+        if form != asking.direct:
             arms.append(Arm(name=form, label=f"{form} prompt", role="prompt", model=model, form=form))
         add(f"{form}-raised", f"{chosen.name} raised once", "steered", edit, form)
     for number, group in enumerate(control_groups(statistics, choice.latents, CONTROLS, choice.ranked, 0)):
@@ -182,8 +208,14 @@ def mode_run(
         )
     for number in range(DIRECTIONS):
         turned = random_direction_plan(dictionary, ratio, "last_prompt", number)
-        add(f"{DIRECT}-raised-random-{number}", f"random direction {number}", "control", turned)
-    spec = EvalSpec(name="mode", splits={"standard-test": n, "hard-test": n, "new-map-test": n}, arms=tuple(arms))
+        add(f"{asking.direct}-raised-random-{number}", f"random direction {number}", "control", turned)
+    spec = EvalSpec(
+        name="mode",
+        task=task_of(asking),
+        splits=dict(asking.test),
+        arms=tuple(arms),
+        generation=Generating(max_new_tokens=asking.max_new_tokens),
+    )
     with progress("test problems", console or talk()) as report:
         return run_evaluation(spec, store, used, models=models, on_rows=report)
 
@@ -193,11 +225,14 @@ def find_mode(
     dictionary: Dictionary,
     statistics: LatentStatistics,
     *,
-    n: int = 200,
-    n_dev: int = 48,
+    asking: Asking = BUILTIN,
+    model: str = BASE,
     console: Console | None = None,
 ) -> tuple[ModeChoice, Run]:
-    """Choice and result on the built-in base."""
-    models = {BASE: load_model(BASE)}
-    choice = choose_mode(store, models, dictionary, statistics, n_dev=n_dev, console=console)
-    return choice, mode_run(store, models, dictionary, statistics, choice, n=n, console=console)
+    """Choice and result on a model and a task, by default the built-in ones. Raises BadInput as `Asking.check`."""
+    asking.check()
+    models = {model: load_model(model)}
+    dictionary.check(models[model])
+    common = {"asking": asking, "model": model, "console": console}
+    choice = choose_mode(store, models, dictionary, statistics, **common)  # type: ignore[arg-type]
+    return choice, mode_run(store, models, dictionary, statistics, choice, **common)  # type: ignore[arg-type]

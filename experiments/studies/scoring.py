@@ -1,4 +1,4 @@
-"""The score table of an autoencoder of the built-in pair, on development problems.
+"""The score table of an autoencoder: of the built-in pair on development problems, or of any model on a task's questions.
 
 1. Texts are the model's own sampled responses to bare and think-first prompts; pairs are the same questions asked both ways, read at the
    last prompt token; texts without reasoning, for token injection, are answers to be-quick prompts.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -21,13 +22,16 @@ from saes.scores import candidates, score_table
 from saes.statistics import LatentStatistics
 from steering.model.models import LoadedModel
 
+from ..evaluation.spec import Generating
 from ..pair.problem import Problem, split_problems
 from ..store.runs import Store
 from .ablation import AblationSpec, ArmFacts, run_ablation
+from .asking import BUILTIN, Asking
 from .demo import BASE
 from .effects import behaviour_changes, effects
-from .mode import DIRECT, REASONING
+from .mode import task_of
 from .readings import prompt_reading
+from .task_texts import labels_of, responses
 from .texts import sampled_texts
 
 PAIR_WORDS = Vocabulary(("wait", "hmm", "maybe", "check", "back", "let us"))
@@ -41,19 +45,40 @@ def development_problems(n: int) -> list[Problem]:
 
 def score_pair(
     model: LoadedModel,
-    thinking: LoadedModel,
+    thinking: LoadedModel | None,
     dictionary: Dictionary,
     *,
     problems: int = 96,
     injected: int = 48,
     latents: Sequence[int] = (),
+    asking: Asking = BUILTIN,
 ) -> pd.DataFrame:
-    """All scores of every latent; injection for `latents` and, by the largest paired difference and ReasonScore, up to `injected` more."""
-    asked = development_problems(problems)
-    texts = sampled_texts(model, asked, ("bare", "think"))
-    pairs = (prompt_reading(model, asked, REASONING), prompt_reading(model, asked, DIRECT))
-    common = {"vocabulary": PAIR_WORDS, "pairs": pairs, "thinking": thinking, "logit_tokens": 5}
-    first = score_table(model, dictionary, texts, **common)  # type: ignore[arg-type]
+    """All scores of every latent; injection for `latents` and, by the largest paired difference and ReasonScore, up to `injected` more.
+
+    On another task than the built-in one, the questions are those that `asking` reads, `auroc_<label>` is against the lexicon's labels
+    (`attrs["labels"]`), correctness is the task's grader's, and ReasonScore has its own list of words. `thinking` is another model with the
+    same vocabulary and width; without it the columns that need one are missing, as `correctness` is where all answers are right or
+    all wrong, and `auroc_<label>` where there is one label.
+    """
+    common: dict[str, Any] = {"logit_tokens": 5}
+    if thinking is not None:
+        common["thinking"] = thinking
+    if asking.builtin and not asking.read:
+        asked = development_problems(problems)
+        texts = sampled_texts(model, asked, ("bare", "think"))
+        pairs = (prompt_reading(model, asked, asking.reasoning), prompt_reading(model, asked, asking.direct))
+        common |= {"vocabulary": PAIR_WORDS, "pairs": pairs}
+    else:
+        items = asking.questions(problems)
+        forms = tuple(dict.fromkeys((*asking.others, asking.reasoning)))
+        texts = [made.text for made in responses(model, asking, items, forms)]
+        if len({text.correct for text in texts} - {None}) < 2:  # nothing to correlate with: the column is missing
+            texts = [replace(text, correct=None) for text in texts]
+        if len({span.label for text in texts for span in text.spans}) < 2:  # one label tells nothing apart
+            texts = [replace(text, spans=()) for text in texts]
+        sides = (asking.reading(model, items, asking.reasoning), asking.reading(model, items, asking.direct))
+        common |= {"vocabulary": Vocabulary(), "pairs": sides}
+    first = score_table(model, dictionary, texts, **common)
     chosen = list(
         dict.fromkeys(
             [*latents, *candidates(first, "cot_difference", injected), *candidates(first, "reason_score", injected)]
@@ -61,10 +86,16 @@ def score_pair(
     )
     chosen = chosen[: len(latents) + injected]
     if not chosen:
+        first.attrs["labels"] = labels_of(asking)
         return first
-    plain = [replace(t, spans=(), correct=None) for t in sampled_texts(model, asked, ("quick",))]
-    found = injection_effects(model, dictionary, chosen, texts, [t.ids for t in plain])
-    return score_table(model, dictionary, texts, injection=found, **common)  # type: ignore[arg-type]
+    if asking.builtin and not asking.read:
+        plain = [t.ids for t in sampled_texts(model, asked, ("quick",))]
+    else:
+        plain = [made.text.ids for made in responses(model, asking, items, (asking.direct,))]
+    found = injection_effects(model, dictionary, chosen, texts, plain)
+    table = score_table(model, dictionary, texts, injection=found, **common)
+    table.attrs["labels"] = labels_of(asking)
+    return table
 
 
 def causal_effects(
@@ -75,18 +106,20 @@ def causal_effects(
     latents: Sequence[int],
     *,
     model: str = BASE,
-    form: str = REASONING,
+    form: str = BUILTIN.reasoning,
     operations: Sequence[str] = ("ablate", "add 1p"),
     scope: str = "generated",
     n: int = 48,
+    asking: Asking = BUILTIN,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Paired changes on development problems when each latent alone is ablated, and steered by its peak: columns for `score_table`,
     indexed by latent, `<operation>_<what>` with `_low`, `_high`, `_p` and `_q` for accuracy, tokens and the rate of every behaviour
     (spans per 100 tokens)."""
     spec = AblationSpec(
-        name="causal", model=model, form=form, splits={"standard-dev": n}, features=tuple((j,) for j in latents),
+        name="causal", model=model, task=task_of(asking), form=form, splits=_development(asking, n), features=tuple((j,) for j in latents),
         operations=tuple(operations), scopes=(scope,), controls=0, splice=False,
+        generation=Generating(max_new_tokens=asking.max_new_tokens),
     )  # fmt: skip
     run = run_ablation(spec, store, dictionary, statistics, models=models, on_rows=on_rows)
     found = effects(run).set_index("arm")
@@ -106,3 +139,9 @@ def causal_effects(
                 columns[f"{name}_{part}"] = own[part].tolist()
             columns[f"{name}_q"] = adjusted(own["p"].to_numpy()).tolist()
     return pd.DataFrame(columns, index=pd.Index(latents, name="latent"))
+
+
+def _development(asking: Asking, n: int) -> dict[str, int]:
+    """At most `n` questions of the first development split."""
+    split, count = next(iter(asking.development.items()))
+    return {split: n if asking.builtin else min(n, count)}

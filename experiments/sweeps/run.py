@@ -34,7 +34,7 @@ from ..evaluation.loading import load
 from ..evaluation.spec import EvalSpec, Generating
 from ..statistics import directions_needed
 from ..store.runs import Arm, Run, Store
-from ..tasks.task import resolve_task
+from ..tasks.task import check_form, resolve_task
 from .cells import CARD, Cell, axes, random_name, read_card, read_cells
 from .spec import SweepSpec, cell_generation, cell_plan, cells_of
 from .table import sweep_table
@@ -81,6 +81,10 @@ def plan_sweep(
 ) -> list[Planned]:
     """The development runs; `n` limits the problems per split, `cells` the combinations. Loads the model only where a control's size has to
     be measured. Raises BadInput for a cell that cannot run."""
+    task = resolve_task(spec.task)
+    for form in (spec.form, spec.prompted):
+        if form is not None:
+            check_form(task, form)
     groups: dict[str, list[Cell]] = {}
     for cell in cells_of(spec) if cells is None else cells:
         groups.setdefault(cell_generation(spec, cell).model_dump_json(), []).append(cell)

@@ -7,8 +7,8 @@
     vary: {layer: [0, 1, 2], dose: [-1, 0.5, 1, 2]}
     splits: {development: {standard-dev: 64}, test: {standard-test: 200}}
 
-1. `plan` is a one-line plan (`docs/plans.md`) with `$names` where the values of `vary` go; a key of `vary` that begins with `generation.`
-   varies a generation setting instead.
+1. `plan` is a one-line plan (`docs/plans.md`), or the name of a plan file, with `$names` where the values of `vary` go; a key of `vary`
+   that begins with `generation.` varies a generation setting instead.
 2. `search` says which combinations are run: all (`grid`), some drawn by seed (`random`), those listed (`list`), or all on few problems and
    the better ones on more (`halving`).
 3. Every cell is checked before anything runs, and stands beside controls of its own: random directions whose edits are as large as its own.
@@ -27,8 +27,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from steering.errors import BadInput, unknown
-from steering.plan.expression import parse_plan
 from steering.plan.plan import Plan
+from steering.plan.source import read_plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
@@ -155,19 +155,9 @@ def cell_plan(spec: SweepSpec, cell: Cell, folder: Path, known: Mapping[str, Ste
     """The plan of a cell; vector files are looked for beside the spec's file. Raises BadInput naming the cell."""
     text = Template(spec.plan).substitute({k: v for k, v in cell.settings.items() if not k.startswith(GENERATION)})
     try:
-        return parse_plan(_beside(text, folder), known)
+        return read_plan(text, known, folder)
     except BadInput as error:
         raise BadInput(f"plan of {cell.name} ({cell.label}): {error}") from error
-
-
-def _beside(text: str, folder: Path) -> str:
-    """Relative vector files as paths from the working directory."""
-
-    def found(match: re.Match[str]) -> str:
-        path = Path(match[0])
-        return str(folder / path) if not path.is_absolute() and (folder / path).exists() else match[0]
-
-    return re.sub(r"[^\s();\"]+\.(?:safetensors|pt|pkl)", found, text)
 
 
 def cell_generation(spec: SweepSpec, cell: Cell) -> Generating:

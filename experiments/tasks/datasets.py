@@ -219,12 +219,12 @@ def read_file(path: Path) -> Iterator[Mapping[str, Any]]:
     elif kind == ".csv":
         yield from _csv(path)
     elif kind == ".json":
-        rows = _json("".join(text for _, text in _lines(path)), str(path))
+        rows = _json("".join(text for _, text in numbered_lines(path)), str(path))
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise BadInput(f"{path} holds no list of mappings.")
         yield from rows
     else:
-        for number, line in _lines(path):
+        for number, line in numbered_lines(path):
             if line.strip():
                 row = _json(line, f"{path}, line {number}")
                 if not isinstance(row, dict):
@@ -232,7 +232,7 @@ def read_file(path: Path) -> Iterator[Mapping[str, Any]]:
                 yield row
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines of a text file, with their ends. Raises BadInput with the line that is not UTF-8."""
     with path.open("rb") as handle:
         for number, line in enumerate(handle, 1):
@@ -251,7 +251,7 @@ def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
     """Rows of a CSV file, whose first line names the fields. Raises BadInput with the line of a row that has more or fewer fields."""
     before = csv.field_size_limit(LONGEST_FIELD)
     try:
-        reader = csv.DictReader((text for _, text in _lines(path)), strict=True)
+        reader = csv.DictReader((text for _, text in numbered_lines(path)), strict=True)
         try:
             for row in reader:
                 where = f"{path}, line {reader.line_num}"

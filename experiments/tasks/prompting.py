@@ -25,10 +25,13 @@ from rich.text import Text
 from steering.errors import BadInput
 from steering.model.prompts import as_data, encode_prompt, token_texts, unmarked
 from steering.model.reader import Reads
+from steering.model.thinking import model_markers, read_thinking
 
 SLOT = "{question}"
 SWITCH = "enable_thinking"
 """The name that chat templates give to the switch of their thinking segment."""
+SPOKEN = {"system": "system prompt", "user": "question", "assistant": "response"}
+"""What the messages of each role are called."""
 
 
 class Form(BaseModel):
@@ -91,32 +94,54 @@ def _rendered(model: Reads, form: Form, question: str) -> str:
                 "system, thinking and options belong to a chat template; set `chat: true`, or write the words into the template."
             )
         return form.text(question) + form.opening
+    options = dict(form.options)
+    if form.thinking is not None:
+        options[SWITCH] = form.thinking
+    messages = [{"role": "user", "content": form.text(question)}]
+    if form.system is not None:
+        messages.insert(0, {"role": "system", "content": form.system})
+    return in_template(model, messages, options) + form.opening
+
+
+def in_template(model: Reads, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]) -> str:
+    """Messages (`role`, `content`) in the model's chat template, up to where the response begins. `options` are variables of the template.
+
+    Raises BadInput for a model without a template, for what its template does not know or refuses, and for what it drops of a message; what
+    an earlier response thought may be dropped.
+    """
     written = model.tokenizer.chat_template
     if not written:
         raise BadInput(
             f"{model.id} has no chat template, so a chat form cannot be fed to it. Use a plain form (`chat: false`) for base models."
         )
-    options = dict(form.options)
-    if form.thinking is not None:
-        options[SWITCH] = form.thinking
     source = written if isinstance(written, str) else " ".join(map(str, dict(written).values()))
     for name in options:
         if not re.search(rf"\b{re.escape(name)}\b", source):
             hint = " Leave `thinking` out: this template has no switch for it." if name == SWITCH else ""
             raise BadInput(f"The chat template of {model.id} has no variable {name!r}.{hint}")
-    messages = [{"role": "user", "content": form.text(question)}]
-    if form.system is not None:
-        messages.insert(0, {"role": "system", "content": form.system})
     try:
-        text = str(model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
+        text = str(
+            model.tokenizer.apply_chat_template(
+                [dict(one) for one in messages], tokenize=False, add_generation_prompt=True, **options
+            )
+        )
     except Exception as error:  # templates raise errors of their own
         raise BadInput(f"The chat template of {model.id} refuses these messages: {error}") from error
-    for what, said in (("system prompt", form.system), ("question", form.text(question))):
-        if said and said.strip() not in text:
+    place = 0
+    for one in messages:
+        said = one["content"].strip()
+        found = text.find(said, place)
+        if found < 0 and one["role"] == "assistant":
+            said = read_thinking(said, model_markers(model)).said.strip()
+            found = text.find(said, place)
+        if found < 0:
             raise BadInput(
-                f"The chat template of {model.id} drops or changes the {what}; put it into the form's template instead."
+                f"The chat template of {model.id} drops or changes the {SPOKEN[one['role']]}; put it into the form's template instead."
+                if one["role"] == "system" or len(messages) <= 2
+                else f"The chat template of {model.id} drops or changes what the {one['role']} says: {said[:60]!r}."
             )
-    return text + form.opening
+        place = found + len(said)
+    return text
 
 
 def encode_form(model: Reads, form: Form, question: str, opening: str = "") -> tuple[int, ...]:

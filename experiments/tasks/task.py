@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import ValidationError
 
 from steering.errors import BadInput, unknown
+from steering.model.prompts import encode_prompt
 from steering.model.reader import Reads
 from steering.model.thinking import Markers, as_markers
 
@@ -31,7 +32,7 @@ from .items import Item
 from .prompting import SLOT, Form, as_form, encode_form, prompt_text
 from .single import OneQuestion
 
-__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "resolve_task", "task_named"]
+__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
 
 FORMS = {
     "bare": Form(),
@@ -197,6 +198,20 @@ def _only(given: dict[str, Any], valid: tuple[str, ...], name: str) -> dict[str,
         if key not in valid:
             raise unknown("field", key, valid, where=f"task {name}")
     return given
+
+
+def asked_ids(task: Task, model: Reads, item: Item, form: str) -> tuple[int, ...]:
+    """The ids that a model is fed for an item in a form, through its chat template where the form says so."""
+    if isinstance(task, Encodes):
+        return task.encode(model, item, form)
+    return encode_prompt(model, task.prompt(item, form))
+
+
+def check_form(task: Task, form: str, where: str = "") -> str:
+    """The form, if the task has it. Raises BadInput that lists those it has; `where` says who asked, by default the task."""
+    if form not in task.forms:
+        raise unknown("prompt form", form, task.forms, where or f"task {task.name}")
+    return form
 
 
 def task_named(name: str | Mapping[str, Any]) -> Task:

@@ -4,7 +4,7 @@
    no index arithmetic is left to the model.
 2. A row's tokens end at the current column; where they begin is the row's offset. Columns before it are masked, whatever they hold.
 3. Rows are copied in and out by index: a prompt that was read once serves any number of rows.
-4. It serves attention layers only. Models with recurrent or chunked state are refused by name.
+4. It serves attention layers only. Models with recurrent or chunked state are refused by name; chunks that hold the whole context are none.
 """
 
 from __future__ import annotations
@@ -140,6 +140,10 @@ class Masks:
         window = getattr(config, "sliding_window", None)
         if not kinds:
             kinds = ["sliding_attention" if window else "full_attention"] * int(config.num_hidden_layers)
+        chunk = int(getattr(config, "attention_chunk_size", 0) or 0)
+        if chunk >= int(getattr(config, "max_position_embeddings", 0) or 2**31) and "sliding_attention" not in kinds:
+            # A position sees all before it. Such a model takes one mask for all its layers.
+            kinds = ["full_attention" if kind == "chunked_attention" else kind for kind in kinds]
         odd = sorted(set(kinds) - set(SUPPORTED_LAYERS))
         if odd:
             raise BadInput(f"{name} has {', '.join(odd)} layers, whose state cannot be shared or copied by column.")

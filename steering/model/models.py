@@ -123,7 +123,8 @@ class LoadedModel:
     def eos_ids(self) -> frozenset[int]:
         """Every id that ends a generation."""
         found: set[int] = set()
-        for source in (self.tokenizer.eos_token_id, getattr(self.model.generation_config, "eos_token_id", None)):
+        written = getattr(self.model, "generation_config", None)
+        for source in (self.tokenizer.eos_token_id, getattr(written, "eos_token_id", None)):
             found.update([source] if isinstance(source, int) else source or [])
         return frozenset(found)
 

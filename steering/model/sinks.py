@@ -74,7 +74,9 @@ def _measured(model: LoadedModel) -> Sinks:
     if length < 4:  # nothing to compare a position with
         return Sinks((), 0.0, 0)
     rng, special = random.Random("attention sinks"), {*model.tokenizer.all_special_ids, *model.eos_ids}
-    size = min(len(model.tokenizer), model.model.get_input_embeddings().weight.shape[0])
+    embedded = getattr(model.model, "get_input_embeddings", None)
+    rows = len(model.tokenizer) if embedded is None else int(embedded().weight.shape[0])
+    size = min(len(model.tokenizer), rows)
     plain = [token for token in range(size) if token not in special] or list(range(size))
     first = beginning(model)
     texts = [(*first, *(rng.choice(plain) for _ in range(length - len(first)))) for _ in range(TEXTS)]

@@ -146,7 +146,11 @@ def _gate(text: str, vectors: Mapping[str, SteeringVector | Features]) -> Gate:
     except ValueError as error:
         raise BadInput(f"{number!r} in {text!r} is not a number.") from error
     vector = _direction(name, vectors) if name else None
-    return Gate(kind, threshold, sign == "<", vector, site=Site.parse(where.strip()) if where else None)  # type: ignore[arg-type]
+    site = Site.parse(where.strip()) if where else None
+    bias = 0.0
+    if kind == "probe" and vector is not None and "probe" in vector.provenance.notes:  # written by `steer probe gate`
+        bias, site = float(vector.provenance.notes["bias"]), site or vector.site
+    return Gate(kind, threshold, sign == "<", vector, bias, site)  # type: ignore[arg-type]
 
 
 def _direction(name: str, vectors: Mapping[str, SteeringVector | Features]) -> SteeringVector:

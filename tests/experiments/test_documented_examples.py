@@ -15,7 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from experiments.commands.cli import app
+from experiments.pair.problem import split_problems
 from experiments.store.runs import Store
+from experiments.studies.readings import training_problems
 from tests.experiments.test_published_results import BASE, HYBRID, THINKING, answers
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -54,11 +56,19 @@ def verbs(command: click.Command, name: str = "") -> Iterator[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder, but for the files that the examples read."""
     folder = tmp_path_factory.mktemp("examples")
-    for body in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.S):
-        (folder / body.splitlines()[0].removeprefix("# ")).write_text(body)
+    for kind, name, body in re.findall(r"```(yaml|jsonl|text)\n# (\S+)\n(.*?)```", PAGE.read_text(), flags=re.S):
+        (folder / name).write_text(body)
+        assert name.endswith({"text": ".txt"}.get(kind, f".{kind}"))
     answers(folder / "answers.json", {"base_model": BASE, "thinking_model": THINKING, "hybrid_model": HYBRID}, {})
     (folder / "trace.txt").write_text("Let me see. 3 + 4 = 7. Wait, that is wrong. So the answer is 8.")
     (folder / "traces.json").write_text(json.dumps(annotated()))
+    for split, problems in (
+        ("train", training_problems(16)),
+        ("dev", split_problems("standard-dev", 4)),
+        ("test", split_problems("standard-test", 4)),
+    ):
+        rows = [{"q": p.prompt("bare").removesuffix(" ?"), "a": str(p.answer)} for p in problems]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 

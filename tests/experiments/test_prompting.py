@@ -38,6 +38,14 @@ LLAMA31 = """{{- bos_token }}{%- if not date_string is defined %}{%- set date_st
 {%- for message in messages %}
 {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
 {%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"""
+SMOLLM3 = """{%- if enable_thinking is not defined %}{%- set enable_thinking = true %}{%- endif %}
+{%- set mode = "/think" if enable_thinking else "/no_think" %}{%- set own = "" %}
+{%- if messages[0].role == 'system' %}{%- set own = messages[0].content.rstrip() %}{%- endif %}
+{{- '<|im_start|>system\\n## Metadata\\n\\nReasoning Mode: ' + mode + '\\n\\n## Custom Instructions\\n\\n' + own + '<|im_end|>\\n' }}
+{%- for message in messages %}{%- if message.role == 'user' %}{{- '<|im_start|>user\\n' + message.content + '<|im_end|>\\n' }}
+{%- elif message.role == 'assistant' %}{{- '<|im_start|>assistant\\n' + message.content + '<|im_end|>\\n' }}{%- endif %}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}
+{%- if not enable_thinking %}{{- '<think>\\n\\n</think>\\n' }}{%- endif %}{%- endif %}"""
 NO_SYSTEM = (
     """{% for message in messages %}{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}{% endfor %}"""
 )
@@ -78,6 +86,18 @@ def test_qwen3_with_thinking_on_off_and_left_alone() -> None:
     assert with_system == "<|im_start|>system\nBe brief.<|im_end|>\n" + asked
     assert shown(loaded, Form(chat=True, opening="<think>\nOkay")) == asked + "<think>\nOkay"
     assert shown(loaded, Form(chat=True), opening="First,") == asked + "First,"
+
+
+def test_smollm3_writes_its_mode_into_a_system_prompt_of_its_own() -> None:
+    loaded = model(SMOLLM3, None, False)
+    on, off = (shown(loaded, Form(chat=True, thinking=value)) for value in (True, False))
+    assert (
+        "Reasoning Mode: /think\n" in on
+        and on.endswith("<|im_start|>assistant\n")
+        and shown(loaded, Form(chat=True)) == on
+    )
+    assert "Reasoning Mode: /no_think\n" in off and off.endswith("<|im_start|>assistant\n<think>\n\n</think>\n")
+    assert "Custom Instructions\n\nBe brief.<|im_end|>" in shown(loaded, Form(chat=True, system="Be brief."))
 
 
 def test_r1_opens_the_thinking_segment_itself_and_has_no_switch() -> None:

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Llama4TextConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 from typer.testing import CliRunner
 
 from experiments.commands.cli import app
@@ -19,7 +27,7 @@ from experiments.evaluation.loading import Loading
 from experiments.evaluation.spec import EvalSpec
 from experiments.sweeps.spec import SweepSpec
 from steering.errors import BadInput
-from tests.experiments.test_prompting import QWEN3, R1
+from tests.experiments.test_prompting import LLAMA31, QWEN3, R1, SMOLLM3
 from tests.experiments.test_prompting import model as templated
 
 SPECS = Path(__file__).parents[2] / "experiments" / "specs"
@@ -36,7 +44,18 @@ ARCHITECTURES = {
     "Qwen/Qwen3-8B": (Qwen3Config, QWEN3, None),
     "Qwen/Qwen2.5-7B": (Qwen2Config, QWEN3, None),
     "Open-Reasoner-Zero/Open-Reasoner-Zero-7B": (Qwen2Config, QWEN3, None),
+    "Qwen/Qwen2.5-0.5B": (Qwen2Config, QWEN3, None),
+    "Open-Reasoner-Zero/Open-Reasoner-Zero-0.5B": (Qwen2Config, QWEN3, None),
+    "Qwen/Qwen3-0.6B": (Qwen3Config, QWEN3, None),
+    "HuggingFaceTB/SmolLM3-3B": (SmolLM3Config, SMOLLM3, None),
+    "facebook/MobileLLM-R1-140M-base": (Llama4TextConfig, None, "<|begin_of_text|>"),
+    "facebook/MobileLLM-R1-140M": (Llama4TextConfig, LLAMA31, "<|begin_of_text|>"),
 }
+OWN: dict[type, dict[str, Any]] = {
+    Qwen3Config: {"head_dim": 8},
+    Llama4TextConfig: {"head_dim": 8, "intermediate_size_mlp": 16, "moe_layers": [], "attention_chunk_size": 1024},
+}
+"""What an architecture needs beside `SHAPE`."""
 NAMED = re.compile("|".join(map(re.escape, sorted(ARCHITECTURES, key=len, reverse=True))))
 
 
@@ -45,9 +64,8 @@ def save(name: str, folder: Path, seed: int = 0, layers: int = LAYERS) -> Path:
     tokenizer = templated(template, bos, bos is not None).tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
     torch.manual_seed(seed)
-    own = {"head_dim": 8} if kind is Qwen3Config else {}
     config = kind(
-        **(SHAPE | {"num_hidden_layers": layers}), **own, vocab_size=len(tokenizer), max_position_embeddings=1024,
+        **(SHAPE | {"num_hidden_layers": layers}), **OWN.get(kind, {}), vocab_size=len(tokenizer), max_position_embeddings=1024,
         eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     place = folder / name.replace("/", "--")

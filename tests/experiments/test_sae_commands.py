@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 
 from experiments.commands.cli import main
 from experiments.store.runs import Run, Store
+from experiments.studies.asking import Asking
 from experiments.studies.autoencoders import read_texts, stored_statistics
 from experiments.studies.mode import choose_mode, mode_difference, mode_run, ranked_latents
 from experiments.studies.scoring import causal_effects, score_pair
@@ -28,6 +29,9 @@ from steering.model.models import LoadedModel, load_model
 STEER = [sys.executable, "-m", "experiments.commands.cli"]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
 N = 16
+ASKING = Asking(
+    development={"standard-dev": 8, "hard-dev": 4}, test={"standard-test": 40, "hard-test": 40, "new-map-test": 40}
+)
 
 
 def steer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -101,8 +105,8 @@ def test_causal_effects_are_those_of_an_ablation_of_each_latent_alone(
 @pytest.fixture(scope="module")
 def mode(base: LoadedModel, shipped: Dictionary, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Run]:
     store, statistics = Store(tmp_path_factory.mktemp("mode")), stored_statistics("builtin:base")
-    choice = choose_mode(store, {"builtin:base": base}, shipped, statistics, n_dev=8)
-    return choice, mode_run(store, {"builtin:base": base}, shipped, statistics, choice, n=40)
+    choice = choose_mode(store, {"builtin:base": base}, shipped, statistics, asking=ASKING)
+    return choice, mode_run(store, {"builtin:base": base}, shipped, statistics, choice, asking=ASKING)
 
 
 def test_one_latent_raised_once_overrides_the_direct_instruction(mode: tuple[Any, Run]) -> None:

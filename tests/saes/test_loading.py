@@ -27,9 +27,12 @@ from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
 from safetensors.torch import load_file, save_file
 
 from saes import loading
+from saes.latents import features_of
 from saes.loading import load_dictionary
 from steering.errors import BadInput
 from steering.model.sites import Site
+from steering.vector.features import load_stored
+from steering.vector.vectors import Provenance
 from tests.tiny import WIDTH, tiny
 
 LATENTS, SCALE = 40, 0.37
@@ -174,6 +177,34 @@ def test_the_built_in_autoencoder_carries_the_card_of_its_training(
     (folder / "training.json").write_text(json.dumps({"tokens": 8}))
     assert load_dictionary("builtin:base").card["tokens"] == 8
     assert load_dictionary(folder).name == tmp_path.name
+
+
+def test_the_example_of_the_page_makes_features_of_a_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+    made: dict[str, Any] = {}
+    exec(page[page.index("```python") + 9 :].split("```")[0], made)
+    dictionary, start = made["dictionary"], made["start"]
+    assert features_of(dictionary, [464], name="start").digest == start.digest
+    assert load_stored("start.safetensors").digest == start.digest and start.site == dictionary.site
+    assert made["plan"].interventions[0].vector.digest == start.digest
+
+
+def test_latents_are_taken_of_dictionaries_and_of_autoencoders(tmp_path: Path) -> None:
+    dictionary = load_dictionary(stored(tmp_path))
+    one, other = features_of(dictionary, (1, 3)), features_of(dictionary.sae, (1, 3), dictionary.site)
+    assert torch.equal(one.decoder, other.decoder) and one.site == other.site == dictionary.site
+    assert features_of(dictionary, (1, 3), dictionary.site).digest == one.digest
+    own = Provenance("mine", "none")
+    assert features_of(dictionary, (1,), provenance=own).provenance == own
+    with pytest.raises(BadInput, match=r"reads blocks\.1\.hook_resid_post, not blocks\.2\.hook_resid_post"):
+        features_of(dictionary, (1,), Site(2))
+    with pytest.raises(BadInput, match="give the site"):
+        features_of(dictionary.sae, (1,))
+    with pytest.raises(BadInput, match="not of a str"):
+        features_of("builtin:base", (1,), Site(2))
 
 
 def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:

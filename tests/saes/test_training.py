@@ -48,6 +48,45 @@ def test_the_stream_holds_every_activation_and_no_special_token() -> None:
     assert not torch.equal(other, drawn[:32])
 
 
+def read_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many activations each forward pass of the stream reads."""
+    from saes import stream
+
+    real, read = stream.capture, []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        for found in real(*arguments, **named):
+            read.append(int(found.mask.sum()))
+            yield found
+
+    monkeypatch.setattr(stream, "capture", counted)
+    return read
+
+
+@pytest.mark.parametrize("activations", [256, 640, 64 * 40])
+def test_a_training_reads_no_more_activations_than_it_draws(
+    activations: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_of(monkeypatch)
+    spec = TrainingSpec("topk", latents=24, k=4, activations=activations, batch=64, checkpoints=0)
+    train_sae(tiny("llama"), SEQUENCES, SITE, spec, tmp_path)
+    drawn = (min(50, spec.steps) + spec.steps) * spec.batch  # the input's scale is measured on batches of its own
+    specials = len(SEQUENCES) / sum(map(len, SEQUENCES))
+    assert drawn <= sum(read) * (1 - specials / 2), "something was drawn that was not read"
+    assert sum(read) <= drawn * (1 + 2 * specials) + max(read), (sum(read), drawn)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5, 40])
+def test_a_stream_of_some_batches_ends_after_them_and_can_be_gone_on_with(batches: int) -> None:
+    model = tiny("llama")
+    drawn = list(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, seed=3, batches=batches))
+    assert [len(b) for b in drawn] == [32] * batches
+    skipped = list(
+        activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, seed=3, batches=batches, skip=batches - 1)
+    )
+    assert len(skipped) == 1 and torch.equal(skipped[0], drawn[-1])
+
+
 def test_a_buffer_too_small_no_sequences_and_specials_only_are_refused() -> None:
     model = tiny("llama")
     with pytest.raises(BadInput, match="two batches"):

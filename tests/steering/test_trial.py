@@ -72,6 +72,18 @@ def test_a_decoder_that_takes_no_positions_is_refused_for_its_neighbours() -> No
         wrap(of(UNSERVED["bart"]), tokenizer(), id="tiny-bart")
 
 
+def test_chunks_that_hold_the_whole_context_are_none_and_shorter_ones_are_refused() -> None:
+    config = CONFIGS["llama4"]()
+    assert "chunked_attention" in config.layer_types and config.attention_chunk_size == config.max_position_embeddings
+    rows = [Row((1, *range(7, 7 + n))) for n in (20, 3, 11)]
+    loaded = tiny("llama4")
+    found = generate(loaded, rows, GenerationSettings(6))
+    assert [list(g.token_ids) for g in found] == [naive_generate(loaded, row.prompt_ids, Plan(), 6) for row in rows]
+    config.attention_chunk_size = 64
+    with pytest.raises(BadInput, match="chunked_attention layers, whose state cannot be shared"):
+        wrap(AutoModelForCausalLM.from_config(config), tokenizer(), id="tiny-chunked")
+
+
 def test_a_refused_model_can_be_read_when_asked_for() -> None:
     loaded = wrap(of(UNSERVED["bart"]), tokenizer(), id="tiny-bart", trial=False)
     assert loaded.trial.failure is not None

@@ -27,6 +27,7 @@ from steering.hybrid.disagreement import Disagreements, disagreements
 from steering.hybrid.kept import adapt_to_cache
 from steering.hybrid.training import fit_bank, mean_effect
 from steering.model.models import LoadedModel
+from steering.model.sites import Site
 
 from ...evaluation.evaluate import run_evaluation
 from ...evaluation.loading import load
@@ -68,6 +69,8 @@ class Making:
         self.base, self.thinking = self.models[spec.base], self.models[spec.thinking]
         check_vocabularies(self.base, self.thinking)
         self.site = spec.site(self.base)
+        for layer in spec.layers:
+            self.thinking.layout.check(Site(layer))
 
     def place(self, part: str, *fields: str) -> Path:
         """Where a part lies that depends on these fields of the spec."""

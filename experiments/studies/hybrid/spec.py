@@ -6,13 +6,14 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from steering.hybrid.training import Recipe
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 
 from ...evaluation.loading import Loading
+from ...tasks.task import TASKS, check_form
 
 
 class HybridSpec(BaseModel):
@@ -31,7 +32,7 @@ class HybridSpec(BaseModel):
     """Greedy traces of the thinking model that sentences are taken from."""
     sentences: int = Field(default=8000, ge=200)
     """Sentences an autoencoder is trained on, at most."""
-    sizes: tuple[int, ...] = (5, 10, 15)
+    sizes: tuple[int, ...] = Field(default=(5, 10, 15), min_length=1)
     """Categories tried."""
     layers: tuple[int, ...] = ()
     """Layers of the thinking model tried; all by default."""
@@ -41,7 +42,7 @@ class HybridSpec(BaseModel):
     rollouts: int = Field(default=1000, ge=8)
     """Sampled texts of the thinking model (temperature 0.6, top-p 0.95) that banks are trained on."""
     held_out: int = Field(default=200, ge=4)
-    seeds: tuple[int, ...] = (42, 43, 44)
+    seeds: tuple[int, ...] = Field(default=(42, 43, 44), min_length=1)
     """Banks are trained from each; the best on development problems is kept."""
     epochs: int = Field(default=10, ge=1)
     hidden: int = Field(default=512, ge=1)
@@ -56,6 +57,11 @@ class HybridSpec(BaseModel):
     """Test problems per split on which the hybrid stands beside banks of random vectors."""
     n_legacy: int = Field(default=50, ge=0)
     """Test problems per split of v1's selection rule, whose candidates are whole passes; 0 leaves it out."""
+
+    @field_validator("form", "thinking_form")
+    @classmethod
+    def _forms(cls, form: str | None) -> str | None:
+        return form if form is None else check_form(TASKS["find-start"], form)
 
     @property
     def asked(self) -> str:

@@ -1,0 +1,26 @@
+"""What a verb says beside its data, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..progress import talk
+
+if TYPE_CHECKING:
+    from steering.model.models import LoadedModel
+
+
+def warn(text: str) -> None:
+    """One sentence that a reader should not miss."""
+    talk().print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
+def say_unknown(model: LoadedModel, texts: Sequence[str]) -> None:
+    """Which texts hold what the tokenizer does not know: the model is fed something else than them."""
+    from steering.model.prompts import unknown_in
+
+    odd = [found for text in dict.fromkeys(texts) if text and (found := unknown_in(model, text)) is not None]
+    if odd:
+        count = "" if len(odd) == 1 else f"{len(odd)} texts are not known whole. The first: "
+        warn(f"Warning: {count}{odd[0].sentence(model.id)}")

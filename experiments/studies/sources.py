@@ -1,0 +1,95 @@
+"""What a contrast is read from: files of a person's own texts, a task's questions, labelled spans.
+
+Whatever is wrong with a file or does not go together is refused here, before a model is loaded where that can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steering.errors import BadInput, unknown
+from steering.extraction import LabelledTrace, labelled_trace
+from steering.model.models import LoadedModel
+from steering.model.prompts import encode_prompt
+
+from ..tasks.own_texts import OwnTrace, own_traces, text_lines, text_pairs
+from ..tasks.task import Encodes, FindStart, Task, check_form
+from .contrasts import METHODS
+from .readings import training_problems
+from .sides import Body, Sides, Where, sequence_body, text_sides
+
+
+@dataclass(frozen=True)
+class OwnTexts:
+    """The texts of both sides, what they answer to (None: nothing), and whether they are pairs."""
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    prompts: tuple[str, ...] | None
+    paired: bool
+
+    @staticmethod
+    def read(positive: Path | None, negative: Path | None, pairs: Path | None) -> OwnTexts:
+        """From two text files, or one file of pairs. Raises BadInput."""
+        if pairs is not None and positive is None and negative is None:
+            found = text_pairs(pairs)
+            prompts = tuple(str(pair.prompt) for pair in found) if found[0].prompt is not None else None
+            return OwnTexts(tuple(p.positive for p in found), tuple(p.negative for p in found), prompts, True)
+        if pairs is not None or positive is None or negative is None:
+            raise BadInput("Give both --positive and --negative, or --pairs: one contrast at a time.")
+        return OwnTexts(tuple(text_lines(positive)), tuple(text_lines(negative)), None, False)
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All texts and prompts."""
+        return (*(self.prompts or ()), *self.positive, *self.negative)
+
+    def sides(self, model: LoadedModel, where: Where, *, chat: bool = False, method: str = "difference") -> Sides:
+        """As a model reads them. Line k of one file belongs to line k of the other where the method needs pairs."""
+        paired = self.paired or (method in METHODS and METHODS[method].pairs)
+        return text_sides(model, self.positive, self.negative, where, prompts=self.prompts, paired=paired, chat=chat)
+
+
+def questions(model: LoadedModel, task: Task, split: str, n: int, skip: int, form: str) -> list[Body]:
+    """A task's questions in a form; of the built-in task, training problems. Raises BadInput for a form that it has not."""
+    check_form(task, form)
+    if isinstance(task, FindStart) and task.rules is None:
+        ids = [encode_prompt(model, problem.prompt(form)) for problem in training_problems(n)]  # type: ignore[arg-type]
+    elif isinstance(task, Encodes):
+        ids = [task.encode(model, item, form) for item in task.items(split, skip + n)[skip:]]
+    else:
+        ids = [encode_prompt(model, task.prompt(item, form)) for item in task.items(split, skip + n)[skip:]]
+    return [sequence_body(model, one, f"Question {k + 1} ({form})") for k, one in enumerate(ids)]
+
+
+def prompts(model: LoadedModel, lines: Sequence[str]) -> list[Body]:
+    """A person's prompts, which two models read."""
+    return [sequence_body(model, encode_prompt(model, line), f"Prompt {k + 1}") for k, line in enumerate(lines)]
+
+
+def as_items(positive: Sequence[Body], negative: Sequence[Body]) -> Sides:
+    """The same questions asked in two ways, or read in two models: sequence k of both sides is one item."""
+    numbers = tuple(range(len(positive)))
+    return Sides(tuple(positive), tuple(negative), (numbers, numbers), True)
+
+
+def labelled_texts(path: Path, labels: Sequence[str]) -> tuple[list[OwnTrace], list[str]]:
+    """The traces of a file, and the labels that vectors are made of: those named, or all. Raises BadInput for one that no span has."""
+    traces = own_traces(path)
+    known = sorted({label for trace in traces for label in trace.labels})
+    for label in labels:
+        if label not in known:
+            raise unknown("label", label, known, str(path))
+    return traces, list(labels) or known
+
+
+def labelled_ids(model: LoadedModel, traces: Sequence[OwnTrace]) -> list[LabelledTrace]:
+    """Traces as a model reads them."""
+    return [
+        LabelledTrace(trace.token_ids, trace.token_spans)
+        if trace.token_ids
+        else labelled_trace(model, trace.text, trace.text_spans)
+        for trace in traces
+    ]
