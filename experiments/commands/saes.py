@@ -176,6 +176,8 @@ def score(
     if not asking.builtin:
         talk().print(f"Behaviours are labelled by the {labels_of(asking)}, which is often wrong.", style="yellow")
     table = score_pair(base, other, dictionary, problems=problems, injected=injected, asking=asking)
+    for what in table.attrs.get("left_out", []):
+        talk().print(f"Left out: {what}.", style="yellow", highlight=False)
     tested = candidates(table, by, causal) if causal else []
     if tested:
         _, found = opened(sae, statistics, base)

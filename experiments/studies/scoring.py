@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from saes.corpus import Text
 from saes.dictionary import Dictionary
 from saes.estimates import adjusted
 from saes.injection import injection_effects
@@ -57,10 +58,12 @@ def score_pair(
 
     On another task than the built-in one, the questions are those that `asking` reads, `auroc_<label>` is against the lexicon's labels
     (`attrs["labels"]`), correctness is the task's grader's, and ReasonScore has its own list of words. `thinking` is another model with the
-    same vocabulary and width; without it the columns that need one are missing, as `correctness` is where all answers are right or
-    all wrong, and `auroc_<label>` where there is one label.
+    same vocabulary and width; without it the columns that need one are missing. So are those that nothing can be
+    said of on these texts (`attrs["left_out"]`): `correctness` where all answers are right or all wrong, `auroc_<label>` where there is one
+    label, ReasonScore where its words do not occur.
     """
     common: dict[str, Any] = {"logit_tokens": 5}
+    left_out: list[str] = []
     if thinking is not None:
         common["thinking"] = thinking
     if asking.builtin and not asking.read:
@@ -72,12 +75,9 @@ def score_pair(
         items = asking.questions(problems)
         forms = tuple(dict.fromkeys((*asking.others, asking.reasoning)))
         texts = [made.text for made in responses(model, asking, items, forms)]
-        if len({text.correct for text in texts} - {None}) < 2:  # nothing to correlate with: the column is missing
-            texts = [replace(text, correct=None) for text in texts]
-        if len({span.label for text in texts for span in text.spans}) < 2:  # one label tells nothing apart
-            texts = [replace(text, spans=()) for text in texts]
+        texts, common["vocabulary"] = _scorable(model, texts, left_out)
         sides = (asking.reading(model, items, asking.reasoning), asking.reading(model, items, asking.direct))
-        common |= {"vocabulary": Vocabulary(), "pairs": sides}
+        common["pairs"] = sides
     first = score_table(model, dictionary, texts, **common)
     chosen = list(
         dict.fromkeys(
@@ -86,7 +86,7 @@ def score_pair(
     )
     chosen = chosen[: len(latents) + injected]
     if not chosen:
-        first.attrs["labels"] = labels_of(asking)
+        first.attrs |= {"labels": labels_of(asking), "left_out": left_out}
         return first
     if asking.builtin and not asking.read:
         plain = [t.ids for t in sampled_texts(model, asked, ("quick",))]
@@ -94,8 +94,23 @@ def score_pair(
         plain = [made.text.ids for made in responses(model, asking, items, (asking.direct,))]
     found = injection_effects(model, dictionary, chosen, texts, plain)
     table = score_table(model, dictionary, texts, injection=found, **common)
-    table.attrs["labels"] = labels_of(asking)
+    table.attrs |= {"labels": labels_of(asking), "left_out": left_out}
     return table
+
+
+def _scorable(model: LoadedModel, texts: list[Text], left_out: list[str]) -> tuple[list[Text], Vocabulary | None]:
+    """The texts without what cannot be scored on them, and the words of ReasonScore if two of them occur; what is missing is said."""
+    if len({text.correct for text in texts} - {None}) < 2:
+        left_out.append("correctness: the answers that could be compared are all right or all wrong")
+        texts = [replace(text, correct=None) for text in texts]
+    if len({span.label for text in texts for span in text.spans}) < 2:
+        left_out.append("auroc_<label>: the texts have one label of behaviour or none")
+        texts = [replace(text, spans=()) for text in texts]
+    whole = "\n".join(model.tokenizer.decode(text.ids) for text in texts).lower()
+    if sum(word.lower() in whole for word in Vocabulary().words) < 2:
+        left_out.append("reason_score: the texts hold fewer than two of its words")
+        return texts, None
+    return texts, Vocabulary()
 
 
 def causal_effects(

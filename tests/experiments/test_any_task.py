@@ -111,7 +111,11 @@ def test_latents_are_scored_on_a_data_set_and_the_labels_are_named(steer: Steer,
     )  # fmt: skip
     table = pd.read_parquet(tmp_path / "t.parquet")
     assert table.attrs["labels"] == "lexicon"
-    assert "thinking_difference" not in table and {"cot_difference", "density", "reason_score"} <= set(table.columns)
+    assert "thinking_difference" not in table and {"cot_difference", "density"} <= set(table.columns)
+    missing = " ".join(table.attrs["left_out"])
+    assert ("reason_score" in table) is ("reason_score" not in missing)
+    assert ("correctness" in table) is ("correctness" not in missing)
+    assert "auroc_<label>" in missing, "the built-in base writes no English sentences"
 
 
 @pytest.mark.parametrize(
