@@ -79,11 +79,8 @@ def score_pair(
         sides = (asking.reading(model, items, asking.reasoning), asking.reading(model, items, asking.direct))
         common["pairs"] = sides
     first = score_table(model, dictionary, texts, **common)
-    chosen = list(
-        dict.fromkeys(
-            [*latents, *candidates(first, "cot_difference", injected), *candidates(first, "reason_score", injected)]
-        )
-    )
+    ranked = [j for by in ("cot_difference", "reason_score") if by in first for j in candidates(first, by, injected)]
+    chosen = list(dict.fromkeys([*latents, *ranked]))
     chosen = chosen[: len(latents) + injected]
     if not chosen:
         first.attrs |= {"labels": labels_of(asking), "left_out": left_out}

@@ -118,6 +118,17 @@ def test_latents_are_scored_on_a_data_set_and_the_labels_are_named(steer: Steer,
     assert "auroc_<label>" in missing, "the built-in base writes no English sentences"
 
 
+@pytest.mark.slow
+def test_scores_that_the_texts_cannot_give_are_left_out_and_said(steer: Steer, folder: Path, tmp_path: Path) -> None:
+    steer(
+        "sae", "score", "builtin:base", "--out", tmp_path / "t.parquet", "--task", folder / "task.yaml", "--forms", "direct,cot", "--read",
+        "train:4", "--problems", "4", "--injected", "1", "--causal", "0", "--thinking", "none", "--max-new-tokens", "6",
+    )  # fmt: skip
+    table = pd.read_parquet(tmp_path / "t.parquet")
+    assert any(sentence.startswith("reason_score") for sentence in table.attrs["left_out"])
+    assert "reason_score" not in table and "cot_difference" in table and "injection_class" in table
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [
