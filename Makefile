@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
 APP ?= 1
-PYTEST ?= -n 3 --dist loadfile
+PYTEST ?= -n 2 --dist loadfile
 
 .PHONY: demo test check language lock clean
 
@@ -33,7 +33,7 @@ check: $(VENV)/.installed
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
