@@ -14,7 +14,7 @@ Report = Callable[[int, int], None]
 
 def talk() -> Console:
     """The console for everything that is not data."""
-    return Console(stderr=True)
+    return Console(stderr=True, emoji=False)  # `:word:` in a message is the user's, or a hint such as span:A:B
 
 
 @contextmanager

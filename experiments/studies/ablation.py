@@ -127,15 +127,22 @@ def edit_plan(features: Features, operation: str, scope: str) -> Plan:
 def control_groups(
     statistics: LatentStatistics, group: Sequence[int], n: int, exclude: Sequence[int], seed: int
 ) -> list[tuple[int, ...]]:
-    """`n` groups of other latents, each member matched to a member of `group` on density and norm; no latent twice in one control."""
+    """`n` groups of other latents, each member matched to a member of `group` on density and norm; no latent in two of them.
+
+    A member that an earlier group has is drawn again from the others. Raises BadInput where too few live latents are left.
+    """
     groups: list[tuple[int, ...]] = []
+    used: set[int] = set()
     for number in range(n):
         taken: list[int] = []
         for latent in group:
-            taken += matched(
-                statistics, latent, 1, exclude=[*exclude, *group, *taken], seed=seed + 7919 * number, pool=4 * n
-            )
+            own, draw = [*exclude, *group, *taken], seed + 7919 * number
+            found = matched(statistics, latent, 1, exclude=own, seed=draw, pool=4 * n)
+            if used.intersection(found):
+                found = matched(statistics, latent, 1, exclude=[*own, *used], seed=draw, pool=4 * n)
+            taken += found
         groups.append(tuple(taken))
+        used.update(taken)
     return groups
 
 

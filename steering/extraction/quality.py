@@ -33,6 +33,8 @@ from .sinks import without_sinks
 from .stability import Extract, SplitHalf, difference_of_means, split_half
 from .surface import token_accuracy
 
+CLEAR = 0.75
+"""AUC from which on an interval that holds 0.5 is one of too few samples rather than of a vector that separates nothing."""
 UNSTABLE = 0.5
 """Split-half cosine below which a remark is made."""
 HELD = 0.5
@@ -258,9 +260,11 @@ def _remarks(
         remarks.append(f"unstable: split-half cosine {stable.mean:.2f}")
     if separated.auc.high < 0.5:
         remarks.append("points the wrong way on held-out data")
+    elif separated.auc.low <= 0.5 and separated.auc.value >= CLEAR:
+        remarks.append("too little held out to tell whether it separates: the interval of the AUC holds 0.5")
     elif separated.auc.low <= 0.5:
         remarks.append("does not separate held-out data")
-    elif by_token >= separated.accuracy.low and by_token > 0.5:
+    if by_token >= separated.accuracy.low and by_token > 0.5:
         remarks.append(f"the tokens read tell the sides apart as well: accuracy {by_token:.2f}")
     if axis.large_share >= HELD and not axis.massive_axis:
         remarks.append(

@@ -196,6 +196,19 @@ def test_mistakes_are_refused_before_the_model_runs(
         cumulative_groups((1, 2, 3), (1, 5))
 
 
+def test_no_latent_stands_in_two_control_groups() -> None:
+    """On the shipped statistics, where drawing each group by itself gives some twice."""
+    from experiments.studies.autoencoders import stored_statistics
+
+    found = stored_statistics("builtin:base")
+    for latent in (57, 183, 464, 729):
+        groups = control_groups(found, (latent,), 5, [latent], 0)
+        assert len({member for group in groups for member in group}) == 5, latent
+    wide = control_groups(found, (464, 57, 183, 355), 5, (464, 57, 183, 355), 0)
+    assert len({member for group in wide for member in group}) == 20
+    assert control_groups(found, (183,), 5, [183], 0) == control_groups(found, (183,), 5, [183], 0)
+
+
 def test_control_groups_share_no_latent_with_targets(statistics: LatentStatistics) -> None:
     groups = control_groups(statistics, (3, 8), 4, (3, 8, 20), seed=0)
     assert len(groups) == 4 and all(len(set(g)) == 2 and not set(g) & {3, 8, 20} for g in groups)

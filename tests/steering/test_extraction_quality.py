@@ -193,3 +193,20 @@ def test_what_cannot_be_judged_is_refused(which: int, message: str) -> None:
     found = mean_difference(model, readings[0], readings[1], [EMBEDDING], name="n", contrast="c")[EMBEDDING]
     with pytest.raises(BadInput, match=message):
         change(which)(readings, found, model)
+
+
+def test_few_samples_that_separate_are_not_called_a_vector_that_does_not() -> None:
+    rows = noise(60, D, seed=4) * 0.01
+    rows[1] += U
+    model = planted(rows)
+
+    def read(ids: range, end: int) -> Reading:
+        return Reading.last_token([(t, end) for t in ids])
+
+    sides = read(range(10, 30), 1), read(range(10, 30), 2)
+    found = mean_difference(model, *sides, [EMBEDDING], name="word", contrast="c")[EMBEDDING]
+    report = assess(model, found, sides, (read(range(30, 32), 1), read(range(30, 32), 2)))
+    assert report.separability.auc.value == 1.0 and report.separability.auc.low <= 0.5
+    assert any("too little held out to tell" in remark for remark in report.remarks)
+    assert not any("does not separate" in remark for remark in report.remarks)
+    assert any("tell the sides apart as well" in remark for remark in report.remarks), "one remark hides no other"
