@@ -14,7 +14,11 @@ from steering.engine import invariant
 from steering.engine.generation import Generation, Row, check_invariant, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.plan.plan import Plan
+from steering.model.models import load_model
+from steering.model.prompts import encode_prompt
+from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
+from steering.vector.vectors import Provenance, SteeringVector, random_like
 from tests.tiny import VOCABULARY, plan, tiny
 
 FAMILIES = ("llama", "qwen2", "gemma2", "gpt2", "gpt_neox", "mistral")
@@ -57,6 +61,22 @@ def test_rows_have_the_same_bits_alone_together_in_any_order_and_after_a_restart
     halves = generate(model, rows[:7], settings, invariant=True) + generate(model, rows[7:], settings, invariant=True)
     assert bits(together) == bits(alone) == bits([shuffled[i] for i in range(20)]) == bits(halves)
     assert [g.token_ids for g in together] == [g.token_ids for g in generate(model, rows, settings)]
+
+
+def test_a_row_that_edits_its_prompt_reads_it_alike_beside_one_that_does_not() -> None:
+    """What a row could share of its prompt depends on its neighbours; on a model wide enough for the shape of a product to be felt."""
+    model = load_model("builtin:base")
+    vector = random_like(SteeringVector("ones", Site(1), torch.ones(model.d_model), Provenance("test", "none")), 0)
+    words = "rules + 15 ; * 9 ; - 4 ; + 7 ; * 3 ; - 8 ; goal 31 start 42 91 16 9 77 ? think first"
+    prompt = encode_prompt(model, words)
+    rows = []
+    for place in (5, 11, 17):
+        late = Plan((Intervention("add", vector, Span("position", positions=(place,)), Dose(1.0)),))
+        rows.append(Row(prompt, late, seed=place))
+    beside = [*rows, Row(prompt), Row(prompt[:-2]), *rows]
+    together = generate(model, beside, GREEDY, invariant=True)[:3]
+    alone = [generate(model, [row], GREEDY, invariant=True)[0] for row in rows]
+    assert bits(together) == bits(alone)
 
 
 def test_the_fast_mode_does_not_promise_the_bits() -> None:
