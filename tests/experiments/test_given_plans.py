@@ -12,7 +12,6 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from experiments.commands import cli
 from experiments.pair.problem import FORM_SUFFIX
 from experiments.store.runs import Store
 from experiments.studies.hybrid.spec import HybridSpec
@@ -23,6 +22,7 @@ from steering.model.sites import Site
 from steering.plan.plan import Plan
 from steering.plan.source import read_plan
 from steering.vector.vectors import Provenance, SteeringVector
+from tests.experiments.command_line import command
 
 Steer = Callable[..., tuple[int, str, str]]
 BASE = {"name": "base", "label": "base", "role": "baseline", "model": "builtin:base", "form": "bare"}
@@ -48,14 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def steer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Steer:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["steer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, " ".join(said.err.split())
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 def digest(folder: Path) -> str:
