@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steering.compile.text import character_places
 from steering.errors import BadInput
 from steering.extraction.annotations import token_span
 from steering.extraction.reading import Reading
@@ -111,26 +112,65 @@ def sentence_vectors(
     where a text holds its prompt. Raises BadInput when no text has a sentence, one is
     longer than the context, or the tokenizer cannot say which characters a token covers.
     """
-    site = model.layout.check(Site.parse(site))
     if not model.tokenizer.is_fast:
         raise BadInput(f"The tokenizer of {model.id} does not report character offsets; load its fast version.")
-    sequences: list[tuple[int, ...]] = []
-    spans: list[list[tuple[int, int]]] = []
-    sentences: list[Sentence] = []
     markers = model_markers(model)
+    found = []
     for number, text in enumerate(texts):
         begin, stop = thinking_span(text, markers)
         begin = begin if begins is None else max(begin, begins[number])
         encoded = model.tokenizer(text, return_offsets_mapping=True)
-        found = []
-        for start, end in split_sentences(text[begin:stop], min_words=min_words):
-            tokens = token_span(encoded["offset_mapping"], begin + start, begin + end)
-            if tokens is not None:
-                words = text[begin + start : begin + end]
-                found.append(Sentence(number, begin + start, begin + end, *tokens, words))
+        cut = _cut(number, text, begin, stop, encoded["offset_mapping"], 0, min_words)
+        found.append((tuple(encoded["input_ids"]), cut))
+    return _read(model, found, Site.parse(site), min_words, batch_size)
+
+
+def response_sentence_vectors(
+    model: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    site: Site | str,
+    *,
+    min_words: int = MIN_WORDS,
+    batch_size: int = 8,
+) -> SentenceVectors:
+    """The same of responses as they were fed and written, in ids: nothing is tokenised again, and chat templates are what they were.
+
+    Characters of a sentence are those of the decoded response; its tokens those of prompt and response together. Raises BadInput as
+    `sentence_vectors` does.
+    """
+    markers = model_markers(model)
+    found = []
+    for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        text, places = character_places(model, response)
+        begin, stop = thinking_span(text, markers)
+        found.append(((*prompt, *response), _cut(number, text, begin, stop, places, len(prompt), min_words)))
+    return _read(model, found, Site.parse(site), min_words, batch_size)
+
+
+def _cut(
+    number: int, text: str, begin: int, stop: int, places: Sequence[tuple[int, int]], offset: int, min_words: int
+) -> list[Sentence]:
+    """Sentences of a text's characters `begin:stop`; `places` are those of its tokens, of which `offset` others come first."""
+    found = []
+    for start, end in split_sentences(text[begin:stop], min_words=min_words):
+        tokens = token_span(places, begin + start, begin + end)
+        if tokens is not None:
+            words = text[begin + start : begin + end]
+            found.append(Sentence(number, begin + start, begin + end, offset + tokens[0], offset + tokens[1], words))
+    return found
+
+
+def _read(
+    model: LoadedModel, texts: Sequence[tuple[tuple[int, ...], list[Sentence]]], site: Site, min_words: int, batch: int
+) -> SentenceVectors:
+    """One streamed pass over the ids of texts that hold a sentence."""
+    site = model.layout.check(site)
+    sequences, spans, sentences = [], [], []
+    for ids, found in texts:
         if found:
             whole = (found[0].first, found[-1].last)
-            sequences.append(tuple(encoded["input_ids"]))
+            sequences.append(ids)
             spans.append([whole, *((max(0, one.first - 1), one.last) for one in found)])
             sentences += found
     if not sentences:
@@ -142,8 +182,7 @@ def sentence_vectors(
     parts = []
     total, count = torch.zeros(model.layout.width(site), dtype=torch.float64), 0
     done = 0
-    for batch in samples(model, reading, [site], batch_size=batch_size):
-        values = batch[site]
+    for values in (part[site] for part in samples(model, reading, [site], batch_size=batch)):
         chosen = whole_text[done : done + len(values)]
         done += len(values)
         total += values[chosen].double().sum(0)

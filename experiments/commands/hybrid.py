@@ -12,6 +12,7 @@ from rich.table import Table
 
 from steering.errors import BadInput, unknown
 
+from .asking import FIND_START, DevelopmentOption, FormsOption, ReadOption, TaskOption, TestOption, asking_of
 from .options import RUNS, RunsOption
 
 PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
@@ -20,8 +21,15 @@ PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
 def hybrid(
     pair: Annotated[str, typer.Option(help="builtin, or two models as BASE,THINKING.")] = "builtin",
     runs: RunsOption = RUNS,
-    n: Annotated[int, typer.Option(help="Test problems per split.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems per split: seeds, thresholds, rates.")] = 64,
+    task: TaskOption = FIND_START,
+    form_names: FormsOption = "",
+    read: ReadOption = "",
+    development: DevelopmentOption = "",
+    test: TestOption = "",
+    n: Annotated[int, typer.Option(help="Test problems per split of the built-in task.")] = 200,
+    n_dev: Annotated[
+        int, typer.Option(help="Development problems per split of the built-in task: seeds, thresholds, rates.")
+    ] = 64,
     judge: Annotated[
         str | None,
         typer.Option(help="URL,MODEL of a judging model (OpenAI-compatible) that names and scores categories."),
@@ -42,6 +50,14 @@ def hybrid(
     if len(names) != 2 or not all(names):
         raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING)")
     facts: dict[str, Any] = {"base": names[0], "thinking": names[1], "n": n, "n_dev": n_dev}
+    if task != FIND_START:
+        asking = asking_of(task, form_names, read, development, test, 1, needs=("--read", "--dev", "--test"))
+        facts |= {
+            "task": asking.task, "form": asking.direct, "reasoning": asking.reasoning, "thinking_form": asking.reasoning,
+            "read": dict(asking.read), "development": dict(asking.development), "test": dict(asking.test),
+        }  # fmt: skip
+    elif any((form_names, read, development, test)):
+        raise BadInput("--forms, --read, --dev and --test belong to another task: give --task too.")
     if judge is not None:
         facts["judge"] = tuple(judge.split(",", 1))
     for text in sets or []:

@@ -64,6 +64,16 @@ class Disagreements:
         )
 
 
+LOGITS = 2**26
+"""Logits of texts that are held at once (256 MiB in float32); fewer texts are read together where the vocabulary is large."""
+
+
+def texts_together(model: LoadedModel, rollouts: Sequence[Aligned], at_most: int) -> int:
+    """How many rollouts are read together when every logit is looked at."""
+    longest = max(len(ids) for one in rollouts for ids in (one.base_ids, one.thinking_ids))
+    return max(1, min(at_most, LOGITS // (longest * model.model.get_output_embeddings().weight.shape[0])))
+
+
 def continued_pairs(prompt: int, thinking_prompt: int, response: int) -> tuple[tuple[int, int], ...]:
     """Pairs of positions of a response of ids that follows two prompts, as decoding feeds it."""
     return tuple((prompt + i, thinking_prompt + i) for i in range(response))
@@ -92,8 +102,9 @@ def disagreements(
     base.rope.check_together([len(rollout.base_ids) for rollout in rollouts])
     positions, targets, states = [], [], []
     looked = 0
-    for start in range(0, len(rollouts), batch_size):
-        chunk = rollouts[start : start + batch_size]
+    together = texts_together(base, rollouts, batch_size)
+    for start in range(0, len(rollouts), together):
+        chunk = rollouts[start : start + together]
         width = max(len(r.base_ids) for r in chunk)
         ids = torch.zeros(len(chunk), width, dtype=torch.long)
         mask = torch.zeros(len(chunk), width, dtype=torch.long)

@@ -31,11 +31,13 @@ from experiments.studies.hybrid.taxonomy import (
 from experiments.studies.hybrid.texts import rollouts, sentence_labels
 from experiments.studies.hybrid.when import Positions, fit_trigger, probe_readout, read_positions, thresholds
 from experiments.studies.readings import training_problems
+from experiments.tasks.items import Item
 from experiments.tasks.task import task_named
 from saes.sentence_training import train_sentence_sae
 from steering.errors import BadInput
 from steering.hybrid import Controller, Readout, ShiftBank
 from steering.model.models import LoadedModel, load_model
+from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
 
 K, WIDTH = 3, 128
@@ -80,12 +82,15 @@ def test_titles_are_told_apart_by_their_words() -> None:
 def test_sentences_carry_the_grammars_labels(pair: tuple[LoadedModel, LoadedModel]) -> None:
     _, thinking = pair
     problems = training_problems(6, 3)
-    traces = greedy_traces(thinking, [p.prompt("bare") for p in problems], 200)
-    labelled = sentence_labels(thinking, traces, problems)
+    traces = greedy_traces(thinking, [encode_prompt(thinking, p.prompt("bare")) for p in problems], 200)
+    items = [Item(str(i), str(p.answer), p) for i, p in enumerate(problems)]
+    labelled = sentence_labels(thinking, traces, items, None)
     vectors = read_sentences(thinking, traces, 2, 10_000)
     seen = set()
     for sentence in vectors.sentences:
-        assert sentence.start >= traces.begins[sentence.text], "the prompt is not split"
+        assert sentence.first >= len(traces.prompts[sentence.text]), "the prompt is not split"
+        whole = (*traces.prompts[sentence.text], *traces.responses[sentence.text])
+        assert thinking.tokenizer.decode(whole[sentence.first : sentence.last]) == sentence.words
         label, words = labelled[sentence.text, sentence.first, sentence.last], sentence.words
         seen.add(label)
         starts = {
@@ -129,7 +134,7 @@ def test_thresholds_open_at_their_rates() -> None:
 @pytest.mark.slow
 def test_the_base_knows_where_the_thinking_model_parts_from_it(pair: tuple[LoadedModel, LoadedModel]) -> None:
     base, thinking = pair
-    asked = [p.prompt("bare") for p in training_problems(60, 21)]
+    asked = [encode_prompt(base, p.prompt("bare")) for p in training_problems(60, 21)]
     texts = rollouts(base, thinking, asked, asked, 200)
     found = read_positions(base, thinking, texts, Site(1), readout(2))
     for row in (0, 7):

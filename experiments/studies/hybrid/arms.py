@@ -53,12 +53,15 @@ class Parts:
 
 
 def reference_arms(spec: HybridSpec) -> list[Arm]:
-    """Base, base asked to think, and the thinking model."""
-    return [
-        Arm(name="base", label="base", role="baseline", model=spec.base, form=spec.form),
-        Arm(name="base_think", label="base, asked to think first", role="prompt", model=spec.base, form="think"),
-        Arm(name="thinking", label="thinking", role="reference", model=spec.thinking, form=spec.asked),
-    ]
+    """Base, base asked to think, and the thinking model; where the thinking model is the base asked to think, it stands once."""
+    base = Arm(name="base", label="base", role="baseline", model=spec.base, form=spec.form)
+    asked = Arm(
+        name="base_think", label="base, asked to think first", role="prompt", model=spec.base, form=spec.reasoning
+    )
+    thinking = Arm(name="thinking", label="thinking", role="reference", model=spec.thinking, form=spec.asked)
+    if (spec.thinking, spec.asked) == (spec.base, spec.reasoning):
+        return [base, thinking.model_copy(update={"label": "thinking: the base, asked to think first"})]
+    return [base, asked, thinking]
 
 
 def hybrid_arm(spec: HybridSpec, name: str, label: str, rule: Controller, role: str = "control") -> Arm:

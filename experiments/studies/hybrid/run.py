@@ -1,7 +1,6 @@
 """A hybrid experiment end to end, resumable: every part is a file that is made once, every evaluation a run of the store.
 
-1. Parts lie under `<runs>/.hybrid/<part>-<digest>`, named by the models and by what of the spec they depend on: another spec that shares
-   a part reuses it, and nothing stale can be.
+1. Parts lie in a folder of the store (`making`) and are made once.
 2. Seeds of banks, thresholds and the rate of random positions are decided on development problems; test problems are run once.
 3. The test run holds references, hybrid, controls and the gates that need no thinking model on the same problems.
 """
@@ -12,7 +11,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,29 +19,23 @@ from safetensors.torch import load_file, save_file
 
 from probes.endpoint import Endpoint
 from saes.sentences import SentenceSAE
-from steering.hybrid import Controller, Readout, ShiftBank
-from steering.hybrid.alignment import Aligned, check_vocabularies
+from steering.hybrid import Readout, ShiftBank
+from steering.hybrid.alignment import Aligned
 from steering.hybrid.disagreement import Disagreements, disagreements
 from steering.hybrid.kept import adapt_to_cache
 from steering.hybrid.training import fit_bank, mean_effect
-from steering.model.models import LoadedModel
-from steering.model.sites import Site
 
-from ...evaluation.evaluate import run_evaluation
-from ...evaluation.loading import load
-from ...evaluation.spec import EvalSpec, Generating
 from ...progress import progress, talk
 from ...store.files import write_whole
 from ...store.runs import Run, Store
-from ..readings import training_problems
 from .arms import Parts, control_rules, free_rules, hybrid_arm, hybrid_rule, legacy_rule, random_rules, reference_arms
+from .choosing import best_seeds, best_thresholds
+from .making import Making
 from .report import HYBRID, hybrid_frame, random_lines
 from .spec import HybridSpec
 from .taxonomy import category_readout, choose_taxonomy, greedy_traces
-from .texts import SEEDS, rollouts, sentence_labels
+from .texts import rollouts, sentence_labels
 from .when import Positions, fit_categories, fit_trigger, probe_readout, read_positions, thresholds
-
-SPLITS = {"dev": ("standard-dev", "hard-dev"), "test": ("standard-test", "hard-test", "new-map-test")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,39 +52,6 @@ class HybridResult:
     """Taxonomy, seeds, thresholds, rate, quality of the readouts: plain data."""
 
 
-class Making:
-    """The models, the folder of parts, and how talk is made."""
-
-    def __init__(self, spec: HybridSpec, store: Store, console: Console):
-        self.spec, self.store, self.console = spec, store, console
-        self.models: dict[str, LoadedModel] = {name: load(name, spec.loading) for name in (spec.base, spec.thinking)}
-        self.base, self.thinking = self.models[spec.base], self.models[spec.thinking]
-        check_vocabularies(self.base, self.thinking)
-        self.site = spec.site(self.base)
-        for layer in spec.layers:
-            self.thinking.layout.check(Site(layer))
-
-    def place(self, part: str, *fields: str) -> Path:
-        """Where a part lies that depends on these fields of the spec."""
-        return self.store.root / ".hybrid" / f"{part}-{self.spec.digest(self.base, self.thinking, *fields)}"
-
-    def prompts(self, n: int, use: str, form: str) -> list[str]:
-        return [problem.prompt(form) for problem in training_problems(n, SEEDS[use])]  # type: ignore[arg-type]
-
-    def evaluate(self, name: str, arms: list[Any], rules: list[Controller], splits: dict[str, int], label: str) -> Run:
-        """One run of the store."""
-        spec = EvalSpec(
-            name=name,
-            splits=splits,
-            arms=tuple(arms),
-            generation=Generating(max_new_tokens=self.spec.max_new_tokens),
-            loading=self.spec.loading,
-        )
-        known = {rule.digest: rule for rule in rules}
-        with progress(label, self.console) as report:
-            return run_evaluation(spec, self.store, controllers=known, models=self.models, on_rows=report)
-
-
 TAXONOMY = ("judge", "traces", "sentences", "sizes", "layers", "asked", "max_new_tokens")
 TEXTS = ("rollouts", "held_out", "form", "asked", "max_new_tokens")
 BANKS = (*TAXONOMY, *TEXTS, "epochs", "hidden", "steering_layer")
@@ -105,12 +64,15 @@ def taxonomy(making: Making) -> tuple[SentenceSAE, dict[str, Any]]:
         making.console.print(
             f"Sentences of {spec.traces} traces of {spec.thinking}, autoencoders of {spec.sizes} categories ..."
         )
-        problems = training_problems(spec.traces, SEEDS["traces"])
-        traces = greedy_traces(making.thinking, making.prompts(spec.traces, "traces", spec.asked), spec.max_new_tokens)
-        labelled = sentence_labels(making.thinking, traces, problems)
+        asked = making.prompts(making.thinking, "traces", spec.asked)
+        traces = greedy_traces(making.thinking, asked, spec.max_new_tokens)
+        labelled = sentence_labels(making.thinking, traces, making.items["traces"], making.label)
         layers = spec.layers or tuple(range(making.thinking.n_layers))
-        judge = None if spec.judge is None else Endpoint(*spec.judge, api_key=os.environ.get("STEER_JUDGE_KEY"))
-        by = "exact labels of the grammar" if judge is None else f"the judgement of {judge.model}"
+        judge = (
+            None if spec.judge is None else Endpoint(spec.judge[0], spec.judge[1], os.environ.get("STEER_JUDGE_KEY"))
+        )
+        labels = "exact labels of the grammar" if spec.builtin else f"labels of the {making.detector}, which errs"
+        by = labels if judge is None else f"the judgement of {judge.model}"
         found = choose_taxonomy(making.thinking, traces, labelled, layers, spec.sizes, spec.sentences, by, judge=judge)
         found.sae.save(place.with_suffix(".safetensors"))
         card = {
@@ -133,12 +95,12 @@ def texts(making: Making) -> tuple[list[Aligned], list[Aligned]]:
                 for r in rollouts(
                     making.base,
                     making.thinking,
-                    making.prompts(n, use, spec.form),
-                    making.prompts(n, use, spec.asked),
+                    making.prompts(making.base, use, spec.form),
+                    making.prompts(making.thinking, use, spec.asked),
                     spec.max_new_tokens,
                 )
             ]
-            for use, n in (("rollouts", spec.rollouts), ("held_out", spec.held_out))
+            for use in ("rollouts", "held_out")
         }
         write_whole(path, json.dumps(found).encode())
     data = json.loads(path.read_text())
@@ -168,35 +130,6 @@ def banks(
     return found
 
 
-def means(run: Run) -> pd.Series:
-    """Accuracy of each arm, averaged over splits."""
-    table = run.table(columns=["arm", "split", "correct"]).to_pandas()
-    return table.groupby(["arm", "split"])["correct"].mean().groupby("arm").mean()
-
-
-def best_seeds(
-    making: Making, read: Readout, found: tuple[dict[int, ShiftBank], dict[int, ShiftBank]]
-) -> tuple[int, int, float, dict[str, float]]:
-    """Seeds of both banks by accuracy on development problems (all share a gap, so it orders them as the gap does), the share of tokens
-    that the chosen one gates, and every accuracy."""
-    spec, rules = making.spec, {}
-    for seed in spec.seeds:
-        rules[f"bank-{seed}"] = Controller("disagreement", "thinking", bank=found[0][seed], categories=read)
-        rules[f"one-{seed}"] = Controller("disagreement", "only", bank=found[1][seed])
-    arms = [*reference_arms(spec), *(hybrid_arm(spec, name, name, rule, "steered") for name, rule in rules.items())]
-    splits = dict.fromkeys(SPLITS["dev"], spec.n_dev)
-    run = making.evaluate("hybrid-seeds", arms, list(rules.values()), splits, "choosing seeds on development problems")
-    accuracy = means(run)
-
-    def best(name: str) -> int:
-        return max(spec.seeds, key=lambda seed: (round(accuracy[f"{name}-{seed}"], 9), -seed))
-
-    many, one = best("bank"), best("one")
-    chosen = run.table(columns=["token_ids", "choices"], arms=[f"bank-{many}"]).to_pandas()
-    rate = sum(map(len, chosen["choices"])) / sum(map(len, chosen["token_ids"]))
-    return many, one, float(rate), {name: float(value) for name, value in accuracy.items()}
-
-
 def readouts(making: Making, positions: Callable[[], Positions], k: int) -> tuple[Readout, Readout, dict[str, Any]]:
     """Trigger and categories of the base, and how well they do on held-out rollouts."""
     place = making.place("when", *BANKS)
@@ -209,34 +142,12 @@ def readouts(making: Making, positions: Callable[[], Positions], k: int) -> tupl
         probe_readout(trigger.probe).save(paths[0])
         guess.save(paths[1])
         card = {
-            "trigger": trigger.probe.provenance.notes["held out"], "categories": categories.probe.provenance.notes["held out"],
+            "trigger": trigger.probe.provenance.notes["held out"],
+            "categories": categories.probe.provenance.notes["held out"] if categories else None,
             "rate": found.rate, "thresholds": thresholds(found, probe_readout(trigger.probe)),
         }  # fmt: skip
         write_whole(paths[2], json.dumps(card, indent=1).encode())
     return Readout.load(paths[0]), Readout.load(paths[1]), json.loads(paths[2].read_text())
-
-
-def best_thresholds(
-    making: Making, parts: Parts, candidates: dict[str, list[float]]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Threshold of each free rule by accuracy on development problems; ties go to the one that opens less."""
-    spec, rules, values = making.spec, {}, {}
-    for n, (hot, unsure) in enumerate(zip(candidates["trigger"], candidates["entropy"], strict=True)):
-        here = free_rules(parts, {"probe": hot, "probe_kept": hot, "entropy": unsure})
-        for name in ("probe", "probe_kept", "entropy"):
-            rules[f"{name}-{n}"] = here[name][1]
-            values[f"{name}-{n}"] = unsure if name == "entropy" else hot
-    arms = [*reference_arms(spec)[:1], *(hybrid_arm(spec, name, name, rule, "steered") for name, rule in rules.items())]
-    splits = dict.fromkeys(SPLITS["dev"], spec.n_dev)
-    run = making.evaluate(
-        "hybrid-thresholds", arms, list(rules.values()), splits, "choosing thresholds on development problems"
-    )
-    accuracy = means(run)
-    chosen = {}
-    for name in ("probe", "probe_kept", "entropy"):
-        own = [n for n in rules if n.rsplit("-", 1)[0] == name]
-        chosen[name] = values[max(own, key=lambda n: (round(accuracy[n], 9), values[n]))]
-    return chosen, {name: float(value) for name, value in accuracy.items()}
 
 
 def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -> HybridResult:
@@ -274,14 +185,14 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
         *(hybrid_arm(spec, name, label, rule, "steered") for name, (label, rule) in free.items()),
     ]
     rules = [whole, *(rule for _, rule in (*controls.values(), *free.values()))]
-    run = making.evaluate("hybrid", arms, rules, dict.fromkeys(SPLITS["test"], spec.n), "test problems, all arms")
+    run = making.evaluate("hybrid", arms, rules, spec.reported(), "test problems, all arms")
     drawn = random_rules(parts)
     arms = [
         *reference_arms(spec),
         hybrid_arm(spec, HYBRID, "hybrid", whole, "steered"),
         *(hybrid_arm(spec, name, label, rule) for name, (label, rule) in drawn.items()),
     ]
-    splits = dict.fromkeys(SPLITS["test"], min(spec.n_random, spec.n))
+    splits = spec.reported(spec.n_random)
     random = making.evaluate(
         "hybrid-random", arms, [whole, *(rule for _, rule in drawn.values())], splits, "banks of random vectors"
     )
@@ -293,7 +204,7 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
             hybrid_arm(spec, HYBRID, "hybrid", whole, "steered"),
             hybrid_arm(spec, "legacy", "legacy v1 selection", rule),
         ]
-        splits = dict.fromkeys(SPLITS["test"], min(spec.n_legacy, spec.n))
+        splits = spec.reported(spec.n_legacy)
         legacy = making.evaluate("hybrid-legacy", arms, [whole, rule], splits, "v1's selection rule")
         frame = pd.concat([frame, hybrid_frame(legacy).query("arm == 'legacy'")], ignore_index=True)
     decided = {

@@ -1,4 +1,9 @@
-"""What a hybrid experiment is made of, as data; its digest names the folder of its parts."""
+"""What a hybrid experiment is made of, as data; its digest names the folder of its parts.
+
+1. Without a task said it is the built-in one: training problems are read, development splits choose, test splits report.
+2. On another task the three are splits that the spec names, and no question serves two of them.
+3. Base and thinking model may be one model that is asked in two forms.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,43 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from steering.hybrid.training import Recipe
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 
 from ...evaluation.loading import Loading
-from ...tasks.task import TASKS, check_form
+from ...tasks.findstart import FindStart
+from ...tasks.task import Task, check_form, resolve_task
+from ..asking import Asking
+
+DEVELOPMENT = ("standard-dev", "hard-dev")
+TEST = ("standard-test", "hard-test", "new-map-test")
+"""Splits of the built-in task."""
 
 
 class HybridSpec(BaseModel):
-    """Sizes of every part. Problems of the taxonomy, the rollouts and the held-out rollouts are training problems, drawn apart."""
+    """Task, models and sizes of every part. Questions of the taxonomy, the rollouts and the held-out rollouts are drawn apart."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     base: str = "builtin:base"
     thinking: str = "builtin:thinking"
     loading: Loading | None = None
     """Precision, device and revisions of both."""
+    task: str | dict[str, Any] = "find-start"
+    read: dict[str, int] = Field(default_factory=dict)
+    """Questions that are read, by split: traces first, then rollouts, then held-out rollouts. Training problems of the built-in task."""
+    development: dict[str, int] = Field(default_factory=dict)
+    """Questions that choose, by split; `n_dev` of each development split of the built-in task where none is named."""
+    test: dict[str, int] = Field(default_factory=dict)
+    """Questions that are reported, by split; `n` of each test split of the built-in task where none is named."""
+    labeller: str | None = None
+    """File of a trained labeller (`steer probe labellers --out`) that names sentences outside the built-in task; the lexicon by default."""
     form: str = "bare"
     """Prompt form of the base."""
+    reasoning: str = "think"
+    """Prompt form that asks the base to think first: an arm of its own."""
     thinking_form: str | None = None
     """Prompt form of the thinking model; the base's by default."""
     traces: int = Field(default=600, ge=20)
@@ -58,15 +80,49 @@ class HybridSpec(BaseModel):
     n_legacy: int = Field(default=50, ge=0)
     """Test problems per split of v1's selection rule, whose candidates are whole passes; 0 leaves it out."""
 
-    @field_validator("form", "thinking_form")
-    @classmethod
-    def _forms(cls, form: str | None) -> str | None:
-        return form if form is None else check_form(TASKS["find-start"], form)
+    @model_validator(mode="after")
+    def _asked_of_the_task(self) -> HybridSpec:
+        for form in (self.form, self.thinking_form, self.reasoning):
+            if form is not None:
+                check_form(self.found, form)
+        if not self.builtin and not (self.read and self.development and self.test):
+            raise ValueError(
+                f"task {self.found.name}: name the splits that are read, that choose, and that are reported"
+            )
+        if self.builtin and self.labeller is not None:
+            raise ValueError("labeller: the built-in task has exact labels; a labeller is for another task")
+        if self.base == self.thinking and self.asked == self.form:
+            raise ValueError("base and thinking model are one, asked in one form; give thinking_form another one")
+        return self
+
+    @property
+    def found(self) -> Task:
+        """The task. Raises BadInput."""
+        return resolve_task(self.task)
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the task is the built-in one, whose labels are exact."""
+        return isinstance(self.found, FindStart)
 
     @property
     def asked(self) -> str:
         """Prompt form of the thinking model."""
         return self.thinking_form or self.form
+
+    def chosen_on(self) -> dict[str, int]:
+        """Development questions, by split."""
+        return self.development or dict.fromkeys(DEVELOPMENT, self.n_dev)
+
+    def reported(self, most: int | None = None) -> dict[str, int]:
+        """Test questions, by split, at most `most` of each."""
+        splits = self.test or dict.fromkeys(TEST, self.n)
+        return splits if most is None else {split: min(n, most) for split, n in splits.items()}
+
+    def check_questions(self) -> None:
+        """Raises BadInput where one question would be read and chosen on, or chosen on and reported."""
+        read = {} if self.builtin else self.read
+        Asking(self.task, self.form, self.reasoning, (), read, self.chosen_on(), self.reported()).check()
 
     def recipe(self, seed: int) -> Recipe:
         return Recipe(epochs=self.epochs, hidden=self.hidden, seed=seed)
@@ -76,8 +132,8 @@ class HybridSpec(BaseModel):
         layer = 3 * base.n_layers // 8 if self.steering_layer is None else self.steering_layer
         return base.layout.check(Site(layer))
 
-    def digest(self, base: LoadedModel, thinking: LoadedModel, *fields: str) -> str:
-        """Hash of the models and of the fields that a part depends on: 12 hexadecimal digits."""
-        facts: dict[str, Any] = {name: getattr(self, name) for name in fields}
+    def digest(self, base: LoadedModel, thinking: LoadedModel, *fields: str, **others: Any) -> str:
+        """Hash of the models, of the fields that a part depends on, and of `others`: 12 hexadecimal digits."""
+        facts: dict[str, Any] = {name: getattr(self, name) for name in fields} | others
         found = json.dumps([base.fingerprint, thinking.fingerprint, facts], sort_keys=True)
         return hashlib.sha256(found.encode()).hexdigest()[:12]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from probes.endpoint import Endpoint
-from saes.sentence_text import SentenceVectors, sentence_vectors
+from saes.sentence_text import SentenceVectors, response_sentence_vectors
 from saes.sentence_training import train_sentence_sae
 from saes.sentences import SentenceSAE
 from steering.engine.generation import Row, generate
@@ -28,7 +28,6 @@ from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.hybrid import Readout
 from steering.model.models import LoadedModel
-from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
 
 from .judging import judged
@@ -39,12 +38,11 @@ WORDS_SHOWN = 2
 
 @dataclass(frozen=True)
 class Traces:
-    """What the thinking model wrote, with its prompts, and where it begins."""
+    """What the thinking model wrote, in ids as it was fed and as it wrote them."""
 
-    texts: tuple[str, ...]
-    begins: tuple[int, ...]
-    """Characters."""
-    prompts: tuple[str, ...]
+    prompts: tuple[tuple[int, ...], ...]
+    responses: tuple[tuple[int, ...], ...]
+    """Without the end token."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +76,18 @@ class Taxonomy:
     """What the scores were computed from."""
 
 
-def greedy_traces(model: LoadedModel, prompts: Sequence[str], max_new_tokens: int) -> Traces:
+def greedy_traces(model: LoadedModel, prompts: Sequence[tuple[int, ...]], max_new_tokens: int) -> Traces:
     """One greedy trace per prompt."""
-    rows = [Row(encode_prompt(model, prompt)) for prompt in prompts]
-    found = generate(model, rows, GenerationSettings(max_new_tokens), batch_size=96, detail="tokens")
-    texts, begins = [], []
-    for prompt, generation in zip(prompts, found, strict=True):
-        written = model.tokenizer.decode([t for t in generation.token_ids if t not in model.eos_ids])
-        joined = prompt if prompt.endswith((" ", "\n")) or written.startswith((" ", "\n")) else prompt + " "
-        texts.append(joined + written)
-        begins.append(len(joined))
-    return Traces(tuple(texts), tuple(begins), tuple(prompts))
+    found = generate(
+        model, [Row(ids) for ids in prompts], GenerationSettings(max_new_tokens), batch_size=96, detail="tokens"
+    )
+    written = (tuple(t for t in one.token_ids if t not in model.eos_ids) for one in found)
+    return Traces(tuple(prompts), tuple(written))
 
 
 def read_sentences(model: LoadedModel, traces: Traces, layer: int, most: int) -> SentenceVectors:
     """Sentence vectors of one layer, at most `most`, taken evenly over the traces."""
-    found = sentence_vectors(model, traces.texts, Site(layer), begins=traces.begins, batch_size=32)
+    found = response_sentence_vectors(model, traces.prompts, traces.responses, Site(layer), batch_size=32)
     if len(found.sentences) <= most:
         return found
     keep = np.linspace(0, len(found.sentences) - 1, most).astype(int)

@@ -20,6 +20,7 @@ from probes.probe import Probe
 from steering.errors import BadInput
 from steering.hybrid import Readout
 from steering.hybrid.alignment import Aligned
+from steering.hybrid.disagreement import texts_together
 from steering.model.capture import capture
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
@@ -71,8 +72,9 @@ def read_positions(
     parts: dict[str, list[np.ndarray]] = {
         name: [] for name in ("hidden", "disagree", "category", "rollout", "entropy", "weight")
     }
-    for start in range(0, len(rollouts), batch_size):
-        chunk = rollouts[start : start + batch_size]
+    together = texts_together(base, rollouts, batch_size)
+    for start in range(0, len(rollouts), together):
+        chunk = rollouts[start : start + together]
         logits = [
             _logits(model, [getattr(r, side) for r in chunk])
             for model, side in ((base, "base_ids"), (thinking, "thinking_ids"))
@@ -118,15 +120,19 @@ def fit_trigger(base: LoadedModel, found: Positions, site: Site) -> Fitted:
     )  # fmt: skip
 
 
-def fit_categories(base: LoadedModel, found: Positions, site: Site, k: int) -> tuple[Readout, Fitted]:
+def fit_categories(base: LoadedModel, found: Positions, site: Site, k: int) -> tuple[Readout, Fitted | None]:
     """The thinking model's category from the base's activation, where they disagree. Categories that occur in too few rollouts are never
-    named. Raises BadInput when fewer than two are left."""
+    named; where fewer than two are left there is nothing to tell apart: the readout always names the commonest, and nothing is fitted.
+    Raises BadInput when the models never disagree."""
     where = np.flatnonzero(found.disagree)
     often = [c for c in range(k) if len(np.unique(found.rollout[where[found.category[where] == c]])) >= FEWEST]
+    weight, bias = torch.zeros(k, found.hidden.shape[1]), torch.full((k,), -1e4)
+    if not len(where):
+        raise BadInput("The models never disagree on these rollouts; give more.")
     if len(often) < 2:
-        raise BadInput(
-            f"Disagreements fall into {len(often)} category; two are needed to tell them apart. Give more rollouts."
-        )
+        bias[int(np.bincount(found.category[where], minlength=k).argmax())] = 0
+        facts = {"target": "the commonest category of a disagreement", "model": base.fingerprint}
+        return Readout(site, weight, bias, torch.zeros(weight.shape[1]), False, (), facts), None
     where = where[np.isin(found.category[where], often)]
     names = [str(c) for c in often]
     fitted = fit_logistic(
@@ -134,7 +140,6 @@ def fit_categories(base: LoadedModel, found: Positions, site: Site, k: int) -> t
         site=site, classes=names, origin=Origin("category of a disagreement", base.fingerprint, base.id), balanced=False,
         penalties=(0.1, 0.01, 0.001, 0.0001),
     )  # fmt: skip
-    weight, bias = torch.zeros(k, found.hidden.shape[1]), torch.full((k,), -1e4)
     weight[often], bias[often] = fitted.probe.weights[0], fitted.probe.biases[0]
     return _readout(fitted.probe, weight, bias), fitted
 
