@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from ..progress import progress
+from .behaviours import behaviours
 from .options import RUNS, JsonOption, RunsOption
 from .upkeep import export, gc, import_, migrate, reproduce, say, verify
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 runs_app = typer.Typer(help="List, look into, compare, query, check and move stored runs.", no_args_is_help=True)
 runs_app.command()(export)
 runs_app.command("import")(import_)
+runs_app.command()(behaviours)
 runs_app.command()(reproduce)
 runs_app.command()(verify)
 runs_app.command()(migrate)

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from probes.labels import in_tokens
+from steering.compile.text import character_places
 from steering.engine.generation import Generation, Row, check_invariant, check_rows, generate
 from steering.engine.sampling import DRAW
 from steering.errors import BadInput
@@ -34,7 +36,7 @@ from steering.vector.vectors import SteeringVector
 from ..store.manifest import Arm
 from ..tasks.graders.grade import Known, unscorable
 from ..tasks.items import stream_seed
-from ..tasks.task import Encodes, Item, Task
+from ..tasks.task import Encodes, Item, Labels, Task
 
 if TYPE_CHECKING:
     from .spec import EvalSpec
@@ -230,6 +232,17 @@ def known_of(model: LoadedModel, planned: Planned, finish: str | None) -> Known:
     return Known(finish, leaves_open(prompt, question, markers), markers)
 
 
+def behaviours(model: LoadedModel, task: Task, body: Sequence[int]) -> list[dict[str, Any]]:
+    """Labels of a response by the task's labeller, over its tokens; none where the task has nobody who labels."""
+    if not isinstance(task, Labels) or task.labeller is None:
+        return []
+    text, places = character_places(model, body)
+    return [
+        {"label": s.label, "start": s.start, "end": s.end, "detector": s.detector, "confidence": s.confidence}
+        for s in in_tokens(task.labeller.label(text), places)
+    ]
+
+
 def record(model: LoadedModel, task: Task, planned: Planned, generation: Generation) -> dict[str, Any]:
     """One row as it is stored: graded, with its tokens as text."""
     ids = list(generation.token_ids)
@@ -287,7 +300,8 @@ def record(model: LoadedModel, task: Task, planned: Planned, generation: Generat
             }
             for s in grade.labels
             if s.end > given
-        ],
+        ]
+        or behaviours(model, task, body),
         "choices": [vars(choice) for choice in generation.choices]
         if isinstance(generation, HybridGeneration)
         else None,

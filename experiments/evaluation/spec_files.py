@@ -127,7 +127,7 @@ def located_task(task: str | dict[str, Any], folder: Path) -> str | dict[str, An
     """A spec's task with its files as whole paths, so that every worker finds them. Raises BadInput for a task that cannot be had."""
     if isinstance(task, dict):
         own = dict(task)
-        files = {key: own[key] for key in ("dataset", "file") if isinstance(own.get(key), str)}
+        files = {key: own[key] for key in ("dataset", "file", "labels") if isinstance(own.get(key), str)}
         own |= {key: str((folder / name).resolve()) for key, name in files.items() if (folder / name).is_file()}
         task = own
     resolve_task(task, folder)

@@ -185,7 +185,7 @@ def _behaviours(rows: _Rows, labels: list[str], tokens: float) -> dict[str, Beha
     }
 
 
-def _grid(values: dict[Pair, float], pairs: list[Pair]) -> np.ndarray:
+def pair_grid(values: dict[Pair, float], pairs: list[Pair]) -> np.ndarray:
     """Values of the pairs as `[items, seeds]`, items and seeds sorted; NaN where there is no such pair."""
     items, seeds = sorted({item for item, _ in pairs}), sorted({seed for _, seed in pairs})
     row, column = {item: i for i, item in enumerate(items)}, {seed: j for j, seed in enumerate(seeds)}
@@ -199,7 +199,7 @@ def _compare(rows: _Rows, baseline: _Rows, level: float) -> Comparison | None:
     pairs = [pair for pair in baseline.pairs if pair in rows.correct]
     if not pairs:
         return None
-    a, b = _grid(baseline.correct, pairs), _grid(rows.correct, pairs)
+    a, b = pair_grid(baseline.correct, pairs), pair_grid(rows.correct, pairs)
     found = paired_difference(a, b, level=level)
     return Comparison(
         difference=found.difference,
@@ -226,8 +226,8 @@ def _beyond(rows: _Rows, every: Mapping[str, _Rows], controls: Controls, level: 
     if not pairs:
         return None
     found = against_directions(
-        _grid(rows.correct, pairs),
-        np.stack([_grid(other.correct, pairs) for other in others]),
+        pair_grid(rows.correct, pairs),
+        np.stack([pair_grid(other.correct, pairs) for other in others]),
         level=level,
     )
     sizes = sizes_match(_edit_size(rows), [_edit_size(other) for other in others], rows.arm.plan)
@@ -263,5 +263,5 @@ def _gap(rows: _Rows, baseline: _Rows, reference: _Rows, level: float) -> Gap:
     pairs = [pair for pair in baseline.pairs if pair in rows.correct and pair in reference.correct]
     if not pairs:
         return Gap(value=None, interval=None, reason="baseline, arm and reference hold no pair in common", n=0)
-    found = gap_recovered(*(_grid(r.correct, pairs) for r in (baseline, rows, reference)), level=level)
+    found = gap_recovered(*(pair_grid(r.correct, pairs) for r in (baseline, rows, reference)), level=level)
     return Gap(value=found.value, interval=found.interval, reason=found.reason, n=found.n)

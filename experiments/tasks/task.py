@@ -29,6 +29,7 @@ from .graders.grade import NOTHING, Grade, Grader, Known
 from .graders.table import grader_named
 from .gym import Gym
 from .items import Item
+from .labellers import Labeller, labeller_named
 from .prompting import SLOT, Form, as_form, encode_form, prompt_text
 from .single import OneQuestion
 
@@ -73,6 +74,14 @@ class Encodes(Protocol):
     def fed_text(self, model: Reads, item: Item, form: str, opening: str = "") -> str: ...
 
 
+@runtime_checkable
+class Labels(Protocol):
+    """A task whose responses are labelled by somebody who errs, where its spec asks for it."""
+
+    @property
+    def labeller(self) -> Labeller | None: ...
+
+
 @dataclass(frozen=True)
 class DatasetTask:
     """A data set with a grader and prompt forms."""
@@ -83,6 +92,8 @@ class DatasetTask:
     folder: Path = field(default=Path(), compare=False)
     markers: tuple[Markers, ...] = ()
     """What stands around a thinking segment in its responses; by default what the model's template writes, or one of the known pairs."""
+    labeller: Labeller | None = None
+    """Who labels the sentences of its responses; nobody by default."""
 
     @property
     def name(self) -> str:
@@ -101,6 +112,8 @@ class DatasetTask:
         facts: dict[str, Any] = {"mapping": self.source.mapping, "grader": self.grader.facts}
         if self.markers:
             facts["thinking"] = [[m.opening, m.closing] for m in self.markers]
+        if self.labeller:
+            facts["labels"] = self.labeller.detector
         return f"data-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def items(self, split: str, n: int) -> list[Item]:
@@ -141,7 +154,8 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
 
     A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping:
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
-    `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs).
+    `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs), `labels` (who labels the
+    sentences of responses: `lexicon`, or the file of a trained labeller).
     `{dataset: one-question, item | prompt}` is a single question (`single`).
     Raises BadInput.
     """
@@ -173,7 +187,8 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         return OneQuestion(own.get("item"), own.get("prompt"))
     grader = grader_named(given.pop("grader", "math"))
     markers = as_markers(given.pop("thinking")) if given.get("thinking") is not None else ()
-    forms, system = given.pop("forms", None), given.pop("system", None)
+    forms, system, labels = given.pop("forms", None), given.pop("system", None), given.pop("labels", None)
+    labeller = None if labels is None else labeller_named(str(_beside(labels, folder)))
     try:
         asked = {str(k): as_form(v) for k, v in (forms or FORMS).items()}
         if system is not None:
@@ -190,7 +205,13 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         first = error.errors()[0]
         place = ".".join(["task", *map(str, first["loc"])])
         raise BadInput(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
-    return DatasetTask(source, grader, asked, folder or Path(), markers)
+    return DatasetTask(source, grader, asked, folder or Path(), markers, labeller)
+
+
+def _beside(name: Any, folder: Path | None) -> Any:
+    """A file in `folder` where there is one, else the name as it is."""
+    place = (folder or Path()) / str(name)
+    return place if place.is_file() else name
 
 
 def _only(given: dict[str, Any], valid: tuple[str, ...], name: str) -> dict[str, Any]:

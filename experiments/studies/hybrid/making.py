@@ -26,9 +26,10 @@ from ...evaluation.loading import load
 from ...evaluation.spec import EvalSpec, Generating
 from ...progress import progress
 from ...store.runs import Run, Store
+from ...tasks.labellers import labeller_named
 from ...tasks.task import asked_ids
 from .spec import HybridSpec
-from .texts import labeller_of, question_items
+from .texts import question_items
 
 
 class Making:
@@ -48,7 +49,8 @@ class Making:
         self.detector: str = "grammar"
         self.label: Callable[[str], tuple[BehaviourLabel, ...]] | None = None
         if not spec.builtin:
-            self.detector, self.label = labeller_of(spec)
+            labeller = labeller_named(spec.labeller)
+            self.detector, self.label = labeller.detector, labeller.label
 
     def place(self, part: str, *fields: str) -> Path:
         """Where a part lies that depends on these fields of the spec, and on what is asked."""

@@ -42,8 +42,8 @@ class HybridSpec(BaseModel):
     """Questions that choose, by split; `n_dev` of each development split of the built-in task where none is named."""
     test: dict[str, int] = Field(default_factory=dict)
     """Questions that are reported, by split; `n` of each test split of the built-in task where none is named."""
-    labeller: str | None = None
-    """File of a trained labeller (`steer probe labellers --out`) that names sentences outside the built-in task; the lexicon by default."""
+    labeller: str = "lexicon"
+    """Who names sentences outside the built-in task: the lexicon, or the file of a trained labeller (`steer probe labellers --out`)."""
     form: str = "bare"
     """Prompt form of the base."""
     reasoning: str = "think"
@@ -89,7 +89,7 @@ class HybridSpec(BaseModel):
             raise ValueError(
                 f"task {self.found.name}: name the splits that are read, that choose, and that are reported"
             )
-        if self.builtin and self.labeller is not None:
+        if self.builtin and self.labeller != "lexicon":
             raise ValueError("labeller: the built-in task has exact labels; a labeller is for another task")
         if self.base == self.thinking and self.asked == self.form:
             raise ValueError("base and thinking model are one, asked in one form; give thinking_form another one")

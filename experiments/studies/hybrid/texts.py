@@ -11,12 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from probes.labels import BehaviourLabel, label_at
-from probes.lexicon import DETECTOR as LEXICON
-from probes.lexicon import lexicon_labels
-from probes.sentence_classifier import SentenceClassifier
 from saes.sentence_text import split_sentences, thinking_span
 from steering.compile.text import character_places
 from steering.engine.generation import Row, generate
@@ -80,14 +76,6 @@ def rollouts(
         pairs = continued_pairs(len(mine), len(text.prompt_ids), len(text.token_ids))
         found.append(Aligned((*mine, *text.token_ids), (*text.prompt_ids, *text.token_ids), pairs))
     return found
-
-
-def labeller_of(spec: HybridSpec) -> tuple[str, Callable[[str], tuple[BehaviourLabel, ...]]]:
-    """Name and labels of texts, outside the built-in task. Raises BadInput for a file that is no labeller."""
-    if spec.labeller is None:
-        return LEXICON, lexicon_labels
-    trained = SentenceClassifier.load(Path(spec.labeller))
-    return trained.detector, trained.label
 
 
 def sentence_labels(
