@@ -25,6 +25,7 @@ from .attribution import attribute
 from .demo import demo
 from .doctor import doctor
 from .extract import extract
+from .families import families
 from .get import get
 from .hybrid import hybrid
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
@@ -83,6 +84,7 @@ app.command("extract")(extract)
 app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
+app.command("families")(families)
 app.command("prompt")(prompt)
 app.command("attribute")(attribute)
 app.command("report")(report)

@@ -16,27 +16,31 @@ from typing import Any
 
 from steering.errors import BadInput, unknown
 
-from .graders.final import Final, graded
+from .formed import Formed
+from .graders.final import Final, graded, short_line
 from .graders.grade import NOTHING, Grade, Known, unscorable, verdict
 from .items import Item
+from .prompting import SLOT, Form
 
 SEEDS = {"train": 0, "dev": 1_000_000, "test": 2_000_000}
 LONGEST = 2_000
-READING = 2
+READING = 3
 """Raised when another final answer may be read from a response; part of what identifies graded rows."""
 FORMS = {
-    "bare": "{question}",
-    "cot": "{question}\n\nThink step by step, and put the final answer within \\boxed{{}}.",
+    "bare": Form(),
+    "cot": Form(template=SLOT + "\n\nThink step by step, and put the final answer within \\boxed{}."),
 }
+"""Forms where a spec names none."""
 
 
 @dataclass(frozen=True)
-class Gym:
-    """One generated task. `options` are those of the package's data set."""
+class Gym(Formed):
+    """One generated task. `options` are those of the package's data set, `given` its prompt forms."""
 
     task: str
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Form] | None = None
 
     def __post_init__(self) -> None:
         package = _package()
@@ -53,8 +57,11 @@ class Gym:
         return tuple(SEEDS)
 
     @property
-    def forms(self) -> tuple[str, ...]:
-        return tuple(FORMS)
+    def asked(self) -> Mapping[str, Form]:
+        return self.given or FORMS
+
+    def question(self, item: Item) -> str:
+        return str(item.data["question"])
 
     @cached_property
     def digest(self) -> str:
@@ -80,23 +87,20 @@ class Gym:
         made = self._dataset(split, n)
         return [Item(f"{split}/{i:05d}", str(made[i]["answer"]), made[i]) for i in range(n)]
 
-    def prompt(self, item: Item, form: str) -> str:
-        if form not in FORMS:
-            raise unknown("prompt form", form, FORMS, where=f"task {self.name}")
-        return FORMS[form].format(question=item.data["question"])
-
     def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
-        return graded("reasoning-gym", text, known, False, lambda final: self._judged(item, final))
+        return graded("reasoning-gym", text, known, False, lambda final: self._judged(item, final, known))
 
-    def _judged(self, item: Item, final: Final) -> Grade:
-        made = self._scorer
-        if final.text is None or len(final.text) > LONGEST:
-            return unscorable("reasoning-gym", None, final.how)
+    def _judged(self, item: Item, final: Final, known: Known) -> Grade:
+        made, answer, how = self._scorer, final.text, final.how
+        if answer is None and (line := short_line(final, known)):
+            answer, how = line, "the response is one short line"
+        if answer is None or len(answer) > LONGEST:
+            return unscorable("reasoning-gym", None, how)
         try:
-            score = float(made.score_answer(final.text, item.data))
+            score = float(made.score_answer(answer, item.data))
         except Exception as error:  # scorers parse whatever a model wrote
-            return unscorable("reasoning-gym", final.text, f"{final.how}; the scorer failed: {error}")
-        return verdict("reasoning-gym", final.text, score >= 1.0, f"{final.how}; scored {score:g} by reasoning-gym")
+            return unscorable("reasoning-gym", answer, f"{how}; the scorer failed: {error}")
+        return verdict("reasoning-gym", answer, score >= 1.0, f"{how}; scored {score:g} by reasoning-gym")
 
 
 def _package() -> Any:

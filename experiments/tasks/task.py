@@ -25,12 +25,14 @@ from steering.model.thinking import Markers, as_markers
 
 from .datasets import KNOWN, Question, Source, questions
 from .findstart import FindStart, parse_find_start
+from .formed import Formed
 from .graders.grade import NOTHING, Grade, Grader, Known
 from .graders.table import grader_named
 from .gym import Gym
 from .items import Item
 from .labellers import Labeller, labeller_named
-from .prompting import SLOT, Form, as_form, encode_form, prompt_text
+from .prompting import SLOT, Form, as_form
+from .short import Short
 from .single import OneQuestion
 
 __all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
@@ -83,12 +85,12 @@ class Labels(Protocol):
 
 
 @dataclass(frozen=True)
-class DatasetTask:
+class DatasetTask(Formed):
     """A data set with a grader and prompt forms."""
 
     source: Source
     grader: Grader
-    asked: Mapping[str, Form]
+    given: Mapping[str, Form]
     folder: Path = field(default=Path(), compare=False)
     markers: tuple[Markers, ...] = ()
     """What stands around a thinking segment in its responses; by default what the model's template writes, or one of the known pairs."""
@@ -104,8 +106,8 @@ class DatasetTask:
         return tuple(self.source.splits)
 
     @property
-    def forms(self) -> tuple[str, ...]:
-        return tuple(self.asked)
+    def asked(self) -> Mapping[str, Form]:
+        return self.given
 
     @property
     def digest(self) -> str:
@@ -119,31 +121,13 @@ class DatasetTask:
     def items(self, split: str, n: int) -> list[Item]:
         return [Item(q.id, q.gold, q) for q in questions(self.source, split, n, self.folder)]
 
-    def prompt(self, item: Item, form: str) -> str:
-        """The user's text, without a chat template."""
-        return self._form(form).text(self._question(item).question)
-
-    def encode(self, model: Reads, item: Item, form: str, opening: str = "") -> tuple[int, ...]:
-        """Ids as fed to this model."""
-        return encode_form(model, self._form(form), self._question(item).question, opening)
-
-    def fed_text(self, model: Reads, item: Item, form: str, opening: str = "") -> str:
-        """The text that `encode` encodes."""
-        return prompt_text(model, self._form(form), self._question(item).question) + opening
+    def question(self, item: Item) -> str:
+        own: Question = item.data
+        return own.question
 
     def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
         known = replace(known, markers=self.markers) if self.markers else known
-        return self.grader.grade(self._question(item).question, item.gold, text, known)
-
-    def _form(self, name: str) -> Form:
-        if name not in self.asked:
-            raise unknown("prompt form", name, self.asked, where=f"task {self.name}")
-        return self.asked[name]
-
-    @staticmethod
-    def _question(item: Item) -> Question:
-        question: Question = item.data
-        return question
+        return self.grader.grade(self.question(item), item.gold, text, known)
 
 
 TASKS: dict[str, Task] = {"find-start": FindStart()}
@@ -152,7 +136,8 @@ TASKS: dict[str, Task] = {"find-start": FindStart()}
 def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> Task:
     """The task of an evaluation's spec; files are looked for in `folder`.
 
-    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...). A mapping:
+    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `short:NAME`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...).
+    A mapping:
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
     `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs), `labels` (who labels the
     sentences of responses: `lexicon`, or the file of a trained labeller).
@@ -166,8 +151,10 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
             return parse_find_start(spec)
         if spec.startswith("reasoning-gym:"):
             return Gym(spec.partition(":")[2])
+        if spec.startswith("short:"):
+            return Short(spec.partition(":")[2])
         if spec not in KNOWN and "/" not in spec and "." not in spec:
-            raise unknown("task", spec, [*TASKS, "reasoning-gym:NAME", *KNOWN])
+            raise unknown("task", spec, [*TASKS, "short:NAME", "reasoning-gym:NAME", *KNOWN])
         spec = {"dataset": spec}
     given = dict(spec)
     name = given.get("dataset")
@@ -177,9 +164,12 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         del given["dataset"]
         return FindStart.ranged(**_only(given, ("rules", "candidates"), name)) if given else TASKS[name]
     if name.startswith("reasoning-gym:"):
+        del given["dataset"]
+        own = _only(given, ("seed", "options", "forms"), name)
         return Gym(
             name.partition(":")[2],
-            **_only({k: v for k, v in given.items() if k != "dataset"}, ("seed", "options"), name),
+            **{k: v for k, v in own.items() if k != "forms"},
+            given=_forms(own.get("forms")),
         )
     if name == "one-question":
         del given["dataset"]
@@ -206,6 +196,14 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         place = ".".join(["task", *map(str, first["loc"])])
         raise BadInput(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
     return DatasetTask(source, grader, asked, folder or Path(), markers, labeller)
+
+
+def _forms(given: Mapping[str, Any] | None) -> dict[str, Form] | None:
+    """A task's own prompt forms. Raises BadInput."""
+    try:
+        return {str(name): as_form(form) for name, form in given.items()} if given else None
+    except ValidationError as error:
+        raise BadInput(f"task.forms: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
 
 
 def _beside(name: Any, folder: Path | None) -> Any:

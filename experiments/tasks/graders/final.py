@@ -29,6 +29,8 @@ LONGEST = 2_000
 """Characters of the longest answer that is compared."""
 REPEATED = 40
 """Characters of the longest value that a text which goes on repeating itself may state."""
+SHORT = 3
+"""Words of a line that is an answer as it stands."""
 TAIL = 12_000
 """Characters at the end in which sentences are looked for."""
 _BOX = re.compile(r"\\f?boxed(?![a-zA-Z])\s{0,3}|(?<![a-zA-Z\\])boxed(?=\{)")
@@ -117,6 +119,12 @@ def graded(grader: str, text: str, known: Known, lenient: bool, judged: Callable
         return replace(unscorable(grader, None, final.how), unclosed=True, lenient=other.correct)
     why = f"{other.explanation}; read inside a thinking segment that ends the response"
     return replace(other, explanation=why, unclosed=True, lenient=other.correct)
+
+
+def short_line(final: Final, known: Known) -> str | None:
+    """The whole response where it is one short line that ended by itself: an answer as it stands. None otherwise."""
+    line = final.body.strip().rstrip(".!")
+    return line if "\n" not in line and 0 < len(line.split()) <= SHORT and known.complete is not False else None
 
 
 def _plain(text: str) -> str:

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from steering.errors import BadInput
 
-from .final import ANNOUNCED, CONCLUDED, Final, graded
+from .final import ANNOUNCED, CONCLUDED, Final, graded, short_line
 from .grade import NOTHING, Grade, Known, unscorable, verdict
 from .quantity import Quantity, agree, quantity
 from .shape import shape
@@ -27,7 +27,7 @@ LARGEST = 1_400
 
 @dataclass(frozen=True)
 class ExactGrader:
-    """The same letters. `whole`: the response itself is the answer, rather than its final answer."""
+    """The same letters. `whole`: the response itself is the answer, rather than its final answer; so is a response of one short line."""
 
     case: bool = False
     whole: bool = False
@@ -38,21 +38,26 @@ class ExactGrader:
     @property
     def facts(self) -> dict[str, object]:
         facts = {"case": self.case, "whole": self.whole, "lenient": self.lenient}
-        return {"grader": self.name, "version": 2, **facts}
+        return {"grader": self.name, "version": 3, **facts}
 
     def grade(self, question: str, gold: str, text: str, known: Known = NOTHING) -> Grade:
         if not self.whole:
-            return graded(self.name, text, known, self.lenient, lambda final: self._judged(gold, final))
+            return graded(self.name, text, known, self.lenient, lambda final: self._judged(gold, final, known))
         return self._judged(
             gold, Final(text.strip() or None, "the whole response" if text.strip() else "the response is empty")
         )
 
-    def _judged(self, gold: str, final: Final) -> Grade:
-        answer = final.text
+    def _judged(self, gold: str, final: Final, known: Known = NOTHING) -> Grade:
+        line = short_line(final, known)
+        answer, how = final.text, final.how
+        if answer is None and line:
+            answer, how = line, "the response is one short line"
         if answer is None:
-            return unscorable(self.name, None, final.how)
+            return unscorable(self.name, None, how)
         spellings = {self._spelled(answer), self._spelled(TEXT.sub(r"\1", undelimited(answer)))}
-        return verdict(self.name, answer, self._spelled(gold) in spellings, f"{final.how}; compared letter by letter")
+        if line:  # "15:45" ends with a number that is not the answer
+            spellings.add(self._spelled(line))
+        return verdict(self.name, answer, self._spelled(gold) in spellings, f"{how}; compared letter by letter")
 
     def _spelled(self, text: str) -> str:
         text = " ".join(text.split())
