@@ -17,6 +17,16 @@ def talk() -> Console:
     return Console(stderr=True, emoji=False)  # `:word:` in a message is the user's, or a hint such as span:A:B
 
 
+WIDE = 160
+"""Columns of tables that are written to a file or a pipe, which nothing cuts."""
+
+
+def paper() -> Console:
+    """The console for tables on standard output: as wide as the terminal, or wide where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
 @contextmanager
 def progress(title: str, console: Console | None = None) -> Iterator[Report]:
     """A rich bar on a terminal; one line per tenth of the work when standard error is piped."""

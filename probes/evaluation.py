@@ -57,6 +57,10 @@ class ClassMeasures:
     average_precision: Interval
 
 
+CHANCE = 0.5
+"""AUROC of scores that say nothing."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """A probe's AUROC beside another's on the same held-out samples."""
@@ -64,7 +68,7 @@ class Compared:
     own: Interval
     other: Interval
     difference: Interval
-    """own - other."""
+    """own - other, where one of the others that is worse than chance counts as chance."""
     what: str
     """What the other is."""
 
@@ -192,7 +196,10 @@ def compare(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Compared:
-    """AUROC of logits `own [n, classes]` beside the mean over `others`, which are drawn again with replacement in every resample."""
+    """AUROC of logits `own [n, classes]` beside the mean over `others`, which are drawn again with replacement in every resample.
+
+    One of the others that is worse than chance counts as chance (0.5) in the difference: what it gets wrong is no merit of the probe.
+    """
     weights = group_weights(groups, resamples, seed)
     ones = np.ones(len(y))
     mine = macro_auroc(y, own)
@@ -200,13 +207,14 @@ def compare(
     drawn = np.array([mine(row) for row in weights])
     table = np.array([[measure(row) for row in weights] for measure in theirs])
     chosen = np.random.default_rng(seed + 1).integers(len(theirs), size=table.shape)
-    other = np.take_along_axis(table, chosen, axis=0).mean(0)
-    value, baseline = mine(ones), float(np.mean([measure(ones) for measure in theirs]))
+    other, floored = (np.take_along_axis(t, chosen, axis=0).mean(0) for t in (table, np.maximum(table, CHANCE)))
+    each = np.array([measure(ones) for measure in theirs])
+    value, baseline, beaten = mine(ones), float(each.mean()), float(np.maximum(each, CHANCE).mean())
     smaller = rarest_groups(y, np.asarray(groups))
     return Compared(
         bounds(value, drawn, smaller),
         bounds(baseline, other, smaller),
-        bounds(value - baseline, drawn - other, smaller, share=False),
+        bounds(value - beaten, drawn - floored, smaller, share=False),
         what,
     )
 

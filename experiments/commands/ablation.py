@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ..progress import progress
+from ..progress import paper, progress
 from .asking import FIND_START, TaskOption
 from .options import RUNS, JsonOption, RunsOption
 from .saes import ModelOption, SaeOption, StatisticsOption, opened
@@ -81,7 +80,7 @@ def ablate(
             json.dumps({"run": run.manifest.run_id, "effects": json.loads(table.to_json(orient="records"))}, indent=1)
         )
         return
-    Console().print(effects_table(table))
+    paper().print(effects_table(table))
 
 
 def effects_table(table: Any) -> Table:
@@ -90,7 +89,7 @@ def effects_table(table: Any) -> Table:
     words = ("latents", "operation", "scope", "arm", "split")
     numbers = ("n", "accuracy", "change", "95 %", "p (Holm)", "over matched latents", "over random directions")
     for column in (*words, *numbers):
-        shown.add_column(column, justify="left" if column in words else "right")
+        shown.add_column(column, justify="left" if column in words else "right", overflow="fold")
     for line in table[~table["kind"].isin(("control", "direction"))].to_dict("records"):
         shown.add_row(
             line["latents"], line["operation"], line["scope"], line["arm"].rsplit("|", 1)[-1], line["split"], str(line["n"]),

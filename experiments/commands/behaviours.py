@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from ..progress import paper
 from .options import RUNS, JsonOption, RunsOption
 
 
@@ -34,7 +34,7 @@ def behaviours(
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=1))
         return
-    console = Console()
+    console = paper()
     for split in dict.fromkeys(one.split for one in found):
         own = [one for one in found if one.split == split]
         who = ", ".join(sorted({one.by for one in own} - {"model"}))

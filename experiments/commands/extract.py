@@ -24,7 +24,7 @@ from .options import (
     check_texts,
 )
 from .quality import show_quality
-from .warnings import say_unknown, warn
+from .warnings import say_controls, say_unknown, warn
 
 if TYPE_CHECKING:
     from steering.model.sites import Site
@@ -142,10 +142,14 @@ def extract(
     else:
         own = OwnTexts.read(positive, negative, pairs) if contrast == "texts" else None
         lines = text_lines(prompts) if prompts is not None else []
+        if own is not None and own.alike:
+            warn(f"Warning: {own.alike}")
         model = load_model(base, dtype=dtype, device=device)
         for place in spec.places:
             model.layout.check(place)
         say_unknown(model, own.every if own is not None else lines)
+        if texts == "plain":
+            say_controls(model, own.every if own is not None else lines)
         other = None
         if own is not None:
             sides = own.sides(model, where, chat=texts == "chat", method=method)
@@ -274,6 +278,7 @@ def _from_spans(
         warn(f"Warning: {lost} annotated parts do not stand in their texts as they are, and are not read.")
     model = load_model(base, dtype=dtype, device=device)
     say_unknown(model, [trace.text for trace in traces])
+    say_controls(model, [trace.text for trace in traces])
     read = labelled_ids(model, traces)
     if spec.method == LABELS:
         return extract_labels(model, read, spec, wanted)

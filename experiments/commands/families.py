@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from ..progress import paper
 from .options import RUNS, JsonOption, RunsOption
 from .prompts import task_of
 
@@ -71,9 +71,7 @@ def families(
     if as_json:
         print(json.dumps([{**asdict(one), "helps": one.helps} for one in found], indent=1))
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file is not cut at the width of a terminal
+    console = paper()
     console.print(_table(found, k, model), highlight=False)
     best = [one for one in found if one.helps]
     console.print(

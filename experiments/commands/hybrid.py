@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from steering.errors import BadInput, unknown
 
+from ..progress import paper
 from .asking import FIND_START, DevelopmentOption, FormsOption, ReadOption, TaskOption, TestOption, asking_of
 from .options import RUNS, RunsOption
 
@@ -82,7 +82,7 @@ def hybrid(
     from ..evaluation.summarise import summarise
     from ..studies.hybrid.report import render
 
-    console = Console()
+    console = paper()
     console.print(_taxonomy_table(result.decided["taxonomy"]))
     for split in dict.fromkeys(result.frame["split"]):
         console.print(render(result.frame, split))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from steering.errors import BadInput, unknown
 
-from .warnings import say_unknown
+from .warnings import say_controls, say_unknown
 
 if TYPE_CHECKING:
     from steering.plan.plan import Plan
@@ -87,6 +87,7 @@ def explain_(
 
     made = read_plan(plan, vector)
     reader = load_reader(model)
+    say_controls(reader, [prompt])
     found = explain(load_model(model) if needs_weights(made, reader, strict) else reader, made, prompt, strict=strict)
     if as_json:
         for warning in found.warnings:
@@ -144,6 +145,7 @@ def generate_(
     loaded = load_model(model)
     fed = asked(loaded, given, chat=chat, system=system, thinking=None if switch is None else switch == "on")
     say_unknown(loaded, [text for one in fed for text in one.said])
+    say_controls(loaded, [text for one in fed if one.messages is None for text in one.said])
     rows = [Row(one.ids, p, seed) for one in fed for p in plans]
     found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p), strict=strict)
     documents = []

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ..progress import progress, talk
+from ..progress import paper, progress, talk
 from .asking import FIND_START, FormsOption, ReadOption, TaskOption, TokensOption, asking_of
 from .labels import (
     JsonOption,
@@ -156,7 +155,7 @@ def fit(
         if compared is not None:
             line(table, f"auroc of {compared.what}", compared.other)
             line(table, "auroc beyond that", compared.difference)
-    Console().print(table)
+    paper().print(table)
     if e.rarest < FEWEST:
         talk().print(
             f"The rarest class has {e.rarest} held-out groups; no interval is given below {FEWEST}. Read more items.",
@@ -252,7 +251,7 @@ def map_(
         table.add_row(place.name, *(cell(own.loc[n, "auroc"], own.loc[n, "low"], own.loc[n, "high"]) for n in columns))
     first = frame[frame["site"] == places[0].name].set_index("position")
     table.add_row("token ids alone", *(f"{first.loc[n, 'tokens']:.2f}" for n in columns))
-    Console().print(table)
+    paper().print(table)
 
 
 def _numbers(text: str) -> list[int]:

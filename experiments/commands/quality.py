@@ -24,7 +24,7 @@ from .options import (
     TextsOption,
     check_texts,
 )
-from .warnings import say_unknown
+from .warnings import say_controls, say_unknown, warn
 
 if TYPE_CHECKING:
     from steering.extraction import Quality
@@ -112,8 +112,8 @@ def quality(
     for file, text in said.items():
         if text:
             talk().print(f"{file}: {text}", highlight=False, soft_wrap=True, markup=False)
-    if model is None and not reports:
-        raise typer.Exit(1)
+    if model is None and len(reports) < len(files):
+        raise typer.Exit(1 if not reports else 3)
 
 
 def _measured(
@@ -141,6 +141,8 @@ def _measured(
 
     check_texts(texts)
     own = OwnTexts.read(positive, negative, pairs)
+    if own.alike:
+        warn(f"Warning: {own.alike}")
     vectors = {file: SteeringVector.load(file) for file in files}
     known = {file: vector.provenance.notes.get("read", "last") for file, vector in vectors.items()}
     where = {file: Where.parse(read or (known[file] if known[file] != "window" else "last")) for file in files}
@@ -150,6 +152,8 @@ def _measured(
     }
     loaded = load_model(model, dtype=dtype, device=device)
     say_unknown(loaded, own.every)
+    if texts == "plain":
+        say_controls(loaded, own.every)
     found = {}
     for file, vector in vectors.items():
         sides = own.sides(loaded, where[file], chat=texts == "chat")

@@ -129,6 +129,8 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         print(json.dumps(document, indent=1, sort_keys=True))
     else:
         print_tables(opened, Console())
+        if opened.manifest.spec.get("batch_invariant"):
+            print("Rows are batch-invariant: the same bits alone and in any batch.")
 
 
 @runs_app.command()

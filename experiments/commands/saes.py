@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ..progress import progress, talk
+from ..progress import paper, progress, talk
 from .asking import (
     FIND_START,
     DevelopmentOption,
@@ -208,7 +207,7 @@ def score(
     for latent, line in best.iterrows():
         ends = f"{line[f'{by}_low']:.3g} to {line[f'{by}_high']:.3g}" if f"{by}_low" in best else ""
         shown.add_row(str(latent), _cell(line["density"]), _cell(line[by]), ends, *(_cell(line[c]) for c in columns))
-    Console().print(shown)
+    paper().print(shown)
 
 
 def _cell(value: Any) -> str:
@@ -267,19 +266,20 @@ def mode(
     dictionary, found = opened(sae, statistics)
     choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model)
     facts = {
-        "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy, "edit": choice.edit,
+        "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy,
+        "unsteered_development_accuracy": choice.unsteered, "edit": choice.edit,
         "tried": choice.tried, "ranked": list(choice.ranked), "run": run.manifest.run_id,
     }  # fmt: skip
     if as_json:
         print(json.dumps(facts | {"summary": run.summary()}, indent=1, sort_keys=True))
         return
-    console = Console()
+    console = paper()
     summary = summarise(run.table(), run.manifest)
     for split in summary.splits:
         console.print(render_table(summary, split.split))
     console.print(
         f"Chosen of {choice.tried} settings: latents {', '.join(map(str, choice.latents))} raised by {choice.strength:g} "
-        f"(development accuracy {choice.accuracy:.1%}). Stored as {run.folder}.",
+        f"(development accuracy {choice.accuracy:.1%}, {choice.unsteered:.1%} unsteered). Stored as {run.folder}.",
         highlight=False,
     )
 
@@ -291,4 +291,4 @@ def _show(facts: dict[str, Any], title: str, as_json: bool) -> None:
     table = Table(title=title, show_header=False)
     for key, value in facts.items():
         table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    paper().print(table)

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from ..progress import progress
+from ..progress import paper, progress
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 
 sweep_app = typer.Typer(
@@ -111,7 +110,7 @@ def run(
         }
         print(json.dumps(document, indent=1, sort_keys=True))
         return
-    console = Console()
+    console = paper()
     console.print(_table(result.table))
     console.print(f"Best on development problems: {result.winner.name} ({result.winner.label}).", highlight=False)
     console.print(result.verdict.sentence, highlight=False)
@@ -139,7 +138,7 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
     if as_json:
         print(table.to_json(orient="records", indent=1))
         return
-    console = Console()
+    console = paper()
     console.print(_table(table))
     tested = opened if is_test(opened) else test_run(Store(runs), opened)
     if tested is not None:

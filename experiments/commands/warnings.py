@@ -9,6 +9,7 @@ from ..progress import talk
 
 if TYPE_CHECKING:
     from steering.model.models import LoadedModel
+    from steering.model.reader import Reads
 
 
 def warn(text: str) -> None:
@@ -24,3 +25,17 @@ def say_unknown(model: LoadedModel, texts: Sequence[str]) -> None:
     if odd:
         count = "" if len(odd) == 1 else f"{len(odd)} texts are not known whole. The first: "
         warn(f"Warning: {count}{odd[0].sentence(model.id)}")
+
+
+def say_controls(model: Reads, texts: Sequence[str]) -> None:
+    """Which texts, fed as they are written, spell special tokens of the model: it is fed the tokens, not their letters."""
+    from steering.model.prompts import controls_in
+
+    found = [(text, names) for text in dict.fromkeys(texts) if text and (names := controls_in(model, text))]
+    if found:
+        spelled = ", ".join(dict.fromkeys(name for _, own in found for name in own))
+        count = "the text spells" if len(texts) == 1 else f"{len(found)} of {len(set(texts))} texts spell"
+        warn(
+            f"Warning: {count} special tokens of {model.id} ({spelled}), and the model is fed those tokens. Through a chat template "
+            f"a text is fed letter by letter. The first: {found[0][0][:60]!r}"
+        )

@@ -62,6 +62,8 @@ class ModeChoice:
     latents: tuple[int, ...]
     strength: float
     accuracy: float
+    unsteered: float
+    """Of the direct prompt without an edit on the same problems."""
     edit: float
     """Mean ‖delta‖/‖h‖ of the chosen edit there."""
     tried: int
@@ -133,7 +135,10 @@ def choose_mode(
 
     best = max(settings, key=merit)
     group, strength = settings[best]
-    return ModeChoice(group, strength, float(means["correct"][best]), float(means["edit"][best]), len(settings), ranked)
+    before = float(means["correct"]["direct"])
+    return ModeChoice(
+        group, strength, float(means["correct"][best]), before, float(means["edit"][best]), len(settings), ranked
+    )
 
 
 def task_of(asking: Asking) -> str | dict[str, Any]:

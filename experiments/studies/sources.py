@@ -36,20 +36,40 @@ class OwnTexts:
         if pairs is not None and positive is None and negative is None:
             found = text_pairs(pairs)
             prompts = tuple(str(pair.prompt) for pair in found) if found[0].prompt is not None else None
-            return OwnTexts(tuple(p.positive for p in found), tuple(p.negative for p in found), prompts, True)
+            return _told_apart(
+                OwnTexts(tuple(p.positive for p in found), tuple(p.negative for p in found), prompts, True), str(pairs)
+            )
         if pairs is not None or positive is None or negative is None:
             raise BadInput("Give both --positive and --negative, or --pairs: one contrast at a time.")
-        return OwnTexts(tuple(text_lines(positive)), tuple(text_lines(negative)), None, False)
+        both = OwnTexts(tuple(text_lines(positive)), tuple(text_lines(negative)), None, False)
+        return _told_apart(both, f"{positive} and {negative}")
 
     @property
     def every(self) -> tuple[str, ...]:
         """All texts and prompts."""
         return (*(self.prompts or ()), *self.positive, *self.negative)
 
+    @property
+    def alike(self) -> str:
+        """What is to be said of texts that stand on both sides; empty where none does."""
+        if self.paired:
+            same = sum(a == b for a, b in zip(self.positive, self.negative, strict=True))
+            return f"{same} of {len(self.positive)} pairs have the same text on both sides." if same else ""
+        both = set(self.positive) & set(self.negative)
+        return f"{len(both)} texts stand on both sides, such as {min(both)[:60]!r}." if both else ""
+
     def sides(self, model: LoadedModel, where: Where, *, chat: bool = False, method: str = "difference") -> Sides:
         """As a model reads them. Line k of one file belongs to line k of the other where the method needs pairs."""
         paired = self.paired or (method in METHODS and METHODS[method].pairs)
         return text_sides(model, self.positive, self.negative, where, prompts=self.prompts, paired=paired, chat=chat)
+
+
+def _told_apart(own: OwnTexts, where: str) -> OwnTexts:
+    """Raises BadInput where nothing tells the sides apart."""
+    same = own.positive == own.negative if own.paired else set(own.positive) == set(own.negative)
+    if same:
+        raise BadInput(f"{where}: both sides hold the same texts, so there is nothing to tell apart.")
+    return own
 
 
 def questions(model: LoadedModel, task: Task, split: str, n: int, skip: int, form: str) -> list[Body]:

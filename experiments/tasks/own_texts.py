@@ -106,7 +106,7 @@ def own_prompts(path: Path) -> list[OwnPrompt]:
     """The prompts of a text file, one per line, or of a file of records with `prompt` or `messages`, perhaps `id`. Raises BadInput."""
     if path.suffix.lower() not in FILES:
         return [OwnPrompt(prompt=line) for line in text_lines(path)]
-    prompts = []
+    prompts, seen = [], dict[str, str]()
     for where, row in _records(path):
         one = _parsed(OwnPrompt, row, where)
         if (one.prompt is None) == (one.messages is None):
@@ -115,6 +115,8 @@ def own_prompts(path: Path) -> list[OwnPrompt]:
             raise BadInput(f"{where}: messages is empty; a conversation has at least one turn.")
         if one.prompt is not None and not one.prompt.strip():
             raise BadInput(f"{where}: the prompt is empty.")
+        if one.id is not None and (first := seen.setdefault(str(one.id), where)) != where:
+            raise BadInput(f"{where}: the id {one.id!r} is that of {first} too; give every prompt its own.")
         prompts.append(one)
     return prompts
 

@@ -27,7 +27,7 @@ def without_sinks(model: LoadedModel, reading: Reading) -> Reading:
         return reading
     kept = [[n for n, p in enumerate(row) if p not in found] for row in reading.positions]
     positions = tuple(tuple(row[n] for n in own) for row, own in zip(reading.positions, kept, strict=True))
-    hint = "Read other positions, or make the reading with sinks=True to read the sink itself."
+    hint = "Read other positions; to read the sink itself, put +sinks after what is read (in Python: sinks=True)."
     if not any(positions):
         raise BadInput(
             f"The reading holds nothing but {sinks_of(model).words}, an attention sink of {model.id}. {hint}"

@@ -36,7 +36,7 @@ from .memory import parameters_of, refuse_too_large
 from .reader import load_tokenizer
 from .resolution import layout_of
 from .rope import Rope, rope_of
-from .sources import ADAPTER, BUILTINS, find_source, refusal
+from .sources import ADAPTER, BUILTINS, Source, find_source, refusal
 from .trial import LONGEST, Trial, tried
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
@@ -184,7 +184,7 @@ def load_model(
                 f"{name} is an adapter, which is merged into weights in float32, bfloat16 or float16; leave quantization out."
             )
         revision = revision or (base_revision(adapter) if base is None else None)
-        source = find_source(base or base_of(adapter))
+        source = _base_source(name, base, adapter)
     elif base is not None:
         raise BadInput(f"{name} is no adapter, so it has no base; leave base={base!r} out.")
     options = {"device_map": device_map, **({"tp_plan": tp_plan} if tp_plan else {}), **quantized(quantization)}
@@ -226,6 +226,18 @@ def load_model(
     if trial:
         loaded.trial.refuse(name)
     return loaded
+
+
+def _base_source(name: str, base: str | None, adapter: Source) -> Source:
+    """Where the base of an adapter lies. Raises BadInput that says who named it, where it is not to be had."""
+    try:
+        return find_source(base or base_of(adapter))
+    except BadInput as error:
+        if base is not None:
+            raise
+        raise BadInput(
+            f"{name} is an adapter of {base_of(adapter)!r}, which its configuration names as its base: {error} Or pass base."
+        ) from error
 
 
 def load_adapter(base: LoadedModel, folder: str | Path, *, trial: bool = True) -> LoadedModel:

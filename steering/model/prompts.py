@@ -5,7 +5,8 @@
 3. Token texts come from the ids fed; nothing is ever tokenised a second time from decoded text.
 4. In text that is marked as data (`as_data`), what spells a control token is fed as ordinary tokens, or refused where the tokenizer has
    none for it; everything else is fed as without the marks.
-5. What of a text a model's tokenizer does not know is told by `unknown_in`; nothing is changed or refused because of it.
+5. What of a text a model's tokenizer does not know is told by `unknown_in`, and what spells its special tokens by `controls_in`; nothing is
+   changed or refused because of it.
 """
 
 from __future__ import annotations
@@ -127,6 +128,14 @@ def unknown_in(model: Reads, text: str) -> Unknown | None:
     """The parts of a text that the model's tokenizer does not know; None when it knows all of it, or is one that cannot tell."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     return None if backend is None else unknown_tokens(backend, text)
+
+
+def controls_in(model: Reads, text: str) -> tuple[str, ...]:
+    """What of a text spells special tokens of the model (turn markers, ends of text), in order: fed as they are, they are those tokens."""
+    added = getattr(model.tokenizer, "added_tokens_decoder", {})
+    special = {str(t) for t in added.values() if t.special} | {str(t) for t in model.tokenizer.all_special_tokens}
+    names = [name for name in control_texts(model) if name in special]
+    return tuple(re.findall("|".join(map(re.escape, names)), text)) if names else ()
 
 
 def token_texts(model: Reads, ids: Sequence[int]) -> list[str]:

@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -57,6 +58,10 @@ def find_source(name: str) -> Source:
         if not (BUILTINS[name] / "model.safetensors").exists():
             raise BadInput(f"{name} has no weights in {BUILTINS[name]}. Train the pair: steer pair train.")
         return Source(name, BUILTINS[name])
+    if not name.strip():
+        raise BadInput(
+            f"The model's name is empty. Give a hub id, a folder, a .gguf file, or one of {', '.join([*BUILTINS, *NAMED])}."
+        )
     path = Path(name).expanduser()
     if path.is_dir():
         return Source(name, (None if (path / ADAPTER).is_file() else gguf_in(path)) or path)
@@ -76,6 +81,10 @@ def find_source(name: str) -> Source:
         raise BadInput(
             f"No model folder at {name}. Give a folder that holds config.json and *.safetensors, a .gguf file, or a hub id."
         )
+    if "/" not in name and name not in NAMED and get_close_matches(name, NAMED, 1, 0.85):
+        raise unknown(
+            "model", name, [*BUILTINS, *NAMED]
+        )  # before a hub is asked, which may take long to be out of reach
     return Source(name, name)
 
 

@@ -179,6 +179,10 @@ class SteeringVector:
                 f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. "
                 "steering.vector.interchange reads the published kinds without running any; save the result as safetensors."
             )
+        if head[:1] in (b"{", b"["):
+            raise BadInput(
+                f"{path} is a text file (JSON), not a vector. Give the vector's own file, which ends with .safetensors."
+            )
         try:
             with safe_open(path, "pt") as handle:
                 metadata = handle.metadata() or {}

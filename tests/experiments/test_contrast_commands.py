@@ -196,7 +196,7 @@ def test_stored_reports_are_printed_and_vectors_measured_on_other_texts(
     code, out, error = steer("vectors", "quality", "v.safetensors", "w.safetensors", "--json")
     one, two = json.loads(out)
     stored = read_quality(Path("v.safetensors"))
-    assert code == 0 and stored is not None and two["report"] is None and "no report beside" in two["said"]
+    assert code == 3 and stored is not None and two["report"] is None and "no report beside" in two["said"]
     assert one["report"] == json.loads(json.dumps(stored.report.to_dict()))
     assert "extracted from 7 and 7 sequences, separability on 3 and 3 held out" in one["said"]
     code, out, error = steer("vectors", "quality", "v.safetensors")
