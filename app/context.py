@@ -4,7 +4,7 @@
    bound to the address would leave that one out, and the link would later name another run.
 2. A link to a run that is not in the store says so and shows no other run in its place.
 3. No runs, a broken run and no chosen run each give a message with the next step; the page below it does not run.
-4. Every page says how many jobs run and wait.
+4. Every page says how many jobs run and wait, drawn after the page, which may have started one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLOURS: dict[str, Colour] = {"complete": "green", "running": "blue", "interrupt
 
 
 def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
-    """Draw the bar; returns the chosen run, or None after saying why there is none, and the bar's corner."""
+    """Draw the bar; returns the chosen run, or None after saying why there is none, and the bar's corner, for `close_bar`."""
     root = runs_root()
     try:
         found = entries(root)
@@ -60,7 +60,7 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
     except Unreadable as error:
         st.error(f"**This run cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
         st.caption("Other runs can be picked above.")
-        return None, st.container()
+        return None, corner
     entry = next(entry for entry in found if entry.run_id == chosen)
     _describe(middle, run, entry.rows)
     if doubts := run.doubts():
@@ -73,8 +73,7 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
 
 
 def plain_bar() -> DeltaGenerator:
-    """The bar of a page that is about no stored run: the jobs chip, and the corner for the link, which is returned. The run that other
-    pages show stays chosen."""
+    """The bar of a page that is about no stored run: returns its corner, for `close_bar`. The run that other pages show stays chosen."""
     if asked := address.asked("run"):
         st.session_state["run"] = asked
     elif "run" in st.session_state:
@@ -84,11 +83,8 @@ def plain_bar() -> DeltaGenerator:
 
 
 def _corner(place: DeltaGenerator) -> DeltaGenerator:
-    """The right end of the bar, with the jobs chip in it."""
-    corner = place.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center")
-    with corner:
-        jobs_chip()
-    return corner
+    """The right end of the bar, for the jobs chip and the link."""
+    return place.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center")
 
 
 def link() -> str:
@@ -98,8 +94,12 @@ def link() -> str:
     return f"{parts.scheme or 'http'}://{parts.netloc or 'localhost'}{parts.path or '/'}?{query}"
 
 
-def link_button(corner: DeltaGenerator) -> None:
-    """A button that shows the link to this view, in the bar's corner; drawn last, when the view is complete."""
+def close_bar(corner: DeltaGenerator, linked: bool = True) -> None:
+    """Fill the bar's corner when the page is complete: the jobs chip, with what the page has started, and the link to this view."""
+    with corner:
+        jobs_chip()
+    if not linked:
+        return
     with corner.popover("Link", icon=":material/link:", key="link", help="The address of exactly this view"):
         st.caption("Opens the same run, questions, arms and tint.")
         st.code(link(), language=None, wrap_lines=True)

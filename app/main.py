@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from app import address
-from app.context import context_bar, link_button, plain_bar
+from app.context import close_bar, context_bar, plain_bar
 
 # The tab's icon: an unsteered line, and a steered one that leaves it.
 ICON = (
@@ -125,15 +125,14 @@ def main() -> None:
         corner = plain_bar()
         page.run()
         address.flush()
-        link_button(corner)
+        close_bar(corner)
         return
     run, corner = context_bar()
     if run is not None:
         st.session_state["open_run"] = run
         page.run()
     address.flush()
-    if run is not None:
-        link_button(corner)
+    close_bar(corner, linked=run is not None)
 
 
 main()

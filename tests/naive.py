@@ -1,7 +1,7 @@
 """The naive oracle: one row, no cache, no padding, the whole sequence recomputed every step, edits by a plain position loop.
 
 It shares no code with the engine but the hook installer: spans are read off the finished sequence, and each operation is written out by its
-own formula.
+own formula. What it reads off a text again and again (each position asks about all before it) is remembered by its arguments.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -19,11 +21,21 @@ from steering.model.sites import Site
 from steering.plan.plan import Gate, Intervention, Plan, Span
 
 
+@lru_cache(maxsize=1 << 17)
+def decoded(ids: tuple[int, ...], tokenizer: Any) -> str:
+    return str(tokenizer.decode(list(ids)))
+
+
 def completed(ids: list[int], wanted: str | tuple[int, ...], flags: str, model: LoadedModel) -> bool:
     """Whether an occurrence of ids, or of text however it is cut, is complete at the last token of `ids` and not before."""
     if isinstance(wanted, tuple):
         return tuple(ids[len(ids) - len(wanted) :]) == wanted
-    before, now = (model.tokenizer.decode(part) for part in (ids[:-1], ids))
+    return completed_text(tuple(ids), wanted, flags, model.tokenizer)
+
+
+@lru_cache(maxsize=1 << 17)
+def completed_text(ids: tuple[int, ...], wanted: str, flags: str, tokenizer: Any) -> bool:
+    before, now = (decoded(part, tokenizer) for part in (ids[:-1], ids))
     if now.endswith("\ufffd"):
         return False
     while before.endswith("\ufffd"):
@@ -80,7 +92,7 @@ def spans_position(span: Span, position: int, ids: list[int], prompt: int, model
 
 def matched(span: Span, ids: list[int], model: LoadedModel) -> set[int]:
     """Positions of words that overlap a match: the tests' tokenizers join words by single blanks."""
-    words = [model.tokenizer.decode([i]) for i in ids]
+    words = [decoded((i,), model.tokenizer) for i in ids]
     text, found, at = " ".join(words), set(), 0
     pattern = span.pattern if span.kind == "regex" else re.escape(span.pattern or "")
     spans = [match.span() for match in re.finditer(pattern or "", text)]
@@ -96,7 +108,7 @@ def sentence_starts(ids: list[int], prompt: int, model: LoadedModel) -> set[int]
     special = set(model.tokenizer.all_special_ids)
     starts, fresh = set(), True
     for position, token in enumerate(ids):
-        word = model.tokenizer.decode([token])
+        word = decoded((token,), model.tokenizer)
         fresh = fresh or position == prompt
         if token not in special and word.strip(".;!?"):
             if fresh:

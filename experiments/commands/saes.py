@@ -80,14 +80,14 @@ def train(
     from steering.model.models import load_model
     from steering.model.sites import Site
 
-    from ..studies.autoencoders import make_autoencoder, texts_of
+    from ..studies.autoencoders import held_back_texts, make_autoencoder, texts_of
 
     spec = TrainingSpec(
         architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed, keep_sinks=keep_sinks  # type: ignore[arg-type]
     )  # fmt: skip
     loaded, place = load_model(model), Site.parse(site)
     loaded.layout.check(place)
-    training, held_back = texts_of(loaded, texts, problems)
+    training, held_back = texts_of(loaded, texts, problems), held_back_texts(loaded, texts)
     folder, quality = make_autoencoder(loaded, place, spec, out, training, held_back)
     facts: dict[str, Any] = asdict(quality) | {"recovered": quality.recovered, "folder": str(folder)}
     for remark in quality.remarks:
@@ -128,8 +128,7 @@ def statistics_(
 
     loaded = load_model(model)
     dictionary = load_dictionary(sae, model=loaded)
-    training, _ = texts_of(loaded, texts, problems)
-    found = latent_statistics(loaded, dictionary, training)
+    found = latent_statistics(loaded, dictionary, texts_of(loaded, texts, problems))
     print(found.save(out))
 
 
@@ -152,6 +151,9 @@ def score(
     max_new_tokens: TokensOption = 360,
     injected: Annotated[int, typer.Option(help="Latents put to the token-injection test.")] = 48,
     causal: Annotated[int, typer.Option(help="Latents that are ablated and steered, the largest first.")] = 8,
+    directions: Annotated[
+        int, typer.Option(min=0, help="Random directions of equal size beside each of these edits, in the stored run.")
+    ] = 20,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
@@ -189,6 +191,7 @@ def score(
                 tested,
                 model=model,
                 form=asking.reasoning,
+                directions=directions,
                 asking=asking,
                 on_rows=report,
             )
@@ -233,7 +236,7 @@ def dashboard(
 
     loaded = load_model(model)
     dictionary = load_dictionary(sae, model=loaded)
-    training, _ = texts_of(loaded, texts, problems)
+    training = texts_of(loaded, texts, problems)
     print(build_dashboard(loaded, dictionary, training, out).folder)
 
 

@@ -58,13 +58,19 @@ def read_texts(model: LoadedModel, path: Path) -> list[Text]:
     return texts
 
 
-def texts_of(model: LoadedModel, path: Path | None, problems: int) -> tuple[list[Text], list[Text]]:
-    """Texts to train on, and texts to measure quality on."""
+def texts_of(model: LoadedModel, path: Path | None, problems: int) -> list[Text]:
+    """Texts to train on or to read, without those held back. Raises BadInput as `read_texts`."""
+    if path is None:
+        return training_texts(model, problems)
+    return [text for number, text in enumerate(read_texts(model, path)) if number % HELD_BACK]
+
+
+def held_back_texts(model: LoadedModel, path: Path | None) -> list[Text]:
+    """Texts to measure quality on, which are none of `texts_of`. Raises BadInput as `read_texts`."""
     if path is not None:
-        texts = read_texts(model, path)
-        return [t for i, t in enumerate(texts) if i % HELD_BACK], texts[::HELD_BACK]
-    dev = [*split_problems("standard-dev", QUALITY_PROBLEMS // 2), *split_problems("hard-dev", QUALITY_PROBLEMS // 2)]
-    return training_texts(model, problems), sampled_texts(model, dev)
+        return read_texts(model, path)[::HELD_BACK]
+    half = QUALITY_PROBLEMS // 2
+    return sampled_texts(model, [*split_problems("standard-dev", half), *split_problems("hard-dev", half)])
 
 
 def make_autoencoder(

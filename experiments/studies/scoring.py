@@ -122,15 +122,16 @@ def causal_effects(
     operations: Sequence[str] = ("ablate", "add 1p"),
     scope: str = "generated",
     n: int = 48,
+    directions: int = 20,
     asking: Asking = BUILTIN,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Paired changes on development problems when each latent alone is ablated, and steered by its peak: columns for `score_table`,
     indexed by latent, `<operation>_<what>` with `_low`, `_high`, `_p` and `_q` for accuracy, tokens and the rate of every behaviour
-    (spans per 100 tokens)."""
+    (spans per 100 tokens). The run also holds `directions` random directions of equal size beside each edit."""
     spec = AblationSpec(
         name="causal", model=model, task=task_of(asking), form=form, splits=_development(asking, n), features=tuple((j,) for j in latents),
-        operations=tuple(operations), scopes=(scope,), controls=0, splice=False,
+        operations=tuple(operations), scopes=(scope,), controls=0, directions=directions, splice=False,
         generation=Generating(max_new_tokens=asking.max_new_tokens),
     )  # fmt: skip
     run = run_ablation(spec, store, dictionary, statistics, models=models, on_rows=on_rows)

@@ -224,6 +224,18 @@ def test_compare_offers_the_divergence_that_is_not_computed_yet(
     assert admitted_command(jobs[0].request) == jobs[0].request
 
 
+def test_the_bar_counts_a_job_that_the_page_itself_has_just_started(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    make_fake_run(tmp_path, 4)
+    app = show("compare", tmp_path, monkeypatch)
+    chips = [[link.proto.label for link in app.get("page_link") if link.proto.page == "jobs"]]
+    (button,) = [b for b in app.button if b.key and b.key.startswith("cmp_kl_")]
+    button.click().run()
+    chips.append([link.proto.label for link in app.get("page_link") if link.proto.page == "jobs"])
+    assert chips == [["no jobs"], ["1 running"]]
+
+
 def test_two_runs_are_compared_by_question(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
     run = make_fake_run(tmp_path, 6)
     other = run.manifest.model_copy(update={"run_id": "second", "spec": {**run.manifest.spec, "note": "another"}})

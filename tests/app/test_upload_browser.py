@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,11 +56,15 @@ def test_two_browsers_that_import_files_of_one_name_at_once_get_their_own(
         watched.page.locator(".st-key-pg_import button").wait_for()
     for watched in pages:
         watched.page.locator(".st-key-pg_import button").click()
-    for watched in pages:
         watched.page.get_by_text("Being imported, as a job").wait_for(timeout=30_000)
+    for watched in pages:  # the page that asked lists its job, and is drawn again when all have ended
+        watched.page.get_by_role("link", name=re.compile("running|queued")).wait_for(timeout=30_000)
+    deadline = time.monotonic() + 120
+    while len(stored := sorted(folder.glob("steering-uploads-*/*/*/*.safetensors"))) < len(files):
+        assert time.monotonic() < deadline, f"of {len(files)} imports only {stored} were stored within two minutes"
+        pages[0].page.wait_for_timeout(200)
     for watched in pages:
-        watched.page.get_by_text("no jobs").first.wait_for(timeout=120_000)
-    stored = sorted(folder.glob("steering-uploads-*/*/*/*.safetensors"))
+        watched.page.get_by_role("link", name="no jobs").wait_for(timeout=60_000)
     assert sorted(SteeringVector.load(path).name for path in stored) == list(NAMES)
     assert len({path.parents[1] for path in stored}) == len({path.parent for path in stored}) == 2
     for number, watched in enumerate(pages):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from steering.errors import BadInput
 from steering.files import DiskFull, new_file, write_file
 from steering.vector.vectors import FORMAT, Provenance, SteeringVector
 from tests.experiments.fake_run import make_fake_run
+from tests.steer_process import SteerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTOR = ROOT / "steering" / "builtin" / "vectors" / "think-first.safetensors"
@@ -289,12 +291,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 def limited(size: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`steer` in a process in which no file can be longer than `size` bytes: the kernel refuses the write."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    command = [sys.executable, "-m", "experiments.commands.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit)
+    return SteerProcess(*arguments, first=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))).done()
 
 
 def test_an_evaluation_without_room_says_so_is_marked_interrupted_and_goes_on_later(tmp_path: Path) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -28,8 +24,8 @@ from steering.model.sites import Site
 from steering.model.sources import BUILTINS
 from steering.plan.plan import Dose, Intervention, Plan, Span
 from steering.vector.vectors import Provenance, SteeringVector, random_like
-
-STEER = [sys.executable, "-m", "experiments.commands.cli"]
+from tests.experiments.command_line import command
+from tests.steer_process import SteerProcess
 
 
 @pytest.fixture(scope="module")
@@ -166,27 +162,17 @@ def test_anything_that_changes_the_rows_changes_the_run(tmp_path: Path, noise: S
 
 @pytest.mark.slow
 def test_sigkill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
-    command = [*STEER, "eval", "--n", "40", "--json", "--set", "generation.max_new_tokens=160"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = subprocess.run(
-        [*command, "--runs", str(tmp_path / "whole")], capture_output=True, text=True, env=environment
-    )
+    sizes = [f"--set={name}" for name in ("generation.max_new_tokens=100", "rows_per_chunk=8")]
+    words = ["eval", "--n", "8", "--json", *sizes, "--runs"]
+    whole = SteerProcess(*words, tmp_path / "whole").done()
     assert whole.returncode == 0, whole.stderr
-    killed = subprocess.Popen(
-        [*command, "--runs", str(tmp_path / "parts")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
+    killed = SteerProcess(*words, tmp_path / "parts")
     while not list((tmp_path / "parts").glob("*/rows/*.parquet")):
-        assert killed.poll() is None
+        assert killed.running()
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill()
     stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*/rows/*.parquet")}
-    again = subprocess.run(
-        [*command, "--runs", str(tmp_path / "parts")], capture_output=True, text=True, env=environment
-    )
+    again = SteerProcess(*words, tmp_path / "parts").done()
     assert again.returncode == 0, again.stderr
     assert again.stdout == whole.stdout
     (a,), (b,) = (tmp_path / "whole").iterdir(), (tmp_path / "parts").iterdir()
@@ -236,7 +222,9 @@ def plan_with(**change: object) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(tmp_path: Path) -> None:
+def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
 
     good = SteeringVector("v", Site(1), torch.ones(load_model("builtin:base").d_model), Provenance("test", "none"))
@@ -258,17 +246,7 @@ def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(tmp
         "corrupt": ({"arms": [arm(plan=plan_with(vector="half.safetensors"))]}, "corrupt or cut short"),
         "key": ({"arm": []}, "arm"),
     }
-    code = (
-        "import sys, json\nfrom experiments.commands import cli\nimport contextlib, io\n"
-        "for arguments in json.loads(sys.argv[1]):\n"
-        "    sys.argv = ['steer', *arguments]\n"
-        "    err = io.StringIO()\n"
-        "    with contextlib.redirect_stderr(err):\n"
-        "        try: cli.main(); rc = 0\n"
-        "        except SystemExit as e: rc = e.code\n"
-        "    print(json.dumps([rc, err.getvalue()]))\n"
-    )
-    calls = []
+    steer, calls = command(monkeypatch, capsys), []
     for name, (change, _) in cases.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -278,13 +256,10 @@ def test_the_command_line_refuses_bad_input_with_one_message_and_exit_code_2(tmp
         calls.append(["eval", str(write_spec(folder, **change)), "--runs", str(tmp_path / "none")])
     calls.append(["runs", "show", "half-written", "--runs", str(tmp_path / "runs")])
     calls.append(["runs", "show", "half-writen", "--runs", str(tmp_path / "runs")])
-    found = subprocess.run([sys.executable, "-c", code, json.dumps(calls)], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    answers = [(exit_code, error) for exit_code, _, error in (steer(*arguments) for arguments in calls)]
     for (name, (_, message)), (exit_code, error) in zip(cases.items(), answers, strict=False):
-        text = " ".join(error.split())
         assert exit_code == 2, (name, error)
-        assert message in text and "Traceback" not in text, (name, error)
+        assert message in error and "Traceback" not in error, (name, error)
     for exit_code, error in answers[-2:]:
         assert exit_code == 2 and "Traceback" not in error and "half-written" in error
     assert not (tmp_path / "none").exists()

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -35,8 +34,8 @@ from steering.plan.controls import random_control
 from steering.plan.expression import parse_plan
 from steering.plan.plan import Plan
 from steering.vector.vectors import Provenance, SteeringVector, random_like
+from tests.steer_process import SteerProcess
 
-STEER = [sys.executable, "-m", "experiments.commands.cli"]
 BUILT_IN = Path(__file__).parents[2] / "steering" / "builtin" / "vectors"
 SPEC: dict[str, Any] = {
     "name": "small", "model": "builtin:base", "plan": "add ones-$layer.safetensors ${dose}v on last_prompt",
@@ -189,24 +188,24 @@ def test_generation_settings_are_varied_in_runs_of_their_own(folder: Path) -> No
 @pytest.mark.slow
 def test_three_kills_leave_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     whole = run_sweep(spec(), Store(tmp_path / "whole"), folder)
-    command = [*STEER, "sweep", "run", str(folder / "sweep.yaml"), "--runs", str(tmp_path / "cut")]
+    words = ["sweep", "run", folder / "sweep.yaml", "--runs", tmp_path / "cut"]
     rng, kills, seen = random.Random(1), 0, 0
     while kills < 3:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = SteerProcess(*words)
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process.running():
             found = len(list((tmp_path / "cut").glob("*/rows/*.parquet")))
             if found > seen:
                 time.sleep(rng.random() * 0.2)
                 break
             time.sleep(0.02)
-        if process.poll() is not None:
+        if not process.running():
             break
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
         kills, seen = kills + 1, len(list((tmp_path / "cut").glob("*/rows/*.parquet")))
     assert kills == 3, "the sweep ended before it was killed three times"
-    subprocess.run(command, check=True, capture_output=True)
+    last = SteerProcess(*words).done()
+    assert last.returncode == 0, last.stderr
     for run in (*whole.runs, whole.test):
         assert run is not None
         again = Store(tmp_path / "cut").open(run.manifest.run_id)
