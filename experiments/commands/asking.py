@@ -66,3 +66,17 @@ def asking_of(
         )  # fmt: skip
     asking.check()
     return asking
+
+
+def one_form_of(task: str, form: str, split: str, n: int, max_new_tokens: int) -> Asking:
+    """What is asked in one prompt form, of `n` questions of one split; of the built-in task, its training problems. Raises BadInput."""
+    from ..evaluation.spec_files import located_task
+    from ..studies.asking import BUILTIN, Asking
+    from .prompts import task_of
+
+    if task == FIND_START:
+        return BUILTIN
+    found, folder = task_of(task)
+    asking = Asking(located_task(found, folder), form, form, (), {split: n}, {}, {}, max_new_tokens)
+    asking.check()
+    return asking

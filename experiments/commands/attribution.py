@@ -6,15 +6,25 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ..progress import progress
+from ..progress import paper, progress
+from .asking import (
+    FIND_START,
+    DevelopmentOption,
+    FormsOption,
+    ReadOption,
+    TaskOption,
+    TestOption,
+    TokensOption,
+    asking_of,
+)
 from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
     from ..studies.layer_choice import LayerChoice, Sweep
 
+BASE_MODEL, THINKING_MODEL = "builtin:base", "builtin:thinking"
 WRITERS = 6
 """Parts shown of what writes the direction."""
 
@@ -24,32 +34,49 @@ def attribute(
         str, typer.Option(help="checkpoint: thinking minus base; mode: think-first minus be-quick prompts.")
     ] = "checkpoint",
     dose: Annotated[float, typer.Option(help="Multiple of each layer's own vector.")] = 1.0,
-    n: Annotated[int, typer.Option(help="Test problems per difficulty.")] = 200,
+    n: Annotated[int, typer.Option(help="Test problems per difficulty of the built-in task.")] = 200,
     n_dev: Annotated[int, typer.Option(help="Development problems per difficulty, for the choice.")] = 48,
+    model: Annotated[
+        str, typer.Option(help="The base: hub id, folder, .gguf file, smollm2, builtin:base.")
+    ] = BASE_MODEL,
+    thinking: Annotated[str, typer.Option(help="Thinking model of the checkpoint contrast.")] = THINKING_MODEL,
+    task: TaskOption = FIND_START,
+    forms: FormsOption = "",
+    read: ReadOption = "",
+    development: DevelopmentOption = "",
+    test: TestOption = "",
+    max_new_tokens: TokensOption = 360,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose the layer of a direction by patching on development problems, and sweep all layers on test problems."""
+    """Choose the layer of a direction by patching on development questions, and sweep all layers on test questions."""
     from steering.errors import BadInput, unknown
     from steering.model.models import load_model
 
     from ..store.runs import Store
-    from ..studies.demo import BASE, THINKING
-    from ..studies.layer_choice import CONTRASTS, run_layer_choice
+    from ..studies.layer_choice import CONTRASTS, builtin_asking, run_layer_choice
 
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)
     if n < 1 or n_dev < 1:
         raise BadInput(f"--n {n} and --n-dev {n_dev}: each needs at least one problem.")
-    models = {name: load_model(name) for name in (BASE, THINKING)}
+    asking = builtin_asking(n, n_dev)
+    if task != FIND_START:
+        needs = ("--read", "--dev", "--test")
+        asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=needs)
+    elif any((forms, read, development, test)):
+        raise BadInput("--forms, --read, --dev and --test belong to another task: give --task too.")
+    pair = [model, thinking] if contrast == "checkpoint" else [model]
+    models = {name: load_model(name) for name in pair}
     with progress("test problems, layer by layer") as report:
         choice, sweep, writers = run_layer_choice(
-            Store(runs), models, contrast=contrast, dose=dose, n=n, n_dev=n_dev, on_rows=report
-        )
+            Store(runs), models, contrast=contrast, dose=dose, asking=asking, model=model,
+            thinking=thinking if contrast == "checkpoint" else None, on_rows=report,
+        )  # fmt: skip
     if as_json:
         print(json.dumps(facts(choice, sweep, writers), indent=1))
         return
-    console = Console()
+    console = paper()
     console.print(layers_table(choice, sweep))
     for line in sentences(choice, sweep):
         console.print(line, highlight=False)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..progress import talk
+from .asking import FIND_START, TaskOption, TokensOption, one_form_of
 
 if TYPE_CHECKING:
     from probes.annotated import AnnotatedTrace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[str, typer.Option(help="Hub id, folder, builtin:base or builtin:thinking.")]
 ProblemsOption = Annotated[int, typer.Option(help="Training problems that are read.")]
+SplitOption = Annotated[str, typer.Option(help="Split of another task that is read; one that no evaluation uses.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of problems, splits and fits.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -110,17 +112,21 @@ def label(
 def forks(
     model: ModelOption = "builtin:thinking",
     problems: ProblemsOption = 96,
-    form: Annotated[str, typer.Option(help="Prompt form: bare, quick or think.")] = "bare",
+    form: Annotated[str, typer.Option(help="Prompt form of the task.")] = "bare",
     share: Annotated[float, typer.Option(help="Share of tokens that are forks.")] = 0.2,
     plan: Annotated[str, typer.Option(help="Compare with generations under this plan.")] = "",
     top: Annotated[int, typer.Option(help="Tokens shown.")] = 15,
+    task: TaskOption = FIND_START,
+    split: SplitOption = "train",
+    max_new_tokens: TokensOption = 360,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """The most uncertain tokens of sampled responses: which, where, in which behaviour, and how a plan moves them."""
     from ..studies.forks import fork_report
 
-    facts = fork_report(model, problems, form, share, plan or None, seed)
+    asking = one_form_of(task, form, split, problems, max_new_tokens)
+    facts = fork_report(model, problems, form, share, plan or None, seed, asking)
     if as_json:
         print_json(facts)
         return
@@ -130,7 +136,8 @@ def forks(
         highlight=False,
     )
     for name, key in (("token", "tokens"), ("label", "labels"), ("from", "positions")):
-        table = Table(title=f"forks by {key}")
+        by = f", by the {facts['labelled_by']}" if key == "labels" else ""
+        table = Table(title=f"forks by {key}{by}")
         for heading in (name, "n", "forks", "share"):
             table.add_column(heading)
         for row in facts[key][: top if key == "tokens" else None]:
@@ -148,22 +155,35 @@ def forks(
 
 
 def stability_(
-    behaviour: Annotated[str, typer.Option(help="Exact label whose spans are tested.")] = "backtracking",
+    behaviour: Annotated[
+        str, typer.Option(help="Label whose spans are tested: exact on the built-in task, elsewhere the lexicon's.")
+    ] = "backtracking",
     model: ModelOption = "builtin:thinking",
     problems: ProblemsOption = 12,
     samples: Annotated[int, typer.Option(help="Continuations per span.")] = 20,
     spans: Annotated[int, typer.Option(help="Spans tested, at most.")] = 12,
+    task: TaskOption = FIND_START,
+    form: Annotated[str, typer.Option(help="Prompt form of another task than the built-in one.")] = "",
+    split: SplitOption = "train",
+    max_new_tokens: TokensOption = 360,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Cut before spans of a behaviour, sample again, and count how often the behaviour comes back."""
     from ..studies.probing import stability_report
+    from ..studies.task_stability import task_stability
 
-    found = stability_report(model, behaviour, problems, samples, spans, seed)
+    if task == FIND_START:
+        found = stability_report(model, behaviour, problems, samples, spans, seed)
+    else:
+        asking = one_form_of(task, form, split, problems, max_new_tokens)
+        found = task_stability(model, behaviour, asking, form, problems, samples, spans, seed)
     if as_json:
         print_json(found)
         return
-    table = Table(title=f"{behaviour}: {found['kept']} of {found['n']} continuations keep the label")
+    table = Table(
+        title=f"{behaviour}: {found['kept']} of {found['n']} continuations keep the label, by the {found['detector']}"
+    )
     for heading in ("problem", "token", "kept", "share, 95 % Wilson", "continuations by label"):
         table.add_column(heading)
     for row in found["spans"]:

@@ -108,6 +108,11 @@ class Asking:
 BUILTIN = Asking()
 
 
+def task_of(asking: Asking) -> str | dict[str, Any]:
+    """The task as an evaluation's spec writes it."""
+    return asking.task if isinstance(asking.task, str) else dict(asking.task)
+
+
 def counted(text: str, option: str) -> dict[str, int]:
     """`dev:48,hard:24` as a mapping. Raises BadInput naming the option."""
     found: dict[str, int] = {}

@@ -1,7 +1,8 @@
 """At which layer a direction acts: chosen by exact patching and by attribution patching, then put to the test in a held-out sweep.
 
-1. Vectors come from training problems at every layer. The layer is chosen on development problems by the effect of the vector at
-   the last prompt token on the log-odds that the next token begins reasoning; no text is generated for it.
+1. Vectors come from questions that are read, at every layer. The layer is chosen on development questions by the effect of the vector at
+   the last prompt token on the log-odds that the next token begins reasoning; no text is generated for it. On any task with a direct and a
+   reasoning form (`asking`); on the built-in one, which is the default, the bare prompt is steered, elsewhere the direct one.
 2. Both methods rank the same layers with the same metric, dose and problems. Their agreement is a rank correlation over layers,
    over layer and position, and within each problem, each with its n; and the share of problems on which both name the same layer.
 3. The sweep runs every layer on test problems through the ordinary evaluation. The comparison that the choice is judged by is
@@ -27,62 +28,80 @@ from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, unknown
 from steering.extraction import checkpoint_difference, mean_difference
 from steering.model.models import LoadedModel
-from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
 from steering.vector.vectors import SteeringVector
 
 from ..evaluation.evaluate import run_evaluation
-from ..evaluation.spec import EvalSpec
-from ..pair.problem import split_problems
+from ..evaluation.spec import EvalSpec, Generating
 from ..statistics import Interval, PairedDifference, holm, paired_difference, wilson
 from ..store.runs import Arm, Run, Store
+from ..tasks.items import Item
 from .ablation import item_values
+from .asking import BUILTIN, Asking, task_of
 from .demo import BASE, EXTRACTION_PROBLEMS, THINKING, one_shot, steering_arm
-from .readings import prompt_reading, training_problems
 
 CONTRASTS = ("checkpoint", "mode")
-"""`checkpoint`: thinking minus base on bare prompts; `mode`: think-first minus be-quick prompts within the base."""
+"""`checkpoint`: thinking minus base on the prompts that are steered; `mode`: the reasoning form minus the direct form within the base."""
 DEVELOPMENT = ("standard-dev", "hard-dev")
 TEST = ("standard-test", "hard-test")
+BASELINE = "base_bare"
 POSITIONS = (-1, -2, -3, -4, -5, -6)
 """Positions of the map over layer and position, from the end of the prompt."""
 
 
+def builtin_asking(n: int, n_dev: int) -> Asking:
+    """The built-in task with `n` test and `n_dev` development problems of each difficulty."""
+    return Asking(development=dict.fromkeys(DEVELOPMENT, n_dev), test=dict.fromkeys(TEST, n))
+
+
+def steered_form(asking: Asking) -> str:
+    """The prompt form that the direction is added to."""
+    return "bare" if asking.builtin else asking.direct
+
+
 def layer_vectors(
-    base: LoadedModel, thinking: LoadedModel, contrast: str, problems: int = EXTRACTION_PROBLEMS
+    base: LoadedModel,
+    thinking: LoadedModel | None,
+    contrast: str,
+    problems: int = EXTRACTION_PROBLEMS,
+    asking: Asking = BUILTIN,
 ) -> list[SteeringVector]:
-    """The direction at the output of every layer, at the last token of training prompts. Raises BadInput for an unknown contrast."""
+    """The direction at the output of every layer, at the last token of prompts that are read. Raises BadInput for an unknown contrast, and
+    for a checkpoint contrast without a thinking model."""
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)
-    asked, sites = training_problems(problems), [Site(layer) for layer in range(base.n_layers)]
+    asked, sites = asking.questions(problems), [Site(layer) for layer in range(base.n_layers)]
     if contrast == "checkpoint":
-        name = "thinking minus base, last prompt token"
-        found = checkpoint_difference(base, thinking, prompt_reading(base, asked, "bare"), sites, name=name)
+        if thinking is None:
+            raise BadInput("The contrast checkpoint needs a thinking model.")
+        read = asking.reading(base, asked, steered_form(asking))
+        found = checkpoint_difference(base, thinking, read, sites, name="thinking minus base, last prompt token")
     else:
-        think, quick = (prompt_reading(base, asked, form) for form in ("think", "quick"))
-        text = "mean at the last token of think-first prompts minus mean at the last token of be-quick prompts"
+        wanted, other = ("think-first", "be-quick") if asking.builtin else (asking.reasoning, asking.direct)
+        text = f"mean at the last token of {wanted} prompts minus mean at the last token of {other} prompts"
+        think, direct = (asking.reading(base, asked, form) for form in (asking.reasoning, asking.direct))
         found = mean_difference(
-            base, think, quick, sites, name="think-first minus be-quick, last prompt token", contrast=text
+            base, think, direct, sites, name=f"{wanted} minus {other}, last prompt token", contrast=text
         )
     return [found[site] for site in sites]
 
 
-def starting_tokens(base: LoadedModel, problems: int = EXTRACTION_PROBLEMS) -> tuple[int, ...]:
-    """First tokens that the base samples when asked to think first and never when asked to be quick, on training problems.
+def starting_tokens(
+    base: LoadedModel, problems: int = EXTRACTION_PROBLEMS, asking: Asking = BUILTIN
+) -> tuple[int, ...]:
+    """First tokens that the base samples in the reasoning form and never in the direct one, on questions that are read.
 
     Raises BadInput when there are none.
     """
     first: dict[str, set[int]] = {}
-    for form in ("think", "quick"):
-        rows = [
-            Row(encode_prompt(base, p.prompt(form)), seed=i)  # type: ignore[arg-type]
-            for i, p in enumerate(training_problems(problems))
-        ]
+    for form in (asking.reasoning, asking.direct):
+        asked = asking.prompts(base, asking.questions(problems), form)
+        rows = [Row(ids, seed=i) for i, ids in enumerate(asked)]
         settings = GenerationSettings(1, temperature=1.0)
         first[form] = {g.token_ids[0] for g in generate(base, rows, settings, batch_size=128, detail="tokens")}
-    found = tuple(sorted(first["think"] - first["quick"]))
+    found = tuple(sorted(first[asking.reasoning] - first[asking.direct]))
     if not found:
-        raise BadInput(f"{base.id} begins alike whether asked to think first or to be quick.")
+        raise BadInput(f"{base.id} begins alike in the forms {asking.reasoning} and {asking.direct}.")
     return found
 
 
@@ -127,12 +146,10 @@ def choose_layer(
     *,
     contrast: str,
     dose: float,
-    n_dev: int,
+    asking: Asking = BUILTIN,
 ) -> LayerChoice:
-    """Rank the vectors' layers by both methods on `n_dev` bare development problems of each difficulty."""
-    prompts = [
-        encode_prompt(base, problem.prompt("bare")) for split in DEVELOPMENT for problem in split_problems(split, n_dev)
-    ]
+    """Rank the vectors' layers by both methods on the development questions."""
+    prompts = asking.prompts(base, _development(asking), steered_form(asking))
     metric = log_odds(prompts, starts)
     slope = attributed(base, vectors, metric, POSITIONS, dose=dose)
     effects = patched(base, vectors, metric, POSITIONS, dose=dose).rename(columns={"effect": "exact"})
@@ -158,6 +175,10 @@ def choose_layer(
         ),
         (same, len(own), wilson(same, len(own))),
     )
+
+
+def _development(asking: Asking) -> list[Item]:
+    return [item for split, n in asking.development.items() for item in asking.found.items(split, n)]
 
 
 def _rho(a: pd.Series, b: pd.Series) -> float:
@@ -186,20 +207,32 @@ def sweep_layers(
     vectors: Sequence[SteeringVector],
     choice: LayerChoice,
     *,
-    n: int,
+    asking: Asking = BUILTIN,
+    model: str = BASE,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Steer once at the last prompt token, layer by layer, on `n` test problems of each difficulty, greedily."""
-    arms = [Arm(name="base_bare", label="base", role="baseline", model=BASE, form="bare")]
+    """Steer once at the last prompt token, layer by layer, on the test questions, greedily."""
+    form = steered_form(asking)
+    arms = [Arm(name=BASELINE, label="base", role="baseline", model=model, form=form)]
     for vector in vectors:
         layer = vector.site.layer
         arms.append(
-            steering_arm(f"layer_{layer}", f"base, steered at layer {layer}", "steered", one_shot(vector, choice.dose))
+            steering_arm(
+                f"layer_{layer}",
+                f"base, steered at layer {layer}",
+                "steered",
+                one_shot(vector, choice.dose),
+                form=form,
+                model=model,
+            )
         )
-    spec = EvalSpec(name=f"layers-{choice.contrast}", splits=dict.fromkeys(TEST, n), arms=tuple(arms))
+    spec = EvalSpec(
+        name=f"layers-{choice.contrast}", task=task_of(asking), splits=dict(asking.test), arms=tuple(arms),
+        generation=Generating(max_new_tokens=asking.max_new_tokens),
+    )  # fmt: skip
     run = run_evaluation(spec, store, {v.digest: v for v in vectors}, models=models, on_rows=on_rows)
     found = item_values(run, "correct")
-    correct = {arm.name: np.concatenate([found[split][arm.name] for split in TEST]) for arm in arms}
+    correct = {arm.name: np.concatenate([found[split][arm.name] for split in asking.test]) for arm in arms}
     chosen, *others = choice.ranked()
     worst = others[-1]
     against = {layer: paired_difference(correct[f"layer_{layer}"], correct[f"layer_{chosen}"]) for layer in others}
@@ -209,19 +242,15 @@ def sweep_layers(
     )
 
 
-def writers(base: LoadedModel, vector: SteeringVector, n: int) -> pd.DataFrame:
-    """What writes the direction when the base is asked to think first rather than to be quick: by part, the mean contribution at the last
-    prompt token of each kind of prompt, on `n` development problems of each difficulty, the largest difference first."""
-    problems = [problem for split in DEVELOPMENT for problem in split_problems(split, n)]
+def writers(base: LoadedModel, vector: SteeringVector, asking: Asking = BUILTIN) -> pd.DataFrame:
+    """What writes the direction when the base is asked to think first rather than directly: by part, the mean contribution at the last
+    prompt token of each kind of prompt, on the development questions, the largest difference first."""
+    items = _development(asking)
     tables: Mapping[str, pd.DataFrame] = {
-        form: contributions(
-            base,
-            vector.direction,
-            [encode_prompt(base, p.prompt(form)) for p in problems],  # type: ignore[arg-type]
-            [(-1,)] * len(problems),
-            layer=vector.site.layer,
+        kind: contributions(
+            base, vector.direction, asking.prompts(base, items, form), [(-1,)] * len(items), layer=vector.site.layer
         ).mean()
-        for form in ("think", "quick")
+        for kind, form in (("think", asking.reasoning), ("quick", asking.direct))
     }
     keys = ["component", "layer", "head"]
     both = tables["think"].merge(tables["quick"], on=keys, suffixes=("_think", "_quick"))
@@ -235,13 +264,18 @@ def run_layer_choice(
     *,
     contrast: str = "checkpoint",
     dose: float = 1.0,
-    n: int = 200,
-    n_dev: int = 48,
+    asking: Asking = BUILTIN,
+    model: str = BASE,
+    thinking: str | None = THINKING,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> tuple[LayerChoice, Sweep, pd.DataFrame]:
-    """The whole of it on the built-in pair: the choice, the sweep, and what writes the direction at the chosen layer."""
-    base, thinking = models[BASE], models[THINKING]
-    vectors = layer_vectors(base, thinking, contrast)
-    choice = choose_layer(base, vectors, starting_tokens(base), contrast=contrast, dose=dose, n_dev=n_dev)
-    sweep = sweep_layers(store, models, vectors, choice, n=n, on_rows=on_rows)
-    return choice, sweep, writers(base, vectors[choice.ranked()[0]], n_dev)
+    """The choice, the sweep, and what writes the direction at the chosen layer; by default of the built-in pair. Raises BadInput as
+    `Asking.check`."""
+    asking.check()
+    base, other = models[model], models[thinking] if thinking else None
+    problems = sum(asking.read.values()) or EXTRACTION_PROBLEMS
+    vectors = layer_vectors(base, other, contrast, problems, asking)
+    starts = starting_tokens(base, problems, asking)
+    choice = choose_layer(base, vectors, starts, contrast=contrast, dose=dose, asking=asking)
+    sweep = sweep_layers(store, models, vectors, choice, asking=asking, model=model, on_rows=on_rows)
+    return choice, sweep, writers(base, vectors[choice.ranked()[0]], asking)

@@ -16,7 +16,6 @@ On any task with two such prompt forms (`asking`); the built-in one is the defau
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -43,7 +42,7 @@ from .ablation import (
     measured_edit,
     random_direction_plan,
 )
-from .asking import BUILTIN, Asking
+from .asking import BUILTIN, Asking, task_of
 from .demo import BASE, steering_arm
 
 STRENGTHS = (4.0, 8.0, 12.0, 16.0, 24.0)
@@ -139,11 +138,6 @@ def choose_mode(
     return ModeChoice(
         group, strength, float(means["correct"][best]), before, float(means["edit"][best]), len(settings), ranked
     )
-
-
-def task_of(asking: Asking) -> str | dict[str, Any]:
-    """The task as an evaluation's spec writes it."""
-    return asking.task if isinstance(asking.task, str) else dict(asking.task)
 
 
 def first_words(model: LoadedModel, problems: int = 64, asking: Asking = BUILTIN) -> str:

@@ -203,14 +203,30 @@ def stability_report(
         raise unknown("behaviour", behaviour, BEHAVIOURS)
     loaded = load_model(model)
     made = responses(loaded, training_problems(problems, seed), "think")
-    chosen = [(i, label) for i, r in enumerate(made) for label in r.labels if label.label == behaviour][:spans]
+    chosen = [
+        (i, Boundary(r.prompt_ids, r.token_ids, label), exact_first_label(r.problem, loaded))
+        for i, r in enumerate(made)
+        for label in r.labels
+        if label.label == behaviour
+    ]
     if not chosen:
         raise BadInput(f"{problems} responses of {model} hold no {behaviour}; read more problems.")
+    return resampled(loaded, behaviour, DETECTOR, chosen[:spans], samples, seed)
+
+
+def resampled(
+    model: LoadedModel,
+    behaviour: str,
+    detector: str,
+    chosen: Sequence[tuple[int, Boundary, FirstLabel]],
+    samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What comes after each boundary, `(problem, boundary, who labels what comes)`, when it is sampled again. Plain data."""
     found = []
-    for i, label in chosen:
-        boundary = Boundary(made[i].prompt_ids, made[i].token_ids, label)
-        first = exact_first_label(made[i].problem, loaded)
-        (result,) = stability(loaded, [boundary], first, n=samples, seed=seed)
-        found.append({"problem": i, "token": label.start, **asdict(result)})
+    for i, boundary, first in chosen:
+        (result,) = stability(model, [boundary], first, n=samples, seed=seed)
+        found.append({"problem": i, "token": boundary.label.start, **asdict(result)})
     kept, n = sum(r["kept"] for r in found), sum(r["n"] for r in found)
-    return {"behaviour": behaviour, "kept": kept, "n": n, "share": asdict(wilson(kept, n)), "spans": found}
+    share = asdict(wilson(kept, n))
+    return {"behaviour": behaviour, "detector": detector, "kept": kept, "n": n, "share": share, "spans": found}

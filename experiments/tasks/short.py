@@ -22,6 +22,7 @@ from .formed import Formed
 from .graders.grade import NOTHING, Grade, Grader, Known
 from .graders.plain import ExactGrader, NumericGrader
 from .items import Item
+from .labellers import Labeller
 from .prompting import SLOT, Form
 
 VERSION = 1
@@ -180,6 +181,8 @@ class Short(Formed):
     """One family of short questions."""
 
     family: str
+    labeller: Labeller | None = None
+    """Who labels the sentences of responses; nobody by default."""
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -191,7 +194,8 @@ class Short(Formed):
 
     @property
     def digest(self) -> str:
-        return f"{self.name}@{VERSION}"
+        labels = f", labels by {self.labeller.detector}" if self.labeller else ""
+        return f"{self.name}@{VERSION}{labels}"
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -211,7 +215,7 @@ class Short(Formed):
         if n < 1:
             raise BadInput(f"Split {split}: n is {n}; ask for at least one item.")
         low, high = SHARES[split]
-        rng, draw, found = random.Random(f"{self.digest}/{split}"), FAMILIES[self.family][0], dict[str, str]()
+        rng, draw, found = random.Random(f"{self.name}@{VERSION}/{split}"), FAMILIES[self.family][0], dict[str, str]()
         for _ in range(n * TRIES):
             if len(found) == n:
                 break

@@ -171,6 +171,11 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
             **{k: v for k, v in own.items() if k != "forms"},
             given=_forms(own.get("forms")),
         )
+    if name.startswith("short:"):
+        del given["dataset"]
+        own = _only(given, ("labels",), name)
+        who = labeller_named(str(_beside(own["labels"], folder))) if own.get("labels") is not None else None
+        return Short(name.partition(":")[2], who)
     if name == "one-question":
         del given["dataset"]
         own = _only(given, ("item", "prompt"), name)

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 import typer
+from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from experiments.commands.cli import app
 from experiments.pair.problem import split_problems
 from experiments.store.runs import Store
 from experiments.studies.readings import training_problems
+from experiments.tasks.task import resolve_task
+from tests.experiments.test_prompting import QWEN3
+from tests.experiments.test_prompting import model as templated
 from tests.experiments.test_published_results import BASE, HYBRID, THINKING, answers
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -85,13 +90,34 @@ def annotated() -> list[dict[str, str]]:
     ]  # type: ignore[misc]
 
 
+def language_model(place: Path) -> Path:
+    """A tiny random model with a byte-level tokenizer and a chat template, and two pages of text for it."""
+    tokenizer = templated(QWEN3, None, False).tokenizer
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), initializer_range=0.5, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=48, max_position_embeddings=1024, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(place / "language-model")
+    tokenizer.save_pretrained(place / "language-model")
+    story = resolve_task("short:story")
+    questions = [item.data["question"] for item in story.items("train", 60)]
+    (place / "natural.txt").write_text("\n".join(questions))
+    return place / "language-model"
+
+
 @pytest.mark.slow
 def test_the_examples_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    model = language_model(place)
+    for file in place.glob("*.yaml"):
+        file.write_text(re.sub(r"\bMODEL\b", str(model), file.read_text()))
     for line in examples():
         runs = Store("runs").list() if Path("runs").is_dir() else []
-        for word, name in (("RUN", "pair-"), ("SWEEP", "example-")):
+        for word, name in (("RUN", "pair-"), ("SWEEP", "example-"), ("STORY", "story-")):
             line = re.sub(rf"\b{word}\b", next((e.run_id for e in runs if e.run_id.startswith(name)), word), line)
+        line = re.sub(r"\bMODEL\b", str(model), line)
         command, _, target = line.partition(" > ")
         words = shlex.split(command)
         assert words[0] == "steer", line

@@ -17,6 +17,7 @@ from experiments.studies.layer_choice import (
     TEST,
     LayerChoice,
     Sweep,
+    builtin_asking,
     choose_layer,
     layer_vectors,
     run_layer_choice,
@@ -35,7 +36,7 @@ def models() -> dict[str, LoadedModel]:
 def found(
     models: dict[str, LoadedModel], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[LayerChoice, Sweep, pd.DataFrame]:
-    return run_layer_choice(Store(tmp_path_factory.mktemp("layers")), models, n=30, n_dev=16)
+    return run_layer_choice(Store(tmp_path_factory.mktemp("layers")), models, asking=builtin_asking(30, 16))
 
 
 def test_reasoning_begins_with_words_that_no_quick_answer_begins_with(models: dict[str, LoadedModel]) -> None:
@@ -97,5 +98,7 @@ def test_mistakes_are_refused(models: dict[str, LoadedModel], tmp_path: Path) ->
 
 def test_a_choice_by_few_problems_is_a_choice(models: dict[str, LoadedModel]) -> None:
     vectors = layer_vectors(models[BASE], models[THINKING], "mode", problems=16)
-    choice = choose_layer(models[BASE], vectors, starting_tokens(models[BASE], 32), contrast="mode", dose=0.5, n_dev=2)
+    choice = choose_layer(
+        models[BASE], vectors, starting_tokens(models[BASE], 32), contrast="mode", dose=0.5, asking=builtin_asking(2, 2)
+    )
     assert sorted(choice.ranked()) == [0, 1, 2, 3] and choice.agreement[2].n == 4
