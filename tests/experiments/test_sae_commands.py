@@ -27,7 +27,7 @@ from steering.model.models import LoadedModel, load_model
 from tests.experiments.command_line import Steer, command
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
-N = 8
+N = 12
 ASKING = Asking(
     development={"standard-dev": 8, "hard-dev": 4}, test={"standard-test": 40, "hard-test": 40, "new-map-test": 40}
 )
