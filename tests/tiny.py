@@ -24,12 +24,11 @@ from transformers import (
 )
 
 from steering.model.models import LoadedModel, wrap
-from steering.model.sites import Site
-from steering.plan.plan import Dose, Gate, Intervention, Plan, Schedule, Span
-from steering.vector.vectors import Provenance, SteeringVector
+from tests.plans import D_HEAD, WIDTH, plan, vector
+
+__all__ = ["CONFIGS", "D_HEAD", "VOCABULARY", "WIDTH", "WORDS", "plan", "tiny", "tokenizer", "vector", "with_sink"]
 
 VOCABULARY = 61
-WIDTH = 16
 _MODERN = dict(
     vocab_size=VOCABULARY,
     hidden_size=WIDTH,
@@ -94,40 +93,6 @@ def tiny(family: str) -> LoadedModel:
             if parameter.ndim == 2:
                 parameter.mul_(8.0)
     return wrap(model.float(), tokenizer(), id=f"tiny-{family}")
-
-
-D_HEAD = 8
-
-
-def vector(
-    seed: int = 0,
-    layer: int = 1,
-    kind: str = "resid_post",
-    width: int | None = None,
-    norm: float = 3.0,
-    head: int | None = None,
-) -> SteeringVector:
-    """A random direction; the same seed gives the same one at every site of one width."""
-    width = width or (D_HEAD if kind == "z" else WIDTH)
-    direction = torch.randn(width, generator=torch.Generator().manual_seed(seed))
-    site = Site(layer, kind, 1 if kind == "z" and head is None else head)  # type: ignore[arg-type]
-    return SteeringVector(f"v{seed}", site, direction / direction.norm() * norm, Provenance("random", "none"))
-
-
-def plan(
-    operation: str = "add",
-    span: str = "generated",
-    amount: float = 2.0,
-    unit: str = "vector",
-    gate: Gate | None = None,
-    schedule: str = "constant",
-    keep_norm: bool = False,
-    sites: tuple[Site, ...] = (),
-    **where: object,
-) -> Plan:
-    dose = None if operation == "ablate" else Dose(amount, unit, Schedule.parse(schedule))  # type: ignore[arg-type]
-    made = Intervention(operation, vector(**where), Span.parse(span), dose, gate=gate, keep_norm=keep_norm, sites=sites)  # type: ignore[arg-type]
-    return Plan((made,))
 
 
 def with_sink(family: str = "llama", size: float = 400.0) -> LoadedModel:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +26,7 @@ from app.vector_files import offered
 from experiments.live.request import STEERED, UNSTEERED, Edit, LiveRequest
 from experiments.live.saving import MARK, save_live
 from experiments.store.runs import Store, StoreError
+from tests.experiments.command_line import command
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -326,18 +325,20 @@ def test_a_request_refuses_what_cannot_run() -> None:
             request(**fields)
 
 
-def test_the_command_line_the_yaml_and_the_code_give_the_tokens_of_the_app(tmp_path: Path) -> None:
+def test_the_command_line_the_yaml_and_the_code_give_the_tokens_of_the_app(
+    tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from experiments.live.run import Engine
 
     asked = request(temperature=0.8, top_k=20, seed=3, max_new_tokens=60)
     events = list(Engine().run(asked.model_dump(), lambda: False))
     texts = {event["lane"]: event["text"] for event in events if event["kind"] == "end"}
     result = events[-1]
-    steer = [sys.executable, "-m", "experiments.commands.cli"]
     words = shlex.split(asked.as_command())
     assert words[0] == "steer"
-    done = subprocess.run([*steer, *words[1:], "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [document["text"] for document in json.loads(done.stdout)] == [texts[0], texts[1]]
+    code, out, err = command(monkeypatch, capsys)(*words[1:], "--json")
+    assert code == 0, err
+    assert [document["text"] for document in json.loads(out)] == [texts[0], texts[1]]
     (tmp_path / "spec.yaml").write_text(asked.as_yaml())
     from experiments.evaluation.evaluate import run_evaluation
     from experiments.evaluation.spec_files import load_spec

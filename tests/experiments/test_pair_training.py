@@ -18,7 +18,11 @@ from steering.model.prompts import encode_prompt
 
 
 @pytest.mark.slow
-def test_quick_preset_trains_both_models_which_load_and_generate(tmp_path: Path) -> None:
+def test_quick_preset_trains_both_models_which_load_and_generate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = dataclasses.replace(PRESETS["quick"], curriculum=(("main", 500_000),), grpo_steps=4)
+    monkeypatch.setitem(PRESETS, "quick", shorter)
     base, thinking = train_pair("quick", tmp_path)
     curve = [json.loads(line)["loss"] for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert curve[-1] < curve[0] - 0.5, "the loss must fall"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,18 @@ from saes.loading import load_dictionary
 from saes.scores import candidates
 from steering.errors import BadInput
 from steering.model.models import LoadedModel, load_model
+from tests.experiments.command_line import Steer, command
 
-STEER = [sys.executable, "-m", "experiments.commands.cli"]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
-N = 16
+N = 12
 ASKING = Asking(
     development={"standard-dev": 8, "hard-dev": 4}, test={"standard-test": 40, "hard-test": 40, "new-map-test": 40}
 )
 
 
-def steer(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*STEER, *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=cwd)
+@pytest.fixture
+def steer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Steer:
+    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_causal_effects_are_those_of_an_ablation_of_each_latent_alone(
     base: LoadedModel, shipped: Dictionary, tmp_path: Path
 ) -> None:
     store, statistics = Store(tmp_path), stored_statistics("builtin:base")
-    found = causal_effects(store, {"builtin:base": base}, shipped, statistics, (385, 464), n=12)
+    found = causal_effects(store, {"builtin:base": base}, shipped, statistics, (385, 464), n=12, directions=1)
     (entry,) = store.list()
     rows = store.open(entry.run_id).table(columns=["arm", "item", "correct", "token_ids"]).to_pandas()
     right = rows.groupby("arm")["correct"].mean()
@@ -106,7 +106,9 @@ def test_causal_effects_are_those_of_an_ablation_of_each_latent_alone(
 def mode(base: LoadedModel, shipped: Dictionary, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Run]:
     store, statistics = Store(tmp_path_factory.mktemp("mode")), stored_statistics("builtin:base")
     choice = choose_mode(store, {"builtin:base": base}, shipped, statistics, asking=ASKING)
-    return choice, mode_run(store, {"builtin:base": base}, shipped, statistics, choice, asking=ASKING)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("experiments.studies.mode.DIRECTIONS", 2)  # the tests look at the matched latents
+        return choice, mode_run(store, {"builtin:base": base}, shipped, statistics, choice, asking=ASKING)
 
 
 def test_one_latent_raised_once_overrides_the_direct_instruction(mode: tuple[Any, Run]) -> None:
@@ -148,7 +150,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 @pytest.mark.slow
 def test_the_notebook_runs_clean_and_the_command_gives_its_numbers(
-    executed: tuple[Any, Path], base: LoadedModel, shipped: Dictionary, tmp_path: Path
+    executed: tuple[Any, Path], base: LoadedModel, shipped: Dictionary, tmp_path: Path, steer: Steer
 ) -> None:
     notebook, runs = executed
     errors = [o for c in notebook.cells for o in c.get("outputs", []) if o["output_type"] == "error"]
@@ -159,12 +161,12 @@ def test_the_notebook_runs_clean_and_the_command_gives_its_numbers(
     groups = [",".join(map(str, ranked[:k])) for k in (1, 2, 4, 8)]
     assert [told[i + 1] for i, word in enumerate(told) if word == "--latents"] == groups
     options = [part for group in groups for part in ("--latents", group)]
-    done = steer(
+    exit_code, out, err = steer(
         "ablate", *options, "--operation", "scale -4f", "--scope", "last_prompt", "--controls", 3, "--directions", 20, "--n", N,
         "--runs", tmp_path, "--figure", tmp_path / "forest.html", "--json",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    document = json.loads(done.stdout)
+    assert exit_code == 0, err[-2000:]
+    document = json.loads(out)
     (own,) = [e.run_id for e in Store(runs).list() if e.manifest is not None and e.manifest.name == "ablation"]
     assert document["run"] == own
     texts = [Store(folder).open(own).table(columns=["key", "text"]).to_pylist() for folder in (runs, tmp_path)]

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from experiments.store.seal import BAD, FILE, look
 from experiments.store.upkeep import migrate_run, verify
 from experiments.traces.forced_kl import write_kl
 from steering.vector.vectors import SteeringVector
+from tests.experiments.command_line import command
 from tests.experiments.fake_run import make_fake_run, make_manifest, make_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,19 +244,20 @@ def test_a_report_is_marked_with_the_reason(run: Run, tmp_path: Path) -> None:
         assert "does not verify" in text and "summary.json" in text
 
 
-def test_the_command_line_names_what_is_wrong(run: Run) -> None:
+def test_the_command_line_names_what_is_wrong(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     change(run.folder / "vectors" / "v.safetensors")
     (run.folder / "summary.json").unlink()
     (run.folder / "notes.txt").write_text("x")
-    steer = [sys.executable, "-m", "experiments.commands.cli", "runs"]
-    where = ["--runs", str(run.folder.parent)]
-    done = subprocess.run([*steer, "verify", "fake", *where], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    lines = {line.split("\t")[1]: line.split("\t")[2] for line in done.stdout.splitlines()}
+    steer, where = command(monkeypatch, capsys), ["--runs", run.folder.parent]
+    code, out, err = steer("runs", "verify", "fake", *where)
+    assert code == 1
+    lines = {line.split("\t")[1]: line.split("\t")[2] for line in out.splitlines()}
     assert lines == {"vectors/v.safetensors": "damaged", "summary.json": "missing", "notes.txt": "extra"}
-    assert "1 damaged, 1 missing, 1 extra" in done.stderr
-    shown = subprocess.run([*steer, "show", "fake", *where], cwd=ROOT, capture_output=True, text=True)
-    assert "does not verify" in shown.stderr and "vectors/v.safetensors" in shown.stderr
+    assert "1 damaged, 1 missing, 1 extra" in err
+    _, _, err = steer("runs", "show", "fake", *where)
+    assert "does not verify" in err and "vectors/v.safetensors" in err
 
 
 def test_an_evaluation_of_the_builtin_pair_is_sealed_whole(tmp_path: Path) -> None:

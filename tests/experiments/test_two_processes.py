@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.evaluation.evaluate import run_evaluation
+from experiments.evaluation.loading import load
 from experiments.evaluation.spec_files import load_spec
 from experiments.store.runs import Store
 from experiments.store.upkeep import verify
 from steering.vector.vectors import SteeringVector
+from tests.steer_process import context
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "steering" / "builtin" / "vectors"
@@ -26,21 +27,16 @@ rows_per_chunk: 2
 arms:
 - {name: base, label: base, role: baseline, model: "builtin:base", form: bare}
 """
-TOGETHER = """
-import sys, time
-from pathlib import Path
-from experiments.evaluation.evaluate import run_evaluation
-from experiments.evaluation.loading import load
-from experiments.evaluation.spec_files import load_spec
-from experiments.store.runs import Store
-spec, vectors = load_spec(Path(sys.argv[1]), [], None)
-models = {"builtin:base": load("builtin:base", None)}
-print("ready", flush=True)
-for line in sys.stdin:
-    run_evaluation(spec, Store(line.strip()), vectors, models=models)
-    print("done", flush=True)
-"""
-"""Evaluates into every store that it is told of, at the moment at which it is told."""
+
+
+def evaluate_when_told(path: Path, channel: Any) -> None:
+    """Evaluate into every store that comes through the channel, at the moment at which it comes, until None does."""
+    spec, vectors = load_spec(path, [], None)
+    models = {"builtin:base": load("builtin:base", None)}
+    channel.send("ready")
+    while (store := channel.recv()) is not None:
+        run_evaluation(spec, Store(store), vectors, models=models)
+        channel.send("done")
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +53,29 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_that_evaluate_into_one_run_both_end_well(spec: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TOGETHER, str(spec)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    both = [subprocess.Popen(command, cwd=ROOT, text=True, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    forked = context()
+    pairs = [forked.Pipe() for _ in range(2)]
+    both = [forked.Process(target=evaluate_when_told, args=(spec, theirs)) for _, theirs in pairs]
+    channels = [mine for mine, _ in pairs]
+    for process, (_, theirs) in zip(both, pairs, strict=True):
+        process.start()
+        theirs.close()  # so that a process that ends with an error ends its channel
     try:
-        for process in both:
-            assert process.stdout.readline() == "ready\n", process.stderr.read()
+        for channel in channels:
+            assert channel.recv() == "ready"
         for number in range(ROUNDS):
-            for process in both:
-                process.stdin.write(f"{tmp_path / str(number)}\n")
-            for process in both:
-                process.stdin.flush()
-            for process in both:
-                assert process.stdout.readline() == "done\n", process.stderr.read()
-        for process in both:
-            process.stdin.close()
-            assert process.wait(timeout=30) == 0
+            for channel in channels:
+                channel.send(str(tmp_path / str(number)))
+            for channel in channels:
+                assert channel.recv() == "done"
+        for process, channel in zip(both, channels, strict=True):
+            channel.send(None)
+            process.join(timeout=30)
+            assert process.exitcode == 0
     finally:
         for process in both:
             process.kill()
-            process.wait()
-            for pipe in (process.stdout, process.stderr):
-                pipe.close()
+            process.join()
     parsed, vectors = load_spec(spec, [], None)
     alone = run_evaluation(parsed, Store(tmp_path / "alone"), vectors)
     expected = contents(alone.folder)

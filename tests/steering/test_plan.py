@@ -21,7 +21,7 @@ def test_yaml_round_trip_keeps_the_identity() -> None:
 
 
 def test_the_digest_follows_content_and_not_the_process() -> None:
-    code = "from tests.tiny import plan; print(plan('clamp', 'all', 1.0, 'raw').digest)"
+    code = "from tests.plans import plan; print(plan('clamp', 'all', 1.0, 'raw').digest)"
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert fresh == plan("clamp", "all", 1.0, "raw").digest
     different = [plan("clamp", "all", 1.5, "raw"), plan("add", "all", 1.0, "raw"), plan("clamp", "prompt", 1.0, "raw")]

@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from steering.model.vocabulary import Unknown, unknown_tokens
+from tests.experiments.command_line import command
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_IN = ROOT / "steering" / "builtin" / "base" / "tokenizer.json"
@@ -76,13 +77,13 @@ def test_a_long_list_is_cut_and_counted() -> None:
 
 
 @pytest.mark.parametrize(("text", "warned"), [("start 3 ; hello", True), ("start 3 ; + 4 ; ?", False)])
-def test_the_command_line_warns_on_standard_error_and_leaves_the_data_alone(text: str, warned: bool) -> None:
-    words = ["generate", "--prompt", text, "--max-new-tokens", "2", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.commands.cli", *words], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert ("Warning: builtin:base does not know 1 of the 4 pieces of this text: 'hello'" in done.stderr) is warned
-    assert done.stdout.startswith("[")
+def test_the_command_line_warns_on_standard_error_and_leaves_the_data_alone(
+    text: str, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = command(monkeypatch, capsys)("generate", "--prompt", text, "--max-new-tokens", "2", "--json")
+    assert code == 0, err
+    assert ("Warning: builtin:base does not know 1 of the 4 pieces of this text: 'hello'" in err) is warned
+    assert out.startswith("[")
 
 
 def test_it_needs_no_model_library() -> None:
