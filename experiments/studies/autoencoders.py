@@ -2,7 +2,8 @@
 
 1. On the built-in models the texts are the model's own sampled responses to training problems; quality is measured on responses to
    development problems.
-2. On other models the texts are a file's: JSON lines with `text`, or plain text with one text per line. One in twenty is held back.
+2. On other models the texts are a file's: JSON lines with `text`, or plain text with one text per line. One in twenty is held back as a
+   whole; a text longer than a piece is read piece by piece, to its end.
 3. A folder is finished when its card has the quality; until then the same call goes on where it stopped.
 """
 
@@ -36,8 +37,14 @@ HELD_BACK = 20
 QUALITY_PROBLEMS = 96
 
 
-def read_texts(model: LoadedModel, path: Path) -> list[Text]:
-    """Texts of a file, each cut to the model's context. Raises BadInput for a missing or empty file, or a line without text."""
+def read_texts(model: LoadedModel, path: Path, piece: int | None = None) -> list[list[Text]]:
+    """Texts of a file, each in pieces of at most `piece` tokens (by default the model's context), every one with BOS where the model uses one.
+
+    Raises BadInput for a missing or empty file, a line without text, and pieces that the model cannot read.
+    """
+    longest = piece or model.context
+    if not 2 <= longest <= model.context:
+        raise BadInput(f"Pieces of {longest} tokens: {model.id} reads 2 to {model.context}.")
     if not path.is_file():
         raise BadInput(f"No text file at {path}.")
     texts = []
@@ -50,7 +57,7 @@ def read_texts(model: LoadedModel, path: Path) -> list[Text]:
                 text = json.loads(line)["text"]
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(f"{path}, line {number}: expected a JSON object with a text ({error!r}).") from error
-        texts.append(Text(encode_prompt(model, text)[: model.context]))
+        texts.append([Text(ids) for ids in _pieces(model, encode_prompt(model, text), longest)])
     if len(texts) < HELD_BACK:
         raise BadInput(
             f"{path} holds {len(texts)} texts; at least {HELD_BACK} are needed, some of which are held back."
@@ -58,11 +65,20 @@ def read_texts(model: LoadedModel, path: Path) -> list[Text]:
     return texts
 
 
-def texts_of(model: LoadedModel, path: Path | None, problems: int) -> tuple[list[Text], list[Text]]:
-    """Texts to train on, and texts to measure quality on."""
+def _pieces(model: LoadedModel, ids: tuple[int, ...], longest: int) -> list[tuple[int, ...]]:
+    first = ids[:1] if ids[0] == model.tokenizer.bos_token_id else ()
+    rest, length = ids[len(first) :], longest - len(first)
+    return [first + rest[start : start + length] for start in range(0, max(len(rest), 1), length)]
+
+
+def texts_of(
+    model: LoadedModel, path: Path | None, problems: int, piece: int | None = None
+) -> tuple[list[Text], list[Text]]:
+    """Texts to train on, and texts to measure quality on: of a file, every twentieth as a whole is held back."""
     if path is not None:
-        texts = read_texts(model, path)
-        return [t for i, t in enumerate(texts) if i % HELD_BACK], texts[::HELD_BACK]
+        texts = read_texts(model, path, piece)
+        held_back = [part for text in texts[::HELD_BACK] for part in text]
+        return [part for i, text in enumerate(texts) if i % HELD_BACK for part in text], held_back
     dev = [*split_problems("standard-dev", QUALITY_PROBLEMS // 2), *split_problems("hard-dev", QUALITY_PROBLEMS // 2)]
     return training_texts(model, problems), sampled_texts(model, dev)
 
