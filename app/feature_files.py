@@ -1,6 +1,6 @@
 """Dashboards of autoencoders as the app finds and reads them: folders with `dashboard.json`, one latent at a time, without a model library.
 
-Looked for in `.dashboards/` of a local run store and in the folder named by STEERING_DASHBOARDS.
+Looked for in `.dashboards/` of a local run store, in the folder named by STEERING_DASHBOARDS, and among what comes with the package.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ def dashboards(root: Path | str) -> dict[str, Path]:
         for folder in [place, *(sorted(place.iterdir()) if place.is_dir() else [])]:
             if (folder / FACTS).is_file():
                 found.setdefault(folder.name, folder)
+    for name, shipped in SHIPPED.items():
+        if shipped.dashboard is not None and (shipped.dashboard / FACTS).is_file():
+            found.setdefault(name, shipped.dashboard)
     return found
 
 

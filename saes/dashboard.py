@@ -192,6 +192,7 @@ def build_dashboard(
         "coactivation": {"measure": "phi", "tokens": together.tokens},
         "bands": {"strongest": TOP, "octaves": BANDS},
         "window": [before, after],
+        **({"remarks": [said]} if (said := dictionary.origin(model)) else {}),
         "settings": {**settings, "seed": seed},
     }
     partial = folder.with_name(f".{folder.name}.partial")

@@ -20,8 +20,9 @@ from steering.errors import BadInput
 from steering.model.capture import capture
 from steering.model.memory import free_bytes
 from steering.model.models import LoadedModel
-from steering.model.sinks import outside_sinks, sinks_of
 from steering.model.sites import Site
+
+from .corpus import counted, padded
 
 POOL = 1024
 """Sequences that are sorted by length together, so that batches pad little."""
@@ -43,8 +44,8 @@ def activation_stream(
     batches: int | None = None,
 ) -> Iterator[Tensor]:
     """Batches `[batch, width]` float32 of activations at `site`: `batches` of them in all, or for ever. The first `skip` are drawn and
-    dropped; `read_tokens` are read in one forward pass, padding included. `hold`: keep what was read, 2 bytes per number, in place of reading
-    again.
+    dropped; `read_tokens` are read in one forward pass, padding included. `hold`: keep what was read, 2 bytes per number, in place of
+    reading again.
 
     Raises BadInput when there are no sequences, the buffer does not hold two batches, or what is to be held does not fit into memory.
     """
@@ -59,8 +60,7 @@ def activation_stream(
         buffer, read_tokens = min(buffer, max(left, 2 * batch)), min(read_tokens, max(left, 1))
     generator, order = torch.Generator().manual_seed(seed), random.Random(seed)
     held = torch.empty(0, model.layout.width(site))
-    sinks = () if keep_sinks else sinks_of(model).positions
-    source = _endless(lambda: _rows(model, sequences, site, read_tokens, order, keep_specials, sinks), hold, order)
+    source = _endless(lambda: _rows(model, sequences, site, read_tokens, order, keep_specials, keep_sinks), hold, order)
     drawn = 0
     while left is None or left > 0:
         wanted = buffer if left is None else min(buffer, left)
@@ -83,8 +83,8 @@ def _refuse_too_much(tokens: int, width: int) -> None:
     needed, free = tokens * width * torch.bfloat16.itemsize, free_bytes("cpu")
     if needed > free:
         raise BadInput(
-            f"{tokens:,} activations of width {width} take {needed / 2**30:.1f} GiB when they are held, and {free / 2**30:.1f} GiB are free; "
-            f"do not hold them, or train on fewer texts."
+            f"{tokens:,} activations of width {width} take {needed / 2**30:.1f} GiB when they are held, and {free / 2**30:.1f} GiB are "
+            f"free; do not hold them, or train on fewer texts."
         )
 
 
@@ -108,18 +108,14 @@ def _rows(
     tokens: int,
     order: random.Random,
     keep_specials: bool,
-    sinks: Sequence[int],
+    keep_sinks: bool,
 ) -> Iterator[Tensor]:
     """Every activation once, `[n, width]` float32 per forward pass."""
-    special = torch.tensor([] if keep_specials else sorted(set(model.tokenizer.all_special_ids)), dtype=torch.long)
     found = False
     for chunk in _chunks(sequences, tokens, order):
         for captured in capture(model, chunk, [site], batch_size=len(chunk)):
-            wanted = captured.mask.cpu()
-            ids = torch.zeros(wanted.shape, dtype=torch.long)
-            for row, sequence in enumerate(chunk):
-                ids[row, : len(sequence)] = torch.tensor(sequence)
-            wanted = outside_sinks(wanted & ~torch.isin(ids, special), sinks)
+            ids, _ = padded([chunk[row] for row in captured.rows], captured.mask.shape[1])
+            wanted = counted(model, ids, captured.mask.cpu(), keep_specials=keep_specials, keep_sinks=keep_sinks)
             values = captured.values[site].float().cpu()[wanted]
             found = found or bool(len(values))
             yield values

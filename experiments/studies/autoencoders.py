@@ -9,23 +9,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from saes.corpus import Text
+from saes.corpus import Text, spread
 from saes.loading import load_dictionary
 from saes.quality import Quality, assess_dictionary
+from saes.shipped import SHIPPED
 from saes.statistics import STATISTICS, LatentStatistics, latent_statistics
 from saes.training import CARD, TrainingSpec, train_sae
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
-from steering.model.sources import BUILTINS
 
 from ..pair.problem import split_problems
 from ..progress import talk
@@ -38,7 +40,8 @@ QUALITY_PROBLEMS = 96
 
 
 def read_texts(model: LoadedModel, path: Path, piece: int | None = None) -> list[list[Text]]:
-    """Texts of a file, each in pieces of at most `piece` tokens (by default the model's context), every one with BOS where the model uses one.
+    """Texts of a file, each in pieces of at most `piece` tokens (by default the model's context), every one with BOS where the model
+    uses one.
 
     Raises BadInput for a missing or empty file, a line without text, and pieces that the model cannot read.
     """
@@ -83,6 +86,19 @@ def texts_of(
     return training_texts(model, problems), sampled_texts(model, dev)
 
 
+def facts_of(path: Path, piece: int | None, training: Sequence[Text], held_back: Sequence[Text]) -> dict[str, Any]:
+    """What a card says of the file that texts come from."""
+    content = path.read_bytes()
+    return {
+        "file": path.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "piece": piece,
+        "tokens": sum(len(text.ids) for text in training),
+        "held_back_tokens": sum(len(text.ids) for text in held_back),
+    }
+
+
 def make_autoencoder(
     model: LoadedModel,
     site: Site,
@@ -91,16 +107,29 @@ def make_autoencoder(
     texts: Sequence[Text],
     held_back: Sequence[Text],
     console: Console | None = None,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    statistics_tokens: int | None = None,
+    loss_tokens: int | None = None,
 ) -> tuple[Path, Quality]:
-    """Train, read statistics and measure quality; returns the folder of the autoencoder. Raises BadInput as `train_sae`."""
+    """Train, read statistics and measure quality; returns the folder of the autoencoder. Raises BadInput as `train_sae`.
+
+    `facts`: what the card says of the texts. `statistics_tokens`: read statistics on about so many tokens of `texts`, spread evenly;
+    `loss_tokens`: measure the losses on so many of `held_back`; by default on all of them.
+    """
     console = console or talk()
     place = train_sae(model, [t.ids for t in texts], site, spec, folder)
     dictionary = load_dictionary(str(place), model=model)
-    console.print(f"Reading {len(texts)} texts for statistics and {len(held_back)} for quality ...", highlight=False)
-    latent_statistics(model, dictionary, texts).save(place / STATISTICS)
-    quality = assess_dictionary(model, dictionary, held_back)
+    read = spread(texts, statistics_tokens)
+    console.print(f"Reading {len(read)} texts for statistics and {len(held_back)} for quality ...", highlight=False)
+    latent_statistics(model, dictionary, read).save(place / STATISTICS)
+    quality = assess_dictionary(model, dictionary, held_back, loss_tokens=loss_tokens)
     card = json.loads((place / CARD).read_text())
-    card["quality"] = {k: round(v, 6) for k, v in asdict(quality).items()} | {"recovered": round(quality.recovered, 6)}
+    if facts:
+        card["texts"] = dict(facts)
+    measured = {k: v for k, v in asdict(quality).items() if v == v}
+    shares = {"recovered": quality.recovered, "recovered_of_mean": quality.recovered_of_mean}
+    card["quality"] = {k: round(v, 6) for k, v in {**measured, **shares}.items()}
     if quality.remarks:
         card["remarks"] = list(quality.remarks)
     write_whole(place / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
@@ -109,7 +138,7 @@ def make_autoencoder(
 
 def stored_statistics(source: str) -> LatentStatistics:
     """Statistics beside an autoencoder. Raises BadInput, saying how to make them, where there are none."""
-    folder = BUILTINS[source] / "sae" if source in BUILTINS else Path(source).expanduser()
+    folder = SHIPPED[source].folder if source in SHIPPED else Path(source).expanduser()
     path = folder / STATISTICS
     if not path.exists():
         raise BadInput(
