@@ -14,6 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import streamlit as st
 
+import steering
+
+SHIPPED = Path(steering.__file__).parent / "builtin"
 FACTS, FEATURES, EXAMPLES = "dashboard.json", "features.parquet", "examples.parquet"
 LIST = ("latent", "density", "peak", "mean_active", "active", "rate_right", "rate_wrong", "top_tokens", "label_share")
 
@@ -28,9 +31,8 @@ def dashboards(root: Path | str) -> dict[str, Path]:
         for folder in [place, *(sorted(place.iterdir()) if place.is_dir() else [])]:
             if (folder / FACTS).is_file():
                 found.setdefault(folder.name, folder)
-    for name, shipped in SHIPPED.items():
-        if shipped.dashboard is not None and (shipped.dashboard / FACTS).is_file():
-            found.setdefault(name, shipped.dashboard)
+    for facts in sorted(SHIPPED.glob(f"*/dashboard/{FACTS}")):
+        found.setdefault(facts.parents[1].name, facts.parent)
     return found
 
 
