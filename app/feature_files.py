@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import streamlit as st
 
 import steering
+from experiments.store.manifest import Manifest
 
 SHIPPED = Path(steering.__file__).parent / "builtin"
 FACTS, FEATURES, EXAMPLES = "dashboard.json", "features.parquet", "examples.parquet"
@@ -50,3 +51,13 @@ def latent(folder: str, changed: float, number: int) -> tuple[dict[str, Any], pd
     (row,) = pq.read_table(Path(folder) / FEATURES, filters=only).to_pylist()
     examples = pq.read_table(Path(folder) / EXAMPLES, filters=only).to_pandas()
     return row, examples.sort_values(["band", "activation"], ascending=[True, False])
+
+
+def edited(manifest: Manifest, number: int, facts: dict[str, Any]) -> bool:
+    """Whether a run edited this latent of this autoencoder: by its name, or where the run names none by its site."""
+    return any(
+        number in vector.get("latents", ())
+        and vector.get("site") == facts.get("site")
+        and vector.get("autoencoder", facts.get("name")) == facts.get("name")
+        for vector in manifest.facts.get("vectors", {}).values()
+    )

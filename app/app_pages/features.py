@@ -18,12 +18,11 @@ import streamlit as st
 from app import address
 from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
-from app.feature_files import FACTS, dashboards, features, latent
+from app.feature_files import FACTS, dashboards, edited, features, latent
 from app.jobs.chip import start_command
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
 from experiments.evaluation.sentences import sentence
-from experiments.store.manifest import Manifest
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 PER_BAND = 4
@@ -186,21 +185,11 @@ def _strip(example: pd.Series) -> str:
     return f":small[{example['activation']:.2f}{times}] " + " ".join(words)
 
 
-def _edited(manifest: Manifest, number: int, facts: dict[str, Any]) -> bool:
-    """Whether a run edited this latent of this autoencoder: by its name, or where the run names none by its site."""
-    return any(
-        number in vector.get("latents", ())
-        and vector.get("site") == facts.get("site")
-        and vector.get("autoencoder", facts.get("name")) == facts.get("name")
-        for vector in manifest.facts.get("vectors", {}).values()
-    )
-
-
 def _causes(number: int, facts: dict[str, Any]) -> None:
     lines = []
     for entry in entries(runs_root()):
         manifest = entry.manifest
-        if manifest is None or entry.problem or not _edited(manifest, number, facts):
+        if manifest is None or entry.problem or not edited(manifest, number, facts):
             continue
         arms = {
             a.name: a
