@@ -1,6 +1,6 @@
 """Dashboards of autoencoders as the app finds and reads them: folders with `dashboard.json`, one latent at a time, without a model library.
 
-Looked for in `.dashboards/` of a local run store and in the folder named by STEERING_DASHBOARDS.
+Looked for in `.dashboards/` of a local run store, in the folder named by STEERING_DASHBOARDS, and among what comes with the package.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import streamlit as st
 
+import steering
+from experiments.store.manifest import Manifest
+
+SHIPPED = Path(steering.__file__).parent / "builtin"
 FACTS, FEATURES, EXAMPLES = "dashboard.json", "features.parquet", "examples.parquet"
 LIST = ("latent", "density", "peak", "mean_active", "active", "rate_right", "rate_wrong", "top_tokens", "label_share")
 
@@ -28,6 +32,8 @@ def dashboards(root: Path | str) -> dict[str, Path]:
         for folder in [place, *(sorted(place.iterdir()) if place.is_dir() else [])]:
             if (folder / FACTS).is_file():
                 found.setdefault(folder.name, folder)
+    for facts in sorted(SHIPPED.glob(f"*/dashboard/{FACTS}")):
+        found.setdefault(facts.parents[1].name, facts.parent)
     return found
 
 
@@ -45,3 +51,13 @@ def latent(folder: str, changed: float, number: int) -> tuple[dict[str, Any], pd
     (row,) = pq.read_table(Path(folder) / FEATURES, filters=only).to_pylist()
     examples = pq.read_table(Path(folder) / EXAMPLES, filters=only).to_pandas()
     return row, examples.sort_values(["band", "activation"], ascending=[True, False])
+
+
+def edited(manifest: Manifest, number: int, facts: dict[str, Any]) -> bool:
+    """Whether a run edited this latent of this autoencoder: by its name, or where the run names none by its site."""
+    return any(
+        number in vector.get("latents", ())
+        and vector.get("site") == facts.get("site")
+        and vector.get("autoencoder", facts.get("name")) == facts.get("name")
+        for vector in manifest.facts.get("vectors", {}).values()
+    )

@@ -72,13 +72,35 @@ def encoded(
     if not texts:
         raise BadInput("There are no texts to read latents on.")
     dictionary.check(model)
-    special = torch.tensor(sorted(set(model.tokenizer.all_special_ids)), dtype=torch.long)
-    sinks = sinks_of(model).positions
     sequences = [text.ids for text in texts]
     for captured in capture(model, sequences, [dictionary.site], batch_size=batch_size):
         h = captured.values[dictionary.site]
-        ids = torch.zeros(h.shape[:2], dtype=torch.long)
-        for row, index in enumerate(captured.rows):
-            ids[row, : len(sequences[index])] = torch.tensor(sequences[index])
-        mask = outside_sinks(captured.mask.cpu() & ~torch.isin(ids, special), sinks)
+        ids, _ = padded([sequences[index] for index in captured.rows], h.shape[1])
+        mask = counted(model, ids, captured.mask.cpu())
         yield Encoded(captured.rows, dictionary.encode(h).cpu(), mask, h.float().cpu())
+
+
+def padded(sequences: Sequence[Sequence[int]], length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Ids `[rows, length]`, 0 behind a sequence's end, and which of them are a sequence's own (bool)."""
+    length = max(map(len, sequences)) if length is None else length
+    ids = torch.zeros(len(sequences), length, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+    return ids, torch.arange(length)[None] < torch.tensor([len(sequence) for sequence in sequences])[:, None]
+
+
+def counted(
+    model: LoadedModel, ids: Tensor, real: Tensor, *, keep_specials: bool = False, keep_sinks: bool = False
+) -> Tensor:
+    """`[rows, positions]` bool: the real tokens that are neither special nor attention sinks."""
+    special = torch.tensor([] if keep_specials else sorted(set(model.tokenizer.all_special_ids)), dtype=torch.long)
+    return outside_sinks(real & ~torch.isin(ids, special), () if keep_sinks else sinks_of(model).positions)
+
+
+def spread(texts: Sequence[Text], tokens: int | None) -> list[Text]:
+    """Texts of about `tokens` tokens together, evenly spread over `texts` and at least one; all of them for None."""
+    held = sum(len(text.ids) for text in texts)
+    if tokens is None or tokens >= held:
+        return list(texts)
+    count = max(1, round(len(texts) * tokens / held))
+    return [texts[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)]

@@ -27,8 +27,9 @@ from .examples import Windows
 from .logit_effect import logit_effects
 
 FEATURES, EXAMPLES = "features.parquet", "examples.parquet"
-GROUP = 128
+GROUP = 512
 """Latents per row group: what a lazy read of one latent has to decode."""
+COMPRESSION = "zstd"
 _INTS, _FLOATS, _TEXTS = pa.list_(pa.int32()), pa.list_(pa.float32()), pa.list_(pa.string())
 FEATURE_COLUMNS = pa.schema(
     [
@@ -76,7 +77,7 @@ def write_features(
     near, cosines = decoder_neighbours(dictionary.decoder, neighbours)
     coactive, phi, both = together.neighbours(neighbours)
     rates = activity.group_active / activity.groups
-    with pq.ParquetWriter(path, FEATURE_COLUMNS) as writer:
+    with pq.ParquetWriter(path, FEATURE_COLUMNS, compression=COMPRESSION) as writer:
         for start in range(0, dictionary.latents, GROUP):
             stop = min(start + GROUP, dictionary.latents)
             ends = _ends(model, dictionary, range(start, stop), tokens)
@@ -130,7 +131,7 @@ def write_examples(
 ) -> None:
     """One row per chosen window, in their order."""
     shown = _texts(model, [token for text in set(found.text.tolist()) for token in texts[text].ids])
-    with pq.ParquetWriter(path, EXAMPLE_COLUMNS) as writer:
+    with pq.ParquetWriter(path, EXAMPLE_COLUMNS, compression=COMPRESSION) as writer:
         rows: list[dict[str, Any]] = []
         group = 0
         for i in range(len(found.latent)):

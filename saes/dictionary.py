@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from steering.compile.feature_formula import Reader
+from steering.compile.origin import origin
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
@@ -104,8 +105,23 @@ class Dictionary:
         self, latents: Sequence[int], *, peaks: Tensor | None = None, means: Tensor | None = None, name: str = ""
     ) -> Features:
         """Chosen latents, ready for plans. `peaks`, `means`: `[len(latents)]`. Raises BadInput for a latent that does not exist."""
-        provenance = Provenance(f"latents of {self.name}", UNKNOWN, notes={"autoencoder": self.name})
-        return features_of(self.sae, latents, self.site, name=name, peaks=peaks, means=means, provenance=provenance)
+        return features_of(
+            self.sae, latents, self.site, name=name, peaks=peaks, means=means, provenance=self.provenance
+        )
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its latents come from: the weights that its card names."""
+        return Provenance(
+            f"latents of {self.name}",
+            str(self.card.get("model", UNKNOWN)),
+            str(self.card.get("model_id", "")),
+            notes={"autoencoder": self.name},
+        )
+
+    def origin(self, model: LoadedModel) -> str | None:
+        """A sentence where it was trained on other weights than `model`'s, or does not say on which; None where they are its own."""
+        return origin(self.name, self.provenance, model)
 
     @cached_property
     def _rows(self) -> Features:

@@ -16,6 +16,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ from sae_lens.loading.pretrained_saes_directory import (
 from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
-from steering.model.sources import BUILTINS
 
 from .dictionary import Dictionary
 from .folders import BROKEN, Found, from_folder, short
 from .latents import ARCHITECTURES
+from .shipped import SHIPPED
 
 SCALED = "expected_average_only_in"
 """SAELens' name for an input multiplied by sqrt(d_in) / mean norm, measured in training (Anthropic, April 2024 update)."""
@@ -61,19 +62,21 @@ def load_dictionary(
     norm_scale: float | None = None,
     converter: Callable[..., Any] | None = None,
 ) -> Dictionary:
-    """Load `builtin:base`, `builtin:thinking`, a folder (of SAELens or another trainer, see `folders`), or `release/id` of SAELens'
-    registry; float32, CPU.
+    """Load one that comes with the package (`shipped.SHIPPED`, such as `builtin:base`; a folder of such a name is given as `./NAME`), a
+    folder (of SAELens or another trainer, see `folders`), or `release/id` of SAELens' registry; float32, CPU.
 
     `norm_scale`: what raw activations were multiplied by in training, where `normalize_activations` is `expected_average_only_in` and
-    the scale is not stored. `converter`: a SAELens loader for another layout on disk or on the hub. `model`: check width and site.
+    the scale is not stored. `converter`: a SAELens loader for another layout on disk or on the hub. `model`: check width and site; where
+    the autoencoder was trained on other weights than the model's, or does not say on which, the card's `remarks` say so
+    (`Dictionary.origin`).
 
     Raises BadInput for what does not exist, cannot be reached, is corrupt, holds NaN, or has a form whose latents cannot be edited.
     """
     name = str(source)
-    if name.startswith("builtin:"):
-        if name not in BUILTINS:
-            raise unknown("autoencoder", name, BUILTINS)
-        folder = BUILTINS[name] / "sae"
+    if name in SHIPPED or name.startswith("builtin:"):
+        if name not in SHIPPED:
+            raise unknown("autoencoder", name, SHIPPED)
+        folder = SHIPPED[name].folder
         if not (folder / SAE_CFG_FILENAME).is_file():
             raise BadInput(
                 f"{name} has no autoencoder yet ({folder.parent.name}/sae is empty); train one with train_sae."
@@ -98,6 +101,9 @@ def load_dictionary(
     dictionary = Dictionary(found.name, found.sae, where, {**(found.card or {}), **facts})
     if model is not None:
         dictionary.check(model)
+        if said := dictionary.origin(model):
+            remarks = [*dictionary.card.get("remarks", ()), said]
+            dictionary = replace(dictionary, card={**dictionary.card, "remarks": remarks})
     return dictionary
 
 
@@ -109,7 +115,8 @@ def _from_registry(name: str, converter: Callable[..., Any] | None) -> Found:
         near = known or difflib.get_close_matches(release, directory, n=5, cutoff=0.4)
         hint = f" Near it: {', '.join(near)}." if near else ""
         raise BadInput(
-            f"{release!r} is neither a folder here nor one of the {len(directory)} releases that SAELens knows.{hint} Give release/id."
+            f"{release!r} is neither a folder here nor one of the {len(directory)} releases that SAELens knows.{hint} Give release/id, or "
+            f"one that comes with the package: {', '.join(SHIPPED)}."
         )
     identifiers = directory[release].saes_map
     if identifier not in identifiers:

@@ -1,17 +1,19 @@
 """How good an autoencoder is on texts it was not trained on: sparsity, reconstruction, and what it costs the model.
 
-1. One pass over the texts for the numbers of the autoencoder, and three forward passes per batch for the loss: as it is, with the
-   reconstruction in place of the activation, and with zeros in place of it. Nothing is kept between batches.
+1. One pass over the texts for the numbers of the autoencoder, and four whole forward passes for the loss: as it is, and with the
+   reconstruction, with zeros and with the mean activation in place of the activation. Nothing is kept between batches.
 2. Special tokens and attention sinks are neither counted nor replaced: the model's BOS activation stays its own. What they hold is told
    beside it, and an autoencoder that has learned them and little else is said to.
+3. The interval of the explained variance is over texts: neighbouring texts, which may be pieces of one, are left out together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,13 +22,16 @@ from steering.model.hooks import Edit, hooked
 from steering.model.models import LoadedModel
 from steering.model.sinks import RATIO
 
-from .corpus import Text, encoded
+from .corpus import Text, counted, encoded, padded, spread
 from .dictionary import Dictionary
+from .estimates import jackknifed
 
 APART = 0.2
 """Difference of explained variance, with sinks and without, from which on a remark is made."""
 DENSE = 0.1
 """A latent active on more than this share of the tokens is dense."""
+GROUPS = 50
+"""Groups of neighbouring texts that the interval of the explained variance leaves out one by one; fewer texts are groups of their own."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,16 @@ class Quality:
     """The same with every token but padding, attention sinks and special tokens among them."""
     outlier_share: float = float("nan")
     """Share of Σ‖h‖² over every token that lies in tokens at least ten times as long as the median one."""
+    explained_variance_low: float = float("nan")
+    """95 % interval of `explained_variance` over texts, by the jackknife over groups of neighbouring ones; NaN for fewer than two texts."""
+    explained_variance_high: float = float("nan")
+    text_low: float = float("nan")
+    """Explained variance of single texts, each about its own mean: their 2.5th and 97.5th percentile."""
+    text_high: float = float("nan")
+    mean_ablated_loss: float = float("nan")
+    """With the mean activation of the texts in place of the activation."""
+    loss_tokens: int = 0
+    """Predicted tokens that the losses were measured on."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -70,54 +85,122 @@ class Quality:
     @property
     def recovered(self) -> float:
         """(ablated - spliced) / (ablated - clean): the share of the loss that the reconstruction keeps from being lost."""
-        gap = self.ablated_loss - self.loss
-        return (self.ablated_loss - self.spliced_loss) / gap if gap > 0 else float("nan")
+        return self._kept(self.ablated_loss)
+
+    @property
+    def recovered_of_mean(self) -> float:
+        """The same against the mean activation in place of zeros: the stricter of the two."""
+        return self._kept(self.mean_ablated_loss)
+
+    def _kept(self, ablated: float) -> float:
+        gap = ablated - self.loss
+        return (ablated - self.spliced_loss) / gap if gap > 0 else float("nan")
 
 
 def assess_dictionary(
-    model: LoadedModel, dictionary: Dictionary, texts: Sequence[Text], *, batch_size: int = 16
+    model: LoadedModel,
+    dictionary: Dictionary,
+    texts: Sequence[Text],
+    *,
+    batch_size: int = 16,
+    loss_tokens: int | None = None,
 ) -> Quality:
-    """Read `texts` through the autoencoder. Raises BadInput when they hold no token that counts, or as `encoded`."""
-    total = torch.zeros(dictionary.width, dtype=torch.float64)
-    fired = torch.zeros(dictionary.latents, dtype=torch.float64)
+    """Read `texts` through the autoencoder. `loss_tokens`: measure the losses, which take whole passes through the model, on texts of
+    about so many tokens, spread evenly; by default on all.
+
+    Raises BadInput when they hold no token that counts, or as `encoded`.
+    """
     model.rope.check_together([len(text.ids) for text in texts])
-    tokens, squares, missed, cosines = 0, 0.0, 0.0, 0.0
-    losses, predicted, every = [0.0, 0.0, 0.0], 0, _Every(dictionary.width)
+    fired = torch.zeros(dictionary.latents, dtype=torch.float64)
+    cosines, every, sums = 0.0, _Every(dictionary.width), _Sums(dictionary.width, len(texts))
     for batch in encoded(model, dictionary, texts, batch_size=batch_size):
-        real = _real([texts[i].ids for i in batch.texts], batch.mask)
-        whole, all_near = (
-            batch.activations[real].double(),
-            dictionary.reconstruct(batch.activations[real]).cpu().double(),
-        )
-        every.add(whole, all_near)
-        counted = batch.mask[real]
-        h, near, z = whole[counted], all_near[counted], batch.latents[batch.mask]
-        tokens += len(h)
-        total += h.sum(0)
-        squares += float((h**2).sum())
-        missed += float(((h - near) ** 2).sum())
-        cosines += float(torch.cosine_similarity(h, near, dim=-1).sum())
-        fired += (z != 0).sum(0)
-        count, sums = _losses(model, dictionary, [texts[i].ids for i in batch.texts], batch.mask)
-        predicted += count
-        losses = [a + b for a, b in zip(losses, sums, strict=True)]
-    if not tokens or not predicted:
+        _, real = padded([texts[i].ids for i in batch.texts], batch.mask.shape[1])
+        whole = batch.activations[real].double()
+        near = dictionary.reconstruct(batch.activations[real]).cpu().double()
+        every.add(whole, near)
+        own = torch.arange(len(real))[:, None].expand_as(real)[real]
+        for row, number in enumerate(batch.texts):
+            mine = batch.mask[real] & (own == row)
+            sums.add(number, whole[mine], near[mine])
+        kept = batch.mask[real]
+        cosines += float(torch.cosine_similarity(whole[kept], near[kept], dim=-1).sum())
+        fired += (batch.latents[batch.mask] != 0).sum(0)
+    read = spread(texts, loss_tokens)
+    mean = (sums.total.sum(0) / max(sums.tokens, 1)).float()
+    losses, predicted = torch.zeros(4, dtype=torch.float64), 0
+    for start in range(0, len(read), batch_size):
+        count, found = _losses(model, dictionary, [text.ids for text in read[start : start + batch_size]], mean)
+        predicted, losses = predicted + count, losses + found
+    if not sums.tokens or not predicted:
         raise BadInput("The texts hold special tokens only, or one token each; there is nothing to assess.")
-    density = fired / tokens
-    clean, spliced, ablated = (loss / predicted for loss in losses)
+    density, (clean, spliced, zeroed, averaged) = fired / sums.tokens, (losses / predicted).tolist()
+    low, high = sums.interval()
+    text_low, text_high = sums.of_texts()
     return Quality(
-        tokens,
-        float(density.sum()),
-        1 - missed / max(squares - float((total**2).sum()) / tokens, 1e-30),
-        cosines / tokens,
-        float((density == 0).double().mean()),
-        float((density > DENSE).double().mean()),
-        clean,
-        spliced,
-        ablated,
-        every.explained,
-        every.outlier_share,
+        tokens=sums.tokens,
+        l0=float(density.sum()),
+        explained_variance=sums.explained,
+        cosine=cosines / sums.tokens,
+        dead=float((density == 0).double().mean()),
+        dense=float((density > DENSE).double().mean()),
+        loss=clean,
+        spliced_loss=spliced,
+        ablated_loss=zeroed,
+        explained_variance_all=every.explained,
+        outlier_share=every.outlier_share,
+        explained_variance_low=low,
+        explained_variance_high=high,
+        text_low=text_low,
+        text_high=text_high,
+        mean_ablated_loss=averaged,
+        loss_tokens=predicted,
     )
+
+
+class _Sums:
+    """Sums over the tokens that count, by groups of neighbouring texts."""
+
+    def __init__(self, width: int, texts: int):
+        self.groups, self._texts = min(GROUPS, texts), texts
+        self.total = torch.zeros(self.groups, width, dtype=torch.float64)
+        self.parts = torch.zeros(self.groups, 3, dtype=torch.float64)
+        """Tokens, Σ‖h‖², Σ‖h - ĥ‖²."""
+        self.single: list[float] = []
+
+    @property
+    def tokens(self) -> int:
+        return int(self.parts[:, 0].sum())
+
+    def add(self, number: int, h: Tensor, near: Tensor) -> None:
+        """The tokens `[n, width]` of one text, float64."""
+        group = number * self.groups // self._texts
+        part = torch.tensor([len(h), float((h**2).sum()), float(((h - near) ** 2).sum())], dtype=torch.float64)
+        self.total[group] += h.sum(0)
+        self.parts[group] += part
+        if len(h) > 1:
+            self.single.append(_explained(h.sum(0), part))
+
+    @property
+    def explained(self) -> float:
+        return _explained(self.total.sum(0), self.parts.sum(0))
+
+    def interval(self) -> tuple[float, float]:
+        total, parts = self.total.sum(0), self.parts.sum(0)
+        without = [[_explained(total - t, parts - p)] for t, p in zip(self.total, self.parts, strict=True)]
+        found = jackknifed(np.array([self.explained]), np.array(without))
+        return float(found.low[0]), float(found.high[0])
+
+    def of_texts(self) -> tuple[float, float]:
+        if len(self.single) < 2:
+            return float("nan"), float("nan")
+        low, high = np.quantile(self.single, [0.025, 0.975])
+        return float(low), float(high)
+
+
+def _explained(total: Tensor, parts: Tensor) -> float:
+    """Of tokens whose sum is `total [width]`, with `parts`: how many, Σ‖h‖², Σ‖h - ĥ‖²."""
+    count, squares, missed = parts.tolist()
+    return 1 - missed / max(squares - float((total**2).sum()) / max(count, 1), 1e-30)
 
 
 class _Every:
@@ -145,31 +228,28 @@ class _Every:
         return float(squares[squares >= RATIO**2 * squares.median()].sum() / squares.sum().clamp_min(1e-300))
 
 
-def _real(sequences: Sequence[Sequence[int]], mask: Tensor) -> Tensor:
-    """Which positions hold a token, as `mask [rows, positions]`."""
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    return torch.arange(mask.shape[1])[None] < lengths[:, None]
-
-
 @torch.inference_mode()
 def _losses(
-    model: LoadedModel, dictionary: Dictionary, sequences: list[tuple[int, ...]], mask: Tensor
-) -> tuple[int, list[float]]:
-    """Predicted tokens, and summed cross-entropy: as it is, reconstructed, zeroed."""
-    ids = torch.zeros(mask.shape, dtype=torch.long)
-    real = torch.zeros(mask.shape, dtype=torch.bool)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        real[row, : len(sequence)] = True
-    ids, real, counted = ids.to(model.device), real.to(model.device), mask.to(model.device)[..., None]
+    model: LoadedModel, dictionary: Dictionary, sequences: Sequence[Sequence[int]], mean: Tensor
+) -> tuple[int, Tensor]:
+    """Predicted tokens, and summed cross-entropy `[4]`: as it is, reconstructed, zeroed, averaged."""
+    ids, real = padded(sequences)
+    replaced = counted(model, ids, real).to(model.device)[..., None]
+    ids, real = ids.to(model.device), real.to(model.device)
 
-    def reconstruction(hidden: Tensor) -> Tensor:
-        return torch.where(counted, dictionary.reconstruct(hidden).to(hidden), hidden)
+    def instead(value: Callable[[Tensor], Tensor | float]) -> dict[Any, Edit]:
+        def edit(hidden: Tensor) -> Tensor:
+            new = value(hidden)
+            return torch.where(replaced, new.to(hidden) if isinstance(new, Tensor) else new, hidden)
 
-    def zero(hidden: Tensor) -> Tensor:
-        return torch.where(counted, 0.0, hidden)
+        return {dictionary.site: edit}
 
-    edits: list[dict[Any, Edit]] = [{}, {dictionary.site: reconstruction}, {dictionary.site: zero}]
+    edits: list[dict[Any, Edit]] = [
+        {},
+        instead(dictionary.reconstruct),
+        instead(lambda _: 0.0),
+        instead(lambda _: mean),
+    ]
     target = real[:, 1:]
     sums = []
     for edit in edits:
@@ -177,4 +257,4 @@ def _losses(
             logits = model.model(input_ids=ids, attention_mask=real.long(), use_cache=False).logits[:, :-1].float()
         loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         sums.append(float(loss[target].double().sum()))
-    return int(target.sum()), sums
+    return int(target.sum()), torch.tensor(sums, dtype=torch.float64)

@@ -11,7 +11,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,9 @@ from sae_lens import (
     TopKTrainingSAEConfig,
 )
 from sae_lens.config import LoggingConfig, SAETrainerConfig
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from sae_lens.training.sae_trainer import SAETrainer
+from safetensors.torch import load_file, save
 
 from steering.errors import BadInput, unknown
 from steering.files import write_file
@@ -38,6 +40,9 @@ from steering.model.sites import Site
 from .stream import activation_stream
 
 CARD = "training.json"
+LATER = ("keep_sinks", "hold", "stored")
+"""Settings that cards name only where they are not the default: older cards lack them."""
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BUFFERED = 16
 """Batches that the shuffling buffer holds at most; never more than the training draws."""
 
@@ -64,10 +69,16 @@ class TrainingSpec:
     seed: int = 0
     keep_sinks: bool = False
     """Train on attention sinks too, which can hold nearly all of the variance (`steering.model.sinks`)."""
+    hold: bool = False
+    """Hold the activations of the texts in memory, in bfloat16, where they are seen several times: the model reads them once."""
+    stored: Literal["float32", "bfloat16"] = "float32"
+    """Precision that the encoder and decoder matrices are stored in; thresholds and biases stay float32."""
 
     def __post_init__(self) -> None:
         if self.architecture not in MAKERS:
             raise unknown("architecture", self.architecture, MAKERS)
+        if self.stored not in PRECISIONS:
+            raise unknown("precision", self.stored, PRECISIONS)
         if self.architecture in ("topk", "batchtopk") and not 0 < self.k <= self.latents:
             raise BadInput(f"k {self.k} does not fit {self.latents} latents.")
         if self.activations < self.batch:
@@ -113,8 +124,9 @@ def train_sae(
     """
     model.layout.check(site)
     folder = Path(folder)
+    usual = {f.name: f.default for f in fields(spec) if f.name in LATER}
     card = {
-        "spec": {k: v for k, v in asdict(spec).items() if k != "keep_sinks" or v},
+        "spec": {k: v for k, v in asdict(spec).items() if k not in usual or v != usual[k]},
         "site": site.name,
         "model": model.fingerprint,
         "model_id": model.id,
@@ -168,7 +180,7 @@ def train_sae(
     drawn = 0 if latest is None else scaling + latest[0] // spec.batch
     stream = activation_stream(
         model, sequences, site, batch=spec.batch, buffer=BUFFERED * spec.batch, seed=spec.seed, skip=drawn,
-        keep_sinks=spec.keep_sinks,         batches=scaling + spec.steps,
+        keep_sinks=spec.keep_sinks, hold=spec.hold, batches=scaling + spec.steps,
     )  # fmt: skip
     trainer = SAETrainer(config, sae, stream)
     if latest is not None:
@@ -184,6 +196,7 @@ def train_sae(
     try:
         trained.save_inference_model(partial)
         _order(partial / "cfg.json")
+        _rounded(partial / SAE_WEIGHTS_FILENAME, PRECISIONS[spec.stored])
         shutil.copy(known, partial / CARD)
         partial.replace(finished)
     except BaseException:
@@ -196,6 +209,13 @@ def train_sae(
 def _order(path: Path) -> None:
     """Put the keys of a JSON file in order: the library writes them in another order every time."""
     write_file(path, (json.dumps(json.loads(path.read_text()), indent=1, sort_keys=True) + "\n").encode())
+
+
+def _rounded(path: Path, dtype: torch.dtype) -> None:
+    """Store the matrices of a file of weights in `dtype`."""
+    if dtype != torch.float32:
+        tensors = {name: value.to(dtype) if value.ndim > 1 else value for name, value in load_file(path).items()}
+        write_file(path, save(tensors))
 
 
 def _latest(folder: Path) -> tuple[int, Path] | None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,7 +18,7 @@ import streamlit as st
 from app import address
 from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
-from app.feature_files import FACTS, dashboards, features, latent
+from app.feature_files import FACTS, dashboards, edited, features, latent
 from app.jobs.chip import start_command
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
@@ -34,7 +35,8 @@ def page() -> None:
     st.subheader("What does this feature respond to, and does it cause anything?", anchor=False)
     found = dashboards(runs_root())
     if not found:
-        _empty()
+        st.info("No dashboard of an autoencoder is at hand.")
+        _offer()
         return
     names = list(found)
     address.restore("ft_sae", names, names[0])
@@ -50,13 +52,19 @@ def page() -> None:
     alive = table[table["active"] > 0]
     st.caption(
         f"{for_markdown(name)}: {len(table):,} latents, {len(table) - len(alive):,} never active on these "
-        f"{int(facts.get('tokens', 0)):,} tokens."
+        f"{int(facts.get('tokens', 0)):,} tokens. It reads {for_markdown(facts.get('model_id', 'an unknown model'))} at "
+        f"{for_markdown(facts.get('site', 'an unknown site'))}."
     )
+    for remark in facts.get("remarks", []):
+        st.warning(for_markdown(remark, 600), icon=":material/warning:")
     left, right = st.columns([1, 1.7], gap="large")
     with left:
         chosen = _list(alive)
     with right:
         _detail(str(folder), changed, chosen, facts)
+    if not any(folder.is_relative_to(runs_root()) for folder in found.values() if isinstance(runs_root(), Path)):
+        with st.expander("A dashboard of a built-in model"):
+            _offer()
 
 
 def _list(alive: pd.DataFrame) -> int:
@@ -112,7 +120,7 @@ def _detail(folder: str, changed: float, number: int, facts: dict[str, Any]) -> 
             _responds(row, examples, facts)
     if tabs[1].open:
         with tabs[1]:
-            _causes(number)
+            _causes(number, facts)
     if tabs[2].open:
         with tabs[2]:
             for title, ids, values, what in (
@@ -177,11 +185,11 @@ def _strip(example: pd.Series) -> str:
     return f":small[{example['activation']:.2f}{times}] " + " ".join(words)
 
 
-def _causes(number: int) -> None:
+def _causes(number: int, facts: dict[str, Any]) -> None:
     lines = []
     for entry in entries(runs_root()):
         manifest = entry.manifest
-        if manifest is None or entry.problem:
+        if manifest is None or entry.problem or not edited(manifest, number, facts):
             continue
         arms = {
             a.name: a
@@ -197,24 +205,17 @@ def _causes(number: int) -> None:
         lines += [(entry.run_id, s.split, a) for s in summary.splits for a in s.arms if a.name in arms and a.n]
     if not lines:
         st.info("No run of this store has edited this latent: causal claims about it are untested.")
-        st.code(
-            f"steer ablate --latents {number} --operation ablate --scope all --controls 4 --runs {runs_root()}",
-            language="bash",
-        )
+        name = str(facts.get("name", "builtin:base"))
+        arguments = ["ablate", "--sae", name, "--latents", str(number), "--operation", "ablate", "--scope", "all"]
+        if not name.startswith("builtin:"):
+            own = ["--model", str(facts.get("model_id", "MODEL")), "--task", "TASK.yaml", "--controls", "4"]
+            st.code("steer " + " ".join([*arguments, *own, "--runs", str(runs_root())]), language="bash")
+            return
+        arguments += ["--controls", "4", "--runs", str(runs_root())]
+        st.code("steer " + " ".join(arguments), language="bash")
         if st.button(
             "Ablate it as a job", icon=":material/play_arrow:", key="ft_ablate", help="200 items, 4 matched latents"
         ):
-            arguments = [
-                "ablate",
-                "--latents",
-                str(number),
-                "--operation",
-                "ablate",
-                "--scope",
-                "all",
-                "--runs",
-                str(runs_root()),
-            ]
             if start_command(arguments, f"Ablation of latent {number}"):
                 st.switch_page("app_pages/jobs.py")
         return
@@ -236,11 +237,9 @@ def _causes(number: int) -> None:
         mark_run(run_id)
 
 
-def _empty() -> None:
+def _offer() -> None:
     root = runs_root()
-    st.info(
-        "No dashboard of an autoencoder is at hand. One is shipped for each built-in model; its dashboard takes a few minutes to compute."
-    )
+    st.markdown("An autoencoder is shipped for each built-in model; its dashboard takes a few minutes to compute.")
     arguments = ["sae", "dashboard", "builtin:base", "--out", f"{root}/.dashboards/base"]
     st.code("steer " + " ".join(arguments), language="bash")
     if st.button("Compute it as a job", icon=":material/play_arrow:", key="ft_start", type="primary"):

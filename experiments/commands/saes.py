@@ -21,6 +21,8 @@ from .asking import (
     asking_of,
 )
 from .options import RUNS, JsonOption, RunsOption
+from .sae_training import PieceOption, TextsOption, show_facts, train
+from .warnings import warn
 
 if TYPE_CHECKING:
     from saes.dictionary import Dictionary
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 sae_app = typer.Typer(
     help="Sparse autoencoders: train, look at, and find the latent that starts reasoning.", no_args_is_help=True
 )
-SaeOption = Annotated[str, typer.Option("--sae", help="builtin:base, release/id of SAELens, or a folder.")]
+SAE = "builtin:base or another that is shipped, release/id of SAELens, or a folder."
+SaeOption = Annotated[str, typer.Option("--sae", help=SAE)]
 ModelOption = Annotated[str, typer.Option(help="Hub id, folder, builtin:base or builtin:thinking.")]
 StatisticsOption = Annotated[
     Path | None,
@@ -51,53 +54,12 @@ def opened(sae: str, statistics: Path | None, model: LoadedModel | None = None) 
     return dictionary, found
 
 
-@sae_app.command("train")
-def train(
-    out: Annotated[Path, typer.Option(help="Folder of the training; the autoencoder is its `sae`.")],
-    model: ModelOption = "builtin:base",
-    site: Annotated[str, typer.Option(help="Whose activations are read.")] = "blocks.2.hook_resid_post",
-    architecture: Annotated[str, typer.Option(help="topk, batchtopk, jumprelu, standard.")] = "topk",
-    latents: Annotated[int, typer.Option(help="Width of the dictionary.")] = 1024,
-    k: Annotated[int, typer.Option(help="Latents active per token (topk, batchtopk).")] = 16,
-    sparsity: Annotated[float, typer.Option(help="Sparsity coefficient (jumprelu, standard).")] = 1.0,
-    activations: Annotated[int, typer.Option(help="Tokens to train on; few texts are read several times.")] = 2_000_000,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    texts: Annotated[
-        Path | None, typer.Option(help="Texts: .jsonl with `text`, or one per line. Without: the built-in task's own.")
-    ] = None,
-    problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 3000,
-    keep_sinks: Annotated[
-        bool,
-        typer.Option("--keep-sinks", help="Train on attention sinks too, which can hold nearly all of the variance."),
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Train an autoencoder, read its statistics, and measure its quality on held-back texts. Goes on where it stopped."""
-    from dataclasses import asdict
-
-    from saes.training import TrainingSpec
-    from steering.model.models import load_model
-    from steering.model.sites import Site
-
-    from ..studies.autoencoders import held_back_texts, make_autoencoder, texts_of
-
-    spec = TrainingSpec(
-        architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed, keep_sinks=keep_sinks  # type: ignore[arg-type]
-    )  # fmt: skip
-    loaded, place = load_model(model), Site.parse(site)
-    loaded.layout.check(place)
-    training, held_back = texts_of(loaded, texts, problems), held_back_texts(loaded, texts)
-    folder, quality = make_autoencoder(loaded, place, spec, out, training, held_back)
-    facts: dict[str, Any] = asdict(quality) | {"recovered": quality.recovered, "folder": str(folder)}
-    for remark in quality.remarks:
-        talk().print(remark, style="yellow", highlight=False)
-    _show(facts, f"{architecture} autoencoder of {model} at {place}", as_json)
+sae_app.command("train")(train)
 
 
 @sae_app.command("show")
 def show(
-    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    sae: Annotated[str, typer.Argument(help=SAE)],
     as_json: JsonOption = False,
 ) -> None:
     """What an autoencoder is, and its card."""
@@ -108,15 +70,16 @@ def show(
         "name": dictionary.name, "site": str(dictionary.site), "latents": dictionary.latents, "width": dictionary.width,
         "architecture": dictionary.sae.cfg.architecture(), "digest": dictionary.digest, **dictionary.card,
     }  # fmt: skip
-    _show(facts, sae, as_json)
+    show_facts(facts, sae, as_json)
 
 
 @sae_app.command("statistics")
 def statistics_(
-    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Where the statistics go.")],
     model: ModelOption = "builtin:base",
-    texts: Annotated[Path | None, typer.Option(help="Texts to read; without, the built-in task's own.")] = None,
+    texts: TextsOption = None,
+    piece: PieceOption = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 1000,
 ) -> None:
     """Density, mean and peak of every latent on texts, for doses in peaks and matched controls."""
@@ -128,13 +91,14 @@ def statistics_(
 
     loaded = load_model(model)
     dictionary = load_dictionary(sae, model=loaded)
-    found = latent_statistics(loaded, dictionary, texts_of(loaded, texts, problems))
+    _say_origin(dictionary, loaded)
+    found = latent_statistics(loaded, dictionary, texts_of(loaded, texts, problems, piece))
     print(found.save(out))
 
 
 @sae_app.command("score")
 def score(
-    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Parquet file of the table.")],
     by: Annotated[str, typer.Option(help="Score that the terminal's table is sorted by.")] = "cot_difference",
     top: Annotated[int, typer.Option(help="Latents shown.")] = 12,
@@ -174,6 +138,7 @@ def score(
     base = load_model(model)
     other = None if thinking == "none" else load_model(thinking)
     dictionary = load_dictionary(sae, model=base)
+    _say_origin(dictionary, base)
     if not asking.builtin:
         talk().print(f"Behaviours are labelled by the {labels_of(asking)}, which is often wrong.", style="yellow")
     table = score_pair(base, other, dictionary, problems=problems, injected=injected, asking=asking)
@@ -213,6 +178,11 @@ def score(
     paper().print(shown)
 
 
+def _say_origin(dictionary: Dictionary, model: LoadedModel) -> None:
+    if said := dictionary.origin(model):
+        warn(f"Warning: {said}")
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if value == value else ""
@@ -221,23 +191,44 @@ def _cell(value: Any) -> str:
 
 @sae_app.command("dashboard")
 def dashboard(
-    sae: Annotated[str, typer.Argument(help="builtin:base, release/id of SAELens, or a folder.")],
+    sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Folder of the dashboard.")],
     model: ModelOption = "builtin:base",
-    texts: Annotated[Path | None, typer.Option(help="Texts to read; without, the built-in task's own.")] = None,
+    texts: TextsOption = None,
+    piece: PieceOption = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 500,
+    held_back: Annotated[
+        bool, typer.Option("--held-back", help="Read the texts that training holds back, in place of those it reads.")
+    ] = False,
+    examples: Annotated[int, typer.Option(help="Windows kept for each octave of activations.")] = 5,
+    strongest: Annotated[
+        int | None, typer.Option(help="Windows kept for the strongest activations; by default as many as --examples.")
+    ] = None,
+    before: Annotated[int, typer.Option(help="Tokens of a window before the active one.")] = 16,
+    after: Annotated[int, typer.Option(help="Tokens of a window behind the active one.")] = 8,
+    tokens: Annotated[int, typer.Option(help="Promoted and demoted tokens listed.")] = 10,
+    neighbours: Annotated[int, typer.Option(help="Neighbours listed, by decoder and by co-activation.")] = 8,
 ) -> None:
     """Histograms, examples, logit effects and neighbours of every latent, as Parquet."""
     from saes.dashboard import build_dashboard
     from saes.loading import load_dictionary
     from steering.model.models import load_model
 
-    from ..studies.autoencoders import texts_of
+    from ..studies.autoencoders import held_back_texts, texts_of
 
     loaded = load_model(model)
     dictionary = load_dictionary(sae, model=loaded)
-    training = texts_of(loaded, texts, problems)
-    print(build_dashboard(loaded, dictionary, training, out).folder)
+    _say_origin(dictionary, loaded)
+    read = held_back_texts(loaded, texts, piece) if held_back else texts_of(loaded, texts, problems, piece)
+    sizes: dict[str, Any] = {
+        "examples": examples,
+        "strongest": strongest,
+        "before": before,
+        "after": after,
+        "tokens": tokens,
+        "neighbours": neighbours,
+    }
+    print(build_dashboard(loaded, dictionary, read, out, **sizes).folder)
 
 
 @sae_app.command("mode")
@@ -285,13 +276,3 @@ def mode(
         f"(development accuracy {choice.accuracy:.1%}, {choice.unsteered:.1%} unsteered). Stored as {run.folder}.",
         highlight=False,
     )
-
-
-def _show(facts: dict[str, Any], title: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(facts, indent=1, default=str))
-        return
-    table = Table(title=title, show_header=False)
-    for key, value in facts.items():
-        table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
-    paper().print(table)

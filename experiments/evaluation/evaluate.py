@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from steering.compile.origin import left_out, origins
 from steering.engine.generation import Row
@@ -103,6 +104,12 @@ def run_evaluation(
     return run
 
 
+def latents_of(features: Features) -> dict[str, Any]:
+    """Which latents they are, and of which autoencoder where that is known."""
+    of = features.provenance.notes.get("autoencoder")
+    return {"latents": list(features.latents)} | ({"autoencoder": of} if of else {})
+
+
 def said_of_plans(
     chunks: Sequence[Sequence[Planned]], parts: Parts, say: Callable[[Plan, LoadedModel], Sequence[str]]
 ) -> dict[str, list[str]]:
@@ -132,7 +139,7 @@ def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]
             "tokenizers": {name: models[name].tokenizer_fingerprint for name in used},
             "vectors": {
                 v.digest: {"name": v.name, "site": v.site.name}
-                | ({"norm": round(v.norm, 4)} if isinstance(v, SteeringVector) else {"latents": list(v.latents)})
+                | ({"norm": round(v.norm, 4)} if isinstance(v, SteeringVector) else latents_of(v))
                 for v in parts.vectors.values()
             },
             **({"origins": foreign} if (foreign := said_of_plans(chunks, parts, origins)) else {}),

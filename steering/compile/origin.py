@@ -13,8 +13,7 @@ from ..model.models import LoadedModel
 from ..model.reader import Sited
 from ..model.sinks import sinks_of
 from ..plan.plan import Plan
-from ..vector.features import Features
-from ..vector.vectors import UNKNOWN, SteeringVector
+from ..vector.vectors import UNKNOWN, Provenance
 
 SKIPPING = ("all", "prompt", "outside_thinking")
 """Spans that leave attention sinks out."""
@@ -26,7 +25,8 @@ def origins(plan: Plan, model: Sited) -> tuple[str, ...]:
     """A sentence per vector or dictionary of a plan that comes from another model, or does not say from which."""
     read = [step.gate.vector for step in plan.interventions if step.gate is not None and step.gate.vector is not None]
     used = [*(step.vector for step in plan.interventions), *read]
-    return tuple(dict.fromkeys(said for vector in used if (said := _origin(vector, model)) is not None))
+    found = (origin(vector.name, vector.provenance, model) for vector in used)
+    return tuple(dict.fromkeys(said for said in found if said is not None))
 
 
 def refuse_foreign(plan: Plan, model: Sited) -> None:
@@ -45,21 +45,23 @@ def left_out(plan: Plan, model: Sited) -> tuple[str, ...]:
     return (f"{found.sentence(model.id, f'Span {skipping[0]}')} Write `{skipping[0]} | sinks` to edit it too.",)
 
 
-def _origin(vector: SteeringVector | Features, model: Sited) -> str | None:
-    made = vector.provenance
+def origin(name: str, made: Provenance, model: Sited) -> str | None:
+    """A sentence where what is called `name` comes from another model, or does not say from which; None where it is the model's own."""
     if made.method == "random":
         return None
     named = f" ({made.model_id})" if made.model_id else ""
     if made.model == UNKNOWN:
-        return f"{vector.name} does not say from which weights it comes{named}: whether they are those of {model.id} is unknown."
+        return (
+            f"{name} does not say from which weights it comes{named}: whether they are those of {model.id} is unknown."
+        )
     own = _fingerprint(model)
     if own == made.model or (own is None and made.model_id == model.id):
         return None
     if own is None:
-        return f"{vector.name} comes from {made.model_id or made.model}, not from {model.id} (by name; the weights were not compared)."
+        return f"{name} comes from {made.model_id or made.model}, not from {model.id} (by name; the weights were not compared)."
     if made.model_id == model.id:
-        return f"{vector.name} comes from other weights of {model.id}: another revision or precision."
-    return f"{vector.name} comes from another model: {made.model_id or made.model}, not {model.id}."
+        return f"{name} comes from other weights of {model.id}: another revision or precision."
+    return f"{name} comes from another model: {made.model_id or made.model}, not {model.id}."
 
 
 def _fingerprint(model: Sited) -> str | None:

@@ -14,6 +14,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app.cell_figures import MEASURES, dose_figure, grid_figure
+from app.feature_files import dashboards, edited
 from app.jobs.admission import admitted_command
 from app.jobs.board import replace_board
 from app.jobs.job import Job
@@ -262,6 +263,33 @@ def test_features_come_from_a_dashboard_and_say_what_is_untested(
     assert f"Latent {chosen}" in said(app)
     app = show("features", tmp_path, monkeypatch, ft_id="99999")
     assert "names latent 99999" in said(app)
+
+
+def test_a_shipped_dashboard_is_shown_where_the_store_has_none(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    app = show("features", tmp_path, monkeypatch)
+    assert not app.exception and not app.error
+    assert "smollm2-text: 2,048 latents" in said(app) and "It reads smollm2 at blocks.10.hook" in said(app)
+    assert "sae dashboard builtin:base" in said(app), "how to compute one of a built-in model is not said"
+    dashboard(tmp_path / ".dashboards" / "tiny")
+    assert list(dashboards(tmp_path)) == ["tiny", "smollm2-text"]
+
+
+def test_a_run_that_edited_a_latent_is_shown_for_its_own_autoencoder_alone(tmp_path: Path) -> None:
+    run = make_fake_run(tmp_path, 2)
+    known = {"name": "latent7", "site": "blocks.2.hook_resid_post", "latents": [7, 12], "autoencoder": "builtin:base"}
+    facts = {"name": "builtin:base", "site": "blocks.2.hook_resid_post"}
+
+    def shown(vector: dict[str, Any], latent: int, facts: dict[str, Any]) -> bool:
+        return edited(run.manifest.model_copy(update={"facts": {"vectors": {"0": vector}}}), latent, facts)
+
+    assert shown(known, 7, facts) and shown(known, 12, facts) and not shown(known, 8, facts)
+    assert not shown(known, 7, {**facts, "name": "smollm2-text", "site": "blocks.10.hook_resid_post"})
+    assert not shown(known, 7, {**facts, "name": "another at the same site"})
+    older = {key: value for key, value in known.items() if key != "autoencoder"}
+    assert shown(older, 7, facts) and not shown(older, 7, {**facts, "site": "blocks.10.hook_resid_post"})
+    assert not edited(run.manifest, 7, facts)
 
 
 def dashboard(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,16 @@ from nbclient import NotebookClient
 from experiments.commands.cli import main
 from experiments.store.runs import Run, Store
 from experiments.studies.asking import Asking
-from experiments.studies.autoencoders import read_texts, stored_statistics
+from experiments.studies.autoencoders import held_back_texts, read_texts, stored_statistics, texts_of
 from experiments.studies.mode import choose_mode, mode_difference, mode_run, ranked_latents
 from experiments.studies.scoring import causal_effects, score_pair
+from saes.dashboard import Dashboard
 from saes.dictionary import Dictionary
 from saes.loading import load_dictionary
 from saes.scores import candidates
 from steering.errors import BadInput
 from steering.model.models import LoadedModel, load_model
+from steering.model.prompts import encode_prompt
 from tests.experiments.command_line import Steer, command
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
@@ -208,3 +212,73 @@ def test_texts_come_from_files_line_by_line(tmp_path: Path, base: LoadedModel) -
         read_texts(base, path)
     with pytest.raises(BadInput, match="No text file"):
         read_texts(base, tmp_path / "none.txt")
+
+
+def test_a_text_longer_than_a_piece_is_read_to_its_end_and_held_back_as_a_whole(
+    tmp_path: Path, base: LoadedModel
+) -> None:
+    path = tmp_path / "texts.txt"
+    lines = [" ".join(["rules + 15 ;"] * (1 + i % 7)) for i in range(40)]
+    path.write_text("\n".join(lines))
+    texts = read_texts(base, path, 6)
+    for line, pieces in zip(lines, texts, strict=True):
+        ids = encode_prompt(base, line)
+        assert ids[0] == base.tokenizer.bos_token_id == pieces[-1].ids[0] and max(len(p.ids) for p in pieces) <= 6
+        assert ids[1:] == tuple(i for piece in pieces for i in piece.ids[1:])
+    training, held_back = texts_of(base, path, 0, 6), held_back_texts(base, path, 6)
+    assert held_back == [*texts[0], *texts[20]] and len(training) + len(held_back) == sum(map(len, texts))
+    path.write_text("\n".join(["rules + 15 ; " * 300] * 20))
+    assert sum(len(p.ids) - 1 for p in read_texts(base, path)[0]) == 4 * 300, "the end of a long text was left out"
+    for piece in (1, base.context + 1):
+        with pytest.raises(BadInput, match="Pieces of"):
+            read_texts(base, path, piece)
+
+
+def test_an_autoencoder_of_a_text_file_says_what_it_was_trained_on_and_how_well_it_reads_the_rest(
+    tmp_path: Path, steer: Steer, base: LoadedModel
+) -> None:
+    path, out, shown = tmp_path / "text.txt", tmp_path / "trained", tmp_path / "dashboard"
+    rng = random.Random(0)
+    path.write_text(
+        "".join(
+            f"rules {' ; '.join(f'+ {rng.randrange(99)}' for _ in range(12))} ; goal 3 start 4 ?\n" for _ in range(60)
+        )
+    )
+    size = ["--model", "builtin:base", "--texts", path, "--piece", 16]
+    code, told, _ = steer(
+        "sae", "train", "--out", out, *size, "--architecture", "batchtopk", "--latents", 64, "--k", 4, "--activations", 8192,
+        "--hold", "--stored", "bfloat16", "--statistics-tokens", 500, "--loss-tokens", 30, "--json",
+    )  # fmt: skip
+    said = json.loads(told)
+    dictionary = load_dictionary(out / "sae", model=base)
+    card, statistics = dictionary.card, stored_statistics(str(out / "sae"))
+    training, held_back = texts_of(base, path, 0, 16), held_back_texts(base, path, 16)
+    assert card["texts"] == {
+        "file": "text.txt", "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "piece": 16,
+        "tokens": sum(len(t.ids) for t in training), "held_back_tokens": sum(len(t.ids) for t in held_back),
+    }  # fmt: skip
+    assert card["model"] == base.fingerprint and "remarks" not in card
+    assert 400 < statistics.tokens < 600 and 20 < said["loss_tokens"] < 60
+    quality = card["quality"]
+    assert quality["tokens"] == said["tokens"] == sum(len(t.ids) - 1 for t in held_back)
+    assert quality["explained_variance_low"] < quality["explained_variance"] < quality["explained_variance_high"]
+    assert quality["recovered_of_mean"] == pytest.approx(said["recovered_of_mean"], abs=1e-6)
+    window = ["--examples", 1, "--before", 4, "--after", 2]
+    assert steer("sae", "dashboard", out / "sae", "--out", shown, *size, "--held-back", *window)[0] == 0
+    read = Dashboard.open(shown, dictionary)
+    assert read.facts["tokens"] == quality["tokens"] and read.facts["window"] == [4, 2] and "remarks" not in read.facts
+
+
+def test_an_autoencoder_that_reads_another_model_says_so(
+    tmp_path: Path, steer: Steer, base: LoadedModel, shipped: Dictionary
+) -> None:
+    thinking = load_model("builtin:thinking")
+    assert shipped.origin(base) is None and "remarks" not in shipped.card
+    (remark,) = load_dictionary("builtin:base", model=thinking).card["remarks"]
+    assert remark == "builtin:base comes from another model: builtin:base, not builtin:thinking."
+    assert shipped.features([3]).provenance.model == base.fingerprint
+    out = tmp_path / "dashboard"
+    size = ["--model", "builtin:thinking", "--problems", 2, "--examples", 1]
+    code, _, told = steer("sae", "dashboard", "builtin:base", "--out", out, *size)
+    assert code == 0 and f"Warning: {remark}" in told
+    assert Dashboard.open(out).facts["remarks"] == [remark]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sae_lens import StandardSAE, StandardSAEConfig
+from scipy import stats
 
-from saes.corpus import LabelledSpan, Text
+from saes.corpus import LabelledSpan, Text, spread
 from saes.dictionary import Dictionary
 from saes.quality import assess_dictionary
 from saes.statistics import LatentStatistics, latent_statistics, matched
@@ -102,6 +104,54 @@ def test_quality_equals_the_naive_numbers() -> None:
         count += len(text.ids) - 1
     assert found.loss == pytest.approx(total / count, rel=1e-5)
     assert found.spliced_loss != pytest.approx(found.loss, rel=1e-3)
+
+
+def test_losses_against_zeros_and_the_mean_are_those_of_a_hook() -> None:
+    own, model = dictionary(), tiny("llama")
+    h, _ = everything(own)
+    found = assess_dictionary(model, own, TEXTS, batch_size=4)
+    block = model.model.model.layers[1]
+    for value, loss in ((torch.zeros(WIDTH), found.ablated_loss), (h.mean(0), found.mean_ablated_loss)):
+
+        def put(_: object, __: object, output: torch.Tensor, value: torch.Tensor = value) -> torch.Tensor:
+            return torch.cat([output[:, :1], value.expand_as(output[:, 1:])], dim=1)
+
+        handle, total, count = block.register_forward_hook(put), 0.0, 0
+        for text in TEXTS:
+            ids = torch.tensor([text.ids])
+            logits = model.model(input_ids=ids).logits[0, :-1]
+            total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").detach())
+            count += len(text.ids) - 1
+        handle.remove()
+        assert loss == pytest.approx(total / count, rel=1e-5)
+    gap = found.mean_ablated_loss - found.loss
+    assert found.recovered_of_mean == pytest.approx((found.mean_ablated_loss - found.spliced_loss) / gap)
+    few = assess_dictionary(model, own, TEXTS, loss_tokens=40)
+    assert few.loss_tokens < found.loss_tokens == sum(len(t.ids) - 1 for t in TEXTS) and few.tokens == found.tokens
+    assert few.explained_variance == pytest.approx(found.explained_variance) and few.loss != found.loss
+
+
+def test_the_interval_of_the_explained_variance_is_over_texts() -> None:
+    own, model = dictionary(), tiny("llama")
+    found = assess_dictionary(model, own, TEXTS)
+
+    def explained(texts: list[Text]) -> float:
+        return assess_dictionary(model, own, texts).explained_variance
+
+    without = [explained(TEXTS[:i] + TEXTS[i + 1 :]) for i in range(len(TEXTS))]
+    error = float(np.sqrt((len(TEXTS) - 1) * np.var(without)))
+    reach = float(stats.t.ppf(0.975, len(TEXTS) - 1)) * error
+    assert found.explained_variance_low == pytest.approx(found.explained_variance - reach, rel=1e-4)
+    assert found.explained_variance_high == pytest.approx(found.explained_variance + reach, rel=1e-4)
+    single = np.quantile([explained([text]) for text in TEXTS], [0.025, 0.975])
+    assert (found.text_low, found.text_high) == pytest.approx(tuple(single), rel=1e-4)
+
+
+def test_some_of_the_texts_are_spread_evenly_over_them() -> None:
+    assert spread(TEXTS, None) == spread(TEXTS, 10_000) == TEXTS
+    numbered = [Text((number, *range(9))) for number in range(100)]
+    chosen = [text.ids[0] for text in spread(numbered, 200)]
+    assert chosen == [2 + 5 * i for i in range(20)] and len(spread(numbered, 1)) == 1
 
 
 def test_an_exact_autoencoder_recovers_all_of_the_loss() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from saes import training
 from saes.corpus import Text
@@ -87,6 +89,41 @@ def test_a_stream_of_some_batches_ends_after_them_and_can_be_gone_on_with(batche
     assert len(skipped) == 1 and torch.equal(skipped[0], drawn[-1])
 
 
+def test_activations_that_are_held_are_read_once_and_all_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = tiny("llama"), read_of(monkeypatch)
+    stream = activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, seed=3, hold=True)
+    there = sum(len(s) - 1 for s in SEQUENCES)
+    drawn = torch.cat(list(islice(stream, 4 * there // 32)))
+    assert sum(read) == sum(map(len, SEQUENCES)), "a sequence was read again"
+    wanted = torch.cat([c.values[SITE][:, 1:][c.mask[:, 1:]] for c in capture(model, SEQUENCES, [SITE])])
+    different, times = wanted.bfloat16().float().unique(dim=0, return_counts=True)
+    places = torch.cdist(drawn, different, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+    assert float(places.values.max()) == 0, "what was drawn is not what was read, in bfloat16"
+    drawn_times = torch.bincount(places.indices, minlength=len(different))
+    assert (drawn_times >= 3 * times).all(), "one was left out in a later round"
+    monkeypatch.setattr("saes.stream.free_bytes", lambda device: 1000)
+    with pytest.raises(BadInput, match="do not hold them"):
+        next(activation_stream(model, SEQUENCES, SITE, batch=32, buffer=64, hold=True))
+
+
+def test_matrices_are_stored_in_the_precision_asked_for_and_read_in_float32(tmp_path: Path) -> None:
+    model = tiny("llama")
+    folders = [
+        train_sae(model, SEQUENCES, SITE, replace(SPEC, architecture="batchtopk", stored=stored), tmp_path / stored)
+        for stored in ("float32", "bfloat16")
+    ]
+    whole, rounded = (load_file(folder / "sae_weights.safetensors") for folder in folders)
+    assert {n: t.dtype for n, t in rounded.items()} == {
+        n: torch.bfloat16 if t.ndim == 2 else torch.float32 for n, t in whole.items()
+    }
+    assert all(torch.equal(t.to(rounded[n].dtype), rounded[n]) for n, t in whole.items())
+    read = load_dictionary(folders[1], model=model)
+    assert read.sae.W_enc.dtype == read.decoder.dtype == torch.float32
+    assert read.card["spec"]["stored"] == "bfloat16" and "stored" not in load_dictionary(folders[0]).card["spec"]
+    with pytest.raises(BadInput, match="precision"):
+        TrainingSpec(stored="float8")  # type: ignore[arg-type]
+
+
 def test_a_buffer_too_small_no_sequences_and_specials_only_are_refused() -> None:
     model = tiny("llama")
     with pytest.raises(BadInput, match="two batches"):
@@ -121,12 +158,15 @@ def test_training_finds_planted_directions(tmp_path: Path) -> None:
     assert dictionary.site == EMBEDDING and dictionary.card["spec"]["k"] == 2
 
 
-@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "jumprelu", "standard"])
+@pytest.mark.parametrize(
+    ("architecture", "hold"),
+    [("topk", False), ("batchtopk", False), ("jumprelu", False), ("standard", False), ("topk", True)],
+)
 def test_an_interrupted_training_ends_with_the_same_weights(
-    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    architecture: str, hold: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny("llama")
-    spec = TrainingSpec(architecture, latents=24, k=4, activations=64 * 40, batch=64, checkpoints=3)  # type: ignore[arg-type]
+    spec = TrainingSpec(architecture, latents=24, k=4, activations=64 * 40, batch=64, checkpoints=3, hold=hold)  # type: ignore[arg-type]
     whole = load_dictionary(train_sae(model, SEQUENCES, SITE, spec, tmp_path / "whole"))
     real = training.activation_stream
 
