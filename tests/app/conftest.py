@@ -76,6 +76,12 @@ class Watched:
     host: str
     faults: list[str] = field(default_factory=list)
 
+    def visit(self, url: str) -> None:
+        """Open another address in the same browser: a new session of the server, with what the browser has loaded kept."""
+        self.page.goto(url)
+        self.page.wait_for_selector(IDLE, timeout=60_000)
+        self.settle()
+
     def settle(self, milliseconds: int = 250) -> None:
         """Wait until the script has run and the page is quiet."""
         self.page.wait_for_timeout(milliseconds)
@@ -106,9 +112,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Watched]]:
         contexts.append(context)
         watched = Watched(context.new_page(), "/".join(url.split("/")[:3]))
         watched.watch()
-        watched.page.goto(url)
-        watched.page.wait_for_selector(IDLE, timeout=60_000)
-        watched.settle()
+        watched.visit(url)
         return watched
 
     yield open_it
