@@ -24,6 +24,8 @@ import pytest
 from app.launch import command, environment
 
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"][data-test-connection-state="CONNECTED"]'
+STORED = "cookies,local_storage,indexeddb,file_systems,service_workers,cache_storage"
+"""What a page can leave in a browser for the next one, by its name in Chromium's protocol; the files it has loaded are none of it."""
 PROBES = ("/_stcore/health", "/_stcore/host-config")
 """Streamlit asks for these beside a page's path first, to find where it is mounted; a 404 there is normal."""
 
@@ -76,10 +78,30 @@ class Watched:
     host: str
     faults: list[str] = field(default_factory=list)
 
+    def visit(self, url: str) -> None:
+        """Open another address in the same browser: a new session of the server, with what the browser has loaded kept."""
+        self.page.goto(url)
+        self.page.wait_for_selector(IDLE, timeout=60_000)
+        self.settle()
+
     def settle(self, milliseconds: int = 250) -> None:
         """Wait until the script has run and the page is quiet."""
         self.page.wait_for_timeout(milliseconds)
         self.page.wait_for_selector(IDLE, timeout=60_000)
+
+    def reach(self, *parts: str, without: str = "") -> None:
+        """Wait until the address holds these texts (and not another), and the page is quiet."""
+        self.page.wait_for_url(
+            lambda address: all(part in address for part in parts) and (not without or without not in address),
+            timeout=60_000,
+        )
+        self.settle()
+
+    def show(self, selector: str, text: str) -> Any:
+        """Wait until what the selector finds says the text, which the page may draw after its script has run; returns it."""
+        found = self.page.locator(selector, has_text=text).first
+        found.wait_for(timeout=60_000)
+        return found
 
     def watch(self) -> None:
         """Begin to collect faults."""
@@ -96,21 +118,36 @@ class Watched:
             self.faults.append(f"request to another machine: {request.url}")
 
 
+@pytest.fixture(scope="session")
+def idle_browsers() -> dict[tuple[str, int, int], list[Any]]:
+    """Browsers that a test has done with, by colour scheme and size: what they have loaded of the app is not loaded again."""
+    return {}
+
+
 @pytest.fixture
-def open_page(chromium: Any) -> Iterator[Callable[..., Watched]]:
-    """Open an address of a served app."""
-    contexts = []
+def open_page(chromium: Any, idle_browsers: dict[tuple[str, int, int], list[Any]]) -> Iterator[Callable[..., Watched]]:
+    """Open an address of a served app, each time in another browser: without cookies or anything else that an earlier one stored."""
+    opened: list[tuple[tuple[str, int, int], Any, Watched]] = []
 
     def open_it(url: str, colour_scheme: str = "light", width: int = 1400, height: int = 1000) -> Watched:
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=colour_scheme)
-        contexts.append(context)
+        kind = (colour_scheme, width, height)
+        idle = idle_browsers.setdefault(kind, [])
+        size = {"width": width, "height": height}
+        context = idle.pop() if idle else chromium.new_context(viewport=size, color_scheme=colour_scheme)
         watched = Watched(context.new_page(), "/".join(url.split("/")[:3]))
+        opened.append((kind, context, watched))
         watched.watch()
-        watched.page.goto(url)
-        watched.page.wait_for_selector(IDLE, timeout=60_000)
-        watched.settle()
+        watched.visit(url)
         return watched
 
     yield open_it
-    for context in contexts:
-        context.close()
+    for kind, context, watched in opened:
+        if watched.page.is_closed():
+            context.close()
+            continue
+        context.new_cdp_session(watched.page).send(
+            "Storage.clearDataForOrigin", {"origin": watched.host, "storageTypes": STORED}
+        )
+        watched.page.close()
+        context.clear_cookies()
+        idle_browsers[kind].append(context)

@@ -63,8 +63,8 @@ def test_a_clicked_token_shows_the_stored_numbers(runs: Path, serve: Serve, open
     position = len(row["prompt_ids"]) + index
     watched = open_page(compare(serve(runs), item))
     watched.page.locator(f'.token[data-address="b{position}"]').click()
-    watched.page.locator('.panel [data-fact="token id"]').wait_for()
-    watched.settle()
+    watched.reach(f"cmp_tok=b{position}")
+    watched.show('.panel [data-fact="position"]', str(position))
     assert fact(watched, "token id") == str(row["token_ids"][index])
     assert fact(watched, "position") == str(position)
     assert float(fact(watched, "log-prob")) == pytest.approx(row["logprob"][index], abs=6e-5)
@@ -81,7 +81,7 @@ def test_the_steered_prompt_token_shows_its_edit(runs: Path, serve: Serve, open_
     position = len(row["prompt_ids"]) - 1
     watched = open_page(compare(serve(runs), item, cmp_tok=f"b{position}"))
     watched.page.locator(".lane[data-side=b] .token.fired").first.wait_for()  # tokens are drawn after the page is there
-    watched.settle()
+    watched.show('.panel [data-fact="position"]', str(position))
     assert watched.page.locator(".lane[data-side=b] .token.fired").count() == 1
     assert watched.page.locator(".lane[data-side=a] .token.fired").count() == 0
     assert float(fact(watched, "edit ‖Δ‖/‖h‖")) == pytest.approx(row["edit_ratio"][position], abs=6e-5)
@@ -99,8 +99,8 @@ def test_tokens_can_be_reached_by_keyboard(runs: Path, serve: Serve, open_page: 
     watched.page.keyboard.press("ArrowRight")
     watched.page.keyboard.press("ArrowLeft")
     watched.page.keyboard.press("Enter")
-    watched.page.locator('.panel [data-fact="token id"]').wait_for()
-    watched.settle()
+    watched.reach(f"cmp_tok=a{first + 1}")
+    watched.show('.panel [data-fact="position"]', str(first + 1))
     assert fact(watched, "token id") == str(row["token_ids"][1])
     assert watched.faults == []
 
@@ -112,11 +112,12 @@ def test_after_the_divergence_the_other_arm_is_not_compared(runs: Path, serve: S
             break
     position = len(right["prompt_ids"]) + 2
     watched = open_page(compare(serve(runs), right["item"], cmp_tok=f"b{position}"))
-    assert "Not comparable after the divergence at #0." in watched.page.locator(".panel").inner_text()
+    watched.show(".panel", "Not comparable after the divergence at #0.")
+    watched.page.locator(".flag").nth(1).wait_for()
     assert watched.page.locator(".flag").all_inner_texts() == ["◆ #0", "◆ #0"]
     watched.page.locator(f'.token[data-address="b{position - 2}"]').click()
-    watched.settle(600)
-    watched.page.locator(".panel .alternatives th", has_text="Δ log-prob").wait_for()
+    watched.reach(f"cmp_tok=b{position - 2}")
+    watched.show(".panel .alternatives th", "Δ log-prob")
     assert "difference" in watched.page.locator(".panel .numbers").inner_text()
     assert "Not comparable" not in watched.page.locator(".panel").inner_text()
 
@@ -125,12 +126,13 @@ def test_hostile_text_stays_text(runs: Path, serve: Serve, open_page: Open) -> N
     for order, text in enumerate(HOSTILE):
         watched = open_page(compare(serve(runs), f"{SPLIT}-{order:03d}"))
         page = watched.page
+        watched.show('[data-testid="stText"]', text)
         assert text in page.locator('[data-testid="stText"]').all_inner_texts()[-1]
         token = page.locator(".lane[data-side=b] .generated .token", has_text=re.compile(re.escape(text))).first
         assert token.inner_text() == text
         token.click()
-        watched.settle(600)
-        assert page.locator(".panel .big").inner_text() == text
+        watched.reach("cmp_tok=b")
+        assert watched.show(".panel .big", text).inner_text() == text
         assert page.locator(".panel img, .panel script, .lanes img, .lanes script").count() == 0
         page.get_by_role("button", name="Link", exact=True).click()
         watched.settle()
@@ -140,14 +142,15 @@ def test_hostile_text_stays_text(runs: Path, serve: Serve, open_page: Open) -> N
 
 def test_a_link_shows_the_same_view_again(runs: Path, serve: Serve, open_page: Open) -> None:
     first = open_page(serve(runs) + "/compare")
-    first.page.get_by_role("button", name="Next").click()
-    first.settle(600)
-    first.page.get_by_role("button", name="Next").click()
-    first.settle(600)
+    for number in (1, 2):
+        first.page.get_by_role("button", name="Next").click()
+        first.reach(f"cmp_item={SPLIT}-{number:03d}")
     first.page.locator(".lane[data-side=b] .generated .token").first.click()
-    first.settle(600)
+    first.reach("cmp_tok=b")
+    first.page.locator(".panel .alternatives").wait_for()
     again = open_page(first.page.url)
-    again.settle(600)
+    again.page.locator(".panel .alternatives").wait_for()
+    again.settle()
     assert again.page.url == first.page.url
     assert f"cmp_item={SPLIT}-002" in again.page.url
     assert again.page.locator(".panel").inner_text() == first.page.locator(".panel").inner_text()
@@ -159,38 +162,40 @@ def test_a_link_shows_the_same_view_again(runs: Path, serve: Serve, open_page: O
 def test_the_run_stays_in_the_address_over_navigation_and_back(runs: Path, serve: Serve, open_page: Open) -> None:
     watched = open_page(serve(runs) + "/results?run=hostile")
     page = watched.page
-    page.get_by_role("link", name=re.compile("read the [1-9][0-9]* helped")).first.click()
+    helped = page.get_by_role("link", name=re.compile("read the [1-9][0-9]* helped"))
+    helped.and_(page.locator(f'[href*="cmp_b={RIGHT}&"], [href$="cmp_b={RIGHT}"]')).first.click()
     page.locator(".lanes").wait_for()
-    watched.settle(600)
+    watched.reach("/compare", "run=hostile", "cmp_show=helped", "cmp_item=")
     query = parse_qs(urlsplit(page.url).query)
     assert (query["run"], query["cmp_show"], query["cmp_b"]) == (["hostile"], ["helped"], [RIGHT])
     page.get_by_text("Evidence", exact=True).click()
     page.get_by_role("menuitem", name="Results").click()
     page.get_by_text("Each arm by itself").wait_for()
-    watched.settle(600)
+    watched.reach("/results", "run=hostile", without="cmp_")
     assert "run=hostile" in page.url
     assert "cmp_" not in page.url
     page.go_back()  # a page without its parameters, as the navigation's link left it
     watched.settle(600)
     page.go_back()
     page.locator(".lanes").wait_for()
-    watched.settle(600)
+    watched.reach("/compare", "run=hostile")
     assert "/compare" in page.url
     assert "run=hostile" in page.url
     assert watched.faults == []
 
 
 def test_back_returns_to_the_view_before(runs: Path, serve: Serve, open_page: Open) -> None:
+    from playwright.sync_api import expect
+
     watched = open_page(compare(serve(runs), f"{SPLIT}-004"))
     for expected in ("005", "006"):
         watched.page.get_by_role("button", name="Next").click()
-        watched.settle(800)
-        assert f"cmp_item={SPLIT}-{expected}" in watched.page.url
+        watched.reach(f"cmp_item={SPLIT}-{expected}")
     for expected in ("005", "004"):
         watched.page.go_back()
-        watched.settle(800)
-        assert f"cmp_item={SPLIT}-{expected}" in watched.page.url
-        assert f"{SPLIT}-{expected}" in watched.page.locator(".st-key-cmp_item input").input_value()
+        watched.reach(f"cmp_item={SPLIT}-{expected}")
+        chosen = re.compile(f"{SPLIT}-{expected}")
+        expect(watched.page.locator(".st-key-cmp_item input")).to_have_value(chosen, timeout=20_000)
     assert watched.faults == []
 
 

@@ -30,10 +30,12 @@ def test_every_pages_link_opens_the_same_view(
 ) -> None:
     root, result = swept
     url = serve(root)
-    for path in PAGES:
-        first = open_page(f"{url}/{path}?run={result.runs[0].manifest.run_id}")
+    addresses = [f"{url}/{path}?run={result.runs[0].manifest.run_id}" for path in PAGES]
+    first, again = open_page(addresses[0]), open_page(addresses[0])  # the reader, and whom a link is sent to
+    for path, opened in zip(PAGES, addresses, strict=True):
+        first.visit(opened)
         address = first.page.url
-        again = open_page(address)
+        again.visit(address)
         assert again.page.locator('[data-testid="stException"]').count() == 0
         assert parse_qs(urlsplit(again.page.url).query) == parse_qs(urlsplit(address).query), path
         for _ in range(40):  # charts are drawn after the script has run
@@ -42,8 +44,6 @@ def test_every_pages_link_opens_the_same_view(
             again.settle(200)
         assert words(again.page) == words(first.page), path
         assert first.faults == again.faults == [], path
-        first.page.close()
-        again.page.close()
 
 
 def test_a_cell_of_the_heatmap_opens_its_items(

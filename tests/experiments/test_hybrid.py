@@ -265,9 +265,9 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = (
-        "hybrid", "--runs", str(tmp_path), "--n", "10", "--n-dev", "6", "--json", "--set", "traces=60", "--set", "rollouts=80",
+        "hybrid", "--runs", str(tmp_path), "--n", "10", "--n-dev", "4", "--json", "--set", "traces=60", "--set", "rollouts=80",
         "--set", "held_out=24", "--set", "seeds=[42]", "--set", "epochs=3", "--set", "sizes=[5]", "--set", "layers=[2]",
-        "--set", "n_legacy=2", "--set", "n_random=4", "--set", "hidden=64", "--set", "max_new_tokens=200",
+        "--set", "n_legacy=1", "--set", "n_random=2", "--set", "hidden=64", "--set", "max_new_tokens=160",
     )  # fmt: skip
     documents = []
     for _ in range(2):
