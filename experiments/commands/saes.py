@@ -220,15 +220,11 @@ def dashboard(
     dictionary = load_dictionary(sae, model=loaded)
     _say_origin(dictionary, loaded)
     read = held_back_texts(loaded, texts, piece) if held_back else texts_of(loaded, texts, problems, piece)
-    sizes: dict[str, Any] = {
-        "examples": examples,
-        "strongest": strongest,
-        "before": before,
-        "after": after,
-        "tokens": tokens,
-        "neighbours": neighbours,
-    }
-    print(build_dashboard(loaded, dictionary, read, out, **sizes).folder)
+    made = build_dashboard(
+        loaded, dictionary, read, out, examples=examples, strongest=strongest, before=before, after=after, tokens=tokens,
+        neighbours=neighbours,
+    )  # fmt: skip
+    print(made.folder)
 
 
 @sae_app.command("mode")
