@@ -67,6 +67,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where browser tests alone are asked for, modules that do not name the mark are not imported."""
+    module = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if config.option.markexpr == "browser" and module and "mark.browser" not in collection_path.read_text():
+        return True
+    return None
+
+
 def find_chromium() -> str | None:
     """A Chromium executable, or None."""
     names = ("chromium", "chromium-browser", "google-chrome")

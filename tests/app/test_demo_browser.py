@@ -10,20 +10,21 @@ import pytest
 from rich.console import Console
 
 from experiments.store.runs import Store
-from experiments.studies.demo import run_demo
+from experiments.studies import demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_results_and_compare_open_on_the_demo_run(
-    tmp_path: Path, serve: Callable[[Path], str], open_page: Callable[..., Any]
+    tmp_path: Path, serve: Callable[[Path], str], open_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, run, _ = run_demo(Store(tmp_path), n=12, n_dev=8, n_behaviour=8, console=Console(quiet=True))
+    monkeypatch.setattr(demo, "EXTRACTION_PROBLEMS", 32)  # the pages are looked at here, not what the vectors do
+    monkeypatch.setattr(demo, "DIRECTIONS", 2)
+    _, run, _ = demo.run_demo(Store(tmp_path), n=2, n_dev=2, n_behaviour=2, console=Console(quiet=True))
     root = tmp_path
     url, run_id = serve(root), run.manifest.run_id
     results = open_page(f"{url}/results?run={run_id}")
-    body = results.page.locator('[data-testid="stMain"]').inner_text()
-    assert "base, steered" in body
+    body = results.show('[data-testid="stMain"]', "base, steered").inner_text()
     assert "Traceback" not in body
     assert results.faults == []
     row = run.table(arms=["steered"], split="standard-test").to_pylist()[0]
@@ -31,8 +32,8 @@ def test_results_and_compare_open_on_the_demo_run(
     compare = open_page(address)
     position = len(row["prompt_ids"])
     compare.page.locator(f'.token[data-address="b{position}"]').click()
-    compare.page.locator('.panel [data-fact="token id"]').wait_for()
-    compare.settle()
+    compare.reach(f"cmp_tok=b{position}")
+    compare.show('.panel [data-fact="position"]', str(position))
 
     def fact(name: str) -> str:
         return compare.page.locator(f'.panel [data-fact="{name}"]').inner_text()

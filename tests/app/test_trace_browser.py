@@ -145,6 +145,8 @@ def test_a_choice_in_the_view_runs_no_script_and_comes_back_as_a_link(
     again.page.locator(".token.chosen").wait_for()
     for name in ("free", "edit"):
         assert again.page.locator(f".choice[data-choice={name}]").get_attribute("aria-pressed") == "true"
+    for watched_page in (page, again.page):
+        watched_page.locator(".panel .alternatives").wait_for()
     assert again.page.locator(".panel").inner_text() == page.locator(".panel").inner_text()
     with again.page.expect_download() as found:
         again.page.get_by_role("button", name="Save").click()
@@ -191,23 +193,23 @@ def test_fork_mode_shows_the_shared_prefix_once(plain: Run, offline: Any) -> Non
 
 
 def test_search_counts_and_steps(plain: Run, offline: Any) -> None:
+    from playwright.sync_api import expect
+
     watched = offline(exported(plain))
     page = watched.page
     field, count = page.locator(".search input"), page.locator(".count")
     for text, found in (("edit>0", "1 hit"), ("kl>0", "0 hits · kl: not computed for this row"), ("zzz", "0 hits")):
         field.fill(text)
-        page.wait_for_timeout(260)
-        assert count.inner_text() == found
+        expect(count).to_have_text(found, timeout=20_000)
     rows = TraceView.of(plain, ITEM, ("base_bare", "steered")).rows
     field.fill("entropy>0.5")
-    page.wait_for_timeout(260)
     n = sum(value > 0.5 for row in rows for value in row["entropy"])
-    assert count.inner_text() == ("1 hit" if n == 1 else f"{n} hits")
+    expect(count).to_have_text("1 hit" if n == 1 else f"{n} hits", timeout=20_000)
     field.press("Enter")
     field.press("Enter")
-    assert count.inner_text() == f"{2 if n > 1 else 1}/{n}"
+    expect(count).to_have_text(f"{2 if n > 1 else 1}/{n}")
     field.press("Shift+Enter")
-    assert count.inner_text() == f"1/{n}"
+    expect(count).to_have_text(f"1/{n}")
     assert page.locator(".token.hit").count() == n
     assert watched.faults == []
 
