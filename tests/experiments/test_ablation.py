@@ -173,6 +173,8 @@ def test_an_ablation_resumes_and_keeps_its_features(
     assert {p.name: p.stat().st_mtime_ns for p in again.shards()} == shards
     stored = run_vectors(run)
     assert any(isinstance(v, Features) and v.latents == (3,) for v in stored.values())
+    known = [v for v in run.manifest.facts["vectors"].values() if "latents" in v]
+    assert known and {v["autoencoder"] for v in known} == {dictionary.name}
 
 
 def test_mistakes_are_refused_before_the_model_runs(
