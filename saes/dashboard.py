@@ -136,6 +136,7 @@ def build_dashboard(
     *,
     bins: int = 2,
     examples: int = 5,
+    strongest: int | None = None,
     before: int = 16,
     after: int = 8,
     tokens: int = 10,
@@ -146,13 +147,21 @@ def build_dashboard(
 ) -> Dashboard:
     """Read `texts` once and write the dashboard of every latent to `folder`, in place of one that is there.
 
-    `bins`: of the histogram, per doubling of the activation. `examples`: windows for the strongest and for each band, of `before` tokens
-    before the active one and `after` behind it. `tokens`: promoted and demoted ones that are listed. `neighbours`: by decoder cosine,
-    and by co-activation on a sample of `sample` tokens.
+    `bins`: of the histogram, per doubling of the activation. `examples`: windows for each band, and `strongest` for the strongest (by
+    default as many), of `before` tokens before the active one and `after` behind it. `tokens`: promoted and demoted ones that are listed.
+    `neighbours`: by decoder cosine, and by co-activation on a sample of `sample` tokens.
 
     Raises BadInput for a setting below 1, a folder that holds something else, texts of special tokens only, and as `encoded`.
     """
-    settings = {"bins": bins, "examples": examples, "tokens": tokens, "neighbours": neighbours, "sample": sample}
+    strongest = examples if strongest is None else strongest
+    settings = {
+        "bins": bins,
+        "examples": examples,
+        "strongest": strongest,
+        "tokens": tokens,
+        "neighbours": neighbours,
+        "sample": sample,
+    }
     for name, value in settings.items():
         if value < 1:
             raise BadInput(f"{name} {value} must be at least 1.")
@@ -163,7 +172,7 @@ def build_dashboard(
         raise BadInput(f"{folder} holds something that is not a dashboard; choose another folder.")
     activity = Activity(dictionary.latents, sorted({span.label for text in texts for span in text.spans}), bins=bins)
     together = Coactivation(dictionary.latents, most=sample, seed=seed)
-    sampler = Sampler(dictionary.latents, examples, before=before, after=after, seed=seed)
+    sampler = Sampler(dictionary.latents, examples, strongest=strongest, before=before, after=after, seed=seed)
     for batch in encoded(model, dictionary, texts, batch_size=batch_size):
         activity.add(batch, texts)
         together.add(batch)

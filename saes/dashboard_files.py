@@ -27,7 +27,7 @@ from .examples import Windows
 from .logit_effect import logit_effects
 
 FEATURES, EXAMPLES = "features.parquet", "examples.parquet"
-GROUP = 128
+GROUP = 512
 """Latents per row group: what a lazy read of one latent has to decode."""
 COMPRESSION = "zstd"
 _INTS, _FLOATS, _TEXTS = pa.list_(pa.int32()), pa.list_(pa.float32()), pa.list_(pa.string())

@@ -6,7 +6,7 @@
    with the smallest hash of (seed, latent, window): a uniform sample of the band's different windows that does not depend on the
    order of the texts or on batches, shown at their first occurrence, with exact counts. A window among `top` counts its occurrences from
    when it first was among the largest, and is shown at its strongest.
-3. At most `examples` windows per latent and band, and as many for `top`, are held. A rising peak only joins bands, and what is kept of
+3. At most `examples` windows per latent and band, and `strongest` for `top`, are held. A rising peak only joins bands, and what is kept of
    two bands holds what is kept of both together.
 """
 
@@ -69,8 +69,18 @@ class Windows:
 class Sampler:
     """Holds the examples of `latents` latents while batches go by."""
 
-    def __init__(self, latents: int, examples: int, *, before: int = 16, after: int = 8, seed: int = 0):
+    def __init__(
+        self,
+        latents: int,
+        examples: int,
+        *,
+        strongest: int | None = None,
+        before: int = 16,
+        after: int = 8,
+        seed: int = 0,
+    ):
         self.examples, self.before, self.after = examples, before, after
+        self.strongest = examples if strongest is None else strongest
         self._seed = np.uint64(seed % 2**64)
         self._peak = np.full(latents, _LOWEST, np.int64)
         nothing = np.zeros(0, np.int64)
@@ -82,7 +92,7 @@ class Sampler:
 
     @property
     def held(self) -> int:
-        """Windows held: at most latents * examples * (BANDS + 1)."""
+        """Windows held: at most latents * (examples * BANDS + strongest)."""
         return len(self._banded) + len(self._top)
 
     def add(self, z: NDArray[np.float32], numbers: Sequence[int], texts: Sequence[Text]) -> None:
@@ -127,7 +137,7 @@ class Sampler:
         self._banded = self._kept(held.joined(events(near[which])), strongest=False)
 
         floor = np.zeros(len(self._peak), np.float32)
-        full_top = np.bincount(self._top.latent, minlength=len(floor)) >= self.examples
+        full_top = np.bincount(self._top.latent, minlength=len(floor)) >= self.strongest
         least = np.full(len(floor), np.inf, np.float32)
         np.minimum.at(least, self._top.latent, self._top.value)
         floor[full_top] = least[full_top]
@@ -135,7 +145,7 @@ class Sampler:
         band = np.full(len(row), TOP, np.int64)
         which, counts, rank = _ranks(*read(near), strongest=True)
         count[near[which]] = counts
-        which = which[(rank < self.examples) | np.isin(key[near[which]], self._top.key)]
+        which = which[(rank < self.strongest) | np.isin(key[near[which]], self._top.key)]
         self._top = self._kept(self._top.joined(events(near[which])), strongest=True)
 
     def finished(self) -> Windows:
@@ -153,7 +163,7 @@ class Sampler:
     def _kept(self, events: _Events, *, strongest: bool) -> _Events:
         columns = [getattr(events, f.name) for f in fields(events)][:-1]
         which, counts, rank = _ranks(*columns, strongest=strongest)
-        few = rank < self.examples
+        few = rank < (self.strongest if strongest else self.examples)
         kept = events.take(which[few])
         return replace(kept, count=counts[few])
 

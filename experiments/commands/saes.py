@@ -198,9 +198,14 @@ def dashboard(
     held_back: Annotated[
         bool, typer.Option("--held-back", help="Read the texts that training holds back, in place of those it reads.")
     ] = False,
-    examples: Annotated[int, typer.Option(help="Windows kept for the strongest activations, and for each octave.")] = 5,
+    examples: Annotated[int, typer.Option(help="Windows kept for each octave of activations.")] = 5,
+    strongest: Annotated[
+        int | None, typer.Option(help="Windows kept for the strongest activations; by default as many as --examples.")
+    ] = None,
     before: Annotated[int, typer.Option(help="Tokens of a window before the active one.")] = 16,
     after: Annotated[int, typer.Option(help="Tokens of a window behind the active one.")] = 8,
+    tokens: Annotated[int, typer.Option(help="Promoted and demoted tokens listed.")] = 10,
+    neighbours: Annotated[int, typer.Option(help="Neighbours listed, by decoder and by co-activation.")] = 8,
 ) -> None:
     """Histograms, examples, logit effects and neighbours of every latent, as Parquet."""
     from saes.dashboard import build_dashboard
@@ -213,7 +218,15 @@ def dashboard(
     dictionary = load_dictionary(sae, model=loaded)
     _say_origin(dictionary, loaded)
     read = texts_of(loaded, texts, problems, piece)[held_back]
-    print(build_dashboard(loaded, dictionary, read, out, examples=examples, before=before, after=after).folder)
+    sizes = {
+        "examples": examples,
+        "strongest": strongest,
+        "before": before,
+        "after": after,
+        "tokens": tokens,
+        "neighbours": neighbours,
+    }
+    print(build_dashboard(loaded, dictionary, read, out, **sizes).folder)
 
 
 @sae_app.command("mode")

@@ -28,7 +28,7 @@ from steering.model.sites import Site
 from tests.tiny import VOCABULARY, WIDTH, WORDS, tiny
 
 LATENTS, SITE = 24, Site(1)
-BEFORE, AFTER, EXAMPLES = 3, 2, 3
+BEFORE, AFTER, EXAMPLES, STRONGEST = 3, 2, 3, 5
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Dashboard
     def build(kind: str) -> Dashboard:
         folder = tmp_path_factory.mktemp(kind) / "dashboard"
         return build_dashboard(
-            tiny("llama"), dictionary(kind), texts(), folder, examples=EXAMPLES, before=BEFORE, after=AFTER, neighbours=4, tokens=5,
+            tiny("llama"), dictionary(kind), texts(), folder, examples=EXAMPLES, strongest=STRONGEST, before=BEFORE, after=AFTER, neighbours=4, tokens=5,
             batch_size=7,
         )  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_examples_hold_the_right_windows_of_every_band(kind: str, built: Built) 
             strongest[tokens] = max(value, strongest.get(tokens, 0.0))
         top = [one for one in shown if one.band == TOP]
         assert np.allclose(
-            [one.activation for one in top], sorted(strongest.values(), reverse=True)[:EXAMPLES], rtol=1e-4
+            [one.activation for one in top], sorted(strongest.values(), reverse=True)[:STRONGEST], rtol=1e-4
         )
         for band in range(1, BANDS + 1):
             inside = [e for e in events if min(peak - np.floor(np.log2(e[0])) + 1, BANDS) == band]
@@ -244,15 +244,16 @@ def test_batches_do_not_change_a_dashboard_and_two_runs_give_equal_files(tmp_pat
 
 def test_what_is_held_does_not_grow_with_the_corpus() -> None:
     rng = np.random.default_rng(0)
-    sampler = Sampler(LATENTS, EXAMPLES, before=BEFORE, after=AFTER)
+    sampler = Sampler(LATENTS, EXAMPLES, strongest=STRONGEST, before=BEFORE, after=AFTER)
+    most = LATENTS * (EXAMPLES * BANDS + STRONGEST)
     sizes = []
     for step in range(30):
         rows = [Text(tuple(rng.integers(3, VOCABULARY, 40).tolist())) for _ in range(4)]
         z = np.exp(rng.normal(size=(4, 40, LATENTS)) * 2 + step / 10).astype(np.float32)
         sampler.add(z * (rng.random(z.shape) < 0.3), range(4), rows)
         sizes.append(sampler.held)
-        assert sampler.held <= LATENTS * EXAMPLES * (BANDS + 1)
-    assert sizes[0] > LATENTS * EXAMPLES and len(sampler.finished().latent) <= LATENTS * EXAMPLES * (BANDS + 1)
+        assert sampler.held <= most
+    assert sizes[0] > LATENTS * EXAMPLES and len(sampler.finished().latent) <= most
     together = Coactivation(LATENTS, most=100)
     for _ in range(5):
         z = torch.rand(4, 40, LATENTS) - 0.5
