@@ -80,8 +80,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Dashboard
     def build(kind: str) -> Dashboard:
         folder = tmp_path_factory.mktemp(kind) / "dashboard"
         return build_dashboard(
-            tiny("llama"), dictionary(kind), texts(), folder, examples=EXAMPLES, strongest=STRONGEST, before=BEFORE, after=AFTER, neighbours=4, tokens=5,
-            batch_size=7,
+            tiny("llama"), dictionary(kind), texts(), folder, examples=EXAMPLES, strongest=STRONGEST, before=BEFORE, after=AFTER,
+            neighbours=4, tokens=5, batch_size=7,
         )  # fmt: skip
 
     return build
