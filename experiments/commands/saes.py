@@ -218,15 +218,11 @@ def dashboard(
     dictionary = load_dictionary(sae, model=loaded)
     _say_origin(dictionary, loaded)
     read = texts_of(loaded, texts, problems, piece)[held_back]
-    sizes = {
-        "examples": examples,
-        "strongest": strongest,
-        "before": before,
-        "after": after,
-        "tokens": tokens,
-        "neighbours": neighbours,
-    }
-    print(build_dashboard(loaded, dictionary, read, out, **sizes).folder)
+    made = build_dashboard(
+        loaded, dictionary, read, out, examples=examples, strongest=strongest, before=before, after=after, tokens=tokens,
+        neighbours=neighbours,
+    )  # fmt: skip
+    print(made.folder)
 
 
 @sae_app.command("mode")
