@@ -86,8 +86,10 @@ def texts_of(
     return training_texts(model, problems), sampled_texts(model, dev)
 
 
-def facts_of(path: Path, piece: int | None, training: Sequence[Text], held_back: Sequence[Text]) -> dict[str, Any]:
-    """What a card says of the file that texts come from."""
+def facts_of(
+    path: Path, piece: int | None, training: Sequence[Text], held_back: Sequence[Text], about: str = ""
+) -> dict[str, Any]:
+    """What a card says of the file that texts come from; `about`: in words."""
     content = path.read_bytes()
     return {
         "file": path.name,
@@ -96,6 +98,7 @@ def facts_of(path: Path, piece: int | None, training: Sequence[Text], held_back:
         "piece": piece,
         "tokens": sum(len(text.ids) for text in training),
         "held_back_tokens": sum(len(text.ids) for text in held_back),
+        **({"about": about} if about else {}),
     }
 
 
