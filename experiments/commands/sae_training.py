@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     texts: TextsOption = None,
     piece: PieceOption = None,
+    about: Annotated[str, typer.Option(help="What the card says that the texts of the file are.")] = "",
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 3000,
     keep_sinks: Annotated[
         bool,
@@ -66,8 +68,8 @@ def train(
     for option, value in (("--statistics-tokens", statistics_tokens), ("--loss-tokens", loss_tokens)):
         if value is not None and value < 1:
             raise BadInput(f"{option} {value}: give at least 1, or leave it out to read all.")
-    if piece is not None and texts is None:
-        raise BadInput("--piece cuts the texts of a file; give --texts too.")
+    if (piece is not None or about) and texts is None:
+        raise BadInput(f"{'--about' if about else '--piece'} is of the texts of a file; give --texts too.")
     spec = TrainingSpec(
         architecture, latents, k, sparsity, activations, learning_rate=learning_rate, seed=seed, keep_sinks=keep_sinks, hold=hold,  # type: ignore[arg-type]
         stored=stored,  # type: ignore[arg-type]
@@ -75,7 +77,7 @@ def train(
     loaded, place = load_model(model), Site.parse(site)
     loaded.layout.check(place)
     training, held_back = texts_of(loaded, texts, problems, piece), held_back_texts(loaded, texts, piece)
-    facts = None if texts is None else facts_of(texts, piece, training, held_back)
+    facts = None if texts is None else facts_of(texts, piece, training, held_back, about)
     folder, quality = make_autoencoder(
         loaded, place, spec, out, training, held_back, facts=facts, statistics_tokens=statistics_tokens, loss_tokens=loss_tokens
     )  # fmt: skip
@@ -95,6 +97,15 @@ def show_facts(facts: dict[str, Any], title: str, as_json: bool) -> None:
         print(json.dumps(facts, indent=1, default=str))
         return
     table = Table(title=title, show_header=False)
-    for key, value in facts.items():
+    for key, value in _flat(facts):
         table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
     paper().print(table)
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values; those of an inner mapping with its name before theirs."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}: ")
+        else:
+            yield f"{before}{key}", value

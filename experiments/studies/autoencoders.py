@@ -89,8 +89,10 @@ def held_back_texts(model: LoadedModel, path: Path | None, piece: int | None = N
     return sampled_texts(model, [*split_problems("standard-dev", half), *split_problems("hard-dev", half)])
 
 
-def facts_of(path: Path, piece: int | None, training: Sequence[Text], held_back: Sequence[Text]) -> dict[str, Any]:
-    """What a card says of the file that texts come from."""
+def facts_of(
+    path: Path, piece: int | None, training: Sequence[Text], held_back: Sequence[Text], about: str = ""
+) -> dict[str, Any]:
+    """What a card says of the file that texts come from; `about`: in words."""
     content = path.read_bytes()
     return {
         "file": path.name,
@@ -99,6 +101,7 @@ def facts_of(path: Path, piece: int | None, training: Sequence[Text], held_back:
         "piece": piece,
         "tokens": sum(len(text.ids) for text in training),
         "held_back_tokens": sum(len(text.ids) for text in held_back),
+        **({"about": about} if about else {}),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,9 @@ def test_mistakes_on_the_command_line_end_with_one_message(
         (["ablate", "--latents", "3", "--sae", "nowhere/none"], "neither a folder"),
         (["sae", "train", "--out", tmp_path / "x", "--architecture", "tok"], "architecture"),
         (["sae", "train", "--out", tmp_path / "x", "--site", "blocks.9.hook_resid_post"], "blocks.9"),
+        (["sae", "train", "--out", tmp_path / "x", "--piece", 64], "give --texts too"),
+        (["sae", "train", "--out", tmp_path / "x", "--loss-tokens", 0], "--loss-tokens 0"),
+        (["sae", "train", "--out", tmp_path / "x", "--stored", "float8"], "precision"),
     ):
         monkeypatch.setattr(sys, "argv", ["steer", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
@@ -247,7 +251,8 @@ def test_an_autoencoder_of_a_text_file_says_what_it_was_trained_on_and_how_well_
     size = ["--model", "builtin:base", "--texts", path, "--piece", 16]
     code, told, _ = steer(
         "sae", "train", "--out", out, *size, "--architecture", "batchtopk", "--latents", 64, "--k", 4, "--activations", 8192,
-        "--hold", "--stored", "bfloat16", "--statistics-tokens", 500, "--loss-tokens", 30, "--json",
+        "--hold", "--stored", "bfloat16", "--statistics-tokens", 500, "--loss-tokens", 30,
+        "--about", "made for a test", "--json",
     )  # fmt: skip
     said = json.loads(told)
     dictionary = load_dictionary(out / "sae", model=base)
@@ -256,9 +261,12 @@ def test_an_autoencoder_of_a_text_file_says_what_it_was_trained_on_and_how_well_
     assert card["texts"] == {
         "file": "text.txt", "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "piece": 16,
         "tokens": sum(len(t.ids) for t in training), "held_back_tokens": sum(len(t.ids) for t in held_back),
+        "about": "made for a test",
     }  # fmt: skip
     assert card["model"] == base.fingerprint and "remarks" not in card
     assert 400 < statistics.tokens < 600 and 20 < said["loss_tokens"] < 60
+    _, table, _ = steer("sae", "show", out / "sae")
+    assert re.search(r"texts: about +│ made for a test", table) and re.search(r"quality: l0 +│ \d", table)
     quality = card["quality"]
     assert quality["tokens"] == said["tokens"] == sum(len(t.ids) - 1 for t in held_back)
     assert quality["explained_variance_low"] < quality["explained_variance"] < quality["explained_variance_high"]

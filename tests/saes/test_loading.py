@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from saes import loading
 from saes.latents import features_of
 from saes.loading import load_dictionary
+from saes.shipped import Shipped
 from steering.errors import BadInput
 from steering.model.sites import Site
 from steering.vector.features import load_stored
@@ -165,7 +166,7 @@ def test_width_and_site_are_checked_against_a_model(tmp_path: Path) -> None:
 def test_the_built_in_autoencoder_carries_the_card_of_its_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loading.BUILTINS, "builtin:base", tmp_path)
+    monkeypatch.setitem(loading.SHIPPED, "builtin:base", Shipped("builtin:base", tmp_path / "sae"))
     with pytest.raises(BadInput, match="has no autoencoder yet"):
         load_dictionary("builtin:base")
     with pytest.raises(BadInput, match=r"Did you mean 'builtin:base'"):

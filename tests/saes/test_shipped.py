@@ -49,6 +49,7 @@ def test_the_autoencoder_of_texts_is_small_and_says_what_it_is() -> None:
     card = load_dictionary("smollm2-text").card
     texts, quality = card["texts"], card["quality"]
     assert texts["tokens"] > 1_000_000 and texts["held_back_tokens"] > 50_000 and len(texts["sha256"]) == 64
+    assert "public domain" in texts["about"]
     assert card["sinks"] == {"positions": [0], "left_out": True, "ratio": card["sinks"]["ratio"]}
     assert quality["explained_variance_low"] < quality["explained_variance"] < quality["explained_variance_high"]
     assert 24 < quality["l0"] < 40 and quality["dead"] < 0.1 and 0.5 < quality["recovered_of_mean"] < 1
