@@ -13,6 +13,8 @@ from rich.table import Table
 from ..progress import paper
 from .options import RUNS, JsonOption, RunsOption
 
+EXPLORATORY = 30
+
 
 def behaviours(
     run: str,
@@ -37,7 +39,7 @@ def behaviours(
     console = paper()
     for split in dict.fromkeys(one.split for one in found):
         own = [one for one in found if one.split == split]
-        who = ", ".join(sorted({one.by for one in own} - {"model"}))
+        who = ", ".join(sorted({one.by for one in own} - {"model", ""})) or "nobody"
         table = Table(
             title=f"{split}: share of a row's sentences with a label (by {who}), entropy in nats; baseline beside arm",
             title_justify="left", box=SIMPLE_HEAD, padding=0,
@@ -46,9 +48,23 @@ def behaviours(
             table.add_column(head, justify="left" if head in ("arm", "measure") else "right", overflow="fold")
         for one in own:
             scale, unit = (1, "") if one.measure == "entropy" else (100, " %")
-            table.add_row(
-                one.arm, one.measure, f"{scale * one.baseline:.2f}{unit}", f"{scale * one.value:.2f}{unit}",
-                f"{scale * one.difference:+.2f}", f"{scale * one.interval.low:+.2f} to {scale * one.interval.high:+.2f}",
-                f"{one.rank_p:.3f} of {one.controls}" if one.rank_p is not None else "no control", str(one.pairs), str(one.left_out),
-            )  # fmt: skip
+            numbers = ["", "", "", ""]
+            if one.value is not None and one.baseline is not None and one.difference is not None:
+                ends = (
+                    "few items"
+                    if one.interval is None
+                    else f"{scale * one.interval.low:+.2f} to {scale * one.interval.high:+.2f}"
+                )
+                before, after = (f"{scale * value:.2f}{unit}" for value in (one.baseline, one.value))
+                numbers = [before, after, f"{scale * one.difference:+.2f}", ends]
+            rank = f"{one.rank_p:.3f} of {one.controls}" if one.rank_p is not None else "no control"
+            table.add_row(one.arm, one.measure, *numbers, rank, str(one.pairs), str(one.left_out))
         console.print(table)
+        empty = sorted({one.arm for one in own if not one.pairs})
+        if empty:
+            console.print(
+                f"No pair of {', '.join(empty)} and the baseline has a labelled sentence on both sides.",
+                highlight=False,
+            )
+        if max(one.pairs for one in own) < EXPLORATORY:
+            console.print(f"Exploratory: fewer than {EXPLORATORY} pairs. Labels of a labeller err.", highlight=False)

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from ..studies.families import Family, Side
 
 
+UNREAD_WORDS = " (many answers could not be compared: it may be a matter of format)"
+
+
 def families(
     model: Annotated[str, typer.Option(help="Model: hub id, folder, .gguf file, smollm2, or builtin:...")],
     names: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--families",
             help="Tasks with both forms (names, YAML files), separated by commas; every short:NAME by default.",
         ),
-    ] = "",
+    ] = None,
     forms: Annotated[
         str, typer.Option(help="The direct form and the one that asks to think first; direct,think for base models.")
     ] = "chat-direct,chat-think",
@@ -54,7 +57,9 @@ def families(
     for option, value, least in (("--n", n, 1), ("--sampled", sampled, 0), ("--k", k, 1)):
         if value < least:
             raise BadInput(f"{option} {value}: give at least {least}.")
-    asked = tuple(filter(None, (name.strip() for name in names.split(",")))) or EVERY
+    if names is not None and not names.strip(", "):
+        raise BadInput("--families names none; leave the option out for every short family.")
+    asked = EVERY if names is None else tuple(filter(None, (name.strip() for name in names.split(","))))
     spec = Search(
         model,
         tuple(located_task(*task_of(name)) for name in asked),
@@ -69,13 +74,13 @@ def families(
     )
     found = search(spec, Store(runs))
     if as_json:
-        print(json.dumps([{**asdict(one), "helps": one.helps} for one in found], indent=1))
+        print(json.dumps([{**asdict(one), "helps": one.helps, "format": one.format} for one in found], indent=1))
         return
     console = paper()
     console.print(_table(found, k, model), highlight=False)
     best = [one for one in found if one.helps]
     console.print(
-        f"Thinking first helps on {', '.join(one.name for one in best)}." if best else
+        f"Thinking first helps on {', '.join(one.name + UNREAD_WORDS * one.format for one in best)}." if best else
         f"Thinking first helps on none of these {len(found)} families, all of them considered.",
         highlight=False,
     )  # fmt: skip

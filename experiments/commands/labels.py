@@ -161,7 +161,7 @@ def stability_(
     model: ModelOption = "builtin:thinking",
     problems: ProblemsOption = 12,
     samples: Annotated[int, typer.Option(help="Continuations per span.")] = 20,
-    spans: Annotated[int, typer.Option(help="Spans tested, at most.")] = 12,
+    spans: Annotated[int, typer.Option(min=1, help="Spans tested, at most.")] = 12,
     task: TaskOption = FIND_START,
     form: Annotated[str, typer.Option(help="Prompt form of another task than the built-in one.")] = "",
     split: SplitOption = "train",

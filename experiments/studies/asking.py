@@ -70,7 +70,9 @@ class Asking:
         for purpose, splits in (("read", self.read), ("chosen on", self.development), ("reported", self.test)):
             for split, n in splits.items():
                 for item in self.found.items(split, n):
-                    asked = self.found.prompt(item, self.direct)
+                    asked = " ".join(
+                        self.found.prompt(item, self.direct).split()
+                    )  # one blank more is the same question
                     if seen.setdefault(asked, purpose) != purpose:
                         raise BadInput(
                             f"Item {item.id} of split {split} is {purpose}, and the same question is {seen[asked]}; give splits that share "

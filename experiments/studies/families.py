@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from steering.errors import BadInput
 from steering.model.models import LoadedModel
 
 from ..evaluation.evaluate import run_evaluation
@@ -54,12 +55,27 @@ class Search:
     loading: Loading | None = None
 
     def check(self) -> None:
-        """Raises BadInput for a family without the forms or the split, before a model is loaded."""
-        for family in self.families:
+        """Raises BadInput for a family without the forms or the split, one that is named twice, one form for both sides, and samples that
+        would be all alike; before a model is loaded."""
+        if self.direct == self.think:
+            raise BadInput(
+                f"The form {self.direct} is both the direct one and the one that asks to think first; name two."
+            )
+        Generating(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
+        if self.sampled and self.temperature == 0:
+            raise BadInput("Samples at temperature 0 are all alike; give a temperature above 0, or --sampled 0.")
+        seen: dict[str, int] = {}
+        for number, family in enumerate(self.families, 1):
             task = resolve_task(family)
+            if (first := seen.setdefault(str((family, task.digest)), number)) != number:
+                raise BadInput(f"Family {number} is family {first} again ({task.name}); name each once.")
             for form in (self.direct, self.think):
                 check_form(task, form)
             task.items(self.split, self.n)
+
+
+UNREAD = 0.2
+"""Share of answers that could not be compared, on either side, from which on a difference may be one of format."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,11 @@ class Family:
     def helps(self) -> bool:
         """Whether thinking first is better, all families considered."""
         return self.adjusted <= LEVEL and self.interval.low > 0
+
+    @property
+    def format(self) -> bool:
+        """Whether so many answers could not be compared that the difference may be one of format."""
+        return max(self.direct.unscorable, self.think.unscorable) > UNREAD
 
 
 def search(spec: Search, store: Store, console: Console | None = None) -> list[Family]:

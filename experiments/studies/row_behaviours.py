@@ -27,6 +27,8 @@ from ..store.runs import Run
 from ..tasks.labellers import Labeller
 
 FORKS = 0.8
+LEAST = 8
+"""Items with fewer than which differences of entropy have no interval."""
 COLUMNS = ("arm", "split", "item", "seed", "text", "entropy", "labels")
 Pair = tuple[str, int]
 Values = dict[Pair, float]
@@ -42,12 +44,12 @@ class Moved:
     """`entropy`, `uncertain`, or a behaviour."""
     by: str
     """Who labelled; `model` for entropies."""
-    value: float
-    """Mean over the pairs; shares in [0, 1], entropies in nats."""
-    baseline: float
-    difference: float
-    interval: Interval
-    """Over items."""
+    value: float | None
+    """Mean over the pairs; shares in [0, 1], entropies in nats. None where no pair has a value on both sides."""
+    baseline: float | None
+    difference: float | None
+    interval: Interval | None
+    """Over items; None also for entropies of fewer than `LEAST` items, whose bootstrap would be too narrow."""
     pairs: int
     left_out: int
     """Pairs without a value on one of the sides."""
@@ -82,8 +84,9 @@ def moved(run: Run, labeller: Labeller | None = None) -> list[Moved]:
                 continue
             crowd = [n for n in (own_controls[arm.name].arms if arm.name in own_controls else ()) if n in rows]
             for measure, (by, of) in measures.items():
-                line = _line(split, arm.name, measure, by, {n: of(rows[n]) for n in (baseline, arm.name, *crowd)})
-                found += [line] if line is not None else []
+                found.append(
+                    _line(split, arm.name, measure, by, {n: of(rows[n]) for n in (baseline, arm.name, *crowd)})
+                )
     return found
 
 
@@ -124,21 +127,24 @@ def _measures(
     }
 
 
-def _line(split: str, arm: str, measure: str, by: str, values: Mapping[str, Values]) -> Moved | None:
-    """An arm (the second of `values`) beside the baseline (the first), ranked among the others; None where no pair has a value."""
+def _line(split: str, arm: str, measure: str, by: str, values: Mapping[str, Values]) -> Moved:
+    """An arm (the second of `values`) beside the baseline (the first), ranked among the others; without numbers where no pair has a value
+    on both sides."""
     (_, before), (_, after), *crowd = values.items()
     pairs = sorted(before.keys() & after.keys())
     if not pairs:
-        return None
+        return Moved(split, arm, measure, by, None, None, None, None, 0, len(before.keys() | after.keys()), 0, None)
     a, b = pair_grid(before, pairs), pair_grid(after, pairs)
     found = paired_difference(a, b)
     drawn = [_difference(before, other) for _, other in crowd]
     known = [value for value in drawn if value is not None]
     sign = -1 if found.difference < 0 else 1
+    shares = measure != "entropy"
+    interval = found.interval if shares or found.n >= LEAST else None
     rank = rank_p(sign * found.difference, [sign * value for value in known]) if known else None
     return Moved(
         split, arm, measure, by, float(np.nanmean(np.nanmean(b, 1))), float(np.nanmean(np.nanmean(a, 1))), found.difference,
-        found.interval, len(pairs), len(before.keys() ^ after.keys()), len(known), rank,
+        interval, len(pairs), len(before.keys() ^ after.keys()), len(known), rank,
     )  # fmt: skip
 
 

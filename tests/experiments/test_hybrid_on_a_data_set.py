@@ -127,6 +127,21 @@ def test_questions_of_the_uses_are_drawn_apart(task: Path) -> None:
         question_items(spec(task, read={"train": 50}), asked.found)
 
 
+def test_a_question_that_is_asked_twice_has_one_use(task: Path, tmp_path: Path) -> None:
+    lines = (task.parent / "train.jsonl").read_text().splitlines()
+    (tmp_path / "twice.jsonl").write_text(
+        "\n".join([*lines[:50], *(line.replace(" ;", "  ;", 1) for line in lines[:10])])
+    )
+    mapping = {
+        **spec(task).task,
+        "dataset": str(tmp_path / "twice.jsonl"),
+        "splits": {"train": str(tmp_path / "twice.jsonl")},
+    }  # type: ignore[dict-item]
+    asked = spec(task).model_copy(update={"task": mapping})
+    with pytest.raises(BadInput, match="50 different ones"):
+        question_items(asked, asked.found)
+
+
 def test_a_pair_is_two_models_or_two_forms(task: Path) -> None:
     with pytest.raises(ValueError, match="one model, asked in one form|are one, asked in one form"):
         spec(task, base="m", thinking="m", thinking_form="direct")

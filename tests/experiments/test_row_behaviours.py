@@ -124,10 +124,12 @@ def test_an_arm_is_ranked_among_its_controls_and_pairs_without_a_value_are_count
         "lexicon",
         {"base": before, "arm": after, "one": weaker, "two": stronger, "none": {}},
     )
-    assert line is not None
     assert line.difference == pytest.approx(0.2) and (line.pairs, line.left_out, line.controls) == (2, 2, 2)
     assert line.rank_p == pytest.approx(2 / 3)
-    assert _line("test", "arm", "deduction", "lexicon", {"base": before, "arm": {("d", 0): 0.1}}) is None
+    none = _line("test", "arm", "deduction", "lexicon", {"base": before, "arm": {("d", 0): 0.1}})
+    assert (none.pairs, none.left_out, none.value, none.interval) == (0, 4, None, None), "said, not left out"
+    few = _line("test", "arm", "entropy", "model", {"base": before, "arm": {pair: v + 1 for pair, v in before.items()}})
+    assert few.interval is None, "a bootstrap over three items is no interval"
 
 
 def test_the_command_names_who_labelled(tmp_path: Path, steer: Steer) -> None:

@@ -110,8 +110,12 @@ def test_a_search_refuses_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPat
         ({"direct": "chat-direct"}, "Unknown prompt form"),
         ({"split": "dev"}, "Unknown split"),
         ({"families": ("short:nope",)}, "Unknown family"),
+        ({"families": ("find-start", "find-start")}, "is family 1 again"),
+        ({"think": "quick"}, "name two"),
+        ({"temperature": 0.0}, "all alike"),
+        ({"temperature": -1.0}, "greater than or equal to 0"),
     ):
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises((BadInput, ValueError), match=said):
             search(quick(**more), Store(tmp_path), Console(quiet=True))
 
 
@@ -128,6 +132,8 @@ def test_the_command_prints_every_family_and_says_whether_one_is_helped(
     code, out, _ = steer(*given, "--json")
     (line,) = json.loads(out)
     assert code == 0 and line["direct"]["passed"] is None and isinstance(line["helps"], bool)
+    code, _, error = steer("families", "--model", "builtin:base", "--families", "")
+    assert code == 2 and "names none" in error
     code, _, error = steer("families", "--model", "builtin:base", "--forms", "quick")
     assert code == 2 and "name two prompt forms" in error
 

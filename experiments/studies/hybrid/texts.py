@@ -50,12 +50,13 @@ def question_items(spec: HybridSpec, task: Task) -> dict[str, list[Item]]:
             ]
             for use, n in sizes.items()
         }
-    items = [item for split, n in spec.read.items() for item in task.items(split, n)]
+    every = [item for split, n in spec.read.items() for item in task.items(split, n)]
+    items = list({" ".join(task.prompt(item, spec.form).split()): item for item in reversed(every)}.values())[::-1]
     if len(items) < sum(sizes.values()):
         needs = " + ".join(f"{n} {use}" for use, n in sizes.items())
         raise BadInput(
             f"A hybrid on {task.name} reads {needs} = {sum(sizes.values())} questions, each once, and the splits that are read hold "
-            f"{len(items)}. Read more, or ask for fewer, as in --set traces=40 --set rollouts=60 --set held_out=20."
+            f"{len(items)} different ones. Read more, or ask for fewer, as in --set traces=40 --set rollouts=60 --set held_out=20."
         )
     found, start = {}, 0
     for use, n in sizes.items():
