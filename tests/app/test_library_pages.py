@@ -39,7 +39,6 @@ def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
     """The page after its script run, as a link opens it."""
     monkeypatch.setenv("STEERING_RUNS", str(runs))
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    app.run()
     for key, value in query.items():
         app.query_params[key] = value
     if page != "home":

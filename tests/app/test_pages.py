@@ -33,12 +33,9 @@ def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
-    app.run()
     if PAGES[page]:
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.switch_page(PAGES[page]).run()
-    return app
+        app.switch_page(PAGES[page])
+    return app.run()
 
 
 def said(app: AppTest) -> str:

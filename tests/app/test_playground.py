@@ -53,7 +53,6 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
     monkeypatch.setenv("STEERING_RUNS", str(runs))
     app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    app.run()
     for key, value in query.items():
         app.query_params[key] = value
     return app.switch_page(f"app_pages/{page}.py").run()

@@ -90,7 +90,10 @@ def test_latents_are_ablated_on_a_data_set(steer: Steer, folder: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_the_latent_of_reasoning_is_found_on_a_data_set(steer: Steer, folder: Path, tmp_path: Path) -> None:
+def test_the_latent_of_reasoning_is_found_on_a_data_set(
+    steer: Steer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.studies.mode.DIRECTIONS", 2)  # nothing here is said of them
     said = steer(
         "sae", "mode", "--task", folder / "task.yaml", "--forms", "direct,cot", "--read", "train:40", "--dev", "dev:6", "--test", "test:10",
         "--max-new-tokens", "160", "--json",
