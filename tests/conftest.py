@@ -57,6 +57,13 @@ LONG = (
         "test_compiled",
         "test_hostile_answers",
     ),
+    *(
+        "test_hybrid_on_a_data_set",
+        "test_text_autoencoder",
+        "test_short_families",
+        "test_row_behaviours",
+        "test_layer_choice",
+    ),
     *("test_language_study", "test_any_task", "test_contrasts", "test_real_pairs", "test_gguf_models"),
 )
 """Modules that take longest: they come first, so that workers which take whole modules end at about the same time."""
