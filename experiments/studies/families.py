@@ -17,6 +17,7 @@ from rich.console import Console
 
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
+from steering.model.prompts import unknown_in
 
 from ..evaluation.evaluate import run_evaluation
 from ..evaluation.loading import Loading, load
@@ -31,6 +32,8 @@ from ..tasks.short import FAMILIES
 from ..tasks.task import check_form, resolve_task
 
 LEVEL = 0.05
+SHOWN = 8
+"""Questions of a family that are looked at for what the tokenizer does not know."""
 DIRECT, THINK = "direct", "think"
 EVERY = tuple(f"short:{name}" for name in FAMILIES)
 
@@ -123,6 +126,9 @@ def search(spec: Search, store: Store, console: Console | None = None) -> list[F
     spec.check()
     console = console or talk()
     model = load(spec.model, spec.loading)
+    for family in spec.families:
+        if said := unread(spec, model, family):
+            console.print(f"Warning: {said}", style="yellow", highlight=False, soft_wrap=True, markup=False)
     found = []
     for number, family in enumerate(spec.families, 1):
         name = resolve_task(family).name
@@ -139,6 +145,18 @@ def search(spec: Search, store: Store, console: Console | None = None) -> list[F
             sampled = _run(spec, store, model, family, console, label, min(spec.sampled, spec.n), settings)
         found.append((name, greedy, sampled))
     return sorted(_families(spec, found), key=lambda one: (-one.advantage, one.name))
+
+
+def unread(spec: Search, model: LoadedModel, family: str | dict[str, Any]) -> str:
+    """What is to be said of a family whose questions the model's tokenizer does not know; empty where it knows the first of them."""
+    task = resolve_task(family)
+    texts = [task.prompt(item, spec.direct) for item in task.items(spec.split, min(SHOWN, spec.n))]
+    odd = [found for text in texts if (found := unknown_in(model, text)) is not None]
+    return (
+        f"{task.name}: {len(odd)} of the first {len(texts)} questions are not known whole. {odd[0].sentence(model.id)}"
+        if odd
+        else ""
+    )
 
 
 def _run(

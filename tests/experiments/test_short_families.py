@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 
 from experiments.store.runs import Store
-from experiments.studies.families import Search, search
+from experiments.studies.families import Search, search, unread
 from experiments.tasks.graders.grade import Known
 from experiments.tasks.graders.plain import ExactGrader
 from experiments.tasks.short import DAYS, FAMILIES, FORMS
 from experiments.tasks.task import resolve_task
 from steering.errors import BadInput
+from steering.model.models import load_model
 from tests.experiments.command_line import Steer, command
 
 
@@ -136,6 +137,13 @@ def test_the_command_prints_every_family_and_says_whether_one_is_helped(
     assert code == 2 and "names none" in error
     code, _, error = steer("families", "--model", "builtin:base", "--forms", "quick")
     assert code == 2 and "name two prompt forms" in error
+
+
+def test_a_family_that_the_model_cannot_read_is_said() -> None:
+    builtin = load_model("builtin:base")
+    spec = quick(direct="direct", think="think", split="dev", families=("short:story",), n=20)
+    assert "short:story: 8 of the first 8 questions are not known whole" in unread(spec, builtin, "short:story")
+    assert unread(quick(), builtin, "find-start") == ""
 
 
 def test_forms_ask_for_the_answer_alone_or_for_steps() -> None:
