@@ -36,6 +36,7 @@ def command(port: int, open_browser: bool) -> list[str]:
         "server.address": "127.0.0.1",
         "server.port": port,
         "server.headless": not open_browser,
+        "server.showEmailPrompt": False,  # a first start asks for no address
         "server.enableCORS": True,
         "server.enableXsrfProtection": True,
         "server.enableAgentApi": False,

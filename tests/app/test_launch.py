@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app.launch import command as server_command
 from tests.app.conftest import _wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,3 +98,8 @@ def test_a_signal_to_the_app_ends_every_process_that_it_started(
     process.send_signal(number)
     assert process.wait(timeout=25) == code
     assert until_gone(mark) == {}
+
+
+def test_a_first_start_asks_for_no_address() -> None:
+    """Streamlit's first start waits for an e-mail address where a browser is opened."""
+    assert "--server.showEmailPrompt=false" in server_command(8501, True)
