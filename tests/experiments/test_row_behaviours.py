@@ -126,6 +126,11 @@ def test_an_arm_is_ranked_among_its_controls_and_pairs_without_a_value_are_count
     )
     assert line.difference == pytest.approx(0.2) and (line.pairs, line.left_out, line.controls) == (2, 2, 2)
     assert line.rank_p == pytest.approx(2 / 3)
+    lowered = {pair: value - 0.1 for pair, value in before.items()}
+    line = _line(
+        "test", "arm", "deduction", "lexicon", {"base": before, "arm": lowered, "one": weaker, "two": stronger}
+    )
+    assert line.rank_p == pytest.approx(1 / 3), "on the side that it has: no control lowers as much"
     none = _line("test", "arm", "deduction", "lexicon", {"base": before, "arm": {("d", 0): 0.1}})
     assert (none.pairs, none.left_out, none.value, none.interval) == (0, 4, None, None), "said, not left out"
     few = _line("test", "arm", "entropy", "model", {"base": before, "arm": {pair: v + 1 for pair, v in before.items()}})
