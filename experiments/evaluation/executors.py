@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 from ..failures import WorkerFailed
 from ..store.files import location
 from ..store.runs import Run, Store
-from .rows import Parts, Planned, chunk_records, chunks_of, models_of, rules_of
+from .records import chunk_records
+from .rows import Parts, Planned, chunks_of, models_of, rules_of
 
 if TYPE_CHECKING:
     from .spec import EvalSpec

@@ -76,7 +76,8 @@ def reproduce(
     from ..tasks.task import resolve_task
     from .hybrids import FOLDER, stored_controller
     from .loading import load
-    from .rows import Parts, chunk_records, chunks_of, models_of, rules_of
+    from .records import chunk_records
+    from .rows import Parts, chunks_of, models_of, rules_of
     from .spec import EvalSpec
     from .stored_vectors import run_vectors
 

@@ -1,4 +1,4 @@
-"""The rows of an evaluation: what is to be generated, in which chunks, under which keys; and what is stored of each.
+"""The rows of an evaluation: what is to be generated, in which chunks, under which keys.
 
 1. A chunk is what is generated in one call and stored in one shard: rows of one way of running (a model with plans, or a pair with
    controllers), blocks of items crossed with all their arms and seeds. It depends on the spec alone, so a chunk that is run again, here or
@@ -12,31 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from probes.labels import in_tokens
-from steering.compile.text import character_places
-from steering.engine.generation import Generation, Row, check_invariant, check_rows, generate
+from steering.engine.generation import Row, check_invariant, check_rows
 from steering.engine.sampling import DRAW
 from steering.errors import BadInput
-from steering.hybrid import Controller, HybridRow, decode
+from steering.hybrid import Controller, HybridRow
 from steering.hybrid.decoding import check_hybrid_rows
-from steering.hybrid.row import HybridGeneration
 from steering.model.models import LoadedModel
-from steering.model.prompts import encode_prompt, token_texts
+from steering.model.prompts import encode_prompt
 from steering.model.sinks import sinks_of
-from steering.model.thinking import declared_markers, leaves_open, model_markers
+from steering.model.thinking import declared_markers
 from steering.plan.plan import Plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
+from ..decoders.named import decoder_named
 from ..store.manifest import Arm
-from ..tasks.graders.grade import Known, unscorable
 from ..tasks.items import stream_seed
-from ..tasks.task import Encodes, Item, Labels, Task
+from ..tasks.task import Encodes, Item, Task
 
 if TYPE_CHECKING:
     from .spec import EvalSpec
@@ -56,6 +52,8 @@ class Way(NamedTuple):
     hybrid: bool
     beside: str | None
     """The thinking model that runs beside."""
+    work: str | None = None
+    """What a decoder's candidates depend on, as JSON; None without one."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ class Parts:
 
 def way_of(arm: Arm) -> Way:
     """How an arm's rows run."""
-    return Way(arm.model, arm.controller is not None, arm.controller.get("thinking") if arm.controller else None)
+    work = json.dumps(decoder_named(arm.decoder).work, sort_keys=True) if arm.decoder else None
+    return Way(arm.model, arm.controller is not None, arm.controller.get("thinking") if arm.controller else None, work)
 
 
 def models_of(spec: EvalSpec) -> list[str]:
@@ -179,6 +178,8 @@ def _row_key(
         ROW_VERSION, model.fingerprint, model.tokenizer_fingerprint, steering, settings, task.digest, arm.name,
         item.id, list(ids), seed,
     ]  # fmt: skip
+    if arm.decoder:
+        facts.append(["decoder", arm.decoder])
     if markers := declared_markers(model):  # those of a template are part of the tokenizer
         facts.append([[m.opening, m.closing] for m in markers])
     ends = sorted(model.eos_ids)
@@ -205,106 +206,11 @@ def check_chunk(chunk: Sequence[Planned], spec: EvalSpec, models: Mapping[str, L
         check_hybrid_rows(models[way.model], beside, rows, settings)  # type: ignore[arg-type]
     else:
         check_rows(models[way.model], rows, settings)  # type: ignore[arg-type]
+        for facts in {json.dumps(p.arm.decoder): p.arm.decoder for p in chunk if p.arm.decoder}.values():
+            decoder_named(facts).check(models[way.model], settings)
+        if spec.batch_invariant and way.work is not None:
+            raise BadInput(
+                f"Arm {chunk[0].arm.name!r} has a decoder, which cannot run batch-invariant; leave batch_invariant out."
+            )
         if spec.batch_invariant:
             check_invariant(models[way.model])
-
-
-def chunk_records(chunk: Sequence[Planned], spec: EvalSpec, parts: Parts) -> list[dict[str, Any]]:
-    """Generate and grade the rows of a chunk; as they are stored."""
-    way, settings, model = way_of(chunk[0].arm), spec.generation.settings(), parts.models[chunk[0].arm.model]
-    rows: Any = [planned.row for planned in chunk]
-    batch = min(len(rows), spec.rows_per_batch or len(rows))
-    generations: Sequence[Generation]
-    if way.hybrid:
-        beside = parts.models[way.beside] if way.beside else None
-        generations = decode(model, beside, rows, settings, batch_size=batch)
-    else:
-        generations = generate(model, rows, settings, batch_size=batch, invariant=spec.batch_invariant)
-    return [record(model, parts.task, p, g) for p, g in zip(chunk, generations, strict=True)]
-
-
-def known_of(model: LoadedModel, planned: Planned, finish: str | None) -> Known:
-    """What is known of a row beside its text: how it ended, and the markers of its model's thinking segment."""
-    markers = model_markers(model)
-    data = planned.item.data
-    question = str((data.get("question") if isinstance(data, Mapping) else getattr(data, "question", None)) or "")
-    prompt = planned.prompt.removesuffix(planned.arm.opening)
-    return Known(finish, leaves_open(prompt, question, markers), markers)
-
-
-def behaviours(model: LoadedModel, task: Task, body: Sequence[int]) -> list[dict[str, Any]]:
-    """Labels of a response by the task's labeller, over its tokens; none where the task has nobody who labels."""
-    if not isinstance(task, Labels) or task.labeller is None:
-        return []
-    text, places = character_places(model, body)
-    return [
-        {"label": s.label, "start": s.start, "end": s.end, "detector": s.detector, "confidence": s.confidence}
-        for s in in_tokens(task.labeller.label(text), places)
-    ]
-
-
-def record(model: LoadedModel, task: Task, planned: Planned, generation: Generation) -> dict[str, Any]:
-    """One row as it is stored: graded, with its tokens as text."""
-    ids = list(generation.token_ids)
-    body = [token for token in ids if token not in model.eos_ids]
-    text = model.tokenizer.decode(body)
-    opening = planned.arm.opening
-    known = known_of(model, planned, generation.finish)
-    if generation.finish == "nonfinite":  # the model stopped computing: what it had written is not its answer
-        logging.getLogger(__name__).warning(
-            "Arm %s, item %s, seed %s is not graded: %s.",
-            planned.arm.name, planned.item.id, planned.seed, generation.nonfinite,
-        )  # fmt: skip
-        grade = unscorable("", None, "the model's numbers became NaN or infinite")
-    else:
-        grade = task.grade(planned.item, f"{opening.strip()} {text}" if opening else text, known)
-    given = len(opening.split())
-    tokens = token_texts(model, ids)
-    receipt = generation.receipt
-    return {
-        "key": planned.key,
-        "arm": planned.arm.name,
-        "split": planned.split,
-        "item": planned.item.id,
-        "order": planned.order,
-        "seed": planned.seed,
-        "prompt": planned.prompt,
-        "gold": planned.item.gold,
-        "text": text,
-        "answer": grade.answer,
-        "correct": grade.correct,
-        "scorable": grade.scorable,
-        "truncated": generation.finish == "length",
-        "trace_ok": grade.trace_ok,
-        "well_formed": grade.well_formed,
-        "finish": generation.finish,
-        "prompt_ids": list(generation.prompt_ids),
-        "token_ids": ids,
-        "prompt_tokens": token_texts(model, generation.prompt_ids),
-        "tokens": tokens,
-        "logprob": list(generation.logprob),
-        "entropy": list(generation.entropy),
-        "top_ids": list(generation.top_ids),
-        "top_tokens": token_texts(model, generation.top_ids),
-        "top_logprob": list(generation.top_logprob),
-        "edit_ratio": list(receipt.ratio),
-        "edits_planned": receipt.planned,
-        "edits_fired": receipt.fired,
-        "labels": [
-            {
-                "label": s.label,
-                "start": max(0, s.start - given),
-                "end": s.end - given,
-                "detector": grade.detector,
-                "confidence": 1.0,
-            }
-            for s in grade.labels
-            if s.end > given
-        ]
-        or behaviours(model, task, body),
-        "choices": [vars(choice) for choice in generation.choices]
-        if isinstance(generation, HybridGeneration)
-        else None,
-        "unclosed": grade.unclosed,
-        "lenient": grade.lenient,
-    }

@@ -27,7 +27,8 @@ from steering.vector.vectors import SteeringVector
 
 from ..evaluation.evaluate import manifest_of
 from ..evaluation.loading import load
-from ..evaluation.rows import Parts, Planned, check_chunk, chunks_of, models_of, record
+from ..evaluation.records import record
+from ..evaluation.rows import Parts, Planned, check_chunk, chunks_of, models_of
 from ..evaluation.spec import EvalSpec
 from ..tasks.task import resolve_task
 from .request import STEERED, UNSTEERED, LiveRequest

@@ -15,6 +15,10 @@ _CHOICE = {
     **{"token": pa.int32(), "category": pa.int32(), "alpha": pa.float32()},
     **{"agreed": pa.bool_(), "matched": pa.bool_()},
 }
+_CANDIDATE = {
+    **{"text": pa.string(), "answer": pa.string(), "correct": pa.bool_(), "tokens": pa.int32()},
+    **{"logprob": pa.float32(), "score": pa.float32(), "chosen": pa.bool_()},
+}
 COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("key", "arm", "split", "item"), pa.string()),
     **dict.fromkeys(("order", "seed"), pa.int32()),
@@ -31,8 +35,10 @@ COLUMNS: dict[str, pa.DataType] = {
     "labels": pa.list_(pa.struct(list(_LABEL.items()))),
     "choices": pa.list_(pa.struct(list(_CHOICE.items()))),
     **dict.fromkeys(("unclosed", "lenient"), pa.bool_()),
+    "spent": pa.int32(),
+    "candidates": pa.list_(pa.struct(list(_CANDIDATE.items()))),
 }
-OPTIONAL = ("choices", "unclosed", "lenient")
+OPTIONAL = ("choices", "unclosed", "lenient", "spent", "candidates")
 """Columns that a row which is written may leave out."""
 NULLABLE = ("answer", "trace_ok", "well_formed", *OPTIONAL)
 ROW_SCHEMA = pa.schema([pa.field(name, kind, nullable=name in NULLABLE) for name, kind in COLUMNS.items()])

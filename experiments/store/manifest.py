@@ -73,16 +73,20 @@ class Arm(BaseModel):
     controller: dict[str, Any] | None = None
     """Of a hybrid: the facts of its `Controller`, and if a model runs beside, its name under `thinking` and, where it is asked in another
     form, that under `thinking_form`."""
+    decoder: dict[str, Any] | None = None
+    """How its texts are made, where that is not one text per question by the run's settings (`experiments.decoders`)."""
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         facts: dict[str, Any] = handler(self)
-        return {k: v for k, v in facts.items() if v or k not in ("opening", "controller")}
+        return {k: v for k, v in facts.items() if v or k not in ("opening", "controller", "decoder")}
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.plan and self.controller:
             raise ValueError(f"arm {self.name!r} has a plan and a controller; an arm is steered by one of them")
+        if self.decoder and self.controller:
+            raise ValueError(f"arm {self.name!r} has a decoder and a controller; a hybrid writes its own texts")
         return self
 
 

@@ -10,6 +10,7 @@
 | 1 | shards of rows that are no hybrid's have no column `choices`; no checksums; manifests do not say which program wrote them |
 | 2 | every shard has every column and says its version; `<shard>.sha256` beside each shard; `program` in the manifest |
 | 3 | columns `unclosed` and `lenient`; null in rows of older versions, where it is not known |
+| 4 | columns `spent` and `candidates`, of rows that a decoder chose among several texts; null in others |
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pyarrow as pa
 from .columns import ROW_SCHEMA
 from .files import StoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 VERSION_KEY = b"schema_version"
 """Where a shard's Parquet metadata say its version."""
 
@@ -73,11 +74,25 @@ def _table_3(table: pa.Table) -> pa.Table:
     return table
 
 
-_SECOND = pa.schema([field for field in ROW_SCHEMA if field.name not in ("unclosed", "lenient")])
+def _manifest_4(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "schema_version": 4}
+
+
+def _table_4(table: pa.Table) -> pa.Table:
+    for name in ("spent", "candidates"):
+        if name not in table.column_names:
+            field = ROW_SCHEMA.field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
+
+
+_THIRD = pa.schema([field for field in ROW_SCHEMA if field.name not in ("spent", "candidates")])
+_SECOND = pa.schema([field for field in _THIRD if field.name not in ("unclosed", "lenient")])
 _FIRST = pa.schema([field for field in _SECOND if field.name != "choices"])
 MIGRATIONS: dict[int, Migration] = {
     1: Migration((_SECOND, _FIRST), _manifest_2, _table_2),
     2: Migration((_SECOND,), _manifest_3, _table_3),
+    3: Migration((_THIRD,), _manifest_4, _table_4),
 }
 """By the version that is left."""
 

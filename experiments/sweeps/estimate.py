@@ -17,7 +17,8 @@ from steering.model.layout import text_config
 from steering.model.models import LoadedModel
 
 from ..evaluation.loading import load
-from ..evaluation.rows import CHUNK_ROWS, Parts, chunk_records, chunks_of, models_of
+from ..evaluation.records import chunk_records
+from ..evaluation.rows import CHUNK_ROWS, Parts, chunks_of, models_of
 from ..evaluation.spec import EvalSpec
 from ..store.shards import to_table
 from ..tasks.task import resolve_task

@@ -229,5 +229,9 @@ class Short(Formed):
             for i, (question, answer) in enumerate(found.items())
         ]
 
+    @property
+    def grader(self) -> Grader:
+        return FAMILIES[self.family][1]
+
     def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade:
-        return FAMILIES[self.family][1].grade(self.question(item), item.gold, text, known)
+        return self.grader.grade(self.question(item), item.gold, text, known)

@@ -138,7 +138,7 @@ class Batch:
         read (a cache and its row). The place is clear."""
         self._moved()
         self.rows[place] = progress
-        prompt = len(progress.row.prompt_ids)
+        prompt = len(progress.row.read_ids)
         self.begins[place] = self.column - prompt
         self.offset[place] = self.begins[place]
         self.starts[place] = self.begins[place] if stored is None else self.column
@@ -146,7 +146,7 @@ class Batch:
         if self.shared is not None:
             self.shared.leave(place)
             if stored is not None:
-                self.shared.take(place, progress.row.prompt_ids, *stored)
+                self.shared.take(place, progress.row.read_ids, *stored)
         for number, batch in enumerate(self.slots):
             if progress.plan is not None and progress.plan.lines[number]:
                 batch.lines[place] = progress.plan.lines[number]
@@ -158,7 +158,7 @@ class Batch:
                         batch.active.device
                     )
         if self.history is not None:
-            ids = torch.tensor(progress.row.prompt_ids, device=self.history.device)
+            ids = torch.tensor(progress.row.read_ids, device=self.history.device)
             self.history[place] = ids[0]
             self.history[place, :prompt] = ids
 

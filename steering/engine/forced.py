@@ -56,10 +56,10 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
     compiled = compile_plans([text.plan for text in texts if text.plan], model)
     masks = Masks(model.runs.config)
     readings: dict[int, ForcedReading] = {}
-    for chunk in _chunks(model, [_length(text) for text in texts]):
+    for chunk in chunks_of(model, [_length(text) for text in texts]):
         chosen = [texts[i] for i in chunk]
-        steered = _predictions(model, compiled, masks, chosen, True)
-        plain = _predictions(model, compiled, masks, chosen, False)
+        steered = predictions(model, compiled, masks, chosen, True)
+        plain = predictions(model, compiled, masks, chosen, False)
         for index, text, one, two in zip(chunk, chosen, steered, plain, strict=True):
             forced = torch.tensor(text.token_ids, device=one.device)[:, None]
             divergence = (one.exp() * (one - two)).sum(-1).clamp_min(0.0)
@@ -86,9 +86,9 @@ def unsteered_logprob(
     _check_lengths(model, forced)
     compiled, masks = compile_plans([], model), Masks(model.runs.config)
     found: dict[int, tuple[float, ...]] = {}
-    for chunk in _chunks(model, [_length(text) for text in forced]):
+    for chunk in chunks_of(model, [_length(text) for text in forced]):
         chosen = [forced[i] for i in chunk]
-        for index, text, read in zip(chunk, chosen, _predictions(model, compiled, masks, chosen, False), strict=True):
+        for index, text, read in zip(chunk, chosen, predictions(model, compiled, masks, chosen, False), strict=True):
             own = read.gather(1, torch.tensor(text.token_ids, device=read.device)[:, None])[:, 0]
             if not bool(own.isfinite().all()):
                 raise BadInput(
@@ -98,7 +98,7 @@ def unsteered_logprob(
     return [found[i] for i in range(len(texts))]
 
 
-def _chunks(model: LoadedModel, lengths: Sequence[int]) -> Iterator[list[int]]:
+def chunks_of(model: LoadedModel, lengths: Sequence[int]) -> Iterator[list[int]]:
     """The texts, by number, that are read in one pass: longest first, and no pass on both sides of a rotary limit."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     while order:
@@ -124,7 +124,7 @@ def _length(text: ForcedText) -> int:
 
 
 @torch.inference_mode()
-def _predictions(
+def predictions(
     model: LoadedModel, compiled: CompiledPlans, masks: Masks, texts: Sequence[ForcedText], steered: bool
 ) -> list[Tensor]:
     """Log-probabilities `[forced tokens, vocabulary]` of each text, read left-padded in one pass per token limit."""

@@ -59,14 +59,32 @@ def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSett
     for index, row in enumerate(rows):
         if not row.prompt_ids:
             raise BadInput(f"Row {index} has an empty prompt; give at least one token (the BOS counts).")
+        if row.begun:
+            _check_begun(model, index, row, settings)
         if len(row.prompt_ids) + settings.max_new_tokens > model.context:
             raise BadInput(
                 f"Row {index}: {len(row.prompt_ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
                 f"{model.id} ({model.context}). Shorten the prompt or set max_new_tokens to at most {model.context - len(row.prompt_ids)}."
             )
-        model.rope.check_row(f"Row {index}", len(row.prompt_ids), settings.max_new_tokens)
+        model.rope.check_row(f"Row {index}", len(row.read_ids), settings.max_new_tokens - len(row.begun))
     for plan in dict.fromkeys(row.plan for row in rows):
         check_plan(plan, model, strict)
+
+
+def _check_begun(model: LoadedModel, index: int, row: Row, settings: GenerationSettings) -> None:
+    """Raises BadInput for a row that cannot go on from the tokens that it begins with."""
+    if len(row.begun) >= settings.max_new_tokens:
+        raise BadInput(
+            f"Row {index} begins with {len(row.begun)} tokens of max_new_tokens {settings.max_new_tokens}, so none is left to generate; "
+            f"give a larger max_new_tokens, which counts them too."
+        )
+    if ended := [token for token in row.begun if token in model.eos_ids]:
+        raise BadInput(f"Row {index} begins with a text that has ended (id {ended[0]}); leave the end token out.")
+    if any(i.gate is not None and i.gate.kind == "entropy" for i in row.plan.interventions):
+        raise BadInput(
+            f"Row {index} begins with tokens whose entropy was not measured, and its plan has a gate that asks for it; give the row from "
+            f"its prompt on, or another gate."
+        )
 
 
 def stream(
@@ -96,13 +114,13 @@ def stream(
     if invariant:
         check_invariant(model)
     plans = compile_plans([row.plan for row in rows if row.plan], model)
-    groups = model.rope.groups([len(row.prompt_ids) for row in rows]) or [[]]
+    groups = model.rope.groups([len(row.read_ids) for row in rows]) or [[]]
     if len(groups) > 1:
         check_spans(plans, model, [(row.plan, row.prompt_ids) for row in rows], settings.max_new_tokens)
     done: list[Generation | None] = [None] * len(rows)
     for members in groups:
         own = [rows[index] for index in members]
-        long = any(model.rope.long(len(row.prompt_ids)) for row in own)
+        long = any(model.rope.long(len(row.read_ids)) for row in own)
         run = Loop(model, own, settings, plans, batch_size, detail, compiled, long, invariant)
         for event in run.events(cancel):
             if isinstance(event, Finished):

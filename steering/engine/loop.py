@@ -79,8 +79,8 @@ class Loop:
             and can_share(model, self.masks)
         )
         needs = prompt_needs(readings, model.runs.resumes)
-        self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].prompt_ids), rows[i].prompt_ids)))
-        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.prompt_ids for row in rows)), invariant)
+        self.queue = deque(sorted(range(len(rows)), key=lambda i: (-len(rows[i].read_ids), rows[i].read_ids)))
+        self.pool = PromptPool(model, self.masks, needs, dict(Counter(row.read_ids for row in rows)), invariant)
         positions = max((len(row.prompt_ids) for row in rows), default=0) + settings.max_new_tokens
         own = max((len(r.prompt) for r in readings if not (shares and r.whole)), default=0)
         longest = own + settings.max_new_tokens
@@ -133,7 +133,9 @@ class Loop:
         plan = None
         if row.plan:
             plan = RowPlan(self.compiled, row.plan, row.prompt_ids, self.settings.max_new_tokens, self.model)
-        return Progress(index, row, plan)
+            for place, token in enumerate(row.begun, len(row.prompt_ids)):
+                plan.follow(place, token)
+        return Progress(index, row, plan, list(row.begun))
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
         with self.model.runs.holding({} if self.graph else self.batch.edits):
@@ -206,10 +208,15 @@ class Loop:
         everywhere = places == self.everywhere
         index: Any = slice(None) if everywhere else torch.tensor(places, device=logits.device)
         history = batch.history[index] if batch.history is not None else None
+        weighed = logits
+        if self.settings.penalty is not None:
+            weighed = self.settings.penalty.applied(
+                logits, [() if (r := batch.rows[p]) is None else r.tokens for p in places]
+            )
         if self.invariant:
-            logits = fixed(logits)
+            logits, weighed = fixed(logits), fixed(weighed)
             drawn, history = (None if part is None else fixed(part) for part in (drawn, history))
-        chosen = choose(logits, self.settings, drawn, history)
+        chosen = choose(weighed, self.settings, drawn, history)
         self.pending[index, 0] = chosen[:n]
         if batch.history is not None:
             where = torch.tensor(

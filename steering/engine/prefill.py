@@ -32,7 +32,7 @@ NEARLY = 0.8
 def shared_tokens(progress: Progress, alone: bool = False) -> int:
     """How many leading prompt tokens a row reads as everybody: those that its plan leaves unedited; of an edited prompt none when rows
     read `alone`."""
-    prompt = len(progress.row.prompt_ids)
+    prompt = len(progress.row.read_ids)
     first = None if progress.plan is None else progress.plan.first_edited
     if first is None or first >= prompt:
         return prompt
@@ -64,7 +64,7 @@ class Reading:
 
 
 def reading(progress: Progress, alone: bool = False) -> Reading:
-    return Reading(progress.row.prompt_ids, shared_tokens(progress, alone), 0 if alone else begin_layer(progress))
+    return Reading(progress.row.read_ids, shared_tokens(progress, alone), 0 if alone else begin_layer(progress))
 
 
 def prompt_needs(readings: Iterable[Reading], resumes: bool) -> dict[tuple[int, ...], Needs]:
@@ -85,7 +85,7 @@ def prompt_needs(readings: Iterable[Reading], resumes: bool) -> dict[tuple[int, 
 
 def begin_layer(progress: Progress) -> int:
     """The layer at which a row's own reading of its prompt can begin: 0 when it reads nothing itself, or only a token or two."""
-    prompt = len(progress.row.prompt_ids)
+    prompt = len(progress.row.read_ids)
     if progress.plan is None or prompt - shared_tokens(progress) <= 2:
         return 0
     return progress.plan.first_layer(prompt)
@@ -222,33 +222,33 @@ def admit(batch: Batch, pool: PromptPool, rows: Sequence[Progress]) -> tuple[lis
     Returns the places, the logits after each prompt `[rows, vocabulary]` and the size of the edit at its last token `[rows]`.
     """
     places = batch.free[: len(rows)]
-    pool.read(row.row.prompt_ids for row in rows)
+    pool.read(row.row.read_ids for row in rows)
     logits: dict[int, Tensor] = {}
     ratios: dict[int, Tensor] = {}
     whole: list[tuple[int, Progress]] = []
     private: list[tuple[int, Progress]] = []
     for place, progress in zip(places, rows, strict=True):
-        (whole if shared_tokens(progress, pool.alone) == len(progress.row.prompt_ids) else private).append(
+        (whole if shared_tokens(progress, pool.alone) == len(progress.row.read_ids) else private).append(
             (place, progress)
         )
     own = private if batch.shared is not None else [*whole, *private]
     batch.clear(places)
-    batch.make_way(max((len(progress.row.prompt_ids) for _, progress in own), default=0))
+    batch.make_way(max((len(progress.row.read_ids) for _, progress in own), default=0))
     for place, progress in whole:
-        entry = pool.entries[progress.row.prompt_ids]
+        entry = pool.entries[progress.row.read_ids]
         batch.seat(place, progress, (entry.cache, entry.row) if batch.shared is not None else None)
         found = entry.logits
         assert found is not None
         logits[place], ratios[place] = found, torch.zeros((), device=found.device)
     if batch.shared is None:
-        prompts = [progress.row.prompt_ids for _, progress in whole]
+        prompts = [progress.row.read_ids for _, progress in whole]
         pool.copy(batch, [place for place, _ in whole], prompts, [len(p) for p in prompts])
     for layer, group in _groups(pool, private):
         found, ratio = _read_privately(batch, pool, group, layer)
         for number, (place, _) in enumerate(group):
             logits[place], ratios[place] = found[number], ratio[number]
     for progress in rows:
-        pool.done(progress.row.prompt_ids)
+        pool.done(progress.row.read_ids)
     batch.refresh()
     return places, torch.stack([logits[p] for p in places]), torch.stack([ratios[p] for p in places])
 
@@ -259,10 +259,10 @@ def _groups(pool: PromptPool, private: list[tuple[int, Progress]]) -> list[tuple
 
     def begin(pair: tuple[int, Progress]) -> int:
         layer = begin_layer(pair[1])
-        return layer if layer in pool.needs[pair[1].row.prompt_ids].layers else 0
+        return layer if layer in pool.needs[pair[1].row.read_ids].layers else 0
 
     def tokens(pair: tuple[int, Progress]) -> int:
-        return len(pair[1].row.prompt_ids) - shared_tokens(pair[1], pool.alone)
+        return len(pair[1].row.read_ids) - shared_tokens(pair[1], pool.alone)
 
     groups: list[tuple[int, list[tuple[int, Progress]]]] = []
     for layer in sorted({begin(pair) for pair in private}):
@@ -278,8 +278,8 @@ def _read_privately(
     batch: Batch, pool: PromptPool, group: list[tuple[int, Progress]], layer: int
 ) -> tuple[Tensor, Tensor]:
     """Read the edited part of each row's prompt under its plan, from `layer` on, in a batch of its own, and move the rows in."""
-    prompts = [progress.row.prompt_ids for _, progress in group]
-    fed = max(len(progress.row.prompt_ids) - shared_tokens(progress, pool.alone) for _, progress in group)
+    prompts = [progress.row.read_ids for _, progress in group]
+    fed = max(len(progress.row.read_ids) - shared_tokens(progress, pool.alone) for _, progress in group)
     width = max(map(len, prompts))
     other = Batch(
         batch.model, batch.compiled, len(group), width, batch.positions, batch.masks, batch.history is not None

@@ -35,6 +35,14 @@ class Row:
     prompt_ids: tuple[int, ...]
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
+    begun: tuple[int, ...] = ()
+    """First tokens of the response, which the row goes on from: generated ones for spans, for `max_new_tokens` and for the draws, so that a
+    row which goes on from the beginning of its own text writes the rest of it."""
+
+    @property
+    def read_ids(self) -> tuple[int, ...]:
+        """What is read before the first token is drawn: the prompt, and what is begun."""
+        return (*self.prompt_ids, *self.begun) if self.begun else self.prompt_ids
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class NonFinite:
 @dataclass(frozen=True)
 class Generation:
     """One finished row. Lists hold one entry per generated token (the end token included), in nats under the model as run; those of numbers
-    are empty where only tokens were asked for."""
+    are empty where only tokens were asked for, and NaN (ids: 0) at tokens that the row had begun with."""
 
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -186,6 +194,8 @@ class Progress:
         origins = () if self.plan is None else self.plan.compiled.origins[self.row.plan]
         receipt = Receipt(planned, fired, sizes, bool(gates), read, origins)
         table = np.stack(self.numbers) if self.numbers and len(self.numbers[0]) else np.zeros((0, 2))
+        if self.row.begun and len(table):
+            table = np.concatenate([_unknown(len(self.row.begun), table.shape[1]), table])
         wide = (table.shape[1] - 2) // 2
         return Generation(
             self.row.prompt_ids,
@@ -198,6 +208,13 @@ class Progress:
             receipt,
             self.nonfinite,
         )
+
+
+def _unknown(tokens: int, columns: int) -> np.ndarray:
+    """Numbers of tokens that were given, `[tokens, columns]`: NaN, and 0 for ids."""
+    table = np.full((tokens, columns), np.nan)
+    table[:, 2 + (columns - 2) // 2 :] = 0
+    return table
 
 
 def demand_as_planned(index: int, generation: Generation) -> None:

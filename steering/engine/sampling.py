@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from ..errors import BadInput
+from .penalty import Penalty
 
 DRAW = "gumbel blocks, version 1"
 """How a token is drawn: part of what a sampled row depends on."""
@@ -61,6 +62,8 @@ class GenerationSettings:
     """A row ends when the text it generated holds one of these."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token id, nats added to its logit)."""
+    penalty: Penalty | None = None
+    """Tokens that are made less likely, everywhere or while a thought is young."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

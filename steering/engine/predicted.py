@@ -1,0 +1,75 @@
+"""What a model predicts: the distribution after a row's tokens, and the probabilities of given tokens, plain and sharpened.
+
+1. Both read under the rows' plans, whole texts at a time, with the spans of the row that is generated: what is begun counts as generated.
+2. The sharpened distribution at exponent a is p^a / sum p^a: what sampling at temperature 1/a draws from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..compile.compilation import compile_plans
+from ..errors import BadInput
+from ..model.cache import Masks
+from ..model.models import LoadedModel
+from .forced import ForcedText, chunks_of, predictions
+from .record import Row
+
+
+def next_logprobs(model: LoadedModel, rows: Sequence[Row]) -> Tensor:
+    """Log-probabilities `[rows, vocabulary]` in nats of the token after each row's prompt and beginning, under its plan, on the CPU.
+
+    Raises BadInput for a row without tokens, one that fills the context, and one on which the model's numbers become NaN or infinite.
+    """
+    texts = [ForcedText(row.prompt_ids, (*row.begun, 0), row.plan) for row in rows]
+    found: dict[int, Tensor] = {}
+    for chunk, read in _read(model, texts):
+        for index, predicted in zip(chunk, read, strict=True):
+            found[index] = predicted[-1].cpu()
+    return torch.stack([found[i] for i in range(len(rows))])
+
+
+def sharpened_logprobs(
+    model: LoadedModel, rows: Sequence[Row], exponent: float
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Per row, the log-probabilities in nats of its `begun` tokens under the model, and under the model sharpened by `exponent`. Raises as
+    `next_logprobs`."""
+    texts = [ForcedText(row.prompt_ids, row.begun, row.plan) for row in rows]
+    found: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {}
+    for chunk, read in _read(model, texts):
+        for index, predicted in zip(chunk, read, strict=True):
+            at = torch.tensor(texts[index].token_ids, device=predicted.device)[:, None]
+            plain = predicted.double()
+            sharp = (exponent * plain).log_softmax(-1)
+            found[index] = tuple(plain.gather(1, at)[:, 0].tolist()), tuple(sharp.gather(1, at)[:, 0].tolist())
+    return [found[i] for i in range(len(rows))]
+
+
+def _read(model: LoadedModel, texts: Sequence[ForcedText]) -> list[tuple[list[int], list[Tensor]]]:
+    """Log-probabilities `[tokens, vocabulary]` of every text, in the passes that are made."""
+    lengths = [len(text.prompt_ids) + len(text.token_ids) for text in texts]
+    for index, (text, length) in enumerate(zip(texts, lengths, strict=True)):
+        if not text.prompt_ids or not text.token_ids:
+            raise BadInput(f"Row {index} needs a prompt and at least one token to read.")
+        if length > model.context:
+            raise BadInput(f"Row {index} has {length} tokens; {model.id} reads {model.context}.")
+        if any(i.gate is not None and i.gate.kind == "entropy" for i in text.plan.interventions):
+            raise BadInput(
+                f"Row {index}: an entropy gate reads the prediction before each token, and this reading makes all at once; use a gate that "
+                f"reads activations."
+            )
+    compiled = compile_plans([text.plan for text in texts if text.plan], model)
+    masks, found = Masks(model.runs.config), []
+    for chunk in chunks_of(model, lengths):
+        read = predictions(model, compiled, masks, [texts[i] for i in chunk], True)
+        for index, predicted in zip(chunk, read, strict=True):
+            if not bool(predicted.isfinite().all()):
+                raise BadInput(
+                    f"Row {index} cannot be read: the model's numbers become NaN or infinite. Give a smaller dose, or load the model in "
+                    f"float32."
+                )
+        found.append((chunk, read))
+    return found
