@@ -44,7 +44,11 @@ class _Rows:
             raise ValueError(f"Arm {arm.name!r} holds item {twice[0][0]!r} with seed {twice[0][1]} more than once.")
         self.gold: dict[str, str] = dict(zip(table["item"].to_pylist(), table["gold"].to_pylist(), strict=True))
         self.correct = dict(zip(self.pairs, map(float, table["correct"].to_pylist()), strict=True))
-        self.tokens = dict(zip(self.pairs, pc.list_value_length(table["token_ids"]).to_pylist(), strict=True))
+        written = pc.list_value_length(table["token_ids"])
+        self.written = int(pc.sum(written, min_count=0).as_py())
+        """Tokens of the texts that are kept."""
+        self.tokens = dict(zip(self.pairs, pc.coalesce(table["spent"], written).to_pylist(), strict=True))
+        """Tokens generated, those of texts that a decoder did not choose included."""
 
 
 def summarise(table: pa.Table, manifest: Manifest, level: float = 0.95) -> RunSummary:
@@ -151,7 +155,7 @@ def _arm(
         median_edit_ratio=float(np.median(edited)) if len(edited) else None,
         edits_planned=int(pc.sum(table["edits_planned"], min_count=0).as_py()),
         edits_fired=int(pc.sum(table["edits_fired"], min_count=0).as_py()),
-        behaviours=_behaviours(rows, labels, float(tokens.sum())),
+        behaviours=_behaviours(rows, labels, float(rows.written)),
         versus_baseline=_compare(rows, baseline, level) if treated else None,
         control_of=next((arm for arm, own in controls.items() if rows.arm.name in own.arms), None),
         beyond=_beyond(rows, every, controls[rows.arm.name], level) if rows.arm.name in controls else None,

@@ -16,7 +16,7 @@ from ..statistics import Interval
 
 COLUMNS = (
     *("arm", "split", "item", "seed", "gold", "correct", "scorable", "truncated", "trace_ok", "well_formed"),
-    *("unclosed", "lenient", "finish", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
+    *("unclosed", "lenient", "spent", "finish", "token_ids", "edit_ratio", "edits_planned", "edits_fired", "labels"),
 )
 """The columns that a summary is computed from."""
 
@@ -139,6 +139,7 @@ class ArmSummary(_Frozen):
     nonfinite: int = 0
     """Unscorable rows that ended because the model's numbers became NaN or infinite."""
     mean_tokens: float | None
+    """Generated per row; where a decoder chose among several texts, all of them together."""
     median_tokens: float | None
     steered_fraction: float | None
     """Share of positions, prompt and generated, with an edit of non-zero size."""

@@ -74,7 +74,7 @@ class Evidence:
     def rows(self) -> pd.DataFrame:
         """One line per row: `arm, split, item, order, seed, gold, answer, correct, tokens` (generated)."""
         frame = self.table.select(["arm", "split", "item", "order", "seed", "gold", "answer", "correct"]).to_pandas()
-        frame["tokens"] = pc.list_value_length(self.table["token_ids"]).to_numpy()
+        frame["tokens"] = pc.coalesce(self.table["spent"], pc.list_value_length(self.table["token_ids"])).to_numpy()
         return frame
 
     @cached_property

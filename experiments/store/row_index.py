@@ -108,14 +108,14 @@ def row_index(root: Path, run_id: str, on_shards: Callable[[int, int], None] | N
 def _piece(folder: Path, file: Stored, run_id: str) -> pa.Table | str:
     """The lines of one shard, or what is wrong with it."""
     try:
-        shard = read_shard(folder / file.name, [*_STORED, "prompt_ids", "token_ids"], whole=False)
+        shard = read_shard(folder / file.name, [*_STORED, "prompt_ids", "token_ids", "spent"], whole=False)
     except StoreError as error:
         return str(error)
     columns = {
         "run": pa.array([run_id] * len(shard), pa.string()),
         **{name: shard[name] for name in _STORED},
         "prompt_tokens": pc.list_value_length(shard["prompt_ids"]),
-        "tokens": pc.list_value_length(shard["token_ids"]),
+        "tokens": pc.coalesce(shard["spent"], pc.list_value_length(shard["token_ids"])),
         "shard": pa.array([file.name] * len(shard), pa.string()),
     }
     return pa.table([columns[name] for name in INDEX_SCHEMA.names], schema=INDEX_SCHEMA)

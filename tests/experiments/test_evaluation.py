@@ -125,7 +125,7 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bytes(
     partial = Store(tmp_path / "parts").open(whole.manifest.run_id)
     assert partial.manifest.status == "interrupted" and len(partial.keys()) == 18
     generated: list[int] = []
-    import experiments.evaluation.rows as rows_module
+    import experiments.evaluation.records as rows_module
 
     original = rows_module.generate
     monkeypatch.setattr(

@@ -188,7 +188,7 @@ def test_a_hybrid_that_cannot_be_made_is_refused_before_a_text_is_written(
 def test_a_sweep_refuses_a_form_that_there_is_not_before_a_row(
     verb: str, change: str, place: Path, steer: Steer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.evaluation.rows.generate", lambda *a, **k: pytest.fail("a row was generated"))
+    monkeypatch.setattr("experiments.evaluation.records.generate", lambda *a, **k: pytest.fail("a row was generated"))
     sweep = {
         "name": "x", "model": "builtin:base", "plan": "add wait.safetensors ${dose}v", "vary": {"dose": [1]},
         "splits": {"development": {"standard-dev": 2}, "test": {"standard-test": 2}},

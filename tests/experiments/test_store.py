@@ -127,7 +127,7 @@ def with_change(**change: Any) -> list[dict[str, Any]]:
         (with_change(tokenz=[]), "unknown column 'tokenz'. Did you mean 'tokens'?"),
         (
             with_change(gold=None),
-            "no value for gold; only answer, trace_ok, well_formed, choices, unclosed, lenient may be null",
+            "no value for gold; only answer, trace_ok, well_formed, choices, unclosed, lenient, spent, candidates may be null",
         ),
         (with_change(arm="sterred"), "'sterred' is no arm of this run. Did you mean 'steered'?"),
         (with_change(split="train"), "'train' is no split"),

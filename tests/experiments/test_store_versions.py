@@ -33,7 +33,7 @@ def write_version_1(root: Path, rows: list[dict[str, Any]], shard: int = 16) -> 
     for start in range(0, len(rows), shard):
         chunk = rows[start : start + shard]
         plain = all(row.get("choices") is None for row in chunk)
-        left_out = {"unclosed", "lenient"} | ({"choices"} if plain else set())
+        left_out = {"unclosed", "lenient", "spent", "candidates"} | ({"choices"} if plain else set())
         schema = pa.schema([field for field in ROW_SCHEMA if field.name not in left_out])
         arrays = [pa.array([row.get(field.name) for row in chunk], field.type) for field in schema]
         table = pa.Table.from_arrays(arrays, schema=schema).sort_by("key")
@@ -116,26 +116,26 @@ def test_migrations_are_applied_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_pat
     write_version_1(tmp_path, make_rows(N))
 
     def renamed(data: dict[str, Any]) -> dict[str, Any]:
-        assert data["schema_version"] == 3 and data["program"]
-        return {**data, "schema_version": 4, "name": data["name"] + ", version 4"}
+        assert data["schema_version"] == 4 and data["program"]
+        return {**data, "schema_version": 5, "name": data["name"] + ", version 5"}
 
     def capitals(table: pa.Table) -> pa.Table:
-        assert {"choices", "unclosed", "lenient"} <= {*table.column_names}
+        assert {"choices", "unclosed", "lenient", "spent", "candidates"} <= {*table.column_names}
         place = table.column_names.index("gold")
         return table.set_column(place, ROW_SCHEMA.field("gold"), [[f"<{v}>" for v in table["gold"].to_pylist()]])
 
-    monkeypatch.setitem(migration.MIGRATIONS, 3, migration.Migration((ROW_SCHEMA,), renamed, capitals))
+    monkeypatch.setitem(migration.MIGRATIONS, 4, migration.Migration((ROW_SCHEMA,), renamed, capitals))
     for module in ("migration", "shards", "manifest", "upkeep"):
-        monkeypatch.setattr(f"experiments.store.{module}.SCHEMA_VERSION", 4)
+        monkeypatch.setattr(f"experiments.store.{module}.SCHEMA_VERSION", 5)
     run = Store(tmp_path).open("fake")
-    assert run.manifest.name.endswith("version 4") and run.manifest.schema_version == 4
+    assert run.manifest.name.endswith("version 5") and run.manifest.schema_version == 5
     assert run.table(["gold"])["gold"].to_pylist() == [f"<{row['gold']}>" for row in make_rows(N)]
 
 
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (99, "schema version 99, written by steering-workbench 9.9.*reads versions up to 3. Upgrade"),
+        (99, "schema version 99, written by steering-workbench 9.9.*reads versions up to 4. Upgrade"),
         (0, "says schema version 0, which is no version"),
         ("2", "says schema version '2', which is no version"),
         (True, "which is no version"),
