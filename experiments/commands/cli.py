@@ -24,6 +24,7 @@ from .ablation import ablate
 from .attribution import attribute
 from .demo import demo
 from .doctor import doctor
+from .elicit import elicit
 from .extract import extract
 from .families import families
 from .get import get
@@ -44,7 +45,7 @@ from .vectors import vectors_app
 ORDER = (
     "demo", "doctor", "app", "models", "get", "pair",
     "extract", "vectors", "plan", "prompt", "generate",
-    "eval", "sweep", "ablate", "hybrid", "attribute", "sae", "probe",
+    "eval", "sweep", "ablate", "hybrid", "elicit", "attribute", "sae", "probe",
     "runs", "report", "trace", "import",
 )  # fmt: skip
 """Verbs in the order of a first page: begin, make and look at, measure, read."""
@@ -85,6 +86,7 @@ app.command("generate")(generate_)
 app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
 app.command("families")(families)
+app.command("elicit")(elicit)
 app.command("prompt")(prompt)
 app.command("attribute")(attribute)
 app.command("report")(report)

@@ -41,7 +41,9 @@ def asked(model: LoadedModel, ids: tuple[int, ...], own: Plan = Plan(), seed: in
     return Asked(ids, own, seed, answered, lambda a, b: a == b)
 
 
-def naive_paths(model: LoadedModel, ids: tuple[int, ...], own: Plan, k: int, new: int) -> list[tuple[list[int], list[torch.Tensor]]]:
+def naive_paths(
+    model: LoadedModel, ids: tuple[int, ...], own: Plan, k: int, new: int
+) -> list[tuple[list[int], list[torch.Tensor]]]:
     """Every path's tokens and the distribution that each came from, one whole forward pass per token."""
     start = len(ids)
     first = naive_logits(model, [*ids], own, start)[-1].softmax(-1)
@@ -66,7 +68,11 @@ def test_cot_decoding_equals_a_naive_reference_token_for_token(name: str, steere
     cued = compared = 0
     for ids, candidates in zip(questions, found, strict=True):
         for (text, from_), one in zip(naive_paths(model, ids, own, 6, 6), candidates, strict=True):
-            answer = asked(model, ids).answered(Generation(ids, tuple(text), "eos", (), (), (), (), one.generation.receipt)).answer
+            answer = (
+                asked(model, ids)
+                .answered(Generation(ids, tuple(text), "eos", (), (), (), (), one.generation.receipt))
+                .answer
+            )
             body = [token for token in text if token not in model.eos_ids]
             if answer is None:
                 cued += 1
@@ -116,7 +122,10 @@ def test_aggregation_sums_the_paths_of_one_answer_and_max_does_not() -> None:
     paths = [candidate("7", 0.3), candidate("8", 0.5), candidate("7", 0.4), candidate(None, None)]
     question = asked(model, (1,))
     assert CotDecoding(choose_by="max").choose(paths, question)[0] == 1
-    assert CotDecoding(choose_by="aggregated").choose(paths, question) == (2, [pytest.approx(0.7), 0.5, pytest.approx(0.7), None])
+    assert CotDecoding(choose_by="aggregated").choose(paths, question) == (
+        2,
+        [pytest.approx(0.7), 0.5, pytest.approx(0.7), None],
+    )
     assert CotDecoding(choose_by="greedy").choose(paths, question)[0] == 0
     likely = [candidate("7", 0.3, -2.0, 1), candidate("8", 0.5, -0.9, 3)]
     assert CotDecoding(choose_by="logprob").choose(likely, question)[0] == 0
@@ -126,12 +135,22 @@ def test_aggregation_sums_the_paths_of_one_answer_and_max_does_not() -> None:
 
 def test_a_vote_counts_equal_answers_and_a_tie_goes_to_the_first() -> None:
     question = asked(tiny("llama"), (1,))
-    paths = [candidate("1", None, -3.0), candidate("2", None), candidate(None, None), candidate("1", None, -1.0), candidate("2", None)]
+    paths = [
+        candidate("1", None, -3.0),
+        candidate("2", None),
+        candidate(None, None),
+        candidate("1", None, -1.0),
+        candidate("2", None),
+    ]
     assert votes(paths, question.same) == [[0, 3], [1, 4]]
     assert Samples(choose_by="majority").choose(paths, question) == (3, [2.0, 2.0, 0.0, 2.0, 2.0])
     assert Samples(choose_by="first").choose(paths, question)[0] == 0
     row = decoded(paths, 3, [2.0, 2.0, 0.0, 2.0, 2.0])
-    assert (row.spent, row.token_ids, [c["chosen"] for c in row.candidates]) == (10, (9, 9), [False, False, False, True, False])
+    assert (row.spent, row.token_ids, [c["chosen"] for c in row.candidates]) == (
+        10,
+        (9, 9),
+        [False, False, False, True, False],
+    )
 
 
 def toy(spread: float = 6.0) -> LoadedModel:
@@ -186,7 +205,9 @@ def test_power_sampling_draws_from_the_powered_distribution_and_low_temperature_
     assert distance([chain.text.token_ids for chain in chains], expected) > 0.001
     assert 0.1 < sum(c.taken for c in chains) / sum(c.proposed for c in chains) < 0.999
     assert len({len(chain.text.token_ids) for chain in chains}) > 2
-    cold = generate(model, [Row((1,), seed=s) for s in range(n)], GenerationSettings(3, temperature=1 / exponent), batch_size=n)
+    cold = generate(
+        model, [Row((1,), seed=s) for s in range(n)], GenerationSettings(3, temperature=1 / exponent), batch_size=n
+    )
     assert distance([g.token_ids for g in cold], expected) < 1e-6
 
 
@@ -206,7 +227,12 @@ def test_a_penalty_follows_the_rule_of_the_paper_on_a_hand_case() -> None:
     assert [tip.applies(text[:t]) for t in range(9)] == [True, True, True, False, False, True, True, False, False]
     logits = torch.zeros(2, 10)
     weighed = tip.applied(logits, [text[:1], text[:4]])
-    assert weighed[0, 7] == -3.0 and weighed[1, 7] == 0.0 and float(weighed.abs().sum()) == 3.0 and float(logits.sum()) == 0
+    assert (
+        weighed[0, 7] == -3.0
+        and weighed[1, 7] == 0.0
+        and float(weighed.abs().sum()) == 3.0
+        and float(logits.sum()) == 0
+    )
     assert Penalty((7,)).applied(logits, [[], []])[1, 7] == -math.inf
 
 
@@ -235,7 +261,10 @@ def test_a_forced_word_stands_where_the_text_would_have_ended() -> None:
     for before, (after,) in zip(plain, forced, strict=True):
         if before.finish == "eos" and len(before.token_ids) < 8:
             cut = len(before.token_ids) - 1
-            assert after.generation.token_ids[: cut + 1] == (*before.token_ids[:-1], 2) and len(after.generation.token_ids) > cut + 1
+            assert (
+                after.generation.token_ids[: cut + 1] == (*before.token_ids[:-1], 2)
+                and len(after.generation.token_ids) > cut + 1
+            )
             assert after.generation.logprob[:cut] == pytest.approx(before.logprob[:cut], abs=1e-5)
             seen += 1
         else:

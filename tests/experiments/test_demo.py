@@ -69,7 +69,9 @@ def test_the_checking_direction_moves_checking_both_ways(demo: tuple[Path, Demo]
 @pytest.mark.slow
 def test_a_second_demo_reuses_every_row(demo: tuple[Path, Demo], monkeypatch: pytest.MonkeyPatch) -> None:
     root, (choice, run, behaviours) = demo
-    monkeypatch.setattr("experiments.evaluation.records.generate", lambda *a, **k: pytest.fail("a stored row was redone"))
+    monkeypatch.setattr(
+        "experiments.evaluation.records.generate", lambda *a, **k: pytest.fail("a stored row was redone")
+    )
     again, same_run, same_behaviours = run_demo(Store(root), **DEMO_SIZES, console=Console(quiet=True))
     assert again.vector.digest == choice.vector.digest
     assert again.dose == choice.dose

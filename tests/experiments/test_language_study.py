@@ -108,7 +108,9 @@ def test_a_second_call_makes_nothing_anew(
     made: tuple[Store, list[Finding]], model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, findings = made
-    monkeypatch.setattr("experiments.evaluation.records.generate", lambda *a, **k: pytest.fail("a stored row was redone"))
+    monkeypatch.setattr(
+        "experiments.evaluation.records.generate", lambda *a, **k: pytest.fail("a stored row was redone")
+    )
     for name in ("extracted", "quality", "fitted", "damage"):
         monkeypatch.setattr(study, name, lambda *a, name=name, **k: pytest.fail(f"{name} was made twice"))
     again = run_language(SPEC, store, models={"tiny": model}, console=QUIET)

@@ -1,0 +1,173 @@
+"""`steer elicit`: what draws reasoning out of a model without training, each elicitor with its controls."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from steering.errors import BadInput, unknown
+
+from ..progress import paper
+from .asking import FIND_START, TaskOption
+from .hybrid import PAIRS
+from .options import RUNS, JsonOption, RunsOption
+
+if TYPE_CHECKING:
+    from ..studies.elicitation.asked import Elicit
+    from ..studies.elicitation.card import Card, Findings
+
+
+def elicit(
+    card: Annotated[str, typer.Argument(help="A card's name, `all`, or `list`.")],
+    pair: Annotated[str, typer.Option(help="builtin, two models as BASE,THINKING, or one model.")] = "builtin",
+    runs: RunsOption = RUNS,
+    task: TaskOption = FIND_START,
+    forms: Annotated[
+        str, typer.Option(help="Of another task: the direct prompt form and the one that asks to think first.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="Of another task: the split that is asked; its last by default.")] = "",
+    preset: Annotated[str, typer.Option(help="quick (minutes on a laptop) or full.")] = "quick",
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
+    as_json: JsonOption = False,
+) -> None:
+    """Run elicitation cards; a card that was stopped goes on where it was, and what is stored is read."""
+    from steering.documents import read_yaml
+
+    from ..studies.elicitation.named import CARDS, card_named
+
+    if card == "list":
+        _list(list(CARDS.values()), as_json)
+        return
+    chosen = list(CARDS.values()) if card == "all" else [card_named(card)]
+    if preset not in ("quick", "full"):
+        raise unknown("preset", preset, ("quick", "full"), "--preset")
+    given: dict[str, Any] = {}
+    for text in sets or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise BadInput(f"--set {text}: write field=value, for example --set n=100.")
+        given[key] = read_yaml(value, f"--set {text}")
+    asked = asked_of(pair, task, forms, split, max_new_tokens)
+    _run(chosen, asked, runs, preset, given, as_json)
+
+
+def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) -> Elicit:
+    """What the options ask. Raises BadInput."""
+    from pydantic import ValidationError
+
+    from ..evaluation.spec_files import located_task
+    from ..studies.elicitation.asked import Elicit, Setting
+    from ..tasks.task import resolve_task
+    from .prompts import task_of
+
+    names = PAIRS.get(pair) or tuple(name.strip() for name in pair.split(","))
+    if len(names) > 2 or not all(names):
+        raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING, or one)")
+    facts: dict[str, Any] = {
+        "base": names[0], "thinking": names[1] if len(names) == 2 else None, "max_new_tokens": max_new_tokens,
+    }  # fmt: skip
+    if task == FIND_START:
+        if forms or split:
+            raise BadInput("--forms and --split belong to another task: give --task too.")
+    else:
+        found = located_task(*task_of(task))
+        known = resolve_task(found)
+        named = [form.strip() for form in forms.split(",")]
+        if len(named) != 2 or not all(named):
+            raise BadInput(
+                f"--forms {forms}: name two prompt forms of task {known.name}, the direct one first; it has "
+                f"{', '.join(known.forms)}."
+            )
+        where = split or known.splits[-1]
+        settings = [
+            Setting(name=name, split=where, form=form)
+            for name, form in zip(("direct prompts", "think-first prompts"), named, strict=True)
+        ]
+        facts |= {"task": found, "settings": settings, "think": named[1]}
+    try:
+        return Elicit.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{place}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")) from error
+
+
+def _run(cards: list[Card], asked: Elicit, runs: str, preset: str, given: dict[str, Any], as_json: bool) -> None:
+    from ..store.runs import Store
+    from ..studies.elicitation.run import run_card
+
+    models: dict[str, Any] = {}
+    documents = []
+    for card in cards:
+        found = run_card(card, asked, Store(runs), preset, given, models=models)  # type: ignore[arg-type]
+        documents.append(found.model_dump(mode="json"))
+        if not as_json:
+            show(found, paper())
+    if as_json:
+        print(json.dumps(documents if len(documents) > 1 else documents[0], indent=1, sort_keys=True))
+
+
+def show(found: Findings, console: Console) -> None:
+    """A card's points, tables and sentences on a console."""
+    for setting in dict.fromkeys(point.setting for point in found.points):
+        table = Table(
+            title=f"{found.card}, {setting}: {found.pair[0]} on {found.task}",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=0,
+        )
+        for head in ("arm", "n", "right % (95 %)", "tokens", "vs base", "vs its control", "cut", "no answer"):
+            table.add_column(head, justify="left" if head == "arm" else "right", overflow="fold")
+        for point in found.points:
+            if point.setting == setting:
+                table.add_row(
+                    point.label, str(point.n), f"{100 * point.accuracy:.1f} ({100 * point.low:.1f}-{100 * point.high:.1f})",
+                    f"{point.tokens:.0f}", _signed(point.difference, point.difference_low, point.difference_high),
+                    _signed(point.over_control, point.over_control_low, point.over_control_high), str(point.truncated),
+                    str(point.unscorable),
+                )  # fmt: skip
+        console.print(table, highlight=False)
+    for own in found.tables:
+        table = Table(title=own.title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        for number, head in enumerate(own.heads):
+            table.add_column(head, justify="left" if number == 0 else "right", overflow="fold")
+        for line in own.lines:
+            table.add_row(*("" if cell is None else str(cell) for cell in line))
+        console.print(table, highlight=False)
+        for note in own.notes:
+            console.print(note, highlight=False)
+    for sentence in found.said:
+        console.print(sentence, highlight=False)
+    console.print(f"Runs: {', '.join(found.runs)}.", highlight=False)
+
+
+def _signed(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None or low is None or high is None:
+        return ""
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _list(cards: list[Card], as_json: bool) -> None:
+    if as_json:
+        facts = [
+            {
+                "card": card.name, "title": card.title, "row": row, "papers": list(card.papers), "measures": card.measures,
+                "control": card.control,
+            }
+            for card in cards
+            for row in card.systems
+        ]  # fmt: skip
+        print(json.dumps(facts, indent=1))
+        return
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    for head in ("card", "systems", "papers", "measures", "control"):
+        table.add_column(head, overflow="fold")
+    for card in cards:
+        table.add_row(card.name, ", ".join(card.systems), ", ".join(card.papers), card.measures, card.control)
+    paper().print(table, highlight=False)

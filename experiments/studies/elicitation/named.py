@@ -1,0 +1,17 @@
+"""The cards by name."""
+
+from __future__ import annotations
+
+from steering.errors import unknown
+
+from . import paths, sampling
+from .card import Card
+
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (paths, sampling)}
+
+
+def card_named(name: str) -> Card:
+    """The card of that name. Raises BadInput."""
+    if name not in CARDS:
+        raise unknown("card", name, CARDS)
+    return CARDS[name]

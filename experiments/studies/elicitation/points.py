@@ -1,0 +1,63 @@
+"""Points of a run: every arm's accuracy against all tokens that it generated, its control beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...evaluation.summarise import pair_grid, summary_of
+from ...statistics import PairedDifference, paired_difference
+from ...store.runs import Run
+from .asked import Setting
+from .card import Point
+
+
+def points_of(run: Run, setting: Setting, controls: Mapping[str, str] | None = None) -> list[Point]:
+    """One point per arm, in the order of the run; `controls` names the control of an arm."""
+    part = summary_of(run).split(setting.split)
+    found = []
+    for arm in part.arms:
+        share, versus = arm.accuracy, arm.versus_baseline
+        assert share is not None and arm.mean_tokens is not None
+        control = (controls or {}).get(arm.name)
+        over = arms_difference(run, setting.split, control, arm.name) if control else None
+        found.append(
+            Point(
+                setting=setting.name, arm=arm.name, label=arm.label, role=arm.role, n=arm.items, accuracy=share.value,
+                low=share.interval.low, high=share.interval.high, tokens=arm.mean_tokens, truncated=arm.truncated,
+                unscorable=arm.unscorable, difference=versus.difference if versus else None,
+                difference_low=versus.interval.low if versus else None, difference_high=versus.interval.high if versus else None,
+                p=versus.p if versus and versus.p == versus.p else None, control=control, over_control=over.difference if over else None,
+                over_control_low=over.interval.low if over else None, over_control_high=over.interval.high if over else None,
+                run=run.manifest.run_id, split=setting.split,
+            )
+        )  # fmt: skip
+    return found
+
+
+def arms_difference(run: Run, split: str, one: str, other: str) -> PairedDifference:
+    """Accuracy of `other` minus that of `one`, paired over the questions (and seeds) that both hold."""
+    rows = run.table(columns=["arm", "split", "item", "seed", "correct"], arms=[one, other]).to_pylist()
+    values: dict[str, dict[tuple[str, int], float]] = {one: {}, other: {}}
+    for row in rows:
+        if row["split"] == split:
+            values[row["arm"]][row["item"], row["seed"]] = float(row["correct"])
+    pairs = [pair for pair in values[one] if pair in values[other]]
+    return paired_difference(*(np.asarray(pair_grid(values[name], pairs)) for name in (one, other)))
+
+
+def between(low: float, high: float, signed: bool = True) -> str:
+    """An interval in points or per cent."""
+    return f"{100 * low:+.1f} to {100 * high:+.1f}" if signed else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def said_of(point: Point) -> str:
+    """How far an arm lies from the baseline, in a sentence."""
+    assert point.difference is not None and point.difference_low is not None and point.difference_high is not None
+    clear = point.difference_low > 0 or point.difference_high < 0
+    verb = "" if clear else "no detectable difference, "
+    return (
+        f"{point.setting}: {point.label}: {verb}{100 * point.difference:+.1f} points against the greedy base "
+        f"({between(point.difference_low, point.difference_high)}; n {point.n}), {point.tokens:.0f} tokens per question."
+    )

@@ -1,0 +1,91 @@
+"""A card from what is asked to its stored findings, and the findings that a store holds.
+
+Findings are written when a card is through; its runs and parts are kept as they come, so that a card which is stopped goes on where it was.
+Equal questions, models and options give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from steering.errors import BadInput, unknown
+from steering.model.models import LoadedModel
+
+from ...progress import talk
+from ...store.files import files, write_whole
+from ...store.runs import Store
+from .asked import Elicit
+from .card import Card, Findings, Options, Preset
+from .workroom import FOLDER, Workroom
+
+
+def options_of(card: Card, preset: Preset, given: Mapping[str, Any] | None = None) -> Options:
+    """A preset with some fields set. Raises BadInput."""
+    start = card.quick if preset == "quick" else card.full
+    for name in given or {}:
+        if name not in type(start).model_fields:
+            raise unknown("field", name, type(start).model_fields, where=f"card {card.name}")
+    try:
+        return type(start).model_validate(start.model_dump() | dict(given or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadInput(f"card {card.name}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def run_card(
+    card: Card,
+    asked: Elicit,
+    store: Store,
+    preset: Preset = "quick",
+    given: Mapping[str, Any] | None = None,
+    *,
+    console: Console | None = None,
+    models: dict[str, LoadedModel] | None = None,
+) -> Findings:
+    """Run a card or go on with it; findings that are stored are read. Raises BadInput before a model is loaded."""
+    options = options_of(card, preset, given)
+    for setting in asked.settings:
+        asked.found.items(setting.split, options.n)
+    card.refuse(asked, options)
+    room = Workroom(asked, store, console or talk(), models)
+    facts = options.model_dump(mode="json")
+    name = f"{card.name}-{asked.digest(room.pair, card=card.name, version=card.version, options=facts)}.json"
+    path = room.folder / name
+    if path.exists():
+        return Findings.model_validate_json(path.read_bytes())
+    points, tables, said = card.run(room, options)
+    found = Findings(
+        card=card.name,
+        systems=card.systems,
+        papers=card.papers,
+        pair=(asked.base, asked.thinking),
+        task=asked.found.name,
+        preset=preset if not given else f"{preset}, changed",
+        options=facts,
+        points=tuple(points),
+        tables=tuple(tables),
+        said=tuple(said),
+        runs=tuple(dict.fromkeys(room.runs)),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_whole(path, (text + "\n").encode())
+    return found
+
+
+def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
+    """What the store holds, by name of the card, and a sentence per file that cannot be read."""
+    found, broken = [], []
+    for file in files(store.root / FOLDER, ".json"):
+        path = store.root / FOLDER / file.name
+        try:
+            found.append(Findings.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            broken.append(f"{path} holds no findings that this program reads ({str(error).splitlines()[0]}).")
+    return found, broken
