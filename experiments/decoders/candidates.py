@@ -62,12 +62,12 @@ class Decoded(Generation):
     """The chosen text, with all that it was chosen from."""
 
     spent: int = 0
-    """Tokens generated for all candidates."""
+    """Tokens generated for all candidates that the choice needed."""
     candidates: tuple[dict[str, Any], ...] = field(default=())
     """As they are stored: text, answer, correct, tokens, logprob, score, chosen."""
 
 
-def decoded(candidates: Sequence[Candidate], chosen: int, scores: Sequence[float | None]) -> Decoded:
+def decoded(candidates: Sequence[Candidate], chosen: int, scores: Sequence[float | None], spent: int) -> Decoded:
     """The decoded row: the chosen candidate's text, and what every candidate was worth to the choice."""
     kept = tuple(
         {
@@ -83,7 +83,7 @@ def decoded(candidates: Sequence[Candidate], chosen: int, scores: Sequence[float
     )
     return Decoded(
         **{name: getattr(candidates[chosen].generation, name) for name in Generation.__dataclass_fields__},
-        spent=sum(one.spent for one in candidates),
+        spent=spent,
         candidates=kept,
     )
 

@@ -31,6 +31,9 @@ class Decoder(Protocol):
     def choose(self, candidates: Sequence[Candidate], asked: Asked) -> tuple[int, list[float | None]]:
         """The chosen candidate's number, and the score by which every candidate was judged."""
 
+    def spent(self, candidates: Sequence[Candidate]) -> int:
+        """Tokens that the choice needed: of all candidates, unless it looks at some of them only."""
+
 
 class Fields(BaseModel):
     """The fields of a decoder."""
@@ -45,3 +48,6 @@ class Fields(BaseModel):
 
     def check(self, model: LoadedModel, settings: GenerationSettings) -> None:
         """Nothing to refuse."""
+
+    def spent(self, candidates: Sequence[Candidate]) -> int:
+        return sum(one.spent for one in candidates)

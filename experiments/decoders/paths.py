@@ -80,6 +80,9 @@ class CotDecoding(Fields):
             groups[owner].append(Candidate(path, answered, confidence(model, path, answered.answer), count))
         return groups
 
+    def spent(self, candidates: Sequence[Candidate]) -> int:
+        return candidates[0].spent if self.choose_by == "greedy" else super().spent(candidates)
+
     def choose(self, candidates: Sequence[Candidate], asked: Asked) -> tuple[int, list[float | None]]:
         scores: list[float | None] = [one.score for one in candidates]
         if self.choose_by == "greedy":

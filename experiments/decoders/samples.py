@@ -40,6 +40,9 @@ class Samples(Fields):
             found.append([Candidate(text, one.answered(text), None, len(text.token_ids)) for text in texts])
         return found
 
+    def spent(self, candidates: Sequence[Candidate]) -> int:
+        return candidates[0].spent if self.choose_by == "first" else super().spent(candidates)
+
     def choose(self, candidates: Sequence[Candidate], asked: Asked) -> tuple[int, list[float | None]]:
         likely: list[float | None] = [
             one.per_token if self.choose_by == "normalised" else one.logprob for one in candidates

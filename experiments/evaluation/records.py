@@ -62,8 +62,9 @@ def decoded_rows(
     rows = []
     for planned in chunk:
         asking = _asking(planned)
-        chosen, scores = decoder_named(planned.arm.decoder or {}).choose(found[asking], askings[asking])
-        rows.append(decoded(found[asking], chosen, scores))
+        own = decoder_named(planned.arm.decoder or {})
+        chosen, scores = own.choose(found[asking], askings[asking])
+        rows.append(decoded(found[asking], chosen, scores, own.spent(found[asking])))
     return rows
 
 

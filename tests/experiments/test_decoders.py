@@ -145,7 +145,8 @@ def test_a_vote_counts_equal_answers_and_a_tie_goes_to_the_first() -> None:
     assert votes(paths, question.same) == [[0, 3], [1, 4]]
     assert Samples(choose_by="majority").choose(paths, question) == (3, [2.0, 2.0, 0.0, 2.0, 2.0])
     assert Samples(choose_by="first").choose(paths, question)[0] == 0
-    row = decoded(paths, 3, [2.0, 2.0, 0.0, 2.0, 2.0])
+    row = decoded(paths, 3, [2.0, 2.0, 0.0, 2.0, 2.0], Samples().spent(paths))
+    assert Samples(choose_by="first").spent(paths) == 2
     assert (row.spent, row.token_ids, [c["chosen"] for c in row.candidates]) == (
         10,
         (9, 9),
@@ -197,10 +198,10 @@ def distance(found: list[tuple[int, ...]], expected: dict[tuple[int, ...], float
 
 
 def test_power_sampling_draws_from_the_powered_distribution_and_low_temperature_does_not() -> None:
-    model, exponent, n = toy(), 1.5, 1000
+    model, exponent, n = toy(), 1.5, 700
     expected = target(model, 3, exponent)
     questions = [asked(model, (1,), seed=seed) for seed in range(n)]
-    spec = PowerSampling(exponent=exponent, block=2, steps=20)
+    spec = PowerSampling(exponent=exponent, block=2, steps=16)
     chains = sampled(model, questions, spec, GenerationSettings(3), n)
     assert distance([chain.text.token_ids for chain in chains], expected) > 0.001
     assert 0.1 < sum(c.taken for c in chains) / sum(c.proposed for c in chains) < 0.999

@@ -65,11 +65,12 @@ def run(room: Workroom, options: SamplingOptions) -> tuple[list[Point], list[Tab
             for row in found.table(columns=["split", "candidates"], arms=["power"]).to_pylist()
             if row["split"] == setting.split
         ]
-        lines.append((setting.name, round(sum(rates) / len(rates), 3), len(rates)))
+        moved = [rate for rate in rates if rate is not None]
+        lines.append((setting.name, round(sum(moved) / len(moved), 3) if moved else None, len(moved), len(rates)))
         said += [said_of(point) for point in own if point.role == "steered"]
     table = Table(
         title="Power sampling: share of proposals that were taken",
-        heads=("setting", "taken", "texts"),
+        heads=("setting", "taken", "texts with a proposal", "texts"),
         lines=tuple(lines),
         notes=("A chain that takes few proposals has not moved far from its first text.",),
     )

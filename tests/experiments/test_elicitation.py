@@ -1,0 +1,168 @@
+"""Elicitation cards: findings come from stored rows, go on after an interruption with the same bytes, and run on any pair and task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments.store.runs import Store
+from experiments.studies.elicitation.asked import Elicit, Setting
+from experiments.studies.elicitation.card import Findings
+from experiments.studies.elicitation.named import CARDS, card_named
+from experiments.studies.elicitation.run import options_of, run_card, stored_findings
+from steering.errors import BadInput
+from tests.experiments.command_line import Steer, command
+from tests.tiny import tiny
+
+steer = pytest.fixture(command)
+
+QUIET = Console(quiet=True)
+SMALL = {"cot-decoding": {"n": 4, "k": 3}, "sampling": {"n": 3, "samples": 2, "steps": 1}}
+BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),))
+
+
+def whole(root: Path) -> dict[str, bytes]:
+    """Every shard and every finding of a store."""
+    kept = [*root.glob("*/rows/*.parquet"), *root.glob(".elicitation/**/*.json")]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(kept)}
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny random model whose tokenizer has a chat template."""
+    place, model = tmp_path_factory.mktemp("tiny"), tiny("llama")
+    model.tokenizer.chat_template = "{% for m in messages %}<bos> {{ m['content'] }} ; {% endfor %}"
+    model.model.save_pretrained(place)
+    model.tokenizer.save_pretrained(place)
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Findings]:
+    root = tmp_path_factory.mktemp("elicit")
+    return root, run_card(card_named("cot-decoding"), BARE, Store(root), given=SMALL["cot-decoding"], console=QUIET)
+
+
+def test_findings_hold_what_the_rows_say(found: tuple[Path, Findings]) -> None:
+    root, findings = found
+    run = Store(root).open(findings.runs[0])
+    rows = run.table().to_pylist()
+    for point in findings.points:
+        own = [row for row in rows if row["arm"] == point.arm]
+        assert (
+            point.accuracy == pytest.approx(sum(row["correct"] for row in own) / len(own)) and point.n == len(own) == 4
+        )
+        spent = [len(row["token_ids"]) if row["spent"] is None else row["spent"] for row in own]
+        assert point.tokens == pytest.approx(sum(spent) / len(spent))
+    chosen = [row for row in rows if row["arm"] == "max"]
+    for row in chosen:
+        best = max((c for c in row["candidates"] if c["score"] is not None), key=lambda c: c["score"])
+        (taken,) = [c for c in row["candidates"] if c["chosen"]]
+        assert taken["score"] == best["score"] and taken["text"] == row["text"] and row["correct"] == taken["correct"]
+        assert row["spent"] == sum(c["tokens"] for c in row["candidates"])
+    likely = {row["item"]: row for row in rows if row["arm"] == "logprob"}
+    assert all(
+        [c["text"] for c in likely[row["item"]]["candidates"]] == [c["text"] for c in row["candidates"]]
+        for row in chosen
+    ), "arms that differ in the choice alone choose from the same paths"
+    assert findings.points[0].difference is None and all(p.difference is not None for p in findings.points[1:])
+    assert any(p.control and p.over_control is not None for p in findings.points)
+
+
+def test_stored_findings_are_read_and_nothing_runs_again(
+    found: tuple[Path, Findings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, findings = found
+    monkeypatch.setattr(
+        "experiments.studies.elicitation.workroom.run_evaluation", lambda *a, **k: pytest.fail("it ran again")
+    )
+    again = run_card(card_named("cot-decoding"), BARE, Store(root), given=SMALL["cot-decoding"], console=QUIET)
+    assert again == findings and stored_findings(Store(root)) == ([findings], [])
+    (root / ".elicitation" / "damaged.json").write_text("{")
+    assert "damaged.json holds no findings" in stored_findings(Store(root))[1][0]
+    (root / ".elicitation" / "damaged.json").unlink()
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_card_killed_twice_goes_on_and_ends_with_the_same_bytes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.evaluation.rows.CHUNK_ROWS", 6)
+    card = card_named(name)
+    run_card(card, BARE, Store(tmp_path / "whole"), given=SMALL[name], console=QUIET)
+    from experiments.evaluation import records
+
+    work, calls = records.decoded_rows, 0
+
+    def killed(*args: object, **given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls in (1, 3):
+            raise KeyboardInterrupt
+        return work(*args, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(records, "decoded_rows", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_card(card, BARE, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
+    run_card(card, BARE, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
+    assert whole(tmp_path / "parts") == whole(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_every_card_runs_on_a_tiny_model_with_a_chat_template_and_five_questions(
+    name: str, tmp_path: Path, chat_model: str
+) -> None:
+    asked = Elicit(
+        base=chat_model, thinking=None, task=five_questions(tmp_path), think="cot", max_new_tokens=8, settings=FORMS
+    )
+    given = SMALL[name] | {"n": 5}
+    findings = run_card(
+        card_named(name), asked, Store(tmp_path / "runs"), given=given | WORDS.get(name, {}), console=QUIET
+    )
+    assert {point.setting for point in findings.points} == {setting.name for setting in FORMS}
+    assert all(point.n == 5 for point in findings.points) and findings.pair == (chat_model, None)
+
+
+FORMS = (
+    Setting(name="direct prompts", split="test", form="chat"),
+    Setting(name="think-first prompts", split="test", form="cot"),
+)
+WORDS = {"cot-decoding": {"cue": "w9"}, "sampling": {"word": "w9", "empty": "w10"}}
+
+
+def five_questions(folder: Path) -> dict[str, object]:
+    """A task of five questions in a file."""
+    lines = [json.dumps({"question": f"w{n + 8} w{n + 20}", "answer": f"w{n + 30}"}) for n in range(5)]
+    (folder / "five.jsonl").write_text("\n".join(lines))
+    return {
+        "dataset": str(folder / "five.jsonl"), "splits": {"test": "five.jsonl"}, "grader": "exact",
+        "forms": {"chat": {"chat": True}, "cot": {"template": "{question} w11", "chat": True}},
+    }  # fmt: skip
+
+
+def test_options_and_cards_that_do_not_exist_are_refused_by_name() -> None:
+    with pytest.raises(BadInput, match="cot-decoding"):
+        card_named("cot")
+    with pytest.raises(BadInput, match="field 'ks'.*card cot-decoding"):
+        options_of(CARDS["cot-decoding"], "quick", {"ks": 3})
+    with pytest.raises(BadInput, match="card cot-decoding: k"):
+        options_of(CARDS["cot-decoding"], "quick", {"k": 1})
+
+
+def test_the_list_names_systems_and_papers(steer: Steer) -> None:
+    listed = json.loads(steer("elicit", "list", "--json")[1])
+    assert {"row": "S4", "card": "cot-decoding"}.items() <= listed[0].items()
+    assert all(entry["row"].startswith("S") and entry["papers"] and entry["control"] for entry in listed)
+    assert {entry["card"] for entry in listed} == set(CARDS)
+
+
+def test_the_command_says_what_to_pass_for_another_task(steer: Steer, tmp_path: Path) -> None:
+    code, _, said = steer("elicit", "cot-decoding", "--task", "gsm8k", "--runs", tmp_path)
+    assert code == 2 and "--forms" in said and "bare, cot, chat" in said
+    assert "--preset" in steer("elicit", "all", "--preset", "huge", "--runs", tmp_path)[2]
+    assert steer("elicit", "cot-decoding", "--pair", "a,b,c", "--runs", tmp_path)[0] == 2
+    assert steer("elicit", "cot-decoding", "--set", "n", "--runs", tmp_path)[0] == 2
