@@ -41,7 +41,14 @@ class PowerSampling(Fields):
     ) -> list[list[Candidate]]:
         chains = sampled(model, asked, self, settings, batch_size)
         return [
-            [Candidate(chain.text, one.answered(chain.text), chain.taken / chain.proposed if chain.proposed else None, chain.spent)]
+            [
+                Candidate(
+                    chain.text,
+                    one.answered(chain.text),
+                    chain.taken / chain.proposed if chain.proposed else None,
+                    chain.spent,
+                )
+            ]
             for one, chain in zip(asked, chains, strict=True)
         ]
 

@@ -13,6 +13,7 @@ Each module names its sources.
 from __future__ import annotations
 
 from .bootstrap import RESAMPLES
+from .boundary import Crossing, Curve, Support, crossing, curve, pass_curves, support
 from .directions import (
     FEW_DIRECTIONS,
     LEVEL,
@@ -49,6 +50,8 @@ __all__ = [
     "max_rank_p",
     "rank_p",
     "Confirmed",
+    "Crossing",
+    "Curve",
     "Floats",
     "FrontPoint",
     "GapRecovered",
@@ -57,10 +60,13 @@ __all__ = [
     "PairedDifference",
     "PassAtK",
     "RESAMPLES",
+    "Support",
     "SweepWinner",
     "benjamini_hochberg",
     "clustered_difference",
     "confirm",
+    "crossing",
+    "curve",
     "fieller",
     "gap_recovered",
     "holm",
@@ -70,7 +76,9 @@ __all__ = [
     "paired_difference",
     "pareto_front",
     "pass_at_k",
+    "pass_curves",
     "permutation_test",
+    "support",
     "sweep_winner",
     "wilson",
     "wilson_clustered",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from steering.errors import unknown
 
-from . import paths, sampling
+from . import boundary, paths, sampling
 from .card import Card
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (paths, sampling)}
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (paths, sampling, boundary)}
 
 
 def card_named(name: str) -> Card:
