@@ -63,6 +63,13 @@ PAGES: dict[str, list[dict[str, Any]]] = {
             "url_path": "sweeps",
             "help": "Many settings of a plan beside random directions: which is best, and whether that is real.",
         },
+        {
+            "page": "app_pages/elicitation.py",
+            "title": "Elicitation",
+            "icon": ":material/auto_awesome:",
+            "url_path": "elicitation",
+            "help": "Every elicitor beside its control: accuracy against all tokens generated.",
+        },
     ],
     "Mechanism": [
         {
@@ -111,7 +118,7 @@ PAGES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
-WITHOUT_RUN = ("", "home", "playground", "vectors", "features", "runs", "jobs", "health")
+WITHOUT_RUN = ("", "home", "playground", "elicitation", "vectors", "features", "runs", "jobs", "health")
 """Pages that are about no stored run, by `url_path`."""
 
 

@@ -19,7 +19,8 @@ from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
     from ..studies.elicitation.asked import Elicit
-    from ..studies.elicitation.card import Card, Findings
+    from ..studies.elicitation.card import Card
+    from ..studies.elicitation.findings import Findings
 
 
 def elicit(

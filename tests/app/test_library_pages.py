@@ -31,7 +31,7 @@ from tests.app.test_pages import ROOT, said
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 Patch = pytest.MonkeyPatch
-PAGES = ("home", "results", "compare", "sweeps", "hybrid", "vectors", "features", "runs", "health")
+PAGES = ("home", "results", "compare", "sweeps", "elicitation", "hybrid", "vectors", "features", "runs", "health")
 each_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -300,3 +300,47 @@ def dashboard(folder: Path) -> None:
     prompt = tuple(model.tokenizer("rules + 15 ; * 9 ; goal 31 start 42 91 9 ?")["input_ids"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     build_dashboard(model, load_dictionary("builtin:base"), [Text(prompt, prompt=len(prompt))], folder)
+
+
+def test_every_elicitor_stands_beside_its_control(tmp_path: Path, monkeypatch: Patch) -> None:
+    from experiments.studies.elicitation.findings import FOLDER, Findings, Point, Table
+
+    def point(arm: str, accuracy: float, tokens: float, role: str, **more: Any) -> Point:
+        return Point(
+            setting="bare prompts", arm=arm, label=f"{arm} {HOSTILE}", role=role, n=40, accuracy=accuracy, low=accuracy - 0.1,
+            high=min(1.0, accuracy + 0.1), tokens=tokens, truncated=1, unscorable=2, run="elicit-x", split="standard-test", **more,
+        )  # fmt: skip
+
+    given = {"difference": 0.3, "difference_low": 0.1, "difference_high": 0.5}
+    over = {"control": "samples", "over_control": 0.2, "over_control_low": 0.05, "over_control_high": 0.4}
+    points = (
+        point("base", 0.2, 3, "baseline"),
+        point("surest", 0.5, 400, "steered", **given, **over),
+        point("samples", 0.3, 500, "control", **given),
+    )
+    ranks = Table(title=f"bare prompts: ranks {HOSTILE}", heads=("rank", "paths"), lines=((1, None),))
+    found = Findings(
+        card="cot-decoding", systems=("S4",), papers=("2402.10200",), pair=("builtin:base", None), task="find-start", preset="quick",
+        options={"n": 40}, points=points, tables=(ranks,),
+        said=(f"bare prompts: {HOSTILE}", "of every setting"), runs=("elicit-x",),
+    )  # fmt: skip
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "one.json").write_text(found.model_dump_json())
+    (tmp_path / FOLDER / "two.json").write_text("no json")
+    app = show("elicitation", tmp_path, monkeypatch)
+    assert not app.exception
+    lines = app.dataframe[0].value
+    assert list(lines["points over its control"]) == ["", "+20.0 (+5.0 to +40.0)", ""] and list(lines["n"]) == [
+        40,
+        40,
+        40,
+    ]
+    warned = app.warning[0].value.replace("\\", "")
+    assert "two.json holds no findings" in warned
+    (words,) = [c.value for c in app.caption if "In this sample" in c.value]
+    assert "base" in words and "surest" in words and "samples" not in words
+    assert "of every setting" in "".join(m.value for m in app.markdown)
+    assert (
+        "which this store does not have"
+        in show("elicitation", tmp_path, monkeypatch, eli_setting="other").warning[1].value
+    )

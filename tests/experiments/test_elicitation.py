@@ -10,9 +10,9 @@ from rich.console import Console
 
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
-from experiments.studies.elicitation.card import Findings
+from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
-from experiments.studies.elicitation.run import options_of, run_card, stored_findings
+from experiments.studies.elicitation.run import options_of, run_card
 from steering.errors import BadInput
 from tests.experiments.command_line import Steer, command
 from tests.tiny import tiny

@@ -21,7 +21,8 @@ from ...pair.verifier import verify
 from ...statistics import Floats, crossing, curve, paired_difference, pass_curves, support
 from ...store.runs import Run
 from .asked import Elicit, Setting
-from .card import Card, Options, Point, Table
+from .card import Card, Options
+from .findings import Point, Table
 from .points import points_of
 from .workroom import Workroom
 

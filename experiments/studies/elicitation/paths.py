@@ -18,7 +18,8 @@ from sklearn.metrics import roc_auc_score
 from ...statistics import wilson
 from ...store.runs import Run
 from .asked import Setting
-from .card import Card, Options, Point, Table
+from .card import Card, Options
+from .findings import Point, Table
 from .points import points_of, said_of
 from .workroom import Workroom
 

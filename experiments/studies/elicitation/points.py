@@ -10,7 +10,7 @@ from ...evaluation.summarise import pair_grid, summary_of
 from ...statistics import PairedDifference, paired_difference
 from ...store.runs import Run
 from .asked import Setting
-from .card import Point
+from .findings import Point
 
 
 def points_of(run: Run, setting: Setting, controls: Mapping[str, str] | None = None) -> list[Point]:

@@ -1,4 +1,4 @@
-"""A card from what is asked to its stored findings, and the findings that a store holds.
+"""A card from what is asked to its stored findings.
 
 Findings are written when a card is through; its runs and parts are kept as they come, so that a card which is stopped goes on where it was.
 Equal questions, models and options give equal bytes.
@@ -17,11 +17,12 @@ from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel
 
 from ...progress import talk
-from ...store.files import files, write_whole
+from ...store.files import write_whole
 from ...store.runs import Store
 from .asked import Elicit
-from .card import Card, Findings, Options, Preset
-from .workroom import FOLDER, Workroom
+from .card import Card, Options, Preset
+from .findings import Findings
+from .workroom import Workroom
 
 
 def options_of(card: Card, preset: Preset, given: Mapping[str, Any] | None = None) -> Options:
@@ -77,15 +78,3 @@ def run_card(
     text = json.dumps(found.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_whole(path, (text + "\n").encode())
     return found
-
-
-def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
-    """What the store holds, by name of the card, and a sentence per file that cannot be read."""
-    found, broken = [], []
-    for file in files(store.root / FOLDER, ".json"):
-        path = store.root / FOLDER / file.name
-        try:
-            found.append(Findings.model_validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            broken.append(f"{path} holds no findings that this program reads ({str(error).splitlines()[0]}).")
-    return found, broken

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .card import Card, Options, Point, Table
+from .card import Card, Options
+from .findings import Point, Table
 from .points import points_of, said_of
 from .workroom import Workroom
 

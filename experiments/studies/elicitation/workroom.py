@@ -24,8 +24,7 @@ from ...progress import progress
 from ...store.files import write_whole
 from ...store.runs import Arm, Run, Store
 from .asked import Elicit, Setting
-
-FOLDER = ".elicitation"
+from .findings import FOLDER
 
 
 class Workroom:

@@ -1,0 +1,215 @@
+"""Elicitation: what draws reasoning out of the base, what does it cost, and does its control do the same?
+
+1. One figure per setting: accuracy against all tokens generated, every elicitor a point with its interval, controls beside them.
+2. The table has every number of the figure, and each arm's difference to the greedy base and to its own control.
+3. What a card says of its numbers stands below, with its tables; a link leads to the run and the traces of every point.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import address
+from app.escaping import for_markdown, for_plotly, one_line
+from app.library import Unreadable, runs_root
+from app.roles import look
+from experiments.store.runs import Store, StoreError
+from experiments.studies.elicitation.findings import Findings, Point, stored_findings
+
+PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
+EVERY = "all cards"
+
+
+def page() -> None:
+    """The page."""
+    st.subheader("What draws reasoning out of the base, and what does it cost?", anchor=False)
+    try:
+        found, broken = stored_findings(Store(runs_root()))
+    except (OSError, StoreError, Unreadable) as error:
+        st.error(f"**The findings cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
+        return
+    for words in broken:
+        st.warning(for_markdown(words, 600), icon=":material/broken_image:")
+    if not found:
+        st.info("No card has been run in this store. On the built-in pair one takes minutes:")
+        st.code("steer elicit cot-decoding", language="bash")
+        return
+    asked = {f"{one_line(f.pair[0], 40)} on {one_line(f.task, 40)}": (f.pair, f.task) for f in found}
+    chosen = _choice("eli_pair", "Model and task", list(asked))
+    kept = [f for f in found if (f.pair, f.task) == asked[chosen]]
+    left, right = st.columns(2)
+    with left:
+        setting = _choice("eli_setting", "Setting", list(dict.fromkeys(p.setting for f in kept for p in f.points)))
+    with right:
+        card = _choice("eli_card", "Card", [EVERY, *(_name(f) for f in kept)])
+    shown = [f for f in kept if card in (EVERY, _name(f))]
+    points = [p for f in shown for p in f.points if p.setting == setting]
+    if not points:
+        st.info("This card has no arms in this setting.")
+    else:
+        figure, words = pareto(points)
+        st.plotly_chart(figure, key="eli_pareto", config=PLOT, alt=words)
+        st.caption(words)
+        st.dataframe(
+            table(shown, setting), hide_index=True, key="eli_table", alt="Every arm of the setting, with its control."
+        )
+        _links(shown, setting)
+    for findings in shown:
+        _card(findings, setting)
+
+
+def _choice(key: str, label: str, names: list[str]) -> str:
+    stale = address.restore(key, names, names[0])
+    chosen = st.selectbox(label, names, key=key, persist_state="session")
+    address.keep(key, chosen)
+    if stale:
+        st.warning(
+            f"This link names {for_markdown(stale)}, which this store does not have.", icon=":material/link_off:"
+        )
+    return str(chosen)
+
+
+def _name(findings: Findings) -> str:
+    n = max((p.n for p in findings.points), default=0)
+    return f"{findings.card} ({findings.preset}, n {n})"
+
+
+def distinct(points: list[Point]) -> list[Point]:
+    """Points without those that several cards share: one arm of one run's questions is drawn once."""
+    found: dict[tuple[str, str, int, float, float], Point] = {}
+    for point in points:
+        found.setdefault((point.label, point.role, point.n, point.accuracy, point.tokens), point)
+    return list(found.values())
+
+
+def pareto(points: list[Point]) -> tuple[go.Figure, str]:
+    """Accuracy against tokens, and the figure in words."""
+    figure, drawn = go.Figure(), distinct(points)
+    front = [p for p in drawn if not any(_beats(q, p) for q in drawn)]
+    for role in dict.fromkeys(point.role for point in drawn):
+        own, appearance = [point for point in drawn if point.role == role], look(role)
+        figure.add_trace(
+            go.Scatter(
+                x=[max(p.tokens, 0.5) for p in own], y=[100 * p.accuracy for p in own], mode="markers+text", name=role,
+                marker={"color": appearance.colour, "symbol": appearance.symbol, "size": 11},
+                error_y={
+                    "type": "data", "symmetric": False, "array": [100 * (p.high - p.accuracy) for p in own],
+                    "arrayminus": [100 * (p.accuracy - p.low) for p in own], "color": appearance.colour, "thickness": 1.2,
+                },
+                text=[for_plotly(p.label, 34) if p in front else "" for p in own], textposition="top center", textfont={"size": 10},
+                hovertext=[
+                    f"{for_plotly(p.label)}<br>{100 * p.accuracy:.1f} % ({100 * p.low:.1f} to {100 * p.high:.1f}), "
+                    f"{p.tokens:.0f} tokens, n = {p.n}"
+                    for p in own
+                ],
+                hovertemplate="%{hovertext}<extra></extra>",
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title="tokens generated per question, all texts (log)", type="log")
+    figure.update_yaxes(title="right, %", range=[-3, 109])
+    figure.update_layout(
+        height=470, margin={"l": 10, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": 1.08}
+    )
+    named = ", ".join(
+        f"{one_line(p.label, 50)} ({100 * p.accuracy:.0f} %, {p.tokens:.0f} tokens)"
+        for p in sorted(front, key=lambda p: p.tokens)
+    )
+    return (
+        figure,
+        f"{len(drawn)} arms. In this sample no other arm is at least as accurate with at most as many tokens as: {named}.",
+    )
+
+
+def _beats(one: Point, other: Point) -> bool:
+    """Whether one arm is no less accurate with no more tokens, and better in one of the two."""
+    return (
+        one.accuracy >= other.accuracy
+        and one.tokens <= other.tokens
+        and (one.accuracy, one.tokens) != (other.accuracy, other.tokens)
+    )
+
+
+def table(findings: list[Findings], setting: str) -> pd.DataFrame:
+    """Every arm of a setting: its card, its numbers, its difference to the base and to its control."""
+    lines = []
+    for found in findings:
+        labels = {p.arm: p.label for p in found.points if p.setting == setting}
+        for p in found.points:
+            if p.setting == setting:
+                lines.append({
+                    "card": found.card, "arm": f"{look(p.role).glyph} {one_line(p.label, 70)}", "n": p.n,
+                    "right %": round(100 * p.accuracy, 1), "95 %": f"{100 * p.low:.1f} to {100 * p.high:.1f}", "tokens": round(p.tokens, 1),
+                    "points over the base": _signed(p.difference, p.difference_low, p.difference_high),
+                    "its control": one_line(labels.get(p.control or "", ""), 60),
+                    "points over its control": _signed(p.over_control, p.over_control_low, p.over_control_high),
+                    "cut": p.truncated, "unscorable": p.unscorable, "run": p.run,
+                })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _signed(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None or low is None or high is None:
+        return ""
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _links(findings: list[Findings], setting: str) -> None:
+    points = [p for found in findings for p in found.points if p.setting == setting and p.difference is not None]
+    if not points:
+        return
+    names = [f"{p.run}/{p.arm}" for p in points]
+    labels = {name: f"{one_line(p.label, 70)} ({p.run})" for name, p in zip(names, points, strict=True)}
+    names = list(labels)
+    stale = address.restore("eli_arm", names, names[0])
+    chosen = st.selectbox(
+        "Read the texts of",
+        names,
+        key="eli_arm",
+        format_func=lambda n: labels[n],
+        persist_state="session",
+    )
+    address.keep("eli_arm", chosen)
+    if stale:
+        st.warning(
+            f"This link names {for_markdown(stale)}, which this setting does not have.", icon=":material/link_off:"
+        )
+    point = next(p for p in points if f"{p.run}/{p.arm}" == chosen)
+    line = st.container(horizontal=True, gap="medium")
+    line.page_link(
+        "app_pages/results.py",
+        label="the run",
+        icon=":material/monitoring:",
+        width="content",
+        query_params={"run": point.run},
+    )
+    base = next(
+        (p.arm for found in findings for p in found.points if p.run == point.run and p.role == "baseline"), "base"
+    )
+    for outcome in ("helped", "hurt"):
+        line.page_link(
+            "app_pages/compare.py", label=f"what it {outcome}", icon=":material/compare_arrows:", width="content",
+            query_params={"run": point.run, "cmp_split": point.split, "cmp_a": base, "cmp_b": point.arm, "cmp_show": outcome},
+        )  # fmt: skip
+
+
+def _card(findings: Findings, setting: str) -> None:
+    papers = ", ".join(f"[{p}](https://arxiv.org/abs/{p})" for p in findings.papers)
+    st.markdown(f"**{for_markdown(_name(findings))}** · {', '.join(findings.systems)} · {papers}")
+    named = {p.setting for p in findings.points}
+    said = [s for s in findings.said if s.startswith(setting) or not s.startswith(tuple(named))]
+    st.markdown("\n".join(f"- {for_markdown(s, 600)}" for s in said))
+    for number, own in enumerate(findings.tables):
+        if own.title.startswith(setting) or not own.title.startswith(tuple(named)):
+            with st.expander(for_markdown(own.title, 200)):
+                lines = [["" if cell is None else str(cell) for cell in line] for line in own.lines]
+                st.dataframe(
+                    pd.DataFrame(lines, columns=list(own.heads)), hide_index=True, key=f"eli_{findings.card}_{findings.preset}_{number}",
+                    alt=one_line(own.title, 200),
+                )  # fmt: skip
+                for note in own.notes:
+                    st.caption(for_markdown(note, 600))
+
+
+page()

@@ -1,0 +1,88 @@
+"""What cards found, as it is stored: points, tables, sentences, and the runs that hold the rows. Reading it imports no model.
+
+A store's findings lie under `.elicitation`, one file per card and question.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...store.files import files
+from ...store.runs import Store
+
+FOLDER = ".elicitation"
+
+
+class Point(BaseModel):
+    """One arm in one setting: accuracy against all tokens generated. Shares and differences in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    setting: str
+    arm: str
+    label: str
+    role: str
+    n: int
+    """Questions."""
+    accuracy: float
+    low: float
+    high: float
+    tokens: float
+    """Generated per question, those of texts that were not chosen included."""
+    truncated: int
+    unscorable: int
+    difference: float | None = None
+    """Against the setting's baseline, paired."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p: float | None = None
+    control: str | None = None
+    """The arm that stands beside this one as its control."""
+    over_control: float | None = None
+    """Against that control, paired."""
+    over_control_low: float | None = None
+    over_control_high: float | None = None
+    run: str
+    """The run that holds its rows."""
+    split: str
+
+
+class Table(BaseModel):
+    """A table of a card: heads, lines of text or numbers, and what is to be known to read it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    title: str
+    heads: tuple[str, ...]
+    lines: tuple[tuple[str | int | float | None, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+class Findings(BaseModel):
+    """What a card found, as it is stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    card: str
+    systems: tuple[str, ...]
+    papers: tuple[str, ...]
+    pair: tuple[str, str | None]
+    task: str
+    preset: str
+    options: dict[str, Any]
+    points: tuple[Point, ...]
+    tables: tuple[Table, ...]
+    said: tuple[str, ...]
+    """Sentences: what the numbers show, and what they do not."""
+    runs: tuple[str, ...]
+
+
+def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
+    """What the store holds, by name of the card, and a sentence per file that cannot be read."""
+    found, broken = [], []
+    for file in files(store.root / FOLDER, ".json"):
+        path = store.root / FOLDER / file.name
+        try:
+            found.append(Findings.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            broken.append(f"{path} holds no findings that this program reads ({str(error).splitlines()[0]}).")
+    return found, broken
