@@ -6,11 +6,12 @@
    cotangent at every position at once: at a source position t the derivatives of h_final at all read positions t' >= t are summed, so J says
    what a direction does to the prediction behind its own token and to later ones. Then comes the mean over a text's source positions, then
    the mean over texts. Where one position of a text is read, as with `skip` one below its length, it is the derivative at that position.
-3. A text's first `skip` positions and the model's attention sinks are neither sources nor targets; its last one is both, because a prompt's
-   last token is where steering begins. A text with no position left is passed over and counted. Equal texts are read once, or
-   the halves below would share them.
+3. A text's first `skip` positions, what lies before its `start` (a prompt whose tokens the model was never asked to predict) and the model's
+   attention sinks are neither sources nor targets; its last position is both. A text with no position left is passed over and counted.
+   Equal texts are read once, or the halves below would share them.
 4. A derivative says what a small push does, and an average of them what it does nowhere in particular: linear, and no measurement of a
-   dose. How far it rests on the choice of texts is told by two lenses that share no text (`halves`).
+   dose. How far it rests on the choice of texts is told by two lenses that share no text (`halves`), and whether a few positions
+   with a massive activation speak for all others by `axis_share`.
 5. Whatever adds to the stream has the derivative of what it is added to: at attn_out and mlp_out J is that of the summand. One head's
    output (`z`) is not in the stream, and is refused.
 """
@@ -53,7 +54,7 @@ class Fitted:
     """Fingerprint of the weights."""
     model_id: str
     data: str
-    """Hash of the token sequences as they were read."""
+    """Hash of the token sequences and starts as they were read."""
     given: int
     """Texts that were given, `short` of which had no position left, and `alike` of which had been read before."""
     short: int
@@ -64,6 +65,8 @@ class Fitted:
     skip: int
     longest: int
     """Tokens from a text's beginning on that were read."""
+    started: bool
+    """Whether texts had a start of their own, before which nothing was read."""
     sinks: tuple[int, ...]
     """Positions of attention sinks, left out."""
 
@@ -78,7 +81,7 @@ class Fitted:
         sinks = f" and attention sinks at {', '.join(map(str, self.sinks))}" if self.sinks else ""
         return (
             f"Fitted on {self.positions:,} positions of {self.texts} texts{more}, the first {self.longest} tokens of each, "
-            f"without the first {self.skip}{sinks}."
+            f"without the first {self.skip}{', prompts' * self.started}{sinks}."
         )
 
 
@@ -109,6 +112,12 @@ class JacobianLens:
         """Frobenius norm of the difference of the halves over that of the lens: 0 where both say the same. The lens itself, from all texts,
         is off by about half of it."""
         return float((self.halves[0] - self.halves[1]).double().norm() / self.matrix.double().norm())
+
+    @property
+    def axis_share(self) -> float:
+        """Share of the lens's squared Frobenius norm along its longest axis: 1 / d_model for the identity. Near 1, whatever goes in comes out
+        along one direction."""
+        return float(torch.linalg.matrix_norm(self.matrix.double(), 2) / self.matrix.double().norm()) ** 2
 
     @property
     def digest(self) -> str:
@@ -148,18 +157,21 @@ class JacobianLens:
             return JacobianLens(Site.parse(facts["site"]), **tensors, provenance=Fitted(**record))
 
 
+@torch.inference_mode(False)
 def fit_jacobian(
     model: LoadedModel,
     texts: Sequence[Sequence[int]],
     sites: Sequence[Site],
     *,
+    starts: Sequence[int] | None = None,
     skip: int = SKIP,
     longest: int = LONGEST,
     block: int = BLOCK,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[Site, JacobianLens]:
-    """Lenses of several sites, fitted in one pass over `texts` (token ids with their BOS). `block` rows of J are taken per backward pass; it
-    bounds the memory and changes nothing but rounding. `on_progress` takes (texts done, texts in all).
+    """Lenses of several sites, fitted in one pass over `texts` (token ids with their BOS), of each from position `starts` on, or from the
+    beginning. `block` rows of J are taken per backward pass; it bounds the memory and changes nothing but rounding. `on_progress` takes
+    (texts done, texts in all).
 
     Raises BadInput for a site without a lens, and when fewer than two different texts have a position left.
     """
@@ -168,32 +180,38 @@ def fit_jacobian(
         raise BadInput("A Jacobian lens needs a site, such as blocks.1.hook_resid_post.")
     longest = min(longest, model.context)
     if skip < 0 or block < 1 or longest <= skip:
-        raise BadInput(f"skip {skip}, longest {longest}, block {block}: skip is from 0 on, and less than longest; block is from 1 on.")
+        raise BadInput(
+            f"skip {skip}, longest {longest}, block {block}: skip is from 0 on, and less than longest; block is from 1 on."
+        )
     sinks = sinks_of(model).positions
-    cut = [tuple(map(int, text[:longest])) for text in texts]
-    fed = [text for text in cut if _read_of(text, skip, sinks)]
+    begin = [max(skip, start) for start in starts] if starts is not None else [skip] * len(texts)
+    cut = [(tuple(map(int, text[:longest])), start) for text, start in zip(texts, begin, strict=True)]
+    fed = [text for text in cut if _read_of(*text, sinks)]
     read = list(dict.fromkeys(fed))
     if len(read) < 2:
         raise BadInput(
             f"{len(read)} of {len(texts)} texts can be read, and a Jacobian lens needs two different ones: a text's first {skip} tokens are "
-            f"left out{' and so are attention sinks' if sinks else ''}, and the longest text has {max(map(len, texts), default=0)}. Give longer "
-            "texts, or a smaller skip."
+            f"left out{', and so are prompts' if starts is not None else ''}{', and so are attention sinks' if sinks else ''}; the longest text has "
+            f"{max(map(len, texts), default=0)} tokens, of which {longest} are read. Give longer texts, or a smaller skip."
         )
     wanted = sorted(set(places.values()))
     sums = {place: torch.zeros(2, model.d_model, model.d_model, dtype=torch.float64) for place in wanted}
     positions = 0
-    for number, text in enumerate(read):
-        at = _read_of(text, skip, sinks)
+    for number, (text, start) in enumerate(read):
+        at = _read_of(text, start, sinks)
         positions += len(at)
         for place, found in zip(wanted, _jacobians(model, text, at, wanted, block), strict=True):
             if not torch.isfinite(found).all():
-                raise BadInput(f"The derivative at {place} is NaN or infinite on text {number + 1} in {model.dtype}; fit in float32.")
+                raise BadInput(
+                    f"The derivative at {place} is NaN or infinite on text {number + 1} in {model.dtype}; fit in float32."
+                )
             sums[place][number % 2] += found
         if on_progress is not None:
             on_progress(number + 1, len(read))
     data = hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
     fitted = Fitted(
-        model.fingerprint, model.id, data, len(texts), len(texts) - len(fed), len(fed) - len(read), len(read), positions, skip, longest, sinks
+        model.fingerprint, model.id, data, len(texts), len(texts) - len(fed), len(fed) - len(read), len(read), positions, skip, longest,
+        starts is not None, sinks,
     )  # fmt: skip
     counts = torch.tensor([len(read[0::2]), len(read[1::2])], dtype=torch.float64)[:, None, None]
     return {
@@ -213,9 +231,9 @@ def _written_at(model: LoadedModel, site: Site) -> Site:
     return Site(site.layer, "attn_out") if site.kind == "resid_mid" else site
 
 
-def _read_of(text: Sequence[int], skip: int, sinks: Sequence[int]) -> list[int]:
+def _read_of(text: Sequence[int], start: int, sinks: Sequence[int]) -> list[int]:
     """Positions of a text that are read."""
-    return [p for p in range(skip, len(text)) if p not in sinks]
+    return [p for p in range(start, len(text)) if p not in sinks]
 
 
 def _jacobians(
@@ -230,7 +248,7 @@ def _jacobians(
     block = min(block, width)
     at = torch.tensor(positions, device=model.device)
     found = [torch.zeros(width, width, dtype=torch.float64) for _ in sites]
-    with torch.inference_mode(False), torch.enable_grad(), still(model):
+    with torch.enable_grad(), still(model):
         final, added = _final(model, text, sites, block)
         cotangent = torch.zeros_like(final)
         for start in range(0, width, block):
@@ -277,10 +295,14 @@ def jacobian_logits(model: LoadedModel, lens: JacobianLens, vector: SteeringVect
     lens.check(model)
     vector.check(model)
     if vector.site != lens.site:
-        raise BadInput(f"Vector {vector.name!r} is at {vector.site}, and this lens is of {lens.site}; fit one at {vector.site}.")
+        raise BadInput(
+            f"Vector {vector.name!r} is at {vector.site}, and this lens is of {lens.site}; fit one at {vector.site}."
+        )
     carried = lens.carried(vector.direction)
     if not float(carried.norm()):
-        raise BadInput(f"Nothing of vector {vector.name!r} at {vector.site} reaches the last layer, so it speaks for no token.")
+        raise BadInput(
+            f"Nothing of vector {vector.name!r} at {vector.site} reaches the last layer, so it speaks for no token."
+        )
     return lens_logits(model, carried)
 
 
@@ -311,7 +333,8 @@ class Lenses:
     halves_cosine: float
     """Of what lenses from one half of the texts and from the other make of the vector."""
     halves_difference: float
-    """As `JacobianLens.halves_difference`."""
+    """As `JacobianLens.halves_difference`, and its `axis_share`."""
+    axis_share: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -325,6 +348,5 @@ def both_lenses(model: LoadedModel, lens: JacobianLens, vector: SteeringVector, 
     shared = [len({t.id for t in a} & {t.id for t in b}) for a, b in zip(ends, passed, strict=True)]
     cosine = torch.nn.functional.cosine_similarity(plain - plain.mean(), carried - carried.mean(), dim=0)
     gain = float(lens.carried(vector.direction).norm()) / vector.norm
-    return Lenses(
-        *ends, *passed, *shared, float(cosine), gain, lens.halves_cosine(vector.direction), lens.halves_difference
-    )  # fmt: skip
+    half = lens.halves_cosine(vector.direction)
+    return Lenses(*ends, *passed, *shared, float(cosine), gain, half, lens.halves_difference, lens.axis_share)
