@@ -1,14 +1,14 @@
 """The Jacobian lens: which tokens a direction speaks for once the layers behind its site have passed it on, on average.
 
-1. J = E[d h_final / d h_site] `[d_model, d_model]`, where h_final is the stream that enters the final norm. The readout of a direction v is
-   the logit lens (`lens`) of J v; at the last layer J is the identity and both lenses are one.
-2. The average is that of the published estimator, whose cost (one forward and ceil(d_model / block) backward passes per text) is that of a
-   cotangent at every position at once: at a source position t the derivatives of h_final at all read positions t' >= t are summed, so J says
-   what a direction does to the prediction behind its own token and to later ones. Then comes the mean over a text's source positions, then
-   the mean over texts. Where one position of a text is read, as with `skip` one below its length, it is the derivative at that position.
-3. A text's first `skip` positions, what lies before its `start` (a prompt whose tokens the model was never asked to predict) and the model's
-   attention sinks are neither sources nor targets; its last position is both. A text with no position left is passed over and counted.
-   Equal texts are read once, or the halves below would share them.
+1. J = E[d h_final / d h_site] `[d_model, d_model]`, where h_final is the stream that enters the final norm. The readout of a direction v
+   is the logit lens (`lens`) of J v; at the last layer J is the identity and both lenses are one.
+2. The average is that of the published estimator, at its cost of one forward and ceil(d_model / block) backward passes per text: at a
+   source position t the derivatives of h_final at all read positions t' >= t are summed, since one cotangent stands at all of them, so J
+   says what a direction does to the prediction behind its own token and to later ones. Then comes the mean over a text's source
+   positions, then the mean over texts. Where one position of a text is read, it is the derivative at that position.
+3. A text's first `skip` positions, what lies before its `start` (a prompt, whose tokens the model was never asked to predict) and the
+   model's attention sinks are neither sources nor targets; a text's last position, which the published code leaves out, is both. A text
+   with no position left is passed over and counted. Equal texts are read once, or the halves below would share them.
 4. A derivative says what a small push does, and an average of them what it does nowhere in particular: linear, and no measurement of a
    dose. How far it rests on the choice of texts is told by two lenses that share no text (`halves`), and whether a few positions
    with a massive activation speak for all others by `axis_share`.
@@ -23,7 +23,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,8 +114,8 @@ class JacobianLens:
 
     @property
     def axis_share(self) -> float:
-        """Share of the lens's squared Frobenius norm along its longest axis: 1 / d_model for the identity. Near 1, whatever goes in comes out
-        along one direction."""
+        """Share of the lens's squared Frobenius norm along its longest axis: 1 / d_model for the identity. Near 1, whatever goes in comes
+        out along one direction."""
         return float(torch.linalg.matrix_norm(self.matrix.double(), 2) / self.matrix.double().norm()) ** 2
 
     @property
@@ -189,10 +188,11 @@ def fit_jacobian(
     fed = [text for text in cut if _read_of(*text, sinks)]
     read = list(dict.fromkeys(fed))
     if len(read) < 2:
+        left = [f"a text's first {skip} tokens", "prompts" * (starts is not None), "attention sinks" * bool(sinks)]
         raise BadInput(
-            f"{len(read)} of {len(texts)} texts can be read, and a Jacobian lens needs two different ones: a text's first {skip} tokens are "
-            f"left out{', and so are prompts' if starts is not None else ''}{', and so are attention sinks' if sinks else ''}; the longest text has "
-            f"{max(map(len, texts), default=0)} tokens, of which {longest} are read. Give longer texts, or a smaller skip."
+            f"{len(read)} of {len(texts)} texts can be read, and a Jacobian lens needs two different ones. Left out are "
+            f"{', '.join(filter(None, left))}; the longest text has {max(map(len, texts), default=0)} tokens, of which at most {longest} "
+            "are read. Give longer texts, or a smaller skip."
         )
     wanted = sorted(set(places.values()))
     sums = {place: torch.zeros(2, model.d_model, model.d_model, dtype=torch.float64) for place in wanted}
@@ -311,42 +311,3 @@ def jacobian_tokens(
 ) -> tuple[tuple[LensToken, ...], tuple[LensToken, ...]]:
     """(most promoted first, most demoted first), `count` tokens each. Raises BadInput as `jacobian_logits`."""
     return logit_ends(model, jacobian_logits(model, lens, vector), count)
-
-
-@dataclass(frozen=True)
-class Lenses:
-    """What the logit lens and the Jacobian lens say of one vector."""
-
-    promoted: tuple[LensToken, ...]
-    """By the logit lens, as `demoted`."""
-    demoted: tuple[LensToken, ...]
-    carried_promoted: tuple[LensToken, ...]
-    """By the Jacobian lens, as `carried_demoted`."""
-    carried_demoted: tuple[LensToken, ...]
-    shared_promoted: int
-    """Tokens that both lenses list."""
-    shared_demoted: int
-    cosine: float
-    """Of the two lenses' logits, each about its mean over the vocabulary, which no probability depends on."""
-    gain: float
-    """|J v| / |v|."""
-    halves_cosine: float
-    """Of what lenses from one half of the texts and from the other make of the vector."""
-    halves_difference: float
-    """As `JacobianLens.halves_difference`, and its `axis_share`."""
-    axis_share: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-
-def both_lenses(model: LoadedModel, lens: JacobianLens, vector: SteeringVector, count: int = 10) -> Lenses:
-    """The two lenses side by side, `count` tokens of each end. Raises BadInput as `jacobian_logits`."""
-    carried, plain = jacobian_logits(model, lens, vector), lens_logits(model, vector.direction)
-    ends, passed = logit_ends(model, plain, count), logit_ends(model, carried, count)
-    shared = [len({t.id for t in a} & {t.id for t in b}) for a, b in zip(ends, passed, strict=True)]
-    cosine = torch.nn.functional.cosine_similarity(plain - plain.mean(), carried - carried.mean(), dim=0)
-    gain = float(lens.carried(vector.direction).norm()) / vector.norm
-    half = lens.halves_cosine(vector.direction)
-    return Lenses(*ends, *passed, *shared, float(cosine), gain, half, lens.halves_difference, lens.axis_share)

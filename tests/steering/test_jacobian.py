@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from steering.errors import BadInput
-from steering.extraction.jacobian import JacobianLens, both_lenses, fit_jacobian, jacobian_logits, jacobian_tokens
+from steering.extraction.jacobian import JacobianLens, fit_jacobian, jacobian_logits, jacobian_tokens
 from steering.extraction.lens import lens_logits, lens_tokens
+from steering.extraction.lenses import both_lenses
 from steering.model.hooks import hooked
 from steering.model.models import LoadedModel, wrap
 from steering.model.sinks import sinks_of
@@ -168,6 +169,25 @@ def test_halves_share_no_text_and_the_lens_is_their_mean() -> None:
     v = vector(1, 0)
     one, other = lens.halves.double() @ v.direction.double()
     assert lens.halves_cosine(v.direction) == pytest.approx(float(one @ other / one.norm() / other.norm()))
+
+
+def test_what_makes_a_lens_doubtful_is_said() -> None:
+    model, site, v = tiny("llama"), Site(0), vector(0, 0)
+    lens = fit_jacobian(model, [A, B], [site], skip=1)[site]
+    eye = torch.eye(WIDTH)
+
+    def remarks(matrix: Tensor, halves: list[Tensor]) -> str:
+        made = JacobianLens(site, matrix, torch.stack(halves), lens.provenance)
+        return " ".join(both_lenses(model, made, v, 3).remarks)
+
+    assert remarks(eye, [eye, eye]) == ""
+    assert "Two halves of the texts" in remarks(eye, [eye, -eye])
+    axis = torch.outer(v.direction, v.direction) * 10
+    assert "One axis holds 100 %" in remarks(eye / 100 + axis, [axis, axis])
+    last = fit_jacobian(model, [A, B], [Site(LAST)], skip=1)[Site(LAST)]
+    assert both_lenses(model, last, vector(0, LAST), 3).remarks == (
+        "No layer lies behind this site, so both lenses are one.",
+    )
 
 
 def test_rows_per_pass_change_nothing_but_rounding() -> None:
