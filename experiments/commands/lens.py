@@ -79,7 +79,7 @@ def lens(
         fitted = found.by_site[vector.site]
         shown.append((source, vector, fitted, both_lenses(loaded, fitted, vector, count)))
     if as_json:
-        facts = [_facts(*one) for one in shown]
+        facts = [_facts(*one) | {"sentence": _sentence(one[-1], count)} for one in shown]
         print(json.dumps({"model": model, "about": read.about, "from_cache": found.kept, "vectors": facts}, indent=1))
         return
     console = paper()
@@ -104,7 +104,7 @@ def _of_latents(sae: str | None, latents: str) -> list[tuple[str, SteeringVector
     if sae is None:
         return []
     from saes.loading import load_dictionary
-    from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector
+    from steering.vector.vectors import SteeringVector
 
     numbers = [part.strip() for part in latents.split(",")]
     if wrong := [part for part in numbers if not part.isdecimal()]:
@@ -114,10 +114,12 @@ def _of_latents(sae: str | None, latents: str) -> list[tuple[str, SteeringVector
     for number in map(int, numbers):
         if number >= dictionary.latents:
             raise BadInput(f"{sae} has {dictionary.latents} latents, 0 to {dictionary.latents - 1}; {number} is none.")
-        origin = Provenance("decoder row", UNKNOWN, str(dictionary.card.get("model_id", "")))
         name = f"latent {number} of {dictionary.name}"
         rows.append(
-            (f"{sae} latent {number}", SteeringVector(name, dictionary.site, dictionary.decoder[number], origin))
+            (
+                f"{sae} latent {number}",
+                SteeringVector(name, dictionary.site, dictionary.decoder[number], dictionary.provenance),
+            )
         )
     return rows
 
@@ -129,16 +131,17 @@ def _say_foreign(model: LoadedModel, vector: SteeringVector) -> None:
     origin = vector.provenance
     if origin.model not in (UNKNOWN, model.fingerprint):
         warn(
-            f"Warning: {vector.name!r} was extracted from {origin.model_id or origin.model}; both lenses are those of {model.id}, which has "
-            "other weights."
+            f"Warning: {vector.name!r} was extracted from {origin.model_id or origin.model}; both lenses are those of {model.id}, which "
+            "has other weights."
         )
 
 
 def _sentence(both: Lenses, count: int) -> str:
     return (
-        f"Both lenses list {both.shared_promoted} of the {count} most promoted and {both.shared_demoted} of the {count} most demoted tokens; "
-        f"cosine of their logits {both.cosine:+.2f}. The layers behind the site carry {both.gain:.2f} of the vector's length on. Halves of "
-        f"the texts: cosine {both.halves_cosine:.3f} on this vector, the matrices differ by {100 * both.halves_difference:.0f} %."
+        f"Both lenses list {both.shared_promoted} of the {count} most promoted and {both.shared_demoted} of the {count} most demoted "
+        f"tokens; cosine of their logits {both.cosine:+.2f}. What arrives at the end is {both.gain:.2f} times as long as the vector. Two "
+        f"halves of the texts: cosine {both.halves_cosine:.3f} on this vector, their matrices differ by "
+        f"{100 * both.halves_difference:.0f} %."
     )
 
 
@@ -147,7 +150,12 @@ def _table(source: str, vector: SteeringVector, both: Lenses) -> Table:
     for heading in HEADINGS:
         table.add_column(heading)
     for row in zip(both.promoted, both.carried_promoted, both.demoted, both.carried_demoted, strict=True):
-        table.add_row(*(Text(f"{token.text!r} {token.logit:+.2f}") for token in row))
+        table.add_row(
+            *(
+                Text(f"{token.text!r} {token.logit:+.2f}" if token.text else f"id {token.id} {token.logit:+.2f}")
+                for token in row
+            )
+        )
     return table
 
 

@@ -43,7 +43,7 @@ class LensTexts:
 
 
 @dataclass(frozen=True)
-class Lenses:
+class FittedLenses:
     """Lenses by site, how many of them came from the cache, and what is to be said of keeping them."""
 
     by_site: dict[Site, JacobianLens]
@@ -85,13 +85,13 @@ def fitted_lenses(
     skip: int = SKIP,
     longest: int = LONGEST,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Lenses:
+) -> FittedLenses:
     """The lenses of `sites`, from the cache where they are there. Raises BadInput as `fit_jacobian`."""
     places = {site: _place(model, texts, site, skip, longest) for site in dict.fromkeys(sites)}
     there = {site: JacobianLens.load(place / FILE) for site, place in places.items() if is_whole(place)}
     missing = [site for site in places if site not in there]
     if not missing:
-        return Lenses(there, len(there))
+        return FittedLenses(there, len(there))
     fresh = fit_jacobian(
         model, texts.sequences, missing, starts=texts.starts, skip=skip, longest=longest, on_progress=on_progress
     )
@@ -101,7 +101,7 @@ def fitted_lenses(
             made(places[site], lambda folder, lens=lens: lens.save(folder / FILE))  # type: ignore[misc]
         except (BadInput, DiskFull) as error:
             said[f"The fitted lens is used and not kept: {error}"] = None
-    return Lenses({site: {**there, **fresh}[site] for site in places}, len(there), tuple(said))
+    return FittedLenses({site: {**there, **fresh}[site] for site in places}, len(there), tuple(said))
 
 
 def _place(model: LoadedModel, texts: LensTexts, site: Site, skip: int, longest: int) -> Path:

@@ -77,10 +77,14 @@ class Fitted:
             f"{self.alike} were read before" if self.alike else "",
         ]
         more = f" ({', '.join(filter(None, left))})" if any(left) else ""
-        sinks = f" and attention sinks at {', '.join(map(str, self.sinks))}" if self.sinks else ""
+        without = [
+            f"the first {self.skip} positions",
+            "prompts" * self.started,
+            f"attention sinks at {', '.join(map(str, self.sinks))}" * bool(self.sinks),
+        ]
         return (
-            f"Fitted on {self.positions:,} positions of {self.texts} texts{more}, the first {self.longest} tokens of each, "
-            f"without the first {self.skip}{', prompts' * self.started}{sinks}."
+            f"Fitted on {self.positions:,} positions of {self.texts} texts{more}: the first {self.longest} tokens of each, without "
+            f"{' and '.join(filter(None, without))}."
         )
 
 
