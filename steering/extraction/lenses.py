@@ -21,7 +21,7 @@ from .lens import LensToken, lens_logits, logit_ends
 
 ENOUGH = 0.9
 """Cosine of the halves from which on texts are called enough."""
-ONE_AXIS = 0.5
+ONE_AXIS = 0.25
 """Share of a lens along one axis from which on it is said."""
 
 

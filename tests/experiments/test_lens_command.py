@@ -73,6 +73,11 @@ def test_the_table_says_on_what_the_lens_rests(steer: Steer) -> None:
     assert "Two halves of the texts: cosine" in words and words.count("No layer lies behind this site") == 1
 
 
+def test_a_lens_that_prompts_hold_is_said_to_be_of_one_axis(steer: Steer) -> None:
+    _, out, _ = steer("vectors", "lens", "one.safetensors", *FITTED, "--json")  # whole lines, prompts and all
+    assert any("One axis holds" in remark for remark in documents(out)[0]["remarks"])
+
+
 def test_a_fitted_lens_is_taken_from_the_cache_for_the_same_texts_and_settings_alone(
     steer: Steer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -118,6 +123,7 @@ def test_a_built_in_model_reads_its_own_responses_and_a_latent_its_decoder_row(
     assert code == 0
     assert [found["vector"] for found in documents(out)] == ["builtin:base latent 464", "builtin:base latent 3"]
     read = lens_texts(base, None, 6)
+    assert documents(out)[0]["remarks"] == [] and documents(out)[0]["axis_share"] < 0.1
     assert read.starts is not None and json.loads(out)["about"] == read.about and len(read.sequences) == 6
     assert documents(out)[0]["lens"]["started"] is True and "prompts" in documents(out)[0]["said"]
     from saes.loading import load_dictionary
