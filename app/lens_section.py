@@ -90,6 +90,7 @@ def _waiting(arguments: list[str]) -> None:
     job = _latest(arguments)
     if job is None or job.over:
         st.rerun()
+        return
     texts = f", {job.done} of {job.total} texts" if job.total else ""
     st.info(f"{for_markdown(job.state)} for {job.seconds:.0f} s{texts}", icon=":material/progress_activity:")
 

@@ -57,13 +57,29 @@ class Lenses:
 def both_lenses(model: LoadedModel, lens: JacobianLens, vector: SteeringVector, count: int = 10) -> Lenses:
     """The two lenses side by side, `count` tokens of each end. Raises BadInput as `jacobian_logits`."""
     carried, plain = jacobian_logits(model, lens, vector), lens_logits(model, vector.direction)
-    ends, passed = logit_ends(model, plain, count), logit_ends(model, carried, count)
-    shared = [len({t.id for t in a} & {t.id for t in b}) for a, b in zip(ends, passed, strict=True)]
+    (promoted, demoted), (carried_promoted, carried_demoted) = (
+        logit_ends(model, one, count) for one in (plain, carried)
+    )
     cosine = torch.nn.functional.cosine_similarity(plain - plain.mean(), carried - carried.mean(), dim=0)
-    gain = float(lens.carried(vector.direction).norm()) / vector.norm
     half = lens.halves_cosine(vector.direction)
-    remarks = _remarks(model, lens, half)
-    return Lenses(*ends, *passed, *shared, float(cosine), gain, half, lens.halves_difference, lens.axis_share, remarks)
+    return Lenses(
+        promoted,
+        demoted,
+        carried_promoted,
+        carried_demoted,
+        _shared(promoted, carried_promoted),
+        _shared(demoted, carried_demoted),
+        float(cosine),
+        float(lens.carried(vector.direction).norm()) / vector.norm,
+        half,
+        lens.halves_difference,
+        lens.axis_share,
+        _remarks(model, lens, half),
+    )
+
+
+def _shared(some: tuple[LensToken, ...], others: tuple[LensToken, ...]) -> int:
+    return len({token.id for token in some} & {token.id for token in others})
 
 
 def _remarks(model: LoadedModel, lens: JacobianLens, half: float) -> tuple[str, ...]:
