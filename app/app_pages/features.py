@@ -20,6 +20,7 @@ from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
 from app.feature_files import FACTS, dashboards, edited, features, latent
 from app.jobs.chip import start_command
+from app.lens_section import lens_section
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
 from experiments.evaluation.sentences import sentence
@@ -165,6 +166,9 @@ def _responds(row: dict[str, Any], examples: pd.DataFrame, facts: dict[str, Any]
         if shares:
             words = ", ".join(f"{for_markdown(n)} {100 * s:.0f} %" for n, s in sorted(shares, key=lambda p: -p[1])[:6])
             st.markdown(f"**Inside behaviours** {words}")
+    name, number = str(facts.get("name", "builtin:base")), int(row["latent"])
+    subject, shipped = ["--sae", name, "--latents", str(number)], name.startswith("builtin:")
+    lens_section(subject, str(facts.get("model_id", "")), f"latent {number} of {name}", "ft_lens", can_start=shipped)
     for band, group in examples.groupby("band", sort=True):
         st.markdown("**Strongest**" if band == 0 else f"**From {group['low'].iloc[0]:.2g} up**")
         for _, example in group.head(PER_BAND).iterrows():

@@ -3,6 +3,7 @@
 1. Where it was found, how it was taken, its length, and how it lies to the others (cosines of vectors of one width).
 2. What it did: every arm of the store that used it, with its paired difference; a vector that no run has used says that its causal claim
    is untested. That beats any property of the vector itself.
+3. Which tokens it speaks for, by two lenses, where a reader asks for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from app import address
 from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown, for_plotly, one_line
 from app.jobs.chip import this_shelf
+from app.lens_section import lens_section
 from app.library import Unreadable, entries, open_run, runs_root
 from app.vector_files import VectorFile, offered
 from experiments.evaluation.sentences import sentence
@@ -68,6 +70,8 @@ def page() -> None:
         _facts(listed[chosen])
     with right:
         _evidence(listed[chosen])
+    vector = listed[chosen]
+    lens_section([str(vector.path)], vector.model, vector.name, "vec_lens")
     _cosines(listed, chosen)
 
 

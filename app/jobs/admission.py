@@ -2,7 +2,7 @@
 
 1. A command is one of the forms in `FORMS`, with the options that are named there and no others; what it writes lies in the store, or on an
    upload shelf. A command that takes a store gets this server's, unless it names a folder inside it.
-2. A generation is a `LiveRequest`, and its vectors lie among those that the app can offer.
+2. A generation is a `LiveRequest`, and its vectors, as those of a command, lie among those that the app can offer.
 3. Refusals are one sentence for the reader.
 """
 
@@ -41,10 +41,18 @@ def _in_store(word: str, store: str) -> bool:
     return word == store if "://" in store else "://" not in word and _lies_in(Path(word), Path(store))
 
 
+def _vector(word: str, store: str) -> bool:
+    """The file of a vector that the app can offer."""
+    named = os.environ.get("STEERING_VECTORS")
+    return any(_lies_in(Path(word), place) for place in (BUILT_IN, *_places(store), *([Path(named)] if named else [])))
+
+
 NAME = _like(r"[A-Za-z0-9][A-Za-z0-9._:/,@+-]*")
 NUMBER = _like(r"[0-9]{1,9}")
 WORD = _like(r"[A-Za-z0-9][A-Za-z0-9._:,-]*")
 MODEL = _like(r"[^-\x00][^\x00]*")
+PAIR = _like(r"builtin:(base|thinking)")
+"""The models that have texts of their own."""
 FLAG = None
 Kind = Callable[[str, str], bool] | None
 STORE: dict[str, Kind] = {"--runs": _in_store, "--json": FLAG}
@@ -71,6 +79,10 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
     ("runs", "show"): ((WORD,), STORE),
     ("runs", "verify"): ((WORD,), STORE),
     ("runs", "reproduce"): ((WORD,), {"--n": NUMBER, **STORE}),
+    ("vectors", "lens"): (
+        (_vector,),
+        {"--model": PAIR, "--sae": NAME, "--latents": NUMBER, "--n": NUMBER, "--count": NUMBER, "--json": FLAG},
+    ),
     ("vectors", "import"): ((_inside,), {"--out": _inside, "--format": WORD, "--layers": WORD}),
 }
 """By verb: the kinds of its arguments, all of which may be left out, and of its options' values."""
@@ -123,10 +135,8 @@ def admitted_generation(request: Any, store: Path | str | None = None) -> dict[s
             error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else str(error)
         )
         raise NotAdmitted(f"This cannot be generated: {said}.") from error
-    named = os.environ.get("STEERING_VECTORS")
-    allowed = [BUILT_IN, *_places(place), *([Path(named)] if named else [])]
     for file in asked.files.values():
-        if not any(_lies_in(Path(file), folder) for folder in allowed):
+        if not _vector(file, place):
             raise NotAdmitted(
                 f"The vector {file[:200]} lies neither in the store, nor among the uploads, nor in the folder of --vectors."
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..progress import talk
+from .lens import lens
 from .quality import quality
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def show(
 
 
 vectors_app.command("quality")(quality)
+vectors_app.command("lens")(lens)
 
 
 @vectors_app.command("import")

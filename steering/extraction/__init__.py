@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from .annotations import LABELS, Part, TextSpan, locate, parse_annotated
 from .contrast import checkpoint_difference, mean_difference, paired_difference
+from .jacobian import JacobianLens, fit_jacobian, jacobian_tokens
 from .labels import LabelledSpan, LabelledTrace, LabelMeans, label_means, label_vectors, labelled_trace
+from .lenses import Lenses, both_lenses
 from .logistic import logistic_direction
 from .optimised import Descent, Example, optimised_vector, target_loss
 from .principal import pca_direction
@@ -19,15 +21,20 @@ __all__ = [
     "LABELS",
     "Descent",
     "Example",
+    "JacobianLens",
     "LabelMeans",
     "LabelledSpan",
     "LabelledTrace",
+    "Lenses",
     "Part",
     "Quality",
     "Reading",
     "TextSpan",
     "assess",
+    "both_lenses",
     "checkpoint_difference",
+    "fit_jacobian",
+    "jacobian_tokens",
     "label_means",
     "label_vectors",
     "labelled_trace",

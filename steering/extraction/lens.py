@@ -4,7 +4,7 @@
    result needs no knowledge of the architecture.
 2. Logits are half the difference between the direction and its negative: biases and anything else that does not depend on the direction
    cancel. The two ends are then what the direction promotes and what it demotes.
-3. Suggestive only: it skips every layer between the site and the end.
+3. Suggestive only: it skips every layer between the site and the end. `jacobian` takes them in, on average.
 """
 
 from __future__ import annotations
@@ -51,9 +51,13 @@ def lens_tokens(
 ) -> tuple[tuple[LensToken, ...], tuple[LensToken, ...]]:
     """(most promoted first, most demoted first), `count` tokens each. Raises BadInput when the vector does not fit the model."""
     vector.check(model)
+    return logit_ends(model, lens_logits(model, vector.direction), count)
+
+
+def logit_ends(model: LoadedModel, logits: Tensor, count: int) -> tuple[tuple[LensToken, ...], tuple[LensToken, ...]]:
+    """(highest first, lowest first) of logits `[vocabulary]`, `count` tokens each. Raises BadInput for a count below 1."""
     if count < 1:
         raise BadInput(f"count {count} must be at least 1.")
-    logits = lens_logits(model, vector.direction)
     count = min(count, len(logits))
     ends = []
     for largest in (True, False):

@@ -72,7 +72,10 @@ def test_a_job_with_another_kind_of_id_is_not_written_anywhere(store: Path) -> N
         ["pair", "train"], ["app"], ["report", "RUN", "-o", "/tmp/elsewhere"], ["extract", "/tmp/x.safetensors"], ["--help"],
         ["demo", "--runs", "/tmp/elsewhere"], ["demo", "--runs=/tmp/elsewhere"], ["sae", "dashboard", "builtin:base", "--out", "/tmp/x"],
         ["trace", "page", "RUN", "ITEM", "-o", "/tmp/x.html"], ["runs", "gc", "--delete"], ["runs", "export", "R", "-o", "/tmp/x.zip"],
-        ["eval", "/etc/passwd"], ["vectors", "import", "/etc/passwd", "--out", "/tmp"], ["runs", "verify", "../x"], ["doctor", "--help"],
+        ["eval", "/etc/passwd"], ["vectors", "import", "/etc/passwd", "--out", "/tmp"],
+        ["vectors", "lens", "/etc/passwd", "--model", "builtin:base"], ["vectors", "lens", "--sae", "builtin:base", "--model", "elsewhere"],
+        ["vectors", "lens", "--texts", "/etc/passwd"], ["vectors", "lens", str(BUILT_IN / ".." / ".." / "x.safetensors")],
+        ["runs", "verify", "../x"], ["doctor", "--help"],
     ],
 )  # fmt: skip
 def test_a_remembered_command_passes_the_same_gate_as_a_new_one(store: Path, request_: list[str]) -> None:

@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
 
 from app.cell_figures import MEASURES, dose_figure, grid_figure
 from app.feature_files import dashboards, edited
 from app.jobs.admission import admitted_command
 from app.jobs.board import replace_board
 from app.jobs.job import Job
+from app.vector_files import BUILT_IN, offered
+from experiments.commands.cli import app as command_line
 from experiments.store.runs import Store
 from experiments.sweeps.cells import read_cells
 from experiments.sweeps.run import SweepResult, run_sweep
@@ -289,6 +292,71 @@ def test_a_run_that_edited_a_latent_is_shown_for_its_own_autoencoder_alone(tmp_p
     older = {key: value for key, value in known.items() if key != "autoencoder"}
     assert shown(older, 7, facts) and not shown(older, 7, {**facts, "site": "blocks.10.hook_resid_post"})
     assert not edited(run.manifest, 7, facts)
+
+
+LENS = ["vectors", "lens", str(BUILT_IN / "checking.safetensors"), "--model", "builtin:base", "--json"]
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the command of the button prints, on fewer texts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEERING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        done = CliRunner().invoke(command_line, [*LENS, "--n", "6", "--count", "4"], catch_exceptions=False)
+    assert done.exit_code == 0
+    return str(done.stdout)
+
+
+def test_the_jacobian_lens_of_a_vector_is_computed_when_asked_and_stands_beside_the_logit_lens(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job], document: str
+) -> None:
+    digest = next(d for d, v in offered(tmp_path).items() if v.name == "checking")
+    app = show("vectors", tmp_path, monkeypatch, vec=digest)
+    assert not app.exception and not jobs, "nothing is computed when the page is opened"
+    app.button(key="vec_lens").click().run()
+    assert [job.request for job in jobs] == [LENS] and admitted_command(jobs[0].request) == LENS
+    jobs[0].to("running")
+    jobs[0].progress(3, 96)
+    app = show("vectors", tmp_path, monkeypatch, vec=digest)
+    assert "running" in said(app) and "3 of 96 texts" in said(app) and app.button(key="vec_lens").disabled
+    jobs[0].result = {"exit": 0, "output": document}
+    jobs[0].to("done")
+    app = show("vectors", tmp_path, monkeypatch, vec=digest)
+    found = json.loads(document)["vectors"][0]
+    table = next(f.value for f in app.dataframe if "Jacobian lens promotes" in f.value)
+    for heading, lens in (("logit lens promotes", "logit"), ("Jacobian lens promotes", "jacobian")):
+        tokens = found[lens]["promoted"]
+        assert list(table[heading]) == [f"{t['text'] or 'id ' + str(t['id'])} {t['logit']:+.2f}" for t in tokens]
+    assert "of 6 texts" in said(app) and "halves of the texts" in said(app) and not app.exception
+    other = next(d for d, v in offered(tmp_path).items() if v.name != "checking")
+    app = show("vectors", tmp_path, monkeypatch, vec=other)
+    assert app.button(key="vec_lens") and not any("Jacobian lens promotes" in f.value for f in app.dataframe)
+
+
+@pytest.mark.parametrize(("state", "words"), [("failed", "did not finish"), ("done", "before this server started")])
+def test_a_lens_without_a_result_says_why_and_can_be_asked_again(
+    state: Any, words: str, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    digest = next(d for d, v in offered(tmp_path).items() if v.name == "checking")
+    jobs.append(Job(id="j", kind="command", title="t", owner="o", request=LENS))
+    jobs[0].to(state, error="The command was refused." if state == "failed" else "")
+    app = show("vectors", tmp_path, monkeypatch, vec=digest)
+    assert not app.exception and words in said(app) and not app.button(key="vec_lens").disabled
+
+
+def test_a_latent_has_the_lens_too_and_a_model_without_texts_the_command(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    app = show("features", tmp_path, monkeypatch)
+    number = app.selectbox(key="ft_id").value
+    assert f"--sae smollm2-text --latents {number} --model smollm2 --texts TEXTS.txt" in said(app)
+    assert not any(button.key == "ft_lens" for button in app.button)
+    dashboard(tmp_path / ".dashboards" / "tiny")
+    app = show("features", tmp_path, monkeypatch, ft_sae="tiny")
+    number = app.selectbox(key="ft_id").value
+    app.button(key="ft_lens").click().run()
+    wanted = ["vectors", "lens", "--sae", "builtin:base", "--latents", number, "--model", "builtin:base", "--json"]
+    assert not app.exception and [job.request for job in jobs] == [wanted] and admitted_command(wanted) == wanted
 
 
 def dashboard(folder: Path) -> None:

@@ -110,6 +110,7 @@ def language_model(place: Path) -> Path:
 @pytest.mark.slow
 def test_the_examples_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    monkeypatch.setenv("STEERING_CACHE", str(place / "cache"))
     model = language_model(place)
     for file in place.glob("*.yaml"):
         file.write_text(re.sub(r"\bMODEL\b", str(model), file.read_text()))
