@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
 from experiments.studies.elicitation.run import options_of, run_card
+from experiments.studies.elicitation.switching import random_lists, thoughts, underthinking
 from steering.errors import BadInput
 from tests.experiments.command_line import Steer, command
 from tests.tiny import tiny
@@ -20,7 +22,15 @@ from tests.tiny import tiny
 steer = pytest.fixture(command)
 
 QUIET = Console(quiet=True)
-SMALL = {"cot-decoding": {"n": 4, "k": 3}, "sampling": {"n": 3, "samples": 2, "steps": 1}}
+SMALL: dict[str, dict[str, object]] = {
+    "cot-decoding": {"n": 4, "k": 3},
+    "sampling": {"n": 3, "samples": 2, "steps": 1},
+    "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
+    "boundary": {"n": 3, "samples": 4, "most": 2},
+}
+"""The smallest sizes of every card."""
+ONE_MODEL = {"boundary": "compares two models"}
+"""Cards that refuse one model, and what they say."""
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),))
 
 
@@ -93,18 +103,18 @@ def test_a_card_killed_twice_goes_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr("experiments.evaluation.rows.CHUNK_ROWS", 6)
     card = card_named(name)
     run_card(card, BARE, Store(tmp_path / "whole"), given=SMALL[name], console=QUIET)
-    from experiments.evaluation import records
+    from experiments.evaluation import executors
 
-    work, calls = records.decoded_rows, 0
+    work, calls = executors.chunk_records, 0
 
     def killed(*args: object, **given: object) -> object:
         nonlocal calls
         calls += 1
-        if calls in (1, 3):
+        if calls in (2, 4):
             raise KeyboardInterrupt
         return work(*args, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(records, "decoded_rows", killed)
+    monkeypatch.setattr(executors, "chunk_records", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run_card(card, BARE, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
@@ -120,18 +130,26 @@ def test_every_card_runs_on_a_tiny_model_with_a_chat_template_and_five_questions
         base=chat_model, thinking=None, task=five_questions(tmp_path), think="cot", max_new_tokens=8, settings=FORMS
     )
     given = SMALL[name] | {"n": 5}
+    if name in ONE_MODEL:
+        with pytest.raises(BadInput, match=ONE_MODEL[name]):
+            run_card(card_named(name), asked, Store(tmp_path / "runs"), given=given, console=QUIET)
+        asked = asked.model_copy(update={"thinking": chat_model})
     findings = run_card(
         card_named(name), asked, Store(tmp_path / "runs"), given=given | WORDS.get(name, {}), console=QUIET
     )
     assert {point.setting for point in findings.points} == {setting.name for setting in FORMS}
-    assert all(point.n == 5 for point in findings.points) and findings.pair == (chat_model, None)
+    assert all(point.n == 5 for point in findings.points) and findings.pair[0] == chat_model
 
 
 FORMS = (
     Setting(name="direct prompts", split="test", form="chat"),
     Setting(name="think-first prompts", split="test", form="cot"),
 )
-WORDS = {"cot-decoding": {"cue": "w9"}, "sampling": {"word": "w9", "empty": "w10"}}
+WORDS = {
+    "cot-decoding": {"cue": "w9"},
+    "sampling": {"word": "w9", "empty": "w10"},
+    "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
+}
 
 
 def five_questions(folder: Path) -> dict[str, object]:
@@ -166,3 +184,31 @@ def test_the_command_says_what_to_pass_for_another_task(steer: Steer, tmp_path: 
     assert "--preset" in steer("elicit", "all", "--preset", "huge", "--runs", tmp_path)[2]
     assert steer("elicit", "cot-decoding", "--pair", "a,b,c", "--runs", tmp_path)[0] == 2
     assert steer("elicit", "cot-decoding", "--set", "n", "--runs", tmp_path)[0] == 2
+
+
+def test_every_card_is_tried_here() -> None:
+    assert set(SMALL) == set(CARDS)
+
+
+def test_underthinking_is_the_share_after_the_first_right_thought() -> None:
+    text = "let us try 12 ; 12 + 1 = 13 ; goal 9 no back ; not 12 try 8 ; 8 + 1 = 9 ; goal 9 no back ; not 8 try 5 ; so answer 5".split()
+    assert [(text[start + 1], text[end]) for start, end, _ in thoughts(text)] == [
+        ("12", "not"),
+        ("8", "not"),
+        ("5", "so"),
+    ]
+    end = text.index("not", text.index("8"))
+    assert underthinking(text, "8") == pytest.approx(1 - end / len(text)) and 0.1 < underthinking(text, "8") < 0.5
+    assert underthinking(text, "77") == 0.0 == underthinking([], "8")
+
+
+def test_random_lists_are_other_words_of_the_text_that_occur_about_equally_often() -> None:
+    counts = Counter(
+        {"back": 40, "a": 38, "b": 41, "c": 400, "d": 1, "e": 36, "f": 45, "g": 2, "h": 39, "i": 42, "j": 44, "k": 37}
+    )
+    lists = random_lists(counts, ["back"], 6)
+    assert {word for own in lists for word in own} <= set("abehijk") and len({tuple(own) for own in lists}) == 6
+    assert len(random_lists(counts, ["back"], 40)) == 11, "there are no more"
+    pairs = random_lists(counts, ["back", "a"], 5)
+    assert all(len(own) == 2 and not {"back", "a"} & set(own) for own in pairs) and len(pairs) == 5
+    assert random_lists(Counter({"back": 3}), ["back"], 4) == []

@@ -135,17 +135,15 @@ def words_known(model: LoadedModel, words: tuple[str, ...]) -> list[str]:
 
 
 def random_lists(counts: Counter[str], words: list[str], draws: int) -> list[list[str]]:
-    """Lists of as many other words, each of those lists which of many drawn comes nearest to occurring equally often."""
+    """Distinct lists of as many other words, of those drawn the ones that come nearest to occurring equally often; fewer than `draws` where
+    there are not so many."""
     others = sorted(word for word in counts if word not in words)
     if len(others) < len(words):
         return []
-    wanted, found = sum(counts[word] for word in words), []
-    for draw in range(draws):
-        rng = random.Random(f"{'/'.join(words)}/{draw}")
-        tried = [rng.sample(others, len(words)) for _ in range(200)]
-        near = sorted(tried, key=lambda own: abs(sum(counts[w] for w in own) - wanted))[:10]
-        found.append(sorted(rng.choice(near)))
-    return found
+    wanted, rng = sum(counts[word] for word in words), random.Random("/".join(words))
+    tried = sorted({tuple(sorted(rng.sample(others, len(words)))) for _ in range(100 * draws)})
+    near = sorted(tried, key=lambda own: abs(sum(counts[word] for word in own) - wanted))[:draws]
+    return [list(own) for own in sorted(near)]
 
 
 def thoughts(words: list[str]) -> list[tuple[int, int, str]]:
