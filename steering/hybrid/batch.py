@@ -20,7 +20,7 @@ from ..engine.loop import COMPACT_BELOW, REFILL_FROM
 from ..engine.record import scores
 from ..model.models import LoadedModel
 from ..model.sites import Site
-from .decisions import broken, by_controller, categories, gates
+from .decisions import broken, by_controller, categories, divergence, gates
 from .edit import Inside, Made, PassEdit
 from .lane import Lane, distinct
 from .legacy import legacy_token
@@ -204,7 +204,8 @@ class Hybrid:
         agrees: list[bool | None] = [None] * len(rows)
         if thoughts is not None:
             agrees = (logits.argmax(-1) == thoughts).tolist()
-        opened = gates(rows, agrees, logits, read)
+        asked = other is not None and any(row.asked.controller.when == "divergence" for row in rows)
+        opened = gates(rows, agrees, divergence(logits, other) if asked and other is not None else None, logits, read)
         found = categories(rows, opened, read, theirs)
         thought: list[int | None] = [None] * len(rows) if thoughts is None else thoughts.tolist()
         final = logits.clone() if opened else logits

@@ -3,7 +3,9 @@
 | when | a position is gated where |
 |---|---|
 | `disagreement` | the greedy tokens of base and thinking model differ (Venhoff et al., 2510.07364, section 3.4) |
+| `divergence` | the Jensen-Shannon divergence of the two next-token distributions is above `threshold`, in nats |
 | `anywhere` | always, before `share` is drawn: positions at a matched rate |
+| `early` | fewer than `threshold` tokens are written: positions matched in place too, once `share` is drawn |
 | `trigger` | a readout of the base's activation is above `threshold`: no thinking model |
 | `entropy` | the base's next-token entropy is above `threshold`, in nats: no thinking model |
 | `sentence_starts` | the token fed last ends a sentence, or is the prompt's last: no thinking model |
@@ -21,8 +23,8 @@
 | `substitute` | the thinking model's token is emitted: what leaking the answer does |
 | `legacy` | v1's rule: of shifts over coefficients and windows, the candidate that the *thinking model* finds likeliest (`legacy.py`) |
 
-1. A gate sees whether the two tokens agree, never what the thinking model's token is; a category sees activations only. `substitute` and
-   `legacy` see the token or its probability: they are controls, and are named so.
+1. A gate sees whether the two tokens agree, or how far the two predictions lie apart, never what the thinking model's token is; a
+   category sees activations only. `substitute` and `legacy` see the token or its probability: they are controls, and are named so.
 2. With `revert`, every later token sees the unshifted past, as published. Without it the shifted reading stays in the cache.
 3. A controller has a digest of all its numbers, and is data: it holds no state of a row.
 """
@@ -43,7 +45,7 @@ from ..model.models import LoadedModel
 from .readout import Readout
 from .shift import ShiftBank
 
-When = Literal["disagreement", "anywhere", "trigger", "entropy", "sentence_starts"]
+When = Literal["disagreement", "divergence", "anywhere", "early", "trigger", "entropy", "sentence_starts"]
 Which = Literal["thinking", "base", "random", "only"]
 How = Literal["shift", "bias", "substitute", "legacy"]
 
@@ -96,7 +98,7 @@ class Controller:
     def needs_thinking(self) -> bool:
         """Whether the thinking model runs beside the base."""
         reads = self.which == "thinking" and self.categories is not None
-        return self.when == "disagreement" or reads or self.how in ("substitute", "legacy")
+        return self.when in ("disagreement", "divergence") or reads or self.how in ("substitute", "legacy")
 
     @cached_property
     def in_pass(self) -> bool:
@@ -122,7 +124,7 @@ class Controller:
         """Plain data; banks and readouts by digest."""
         facts: dict[str, Any] = {"when": self.when, "which": self.which, "how": self.how}
         facts |= {n: r.digest for n in ("bank", "categories", "trigger") if (r := getattr(self, n)) is not None}
-        if self.when in ("trigger", "entropy"):
+        if self.when in ("trigger", "entropy", "divergence", "early"):
             facts["threshold"] = self.threshold
         if self.share != 1:
             facts["share"] = self.share

@@ -1,6 +1,7 @@
 """When and which, for the rows of a batch that have just read a token.
 
-1. `gates` is told whether the two models agree; no token and no logit of the thinking model reaches it.
+1. `gates` is told whether the two models agree and how far their predictions lie apart; no token and no logit of the thinking model
+   reaches it.
 2. `categories` is given activations; no token and no logit of either model reaches it.
 3. Draws are the row's own, by its seed and the number of tokens it has, so they do not depend on the batch.
 """
@@ -40,16 +41,33 @@ def broken(rows: Sequence[Writing], logits: Tensor, other: Tensor | None) -> set
     return {n for n, is_bad in enumerate(bad.tolist()) if is_bad}
 
 
+def divergence(logits: Tensor, other: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of two predictions `[rows, vocabulary]`, in nats: ½ KL(p‖m) + ½ KL(q‖m), m = ½(p + q); `[rows]`."""
+    p, q = logits.double().log_softmax(-1), other.to(logits.device).double().log_softmax(-1)
+    m = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=torch.float64))
+    apart = [(x.exp() * (x - m)).sum(-1) for x in (p, q)]
+    return ((apart[0] + apart[1]) / 2).clamp_min(0)
+
+
 def gates(
-    rows: Sequence[Writing], agrees: Sequence[bool | None], logits: Tensor, read: Mapping[Site, Tensor]
+    rows: Sequence[Writing],
+    agrees: Sequence[bool | None],
+    apart: Tensor | None,
+    logits: Tensor,
+    read: Mapping[Site, Tensor],
 ) -> list[int]:
-    """The rows whose gate opens. `logits [rows, vocabulary]` and `read [rows, d]` per site are the base's, unsteered; rows whose rule
-    decides within the pass are left to it."""
+    """The rows whose gate opens. `apart [rows]` is the divergence of the two predictions, where a rule asks for it. `logits [rows,
+    vocabulary]` and `read [rows, d]` per site are the base's, unsteered; rows whose rule decides within the pass are left to it."""
     opened: list[int] = []
     for rule, members in by_controller(rows, [n for n, r in enumerate(rows) if not r.asked.controller.in_pass]):
         index = torch.tensor(members, device=logits.device)
         if rule.when == "disagreement":
             found = [not agrees[n] for n in members]
+        elif rule.when == "divergence":
+            assert apart is not None
+            found = (apart[index.to(apart.device)] > rule.threshold).tolist()
+        elif rule.when == "early":
+            found = [len(rows[n].tokens) < rule.threshold for n in members]
         elif rule.when == "trigger":
             assert rule.trigger is not None
             found = (rule.trigger.probability(read[rule.trigger.site][index]) > rule.threshold).tolist()

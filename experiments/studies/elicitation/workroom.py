@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from steering.hybrid import Controller
 from steering.model.models import LoadedModel
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
@@ -77,6 +78,7 @@ class Workroom:
         n: int,
         vectors: Mapping[str, SteeringVector | Features] | None = None,
         what: str = "",
+        controllers: Sequence[Controller] = (),
         **generating: Any,
     ) -> Run:
         """One run of the store: arms on a setting's questions, greedy unless `generating` says otherwise."""
@@ -90,7 +92,8 @@ class Workroom:
             loading=self.asked.loading,
         )
         with progress(f"{card}: {setting.name}{f', {what}' if what else ''}", self.console) as report:
-            run = run_evaluation(spec, self.store, vectors, models=self.models, on_rows=report)
+            known = {rule.digest: rule for rule in controllers}
+            run = run_evaluation(spec, self.store, vectors, known, models=self.models, on_rows=report)
         self.runs.append(run.manifest.run_id)
         return run
 

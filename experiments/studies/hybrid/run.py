@@ -150,9 +150,24 @@ def readouts(making: Making, positions: Callable[[], Positions], k: int) -> tupl
     return Readout.load(paths[0]), Readout.load(paths[1]), json.loads(paths[2].read_text())
 
 
-def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -> HybridResult:
-    """Everything; parts and runs that exist are reused. Raises BadInput before the first pass where models do not fit."""
-    making = Making(spec, store, console or talk())
+@dataclass(frozen=True, eq=False)
+class Made:
+    """The parts of controllers, and what was found while they were made."""
+
+    parts: Parts
+    card: dict[str, Any]
+    """Of the taxonomy."""
+    training: Disagreements
+    held_out: Disagreements
+    rate: float
+    """Share of development tokens that the hybrid gates."""
+    seeds: dict[str, Any]
+    when: dict[str, Any]
+
+
+def make_parts(making: Making) -> Made:
+    """Taxonomy, banks, readouts and the mean effect; what exists is reused."""
+    spec = making.spec
     sae, card = taxonomy(making)
     read = category_readout(sae)
     training_texts, held_texts = texts(making)
@@ -176,6 +191,16 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
             adapt_to_cache(making.base, found[0][many], training, held_out, recipe, report).save(kept_path)
     kept = ShiftBank.load(kept_path)
     parts = Parts(found[0][many], found[1][one], kept, read, load_file(bias_path)["bias"], trigger, guess)
+    return Made(parts, card, training, held_out, rate, {"bank": many, "one": one, "development": seeds}, when)
+
+
+def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -> HybridResult:
+    """Everything; parts and runs that exist are reused. Raises BadInput before the first pass where models do not fit."""
+    making = Making(spec, store, console or talk())
+    made = make_parts(making)
+    parts, card, training, held_out, rate, when = (
+        made.parts, made.card, made.training, made.held_out, made.rate, made.when,
+    )  # fmt: skip
     chosen, accuracies = best_thresholds(making, parts, when["thresholds"])
     whole, controls, free = hybrid_rule(parts), control_rules(parts, rate), free_rules(parts, chosen)
     arms = [
@@ -211,7 +236,7 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
         "taxonomy": card,
         "disagreements": {"training": training.n, "held_out": held_out.n, "share": training.n / training.read},
         "site": str(making.site),
-        "seeds": {"bank": many, "one": one, "development": seeds},
+        "seeds": made.seeds,
         "bank": {
             k: v
             for k, v in parts.bank.provenance.items()

@@ -1,0 +1,392 @@
+"""Decision tokens (2605.06241, 2605.16874): which positions decide, and is a vector there worth more than a token?
+
+1. Selectors say where (divergence of the predictions, another greedy token, entropy or a readout of the base, sentence starts, random, random
+   among the first fifth of the tokens), writers what is done there (the thinking model's token, the bank's vectors, one vector, the mean
+   effect on the logits, that effect on the vectors' top words alone), budgets how often. All stand on the same problems, paired.
+2. Thresholds are set on development problems so that a selector takes its budget of the thinking model's tokens there; what it took on the
+   test problems is reported, for a base that ends early gives it little to take.
+3. Beside the bank at its widest budget stand R banks of random vectors of equal norms, each its own draw.
+4. If the token is worth as much as the vector everywhere, the vector writes a token: the sentence says which the data support.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from steering.compile.text import token_facts
+from steering.errors import BadInput
+from steering.extraction.lens import lens_logits
+from steering.hybrid import Controller
+from steering.model.models import LoadedModel
+
+from ...statistics import PairedDifference, rank_p, wilson
+from ...store.runs import Run
+from ...tasks.task import asked_ids
+from ..hybrid.arms import Parts, hybrid_arm
+from ..hybrid.making import Making
+from ..hybrid.run import make_parts
+from ..hybrid.spec import HybridSpec
+from .asked import Elicit, Setting
+from .card import Card, Options
+from .findings import Point, Table
+from .points import arms_difference, between, points_of
+from .signals import TOPS, Signals, read_signals
+from .workroom import Workroom
+
+SELECTORS = {
+    "divergence": "divergence of the predictions", "differs": "another greedy token", "entropy": "entropy of the base",
+    "readout": "readout of the base", "starts": "sentence starts", "random": "random", "early": "random, first fifth",
+}  # fmt: skip
+WRITERS = {
+    "token": "the thinking model's token", "bank": "the bank's vectors", "one": "one vector", "mean": "mean effect on the logits",
+    "words": "that effect on five words",
+}  # fmt: skip
+DEVELOPMENT = {"standard-test": "standard-dev", "hard-test": "hard-dev", "new-map-test": "standard-dev"}
+EARLY = 0.2
+WORDS = 5
+
+
+class DecisionOptions(Options):
+    budgets: tuple[float, ...] = (0.01, 0.03, 0.08, 0.20)
+    selectors: tuple[str, ...] = tuple(SELECTORS)
+    writers: tuple[str, ...] = tuple(WRITERS)
+    random: int = Field(default=20, ge=1)
+    """Banks of random vectors."""
+    n_development: int = Field(default=48, ge=4)
+    hybrid: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the hybrid's spec that the bank is made by."""
+    read: dict[str, int] = Field(default_factory=dict)
+    development: dict[str, int] = Field(default_factory=dict)
+    """Of another task: questions that the bank is made from, and that thresholds are set on, by split."""
+
+
+@dataclass(frozen=True)
+class Taking:
+    """A selector at a budget: how a controller is told, and what it took on development texts."""
+
+    when: str
+    threshold: float
+    share: float
+    took: float
+
+
+def refuse(asked: Elicit, options: DecisionOptions) -> None:
+    if asked.thinking is None:
+        raise BadInput("The card decisions compares two models: give --pair BASE,THINKING.")
+    if not asked.builtin and not (options.read and options.development):
+        raise BadInput(
+            "card decisions: another task names the questions that the bank is made from and that thresholds are set on, as "
+            "--set 'read={train: 400}' --set 'development={dev: 48}'."
+        )
+    for name, known in (("selectors", SELECTORS), ("writers", WRITERS)):
+        if extra := set(getattr(options, name)) - set(known):
+            raise BadInput(f"card decisions: {name} has {sorted(extra)[0]!r}; there are {', '.join(known)}.")
+
+
+def run(room: Workroom, options: DecisionOptions) -> tuple[list[Point], list[Table], list[str]]:
+    points: list[Point] = []
+    tables, said = [], []
+    for setting in room.asked.settings:
+        making = Making(hybrid_spec(room, setting, options), room.store, room.console)
+        room.models.update(making.models)
+        parts = make_parts(making).parts
+        dev = {DEVELOPMENT[setting.split]: options.n_development} if room.asked.builtin else options.development
+        signals = _signals(room, setting, parts, dev)
+        takings = {(s, b): taking(signals, s, b) for s in options.selectors for b in options.budgets}
+        rules, arms = {}, []
+        for (selector, budget), own in takings.items():
+            for writer in options.writers:
+                name = f"{selector}-{writer}-{100 * budget:g}"
+                rules[name] = controller(room.base, parts, own, writer)
+                label = f"{WRITERS[writer]} at {SELECTORS[selector]}, {100 * budget:g} %"
+                role = "control" if selector in ("random", "early") else "steered"
+                arms.append(hybrid_arm(making.spec, name, label, rules[name], role))
+        widest = takings.get(("divergence", max(options.budgets))) or next(iter(takings.values()))
+        for seed in range(options.random):
+            rules[f"draw-{seed}"] = controller(room.base, parts, widest, "bank", seed)
+            arms.append(hybrid_arm(making.spec, f"draw-{seed}", f"random vectors, draw {seed}", rules[f"draw-{seed}"]))
+        found = room.evaluate(
+            "decisions", setting, [*room.references(setting), *arms], options.n, controllers=list(rules.values())
+        )
+        own_points = points_of(found, setting)
+        points += [point for point in own_points if not point.arm.startswith("draw-")]
+        tables += [
+            _grid(found, setting, own_points, options, takings),
+            _against(found, setting, options),
+            _ranks(setting, signals),
+        ]
+        said += _said(found, setting, own_points, options)
+        if room.asked.builtin:
+            tables.append(_enriched(room, setting, signals, takings, options))
+    return points, tables, said
+
+
+def hybrid_spec(room: Workroom, setting: Setting, options: DecisionOptions) -> HybridSpec:
+    """How the bank of a setting is made."""
+    facts: dict[str, Any] = {
+        "base": room.asked.base, "thinking": room.asked.thinking, "form": setting.form, "reasoning": room.asked.think,
+        "max_new_tokens": room.asked.max_new_tokens, "loading": room.asked.loading, "n": options.n,
+    }  # fmt: skip
+    if not room.asked.builtin:
+        facts |= {
+            "task": room.asked.task, "read": options.read, "development": options.development, "test": {setting.split: options.n},
+        }  # fmt: skip
+    return HybridSpec.model_validate(facts | options.hybrid)
+
+
+def _signals(room: Workroom, setting: Setting, parts: Parts, splits: dict[str, int]) -> Signals:
+    task, thinking = room.asked.found, room.model(str(room.asked.thinking))
+    items = [item for split, n in splits.items() for item in task.items(split, n)]
+    prompts = [tuple(asked_ids(task, model, item, setting.form) for model in (room.base, thinking)) for item in items]
+    facts = token_facts(room.base)
+    ends = [facts.ends_sentence(token) for token in range(len(room.base.tokenizer))]
+    return read_signals(room.base, thinking, prompts, parts.trigger, ends, room.asked.max_new_tokens)  # type: ignore[arg-type]
+
+
+def taking(signals: Signals, selector: str, budget: float) -> Taking:
+    """A selector set to take a budget of the development texts' tokens; a selector that never reaches it takes all that it can."""
+
+    def drawn(when: str, held: np.ndarray, threshold: float = 0.5) -> Taking:
+        rate = float(held.mean())
+        share = min(1.0, budget / rate) if rate else 1.0
+        return Taking(when, threshold, share, share * rate)
+
+    if selector in ("divergence", "entropy", "readout"):
+        values = {"divergence": signals.apart, "entropy": signals.entropy, "readout": signals.trigger}[selector]
+        threshold = signals.threshold(values, budget)
+        when = "trigger" if selector == "readout" else selector
+        return Taking(when, threshold, 1.0, float((values > threshold).mean()))
+    if selector == "differs":
+        return drawn("disagreement", signals.differs)
+    if selector == "starts":
+        return drawn("sentence_starts", signals.starts)
+    if selector == "early":
+        window = max(1.0, round(EARLY * float(np.mean([len(text) for text in signals.texts]))))
+        return drawn("early", signals.place < window, window)
+    return drawn("anywhere", np.ones(signals.n))
+
+
+def controller(base: LoadedModel, parts: Parts, own: Taking, writer: str, draw: int | None = None) -> Controller:
+    """A selector with a writer; `draw` replaces the bank's vectors by random ones."""
+    common: dict[str, Any] = {"when": own.when, "threshold": own.threshold, "share": own.share}
+    if own.when == "trigger":
+        common["trigger"] = parts.trigger
+    if writer == "token":
+        return Controller(**common, how="substitute")
+    if writer == "one":
+        return Controller(**common, which="only", bank=parts.one)
+    if writer in ("mean", "words"):
+        bias = parts.bias if writer == "mean" else on_words(base, parts)
+        return Controller(
+            **common, which="thinking", how="bias", bank=parts.bank, categories=parts.categories, bias=bias
+        )
+    bank = parts.bank if draw is None else parts.bank.with_random_vectors(draw)
+    return Controller(**common, which="thinking", bank=bank, categories=parts.categories)
+
+
+def on_words(base: LoadedModel, parts: Parts) -> torch.Tensor:
+    """The mean effect on the logits of each category's five words that its vector promotes most by the logit lens; nothing elsewhere."""
+    kept = torch.zeros_like(parts.bias)
+    for category, vector in enumerate(parts.bank.vectors):
+        words = lens_logits(base, vector.float().cpu()).topk(WORDS).indices
+        kept[category, words] = parts.bias[category, words]
+    return kept
+
+
+def _reached(found: Run, setting: Setting) -> dict[str, float]:
+    """Share of an arm's tokens that its gate opened at."""
+    rows = found.table(columns=["arm", "split", "token_ids", "choices"]).to_pandas()
+    rows = rows[(rows["split"] == setting.split) & rows["choices"].notna()]
+    gated, written = (
+        rows["choices"].map(len).groupby(rows["arm"]).sum(),
+        rows["token_ids"].map(len).groupby(rows["arm"]).sum(),
+    )
+    return {str(arm): float(gated[arm] / written[arm]) for arm in gated.index}
+
+
+def _grid(
+    found: Run,
+    setting: Setting,
+    points: list[Point],
+    options: DecisionOptions,
+    takings: dict[tuple[str, float], Taking],
+) -> Table:
+    named, reached = {point.arm: point for point in points}, _reached(found, setting)
+    lines: list[tuple[Any, ...]] = []
+    for (selector, budget), own in takings.items():
+        cells = []
+        for writer in options.writers:
+            name = f"{selector}-{writer}-{100 * budget:g}"
+            point = named[name]
+            cells.append(
+                f"{100 * point.accuracy:.1f} ({100 * point.low:.0f}-{100 * point.high:.0f}), {100 * reached.get(name, 0):.1f} %"
+            )
+        lines.append((SELECTORS[selector], f"{100 * budget:g}", f"{100 * own.took:.1f}", *cells))
+    return Table(
+        title=f"{setting.name}: right % (95 %) and share of tokens reached",
+        heads=("selector", "budget %", "took on development %", *(WRITERS[writer] for writer in options.writers)),
+        lines=tuple(lines),
+        notes=(f"n {named['base'].n}; base {100 * named['base'].accuracy:.1f} %.",),
+    )
+
+
+def _pairs(found: Run, setting: Setting, options: DecisionOptions) -> list[tuple[str, float, PairedDifference]]:
+    """Vector minus token at equal selector and budget."""
+    if not {"token", "bank"} <= set(options.writers):
+        return []
+    return [
+        (selector, budget, arms_difference(found, setting.split, *(f"{selector}-{w}-{100 * budget:g}" for w in ("token", "bank"))))
+        for selector in options.selectors
+        for budget in options.budgets
+    ]  # fmt: skip
+
+
+def _against(found: Run, setting: Setting, options: DecisionOptions) -> Table:
+    lines = tuple(
+        (
+            SELECTORS[selector], f"{100 * budget:g}", f"{100 * one.difference:+.1f} ({between(one.interval.low, one.interval.high)})",
+            one.helped, one.hurt, one.n,
+        )
+        for selector, budget, one in _pairs(found, setting, options)
+    )  # fmt: skip
+    return Table(
+        title=f"{setting.name}: the bank's vectors minus the thinking model's token, same selector and budget",
+        heads=("selector", "budget %", "points (95 %)", "vector alone right", "token alone right", "n"),
+        lines=lines,
+    )
+
+
+def _ranks(setting: Setting, signals: Signals) -> Table:
+    ranks = signals.rank[signals.differs]
+    lines = []
+    for top in TOPS:
+        inside = int((ranks <= top).sum())
+        share = wilson(inside, len(ranks)) if len(ranks) else None
+        lines.append(
+            (
+                top,
+                inside,
+                len(ranks),
+                f"{100 * inside / len(ranks):.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})" if share else None,
+            )
+        )
+    return Table(
+        title=f"{setting.name}: rank under the base of the token that the thinking model would write, where the two differ",
+        heads=("top", "tokens", "of", "% (95 %)"),
+        lines=tuple(lines),
+        notes=(
+            f"Along the thinking model's own texts of development problems: {signals.n} tokens, of which the base would write another at "
+            f"{100 * signals.differs.mean():.1f} %.",
+        ),
+    )
+
+
+def _enriched(
+    room: Workroom,
+    setting: Setting,
+    signals: Signals,
+    takings: dict[tuple[str, float], Taking],
+    options: DecisionOptions,
+) -> Table:
+    """Which behaviours the divergence selector takes, against selections of equal number moved round within each text."""
+    from ...pair.verifier import Span, verify
+
+    task = room.asked.found
+    items = task.items(DEVELOPMENT[setting.split], options.n_development)
+    labels = np.full(signals.n, "other", dtype=object)
+    ends = room.model(str(room.asked.thinking)).eos_ids
+    for number, (item, body) in enumerate(zip(items, signals.texts, strict=True)):
+        words = room.base.tokenizer.decode([token for token in body if token not in ends])
+        spans: list[Span] = verify(item.data, words).labels
+        inside = np.flatnonzero(signals.text == number)
+        for span in spans:
+            labels[inside[span.start : span.end]] = span.label
+    budget = min(options.budgets, key=lambda b: abs(b - 0.08))
+    own = takings.get(("divergence", budget)) or taking(signals, "divergence", budget)
+    chosen = signals.apart > own.threshold
+    rng, null = np.random.default_rng(0), []
+    starts = [np.flatnonzero(signals.text == number) for number in range(len(signals.texts))]
+    for _ in range(999):
+        moved = chosen.copy()
+        for inside in starts:
+            moved[inside] = np.roll(chosen[inside], int(rng.integers(len(inside))))
+        null.append({name: int((moved & (labels == name)).sum()) for name in set(labels)})
+    lines = []
+    for name in sorted(set(labels)):
+        held = labels == name
+        count = int((chosen & held).sum())
+        ratio = (count / held.sum()) / max(chosen.mean(), 1e-12)
+        lines.append(
+            (
+                name,
+                int(held.sum()),
+                count,
+                round(float(ratio), 2),
+                round(rank_p(float(count), [float(draw[name]) for draw in null]), 3),
+            )
+        )
+    return Table(
+        title=f"{setting.name}: behaviours at the {100 * budget:g} % of tokens with the largest divergence",
+        heads=("behaviour", "tokens", "selected", "times the average rate", "p"),
+        lines=tuple(sorted(lines, key=lambda line: -line[3])),
+        notes=("p: against 999 selections moved round within each text, one-sided.",),
+    )
+
+
+def _said(found: Run, setting: Setting, points: list[Point], options: DecisionOptions) -> list[str]:
+    pairs = _pairs(found, setting, options)
+    named = {point.arm: point for point in points}
+    said = []
+    if pairs:
+        more = [one for one in pairs if one[2].interval.low > 0]
+        less = [one for one in pairs if one[2].interval.high < 0]
+        places = ", ".join(f"{SELECTORS[selector]} {100 * budget:g} %" for selector, budget, _ in more)
+        verdict = (
+            "nowhere is the vector worth more than the token: the data support that it writes a token"
+            if not more
+            else f"in {len(more)} the vector is worth more ({places}); one of many such comparisons is so by chance"
+        )
+        said.append(
+            f"{setting.name}: of {len(pairs)} comparisons of vector and token at equal selector and budget, the token is worth more in "
+            f"{len(less)}, and {verdict}."
+        )
+    name = f"divergence-bank-{100 * max(options.budgets):g}"
+    drawn = [point.accuracy for point in points if point.arm.startswith("draw-")]
+    if name in named and drawn:
+        own = named[name]
+        said.append(
+            f"{setting.name}: the bank's vectors at the {100 * max(options.budgets):g} % of largest divergence are right in "
+            f"{100 * own.accuracy:.1f} %, {len(drawn)} banks of random vectors of equal norms in {100 * np.mean(drawn):.1f} "
+            f"({100 * min(drawn):.1f} to {100 * max(drawn):.1f}), rank p {rank_p(own.accuracy, drawn):.3f}; n {own.n}."
+        )
+    return said
+
+
+QUICK = {
+    "traces": 120,
+    "rollouts": 160,
+    "held_out": 40,
+    "sizes": (5,),
+    "layers": (1,),
+    "seeds": (42,),
+    "epochs": 4,
+    "hidden": 128,
+    "n_dev": 12,
+}
+CARD = Card(
+    name="decisions",
+    title="Decision tokens: vector against token",
+    systems=("S21",),
+    papers=("2605.06241", "2605.16874", "2510.07364"),
+    measures="accuracy of every selector, writer and budget on the same problems; vector minus token at equal positions",
+    control="random positions, random early positions, banks of random vectors, the mean effect on the logits",
+    quick=DecisionOptions(n=16, budgets=(0.03, 0.20), hybrid=QUICK),
+    full=DecisionOptions(n=200),
+    run=run,
+    refuse=refuse,
+)
