@@ -12,12 +12,13 @@ from ..progress import paper, progress
 from .asking import (
     FIND_START,
     DevelopmentOption,
-    FormsOption,
     ReadOption,
     TaskOption,
     TestOption,
     TokensOption,
+    TwoFormsOption,
     asking_of,
+    check_counts,
 )
 from .options import RUNS, JsonOption, RunsOption
 
@@ -34,14 +35,19 @@ def attribute(
         str, typer.Option(help="checkpoint: thinking minus base; mode: think-first minus be-quick prompts.")
     ] = "checkpoint",
     dose: Annotated[float, typer.Option(help="Multiple of each layer's own vector.")] = 1.0,
-    n: Annotated[int, typer.Option(help="Test problems per difficulty of the built-in task.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems per difficulty, for the choice.")] = 48,
+    n: Annotated[
+        int | None, typer.Option(help="Test problems per difficulty of the built-in task; 200 by default.")
+    ] = None,
+    n_dev: Annotated[
+        int | None,
+        typer.Option(help="Development problems per difficulty of the built-in task, for the choice; 48 by default."),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The base: hub id, folder, .gguf file, smollm2, builtin:base.")
     ] = BASE_MODEL,
     thinking: Annotated[str, typer.Option(help="Thinking model of the checkpoint contrast.")] = THINKING_MODEL,
     task: TaskOption = FIND_START,
-    forms: FormsOption = "",
+    forms: TwoFormsOption = "",
     read: ReadOption = "",
     development: DevelopmentOption = "",
     test: TestOption = "",
@@ -58,9 +64,8 @@ def attribute(
 
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)
-    if n < 1 or n_dev < 1:
-        raise BadInput(f"--n {n} and --n-dev {n_dev}: each needs at least one problem.")
-    asking = builtin_asking(n, n_dev)
+    check_counts(task, n=n, n_dev=n_dev)
+    asking = builtin_asking(n or 200, n_dev or 48)
     if task != FIND_START:
         needs = ("--read", "--dev", "--test")
         asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=needs)

@@ -12,7 +12,16 @@ from rich.table import Table
 from steering.errors import BadInput, unknown
 
 from ..progress import paper
-from .asking import FIND_START, DevelopmentOption, FormsOption, ReadOption, TaskOption, TestOption, asking_of
+from .asking import (
+    FIND_START,
+    DevelopmentOption,
+    ReadOption,
+    TaskOption,
+    TestOption,
+    TwoFormsOption,
+    asking_of,
+    check_counts,
+)
 from .options import RUNS, RunsOption
 
 PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
@@ -22,14 +31,17 @@ def hybrid(
     pair: Annotated[str, typer.Option(help="builtin, or two models as BASE,THINKING.")] = "builtin",
     runs: RunsOption = RUNS,
     task: TaskOption = FIND_START,
-    form_names: FormsOption = "",
+    form_names: TwoFormsOption = "",
     read: ReadOption = "",
     development: DevelopmentOption = "",
     test: TestOption = "",
-    n: Annotated[int, typer.Option(help="Test problems per split of the built-in task.")] = 200,
+    n: Annotated[int | None, typer.Option(help="Test problems per split of the built-in task; 200 by default.")] = None,
     n_dev: Annotated[
-        int, typer.Option(help="Development problems per split of the built-in task: seeds, thresholds, rates.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            help="Development problems per split of the built-in task: seeds, thresholds, rates; 64 by default."
+        ),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(help="URL,MODEL of a judging model (OpenAI-compatible) that names and scores categories."),
@@ -49,7 +61,9 @@ def hybrid(
     names = PAIRS.get(pair) or tuple(pair.split(","))
     if len(names) != 2 or not all(names):
         raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING)")
-    facts: dict[str, Any] = {"base": names[0], "thinking": names[1], "n": n, "n_dev": n_dev}
+    check_counts(task, n=n, n_dev=n_dev)
+    facts: dict[str, Any] = {"base": names[0], "thinking": names[1]}
+    facts |= {name: count for name, count in (("n", n), ("n_dev", n_dev)) if count is not None}
     if task != FIND_START:
         asking = asking_of(task, form_names, read, development, test, 1, needs=("--read", "--dev", "--test"))
         facts |= {

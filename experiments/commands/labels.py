@@ -170,9 +170,13 @@ def stability_(
     as_json: JsonOption = False,
 ) -> None:
     """Cut before spans of a behaviour, sample again, and count how often the behaviour comes back."""
+    from steering.errors import BadInput
+
     from ..studies.probing import stability_report
     from ..studies.task_stability import task_stability
 
+    if task == FIND_START and form:
+        raise BadInput(f"--form {form} is of another task, and none is named: give --task too.")
     if task == FIND_START:
         found = stability_report(model, behaviour, problems, samples, spans, seed)
     else:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..progress import paper, progress, talk
-from .asking import FIND_START, FormsOption, ReadOption, TaskOption, TokensOption, asking_of
+from .asking import FIND_START, ReadOption, TaskOption, TokensOption, TwoFormsOption, asking_of
 from .labels import (
     JsonOption,
     ModelOption,
@@ -54,11 +54,15 @@ ExamplesOption = Annotated[
 
 def _asking(target: str, examples: Path | None, task: str, forms: str, read: str, tokens: int) -> Asking | None:
     """What is asked of another task than the built-in one. Raises BadInput for a target that nothing can give."""
-    from steering.errors import unknown
+    from steering.errors import BadInput, unknown
 
     from ..studies.probing import check_target
     from ..studies.task_examples import EXACT, TARGETS
 
+    if examples is not None and (task != FIND_START or forms or read):
+        raise BadInput("--examples brings its own texts; leave --task, --forms and --read out.")
+    if task == FIND_START and (forms or read):
+        raise BadInput("--forms and --read belong to another task: give --task too.")
     if task == FIND_START or examples is not None:
         check_target(target)
         return None
@@ -100,7 +104,7 @@ def fit(
     examples: ExamplesOption = None,
     problems: ProblemsOption = 300,
     task: TaskOption = FIND_START,
-    forms: FormsOption = "",
+    forms: TwoFormsOption = "",
     read: ReadOption = "",
     thinking: ThinkingOption = "",
     max_new_tokens: TokensOption = 360,
@@ -218,7 +222,7 @@ def map_(
     examples: ExamplesOption = None,
     problems: ProblemsOption = 200,
     task: TaskOption = FIND_START,
-    forms: FormsOption = "",
+    forms: TwoFormsOption = "",
     read: ReadOption = "",
     thinking: ThinkingOption = "",
     max_new_tokens: TokensOption = 360,

@@ -19,6 +19,7 @@ from .asking import (
     TestOption,
     TokensOption,
     asking_of,
+    check_counts,
 )
 from .options import RUNS, JsonOption, RunsOption
 from .sae_training import PieceOption, TextsOption, show_facts, train
@@ -134,7 +135,7 @@ def score(
     from ..studies.task_texts import labels_of
 
     needs = ("--read", "--dev") if causal else ("--read",)
-    asking = asking_of(task, forms, read, development, "", max_new_tokens, needs=needs)
+    asking = asking_of(task, forms, read, development, "", max_new_tokens, needs=needs, further=True)
     base = load_model(model)
     other = None if thinking == "none" else load_model(thinking)
     dictionary = load_dictionary(sae, model=base)
@@ -232,8 +233,10 @@ def mode(
     sae: SaeOption = "builtin:base",
     statistics: StatisticsOption = None,
     runs: RunsOption = RUNS,
-    n: Annotated[int, typer.Option(help="Test problems per split of the built-in task.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems of the built-in task for the choice.")] = 48,
+    n: Annotated[int | None, typer.Option(help="Test problems per split of the built-in task; 200 by default.")] = None,
+    n_dev: Annotated[
+        int | None, typer.Option(help="Development problems of the built-in task for the choice; 48 by default.")
+    ] = None,
     model: ModelOption = "builtin:base",
     task: TaskOption = FIND_START,
     forms: FormsOption = "",
@@ -249,10 +252,13 @@ def mode(
     from ..store.runs import Store
     from ..studies.mode import find_mode
 
+    check_counts(task, n=n, n_dev=n_dev)
     if task == FIND_START:
+        n, n_dev = n or 200, n_dev or 48
         development = development or f"standard-dev:{n_dev},hard-dev:{max(1, n_dev // 2)}"
         test = test or ",".join(f"{split}:{n}" for split in ("standard-test", "hard-test", "new-map-test"))
-    asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=("--read", "--dev", "--test"))
+    needed = ("--read", "--dev", "--test")
+    asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=needed, further=True)
     dictionary, found = opened(sae, statistics)
     choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model)
     facts = {

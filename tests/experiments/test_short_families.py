@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 from experiments.store.runs import Store
 from experiments.studies.families import Search, search, unread
 from experiments.tasks.graders.grade import Known
-from experiments.tasks.graders.plain import ExactGrader
+from experiments.tasks.graders.plain import ExactGrader, NumericGrader
 from experiments.tasks.short import DAYS, FAMILIES, FORMS
 from experiments.tasks.task import resolve_task
 from steering.errors import BadInput
@@ -82,6 +83,47 @@ def test_one_short_line_is_an_answer_as_it_stands() -> None:
     for wrong in ("not the camera at all", "desert", "camera\ndesert"):
         assert not grade("", "camera", wrong, Known("eos")).correct
     assert not grade("", "camera", "camera", Known("length")).scorable, "a line that was cut is no answer"
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ("Twice", 2), ("once.", 1), ("**Thrice**", 3), ("The letter e occurs twice in the word needle.", 2),
+        ("First n, then e.\nAnswer: twice", 2), (r"\boxed{\text{twice}}", 2), ("Answer: three times", 3), ("Answer: twice (2)", 2),
+        ("Let me count once more. It occurs 3 times.", 3),
+    ],
+)  # fmt: skip
+def test_a_number_of_times_may_be_said_in_words(said: str, times: int) -> None:
+    task = resolve_task("short:counting")
+    (item,) = task.items("train", 1)
+    for gold in ("1", "2", "3"):
+        grade = task.grade(replace(item, gold=gold), said, Known("eos"))
+        assert grade.scorable and grade.correct == (gold == str(times)), grade
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Not once", "It occurs more than twice.", "It occurs once or twice.", "Answer: twice as many",
+        "Once we look at the word, the letter is plain to see.", "It occurs once in nee and twice in dle.",
+    ],
+)  # fmt: skip
+def test_words_that_name_no_single_number_of_times_are_no_number(said: str) -> None:
+    task = resolve_task("short:counting")
+    assert not task.grade(task.items("train", 1)[0], said, Known("eos")).scorable
+
+
+def test_once_is_a_number_only_where_a_number_of_times_is_asked() -> None:
+    grade = NumericGrader().grade
+    assert not grade("What is 1 + 1?", "2", "Answer: twice", Known("eos")).scorable
+    assert grade("How often does it rain?", "2", "Answer: twice", Known("eos")).correct
+    assert not grade("How often does it rain?", "2", "It rains twice", Known("length")).scorable, "it was cut"
+
+
+def test_another_version_of_its_grader_is_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolve_task("short:counting").digest
+    monkeypatch.setattr(NumericGrader, "facts", {"grader": "numeric", "version": 99})
+    assert resolve_task("short:counting").digest != before
 
 
 def quick(**more: object) -> Search:
