@@ -87,8 +87,9 @@ def families(
 
 
 def _table(found: list[Family], k: int, model: str) -> Table:
+    sampled = any(one.direct.passed is not None for one in found)
     table = Table(
-        title=f"{model}: right in %, greedy (95 %), and pass@{k} of samples",
+        title=f"{model}: right in %, greedy (95 %)" + (f", and pass@{k} of samples" if sampled else ""),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=0,
@@ -100,8 +101,7 @@ def _table(found: list[Family], k: int, model: str) -> Table:
         "think first",
         "difference",
         "Holm's p",
-        f"pass@{k} direct",
-        f"pass@{k} think",
+        *((f"pass@{k} direct", f"pass@{k} think") if sampled else ()),
         "cut %",
         "no answer %",
     ):
@@ -110,7 +110,7 @@ def _table(found: list[Family], k: int, model: str) -> Table:
         table.add_row(
             one.name, str(one.n), _share(one.direct), _share(one.think),
             f"{100 * one.advantage:+.1f} ({100 * one.interval.low:+.1f} to {100 * one.interval.high:+.1f})", f"{one.adjusted:.3g}",
-            _passed(one.direct), _passed(one.think), f"{100 * one.direct.cut:.0f} / {100 * one.think.cut:.0f}",
+            *((_passed(one.direct), _passed(one.think)) if sampled else ()), f"{100 * one.direct.cut:.0f} / {100 * one.think.cut:.0f}",
             f"{100 * one.direct.unscorable:.0f} / {100 * one.think.unscorable:.0f}",
         )  # fmt: skip
     return table

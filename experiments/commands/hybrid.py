@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +24,7 @@ from .asking import (
     asking_of,
     check_counts,
 )
+from .labels import print_json
 from .options import RUNS, RunsOption
 
 PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
@@ -90,7 +93,7 @@ def hybrid(
             "decided": result.decided,
             "arms": lines,
         }
-        print(json.dumps(document, indent=1, sort_keys=True))
+        print_json(document)
         return
     from ..evaluation.sentences import beyond_sentence
     from ..evaluation.summarise import summarise
@@ -124,11 +127,25 @@ def _taxonomy_table(card: dict[str, Any]) -> Table:
 
 def _decisions(decided: dict[str, Any]) -> str:
     when, bank = decided["when"], decided["bank"]
-    auroc = when["trigger"]["auroc"]
     share = decided["disagreements"]["share"]
     return (
         f"Base and thinking model disagree at {100 * share:.1f} % of rollout tokens; at {100 * bank['match_rate']:.0f} % of held-out "
-        f"disagreements the bank's shift gives the thinking model's token. The base's own activation tells a disagreement with AUROC "
-        f"{auroc['value']:.3f} ({auroc['low']:.3f} to {auroc['high']:.3f}). Seed {decided['seeds']['bank']}, "
+        f"disagreements the bank's shift gives the thinking model's token. {_auroc(when['trigger']['auroc'])} "
+        f"Seed {decided['seeds']['bank']}, "
         f"thresholds {', '.join(f'{k} {v:.3g}' for k, v in decided['thresholds'].items())}, chosen on development problems."
     )
+
+
+def _auroc(found: Mapping[str, float]) -> str:
+    """How well the base's own activation tells a disagreement, or why that was not measured."""
+    from probes.measures import FEWEST
+
+    if math.isnan(found["value"]):
+        return (
+            "Whether the base's own activation tells a disagreement is not defined: the held-out rollouts hold only agreements, or only "
+            "disagreements."
+        )
+    ends = f"{found['low']:.3f} to {found['high']:.3f}"
+    if math.isnan(found["low"]) or math.isnan(found["high"]):
+        ends = f"no interval: fewer than {FEWEST} held-out rollouts hold the rarer of the two"
+    return f"The base's own activation tells a disagreement with AUROC {found['value']:.3f} ({ends})."

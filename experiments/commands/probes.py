@@ -13,6 +13,7 @@ from .asking import FIND_START, ReadOption, TaskOption, TokensOption, TwoFormsOp
 from .labels import (
     JsonOption,
     ModelOption,
+    UNDEFINED,
     ProblemsOption,
     SeedOption,
     cell,
@@ -195,7 +196,7 @@ def show(
     for name, value in facts.items():
         print(f"{name.replace('_', ' ')}\t{', '.join(value) if isinstance(value, list) else value}")
     for name, value in notes.get("held out", {}).items():
-        print(f"held out {name.replace('_', ' ')}\t{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
+        print(f"held out {name.replace('_', ' ')}\t{cell(value['value'], value['low'], value['high'], 3)}")
 
 
 @probe_app.command("gate")
@@ -254,7 +255,8 @@ def map_(
         own = frame[frame["site"] == place.name].set_index("position")
         table.add_row(place.name, *(cell(own.loc[n, "auroc"], own.loc[n, "low"], own.loc[n, "high"]) for n in columns))
     first = frame[frame["site"] == places[0].name].set_index("position")
-    table.add_row("token ids alone", *(f"{first.loc[n, 'tokens']:.2f}" for n in columns))
+    alone = [first.loc[n, "tokens"] for n in columns]
+    table.add_row("token ids alone", *(f"{value:.2f}" if value == value else UNDEFINED for value in alone))
     paper().print(table)
 
 

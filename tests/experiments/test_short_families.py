@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments.commands.families import _table
 from experiments.store.runs import Store
 from experiments.studies.families import Search, search, unread
 from experiments.tasks.graders.grade import Known
@@ -179,6 +180,14 @@ def test_the_command_prints_every_family_and_says_whether_one_is_helped(
     assert code == 2 and "names none" in error
     code, _, error = steer("families", "--model", "builtin:base", "--forms", "quick")
     assert code == 2 and "name two prompt forms" in error
+
+
+def test_nothing_is_said_of_samples_where_none_are_drawn(tmp_path: Path) -> None:
+    for sampled, said in ((0, False), (2, True)):
+        found = search(quick(families=("find-start",), n=2, sampled=sampled, max_new_tokens=8), Store(tmp_path), Console(quiet=True))
+        table = _table(found, 3, "builtin:base")
+        heads = " ".join(str(column.header) for column in table.columns)
+        assert ("pass@" in f"{table.title} {heads}") is said
 
 
 def test_a_family_that_the_model_cannot_read_is_said() -> None:
