@@ -49,6 +49,7 @@ def ablate(
     from ..store.runs import Store
     from ..studies.ablation import AblationSpec, run_ablation
     from ..studies.effects import effects
+    from ..tasks.remarks import say
     from ..tasks.task import resolve_task
     from .prompts import task_of
 
@@ -69,6 +70,7 @@ def ablate(
         generation=Generating(max_new_tokens=max_new_tokens), seed=seed,
     )  # fmt: skip
     models = {model: load_model(model)}
+    say(found_task, {part: found_task.items(part, n) for part in wanted}, [(models[model], form)])
     dictionary, found = opened(sae, statistics, models[model])
     with progress("ablation") as report:
         run = run_ablation(spec, Store(runs), dictionary, found, models=models, on_rows=report)

@@ -74,6 +74,7 @@ def attribute(
         raise BadInput("--forms, --read, --dev and --test belong to another task: give --task too.")
     pair = [model, thinking] if contrast == "checkpoint" else [model]
     models = {name: load_model(name) for name in pair}
+    asking.say(list(models.values()))
     with progress("test problems, layer by layer") as report:
         choice, sweep, writers = run_layer_choice(
             Store(runs), models, contrast=contrast, dose=dose, asking=asking, model=model,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,6 +73,7 @@ def families(
         k,
         temperature,
         max_new_tokens,
+        called=_called(asked),
     )
     found = search(spec, Store(runs))
     if as_json:
@@ -84,6 +87,14 @@ def families(
         f"Thinking first helps on none of these {len(found)} families, all of them considered.",
         highlight=False,
     )  # fmt: skip
+
+
+def _called(asked: Sequence[str]) -> tuple[str, ...]:
+    """Names of the families: a task's own, or its YAML file's, with its folder where another file has the same name."""
+    files = [Path(name).name for name in asked if name.endswith((".yaml", ".yml"))]
+    return tuple(
+        Path(name).name if Path(name).name in files and files.count(Path(name).name) == 1 else name for name in asked
+    )
 
 
 def _table(found: list[Family], k: int, model: str) -> Table:

@@ -83,14 +83,18 @@ def _examples(
 ) -> Examples:
     from steering.model.models import load_model
 
+    from ..studies.asking import TRAINING
     from ..studies.probing import builtin_examples, read_examples
     from ..studies.task_examples import task_examples
 
     if examples is not None:
         return read_examples(model, examples)
     if asking is not None:
+        writer = load_model(thinking) if thinking else None
+        asking.say([model, *([writer] if writer else [])], problems)
         talk().print(f"reading {problems} questions of {asking.found.name} for the target {target!r}", highlight=False)
-        return task_examples(target, model, asking, problems, load_model(thinking) if thinking else None)
+        return task_examples(target, model, asking, problems, writer)
+    TRAINING.say([model], problems)
     talk().print(f"reading {problems} problems for the target {target!r}", highlight=False)
     return builtin_examples(target, model, problems, seed)
 

@@ -140,6 +140,7 @@ def score(
     other = None if thinking == "none" else load_model(thinking)
     dictionary = load_dictionary(sae, model=base)
     _say_origin(dictionary, base)
+    asking.say([base, *([other] if other is not None else [])], problems)
     if not asking.builtin:
         talk().print(f"Behaviours are labelled by the {labels_of(asking)}, which is often wrong.", style="yellow")
     table = score_pair(base, other, dictionary, problems=problems, injected=injected, asking=asking)

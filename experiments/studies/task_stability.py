@@ -25,6 +25,7 @@ def task_stability(
     if behaviour not in BEHAVIOURS:
         raise unknown("behaviour", behaviour, BEHAVIOURS)
     loaded = load_model(model)
+    asking.say([loaded], problems)
     made = responses(loaded, asking, asking.questions(problems), (form,))
     names = sorted({label.label for answer in made for label in answer.labels})
     if not names:

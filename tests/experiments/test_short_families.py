@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from experiments.commands.families import _table
+from experiments.pair.problem import split_problems
 from experiments.store.runs import Store
-from experiments.studies.families import Search, search, unread
+from experiments.studies.families import Search, search
 from experiments.tasks.graders.grade import Known
 from experiments.tasks.graders.plain import ExactGrader, NumericGrader
 from experiments.tasks.short import DAYS, FAMILIES, FORMS
 from experiments.tasks.task import resolve_task
 from steering.errors import BadInput
-from steering.model.models import load_model
 from tests.experiments.command_line import Steer, command
 
 
@@ -190,11 +191,24 @@ def test_nothing_is_said_of_samples_where_none_are_drawn(tmp_path: Path) -> None
         assert ("pass@" in f"{table.title} {heads}") is said
 
 
-def test_a_family_that_the_model_cannot_read_is_said() -> None:
-    builtin = load_model("builtin:base")
-    spec = quick(direct="direct", think="think", split="dev", families=("short:story",), n=20)
-    assert "short:story: 8 of the first 8 questions are not known whole" in unread(spec, builtin, "short:story")
-    assert unread(quick(), builtin, "find-start") == ""
+def test_tasks_over_one_file_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steer: Steer = command(monkeypatch, capsys)
+    lines = [json.dumps({"question": p.prompt("bare").removesuffix(" ?"), "answer": str(p.answer)}) for p in split_problems("standard-dev", 2)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    for name, words in (("one", "?"), ("two", "? be quick")):
+        forms = {"direct": "{question} " + words, "think": "{question} ? think first"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"dataset": "q.jsonl", "grader": "numeric", "forms": forms}))
+    families = f"{tmp_path / 'one.yaml'},{tmp_path / 'two.yaml'}"
+    code, out, error = steer(
+        "families", "--model", "builtin:base", "--families", families, "--forms", "direct,think", "--split", "test", "--n", "2",
+        "--sampled", "0", "--max-new-tokens", "8", "--runs", tmp_path / "runs", "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    assert sorted(line["name"] for line in json.loads(out)) == ["one.yaml", "two.yaml"]
+    twice = ({"dataset": "a.jsonl"}, {"dataset": "a.jsonl", "question": "q"})
+    assert quick(families=twice).names == ["a.jsonl", "a.jsonl (family 2)"]
 
 
 def test_forms_ask_for_the_answer_alone_or_for_steps() -> None:

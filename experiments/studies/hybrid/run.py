@@ -153,6 +153,7 @@ def readouts(making: Making, positions: Callable[[], Positions], k: int) -> tupl
 def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -> HybridResult:
     """Everything; parts and runs that exist are reused. Raises BadInput before the first pass where models do not fit."""
     making = Making(spec, store, console or talk())
+    making.say()
     sae, card = taxonomy(making)
     read = category_readout(sae)
     training_texts, held_texts = texts(making)
