@@ -35,11 +35,26 @@ sae_app = typer.Typer(
 )
 SAE = "builtin:base or another that is shipped, release/id of SAELens, or a folder."
 SaeOption = Annotated[str, typer.Option("--sae", help=SAE)]
-ModelOption = Annotated[str, typer.Option(help="Hub id, folder, builtin:base or builtin:thinking.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Hub id, folder, builtin:base or builtin:thinking; by default the one that the autoencoder's card names."),
+]
 StatisticsOption = Annotated[
     Path | None,
     typer.Option("--statistics", help="File of latent statistics; by default the one beside the autoencoder."),
 ]
+
+
+def model_of(sae: str, model: str | None) -> str:
+    """The model that is read: the one given, or the one that the autoencoder's card names. Raises BadInput where neither names one."""
+    from saes.folders import trained_on
+    from saes.loading import load_dictionary
+    from steering.errors import BadInput
+
+    if found := model or trained_on(sae):
+        return found
+    load_dictionary(sae)  # what is no autoencoder is refused as that
+    raise BadInput(f"{sae} does not say on which model it was trained; name it with --model.")
 
 
 def opened(sae: str, statistics: Path | None, model: LoadedModel | None = None) -> tuple[Dictionary, LatentStatistics]:
@@ -78,7 +93,7 @@ def show(
 def statistics_(
     sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Where the statistics go.")],
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     texts: TextsOption = None,
     piece: PieceOption = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 1000,
@@ -90,9 +105,9 @@ def statistics_(
 
     from ..studies.autoencoders import texts_of
 
-    loaded = load_model(model)
+    loaded = load_model(model_of(sae, model))
     dictionary = load_dictionary(sae, model=loaded)
-    _say_origin(dictionary, loaded)
+    say_origin(dictionary, loaded)
     found = latent_statistics(loaded, dictionary, texts_of(loaded, texts, problems, piece))
     print(found.save(out))
 
@@ -104,10 +119,14 @@ def score(
     by: Annotated[str, typer.Option(help="Score that the terminal's table is sorted by.")] = "cot_difference",
     top: Annotated[int, typer.Option(help="Latents shown.")] = 12,
     problems: Annotated[int, typer.Option(help="Questions read.")] = 96,
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     thinking: Annotated[
-        str, typer.Option(help="Another model with the same vocabulary and width; 'none' leaves its columns out.")
-    ] = "builtin:thinking",
+        str | None,
+        typer.Option(
+            help="Another model with the same vocabulary and width; 'none' leaves its columns out. builtin:thinking beside builtin:base, "
+            "else none by default."
+        ),
+    ] = None,
     statistics: StatisticsOption = None,
     task: TaskOption = FIND_START,
     forms: FormsOption = "",
@@ -136,10 +155,12 @@ def score(
 
     needs = ("--read", "--dev") if causal else ("--read",)
     asking = asking_of(task, forms, read, development, "", max_new_tokens, needs=needs, further=True)
+    model = model_of(sae, model)
     base = load_model(model)
+    thinking = thinking or ("builtin:thinking" if model == "builtin:base" else "none")
     other = None if thinking == "none" else load_model(thinking)
     dictionary = load_dictionary(sae, model=base)
-    _say_origin(dictionary, base)
+    say_origin(dictionary, base)
     asking.say([base, *([other] if other is not None else [])], problems)
     if not asking.builtin:
         talk().print(f"Behaviours are labelled by the {labels_of(asking)}, which is often wrong.", style="yellow")
@@ -180,7 +201,8 @@ def score(
     paper().print(shown)
 
 
-def _say_origin(dictionary: Dictionary, model: LoadedModel) -> None:
+def say_origin(dictionary: Dictionary, model: LoadedModel) -> None:
+    """Warn where the autoencoder was trained on other weights than the model's, or does not say on which."""
     if said := dictionary.origin(model):
         warn(f"Warning: {said}")
 
@@ -195,7 +217,7 @@ def _cell(value: Any) -> str:
 def dashboard(
     sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Folder of the dashboard.")],
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     texts: TextsOption = None,
     piece: PieceOption = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 500,
@@ -218,9 +240,9 @@ def dashboard(
 
     from ..studies.autoencoders import held_back_texts, texts_of
 
-    loaded = load_model(model)
+    loaded = load_model(model_of(sae, model))
     dictionary = load_dictionary(sae, model=loaded)
-    _say_origin(dictionary, loaded)
+    say_origin(dictionary, loaded)
     read = held_back_texts(loaded, texts, piece) if held_back else texts_of(loaded, texts, problems, piece)
     made = build_dashboard(
         loaded, dictionary, read, out, examples=examples, strongest=strongest, before=before, after=after, tokens=tokens,
@@ -238,7 +260,7 @@ def mode(
     n_dev: Annotated[
         int | None, typer.Option(help="Development problems of the built-in task for the choice; 48 by default.")
     ] = None,
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     task: TaskOption = FIND_START,
     forms: FormsOption = "",
     read: ReadOption = "",
@@ -261,7 +283,7 @@ def mode(
     needed = ("--read", "--dev", "--test")
     asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=needed, further=True)
     dictionary, found = opened(sae, statistics)
-    choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model)
+    choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model_of(sae, model))
     facts = {
         "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy,
         "unsteered_development_accuracy": choice.unsteered, "edit": choice.edit,
