@@ -177,9 +177,14 @@ def extract(
                 "file": str(path), "digest": made.vector.digest, "site": str(place), "norm": made.vector.norm,
                 "quality": None if report is None else str(report),
             }  # fmt: skip
+            if made.stored is not None:
+                facts["sequences"] = {"extracted_from": made.stored.training, "held_out": made.stored.held_out}
             written.append(facts | ({"label": one} if one else {}))
     every = [made for vectors in found.values() for made in vectors.values()]
     show_quality([one.stored.report for one in every if one.stored is not None], talk())
+    for one in every:
+        if one.stored is not None:
+            talk().print(one.stored.sentence, highlight=False, soft_wrap=True, markup=False)
     for sentence in dict.fromkeys(one.missing for one in every if one.missing):
         warn(sentence)
     print(json.dumps(written if layers or PER_LABEL in output.name else written[0]))
