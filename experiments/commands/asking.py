@@ -31,7 +31,15 @@ FIND_START = "find-start"
 
 
 def asking_of(
-    task: str, forms: str, read: str, development: str, test: str, max_new_tokens: int, *, needs: tuple[str, ...], further: bool = False,
+    task: str,
+    forms: str,
+    read: str,
+    development: str,
+    test: str,
+    max_new_tokens: int,
+    *,
+    needs: tuple[str, ...],
+    further: bool = False,
 ) -> Asking:
     """What the options ask. `needs` names those of --read, --dev and --test that the verb uses; `further`: it reports more than two forms.
     Raises BadInput for a task without what is needed, and for more forms than are used."""

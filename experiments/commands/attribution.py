@@ -133,7 +133,11 @@ def sentences(choice: LayerChoice, sweep: Sweep) -> list[str]:
         if agreement.interval is not None:
             ends = f" ({agreement.interval.low:.2f} to {agreement.interval.high:.2f})"
         over = "within a problem, mean" if agreement.over == "problems" else f"over {agreement.over}"
-        rho = "not defined, as one of the two does not vary" if math.isnan(agreement.rho) else f"{agreement.rho:.2f}{ends}"
+        rho = (
+            "not defined, as one of the two does not vary"
+            if math.isnan(agreement.rho)
+            else f"{agreement.rho:.2f}{ends}"
+        )
         found.append(f"Spearman {over}: {rho}, n = {agreement.n}.")
     same, problems, interval = choice.same_layer
     found.append(

@@ -182,9 +182,9 @@ def extract(
             written.append(facts | ({"label": one} if one else {}))
     every = [made for vectors in found.values() for made in vectors.values()]
     show_quality([one.stored.report for one in every if one.stored is not None], talk())
-    for one in every:
-        if one.stored is not None:
-            talk().print(one.stored.sentence, highlight=False, soft_wrap=True, markup=False)
+    for made in every:
+        if made.stored is not None:
+            talk().print(made.stored.sentence, highlight=False, soft_wrap=True, markup=False)
     for sentence in dict.fromkeys(one.missing for one in every if one.missing):
         warn(sentence)
     print(json.dumps(written if layers or PER_LABEL in output.name else written[0]))

@@ -141,8 +141,8 @@ def forks(
         for heading in (name, "n", "forks", "share"):
             table.add_column(heading)
         for row in facts[key][: top if key == "tokens" else None]:
-            share = f"{row['share']:.2f}" if row["n"] else "no token there"
-            table.add_row(Text(str(row[name])), str(row["n"]), str(row["forks"]), share)
+            shown = f"{row['share']:.2f}" if row["n"] else "no token there"
+            table.add_row(Text(str(row[name])), str(row["n"]), str(row["forks"]), shown)
         console.print(table)
     if facts["shift"] is not None:
         table = Table(title=f"under {plan!r}, at the same threshold")

@@ -11,9 +11,9 @@ from rich.table import Table
 from ..progress import paper, progress, talk
 from .asking import FIND_START, ReadOption, TaskOption, TokensOption, TwoFormsOption, asking_of
 from .labels import (
+    UNDEFINED,
     JsonOption,
     ModelOption,
-    UNDEFINED,
     ProblemsOption,
     SeedOption,
     cell,

@@ -37,7 +37,9 @@ SAE = "builtin:base or another that is shipped, release/id of SAELens, or a fold
 SaeOption = Annotated[str, typer.Option("--sae", help=SAE)]
 ModelOption = Annotated[
     str | None,
-    typer.Option(help="Hub id, folder, builtin:base or builtin:thinking; by default the one that the autoencoder's card names."),
+    typer.Option(
+        help="Hub id, folder, builtin:base or builtin:thinking; by default the one that the autoencoder's card names."
+    ),
 ]
 StatisticsOption = Annotated[
     Path | None,

@@ -109,7 +109,6 @@ class Asking:
             model, rows, GenerationSettings(self.max_new_tokens, temperature=temperature), batch_size=batch_size
         )
 
-
     def say(self, models: Sequence[LoadedModel], n: int | None = None, console: Console | None = None) -> None:
         """Warn of questions that are repeated, or that a model's tokenizer does not know; `n` of those that are read, by default all."""
         read = self.questions(n or sum(self.read.values())) if n or self.read else []

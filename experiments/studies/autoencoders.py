@@ -80,7 +80,8 @@ def _check_words(model: LoadedModel) -> None:
     ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if [model.tokenizer.decode([token]) for token in ids] != prompt.split():
         raise BadInput(
-            f"Without a file, the texts are responses to the built-in task, whose words are not the tokens of {model.id}; give --texts FILE."
+            f"Without a file, the texts are responses to the built-in task, whose words are not the tokens of {model.id}; give "
+            f"--texts FILE."
         )
 
 

@@ -239,9 +239,7 @@ def stored(report: Quality, training: Sides, held_out: Sides, spec: ContrastSpec
 
 def _undivided(sides: Sides, spec: ContrastSpec) -> str:
     if not spec.held_out:
-        return (
-            f"Not measured: nothing is held out; extracted from {len(sides.positive)} and {len(sides.negative)} sequences."
-        )
+        return f"Not measured: nothing is held out; extracted from {len(sides.positive)} and {len(sides.negative)} sequences."
     counts = [len({body.ids for body in side}) for side in (sides.positive, sides.negative)]
     return (
         f"Not measured: {min(counts)} different sequences on a side are too few to hold some out (at least {LEAST}, and 2 in each part, "

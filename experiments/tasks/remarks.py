@@ -41,8 +41,8 @@ def remarks(task: Task, items: Mapping[str, Sequence[Item]], asked: Asked) -> li
 
 def unread(task: Task, items: Sequence[Item], model: Reads, forms: Sequence[str] | Mapping[str, None]) -> str:
     """What is to be said of questions that the model's tokenizer does not know; empty where it knows all of these."""
-    found = [next((odd for form in forms if (odd := unknown_in(model, task.prompt(item, form)))), None) for item in items]
-    odd = [one for one in found if one is not None]
+    each = [[part for form in forms if (part := unknown_in(model, task.prompt(item, form)))] for item in items]
+    odd = [found[0] for found in each if found]
     if not odd:
         return ""
     return f"{called(task)}: {len(odd)} of the first {len(items)} questions are not known whole. {odd[0].sentence(model.id)}"

@@ -128,10 +128,10 @@ def test_the_app_says_its_address_once_it_has_the_port(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = f"import app.launch as launch\nlaunch.launch({str(tmp_path)!r}, port={port}, open_browser=False)\n"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
     try:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
     finally:
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=25)
-    assert f"The app is at http://127.0.0.1:{port}\n" in said
+    assert f"The app is at http://127.0.0.1:{port}\n" in said.decode()

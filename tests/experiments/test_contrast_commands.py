@@ -60,8 +60,13 @@ def test_too_few_texts_are_extracted_from_whole_and_it_is_said(steer: Steer, tmp
 
 def test_counts_are_of_sequences_whatever_is_read(steer: Steer, tmp_path: Path) -> None:
     """In one unit, which is named: texts, questions in a form and traces are sequences, however many tokens of them are read."""
-    line = {"text": "rules + 1 ; goal 3 start 4 ?", "spans": [{"start": 0, "end": 9, "label": "a"}, {"start": 12, "end": 20, "label": "b"}]}
-    (tmp_path / "spans.jsonl").write_text("\n".join(json.dumps(line | {"text": line["text"].replace("1", str(n))}) for n in range(2, 10)))
+    line: dict[str, Any] = {
+        "text": "rules + 1 ; goal 3 start 4 ?",
+        "spans": [{"start": 0, "end": 9, "label": "a"}, {"start": 12, "end": 20, "label": "b"}],
+    }
+    (tmp_path / "spans.jsonl").write_text(
+        "\n".join(json.dumps(line | {"text": line["text"].replace("1", str(n))}) for n in range(2, 10))
+    )
     for arguments in (
         (*TWO, "--read", "mean"),
         ("--pairs", "pairs.jsonl"),
@@ -74,7 +79,10 @@ def test_counts_are_of_sequences_whatever_is_read(steer: Steer, tmp_path: Path) 
         assert code == 0, (arguments, error)
         counts = json.loads(out)["sequences"]
         (a, b), (c, d) = counts["extracted_from"], counts["held_out"]
-        assert f"extracted from {a} and {b} sequences, separability on {c} and {d} held out." in error, (arguments, error)
+        assert f"extracted from {a} and {b} sequences, separability on {c} and {d} held out." in error, (
+            arguments,
+            error,
+        )
 
 
 # ---- the verb -----------------------------------------------------------------------------------------------------------------

@@ -273,7 +273,9 @@ def test_the_table_has_what_was_cut_and_why_a_gap_is_not_defined(tmp_path: Path)
     assert line["truncated_rate"] == rows["truncated"].mean() and line["unscorable_rate"] == 1 - rows["scorable"].mean()
     gaps = dict(zip(frame["label"], columns["gap closed %"], strict=True))
     assert gaps["base"] == "" and gaps["hybrid"] == "not\ndefined", "two problems do not show a gap"
-    assert "The gap closed is not defined on n = 2: the gap from baseline to reference may be zero" in str(table.caption)
+    assert "The gap closed is not defined on n = 2: the gap from baseline to reference may be zero" in str(
+        table.caption
+    )
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,22 @@ def test_places_without_a_token_have_no_share_of_forks(monkeypatch: pytest.Monke
 
 
 def test_a_behaviour_that_does_not_occur_is_no_unknown_one(steer: Steer) -> None:
-    asked = ("--task", "short:addition", "--form", "direct", "--model", "builtin:base", "--problems", 2, "--max-new-tokens", 8)
+    asked = (
+        "--task",
+        "short:addition",
+        "--form",
+        "direct",
+        "--model",
+        "builtin:base",
+        "--problems",
+        2,
+        "--max-new-tokens",
+        8,
+    )
     code, _, err = steer("stability", "--behaviour", "backtracking", *asked)
-    assert code == 2 and "backtracking does not occur in the 2 responses of builtin:base to short:addition" in " ".join(err.split())
+    assert code == 2 and "backtracking does not occur in the 2 responses of builtin:base to short:addition" in " ".join(
+        err.split()
+    )
     code, _, err = steer("stability", "--behaviour", "backtraking", *asked)
     assert code == 2 and "Did you mean 'backtracking'" in err
 

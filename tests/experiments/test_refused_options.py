@@ -33,7 +33,9 @@ def test_numbers_of_problems_below_one_are_refused(steer: Steer, tmp_path: Path,
     assert (code, out) == (2, "") and "--n-dev 0: give at least one problem" in said
 
 
-@pytest.mark.parametrize("verb", [("hybrid", *GIVEN), ("attribute", *GIVEN), ("probe", "fit", *GIVEN[:4], "--out", "p.safetensors")])
+@pytest.mark.parametrize(
+    "verb", [("hybrid", *GIVEN), ("attribute", *GIVEN), ("probe", "fit", *GIVEN[:4], "--out", "p.safetensors")]
+)
 def test_a_third_form_that_is_not_reported_is_refused(steer: Steer, tmp_path: Path, verb: tuple[str, ...]) -> None:
     code, out, said = steer(*verb, "--forms", "direct,think,chat-think")
     assert (code, out) == (2, "") and "two forms are used here" in said and "leave chat-think out" in said

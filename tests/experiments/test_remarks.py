@@ -71,42 +71,75 @@ def test_questions_that_stand_there_twice_are_counted(folder: Path) -> None:
 
 
 TASK = ("--task", "TASK", "--forms", "direct,cot", "--read", "train:4")
+CHOSEN = (*TASK, "--dev", "dev:2", "--test", "test:2")
+ONE_FORM = ("--task", "TASK", "--form", "direct", "--model", "builtin:base")
+STUDIES = "experiments.studies"
 VERBS: list[tuple[tuple[str, ...], str]] = [
-    (("attribute", *TASK, "--dev", "dev:2", "--test", "test:2", "--contrast", "mode"), "experiments.studies.layer_choice.layer_vectors"),
-    (("hybrid", *TASK, "--dev", "dev:2", "--test", "test:2", *(f"--set={n}" for n in ("traces=20", "rollouts=8", "held_out=4"))), "QUESTIONS"),
-    (("probe", "fit", *TASK, "--out", "p.safetensors", "--model", "builtin:base"), "experiments.studies.task_examples.responses"),
-    (("probe", "map", *TASK, "--model", "builtin:base"), "experiments.studies.task_examples.responses"),
-    (("probe", "forks", "--task", "TASK", "--form", "direct", "--problems", "4", "--model", "builtin:base"), "experiments.studies.asking.Asking.responses"),
+    (("attribute", *CHOSEN, "--contrast", "mode"), f"{STUDIES}.layer_choice.layer_vectors"),
+    (("hybrid", *CHOSEN), f"{STUDIES}.hybrid.run.taxonomy"),
     (
-        ("probe", "stability", "--task", "TASK", "--form", "direct", "--problems", "4", "--model", "builtin:base"),
-        "experiments.studies.task_stability.responses",
+        ("probe", "fit", *TASK, "--out", "p.safetensors", "--model", "builtin:base"),
+        f"{STUDIES}.task_examples.responses",
     ),
-    (("sae", "score", "builtin:base", *TASK, "--out", "s.parquet", "--causal", "0", "--thinking", "none"), "experiments.studies.scoring.responses"),
-    (("sae", "mode", *TASK, "--dev", "dev:2", "--test", "test:2"), "experiments.studies.mode.choose_mode"),
-    (("ablate", "--latents", "1", "--task", "TASK", "--form", "direct", "--split", "test", "--n", "4", "--model", "builtin:base"),
-     "experiments.studies.ablation.run_ablation"),
+    (("probe", "map", *TASK, "--model", "builtin:base"), f"{STUDIES}.task_examples.responses"),
+    (("probe", "forks", *ONE_FORM, "--problems", "4"), f"{STUDIES}.asking.Asking.responses"),
+    (("probe", "stability", *ONE_FORM, "--problems", "4"), f"{STUDIES}.task_stability.responses"),
     (
-        ("families", "--model", "builtin:base", "--families", "TASK", "--forms", "direct,cot", "--split", "test", "--n", "4"),
-        "experiments.studies.families.run_evaluation",
+        ("sae", "score", "builtin:base", *TASK, "--out", "s", "--causal", "0", "--thinking", "none"),
+        f"{STUDIES}.scoring.responses",
+    ),
+    (("sae", "mode", *CHOSEN), f"{STUDIES}.mode.choose_mode"),
+    (("ablate", "--latents", "1", *ONE_FORM, "--split", "test", "--n", "4"), f"{STUDIES}.ablation.run_ablation"),
+    (
+        (
+            "families",
+            "--model",
+            "builtin:base",
+            "--families",
+            "TASK",
+            "--forms",
+            "direct,cot",
+            "--split",
+            "test",
+            "--n",
+            "4",
+        ),
+        f"{STUDIES}.families.run_evaluation",
     ),
     (
-        ("extract", "v.safetensors", "--task", "TASK", "--contrast", "mode", "--forms", "cot,direct", "--split", "test", "--n", "4"),
-        "experiments.studies.contrasts.extract_contrast",
+        (
+            "extract",
+            "v.safetensors",
+            "--task",
+            "TASK",
+            "--contrast",
+            "mode",
+            "--forms",
+            "cot,direct",
+            "--split",
+            "test",
+            "--n",
+            "4",
+        ),
+        f"{STUDIES}.contrasts.extract_contrast",
     ),
     (("eval", "SPEC"), "experiments.evaluation.evaluate.run_evaluation"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("verb", "work"), VERBS, ids=[" ".join(verb[:2]) for verb, _ in VERBS])
 def test_every_verb_that_asks_says_it_before_the_work(
-    verb: tuple[str, ...], work: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    verb: tuple[str, ...],
+    work: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def ended(*_: object, **__: object) -> Callable[..., object]:
         raise Ended
 
-    if work == "QUESTIONS":  # as many as a hybrid reads at least, each once
-        monkeypatch.setattr("experiments.studies.hybrid.making.question_items", few)
-        work = "experiments.studies.hybrid.run.taxonomy"
+    monkeypatch.setattr(f"{STUDIES}.hybrid.making.question_items", few)  # a hybrid reads more than these few, each once
     monkeypatch.setattr(work, ended)
     monkeypatch.chdir(tmp_path)
     words = [{"TASK": str(folder / "task.yaml"), "SPEC": str(folder / "spec.yaml")}.get(word, word) for word in verb]

@@ -185,7 +185,11 @@ def test_the_command_prints_every_family_and_says_whether_one_is_helped(
 
 def test_nothing_is_said_of_samples_where_none_are_drawn(tmp_path: Path) -> None:
     for sampled, said in ((0, False), (2, True)):
-        found = search(quick(families=("find-start",), n=2, sampled=sampled, max_new_tokens=8), Store(tmp_path), Console(quiet=True))
+        found = search(
+            quick(families=("find-start",), n=2, sampled=sampled, max_new_tokens=8),
+            Store(tmp_path),
+            Console(quiet=True),
+        )
         table = _table(found, 3, "builtin:base")
         heads = " ".join(str(column.header) for column in table.columns)
         assert ("pass@" in f"{table.title} {heads}") is said
@@ -195,11 +199,16 @@ def test_tasks_over_one_file_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steer: Steer = command(monkeypatch, capsys)
-    lines = [json.dumps({"question": p.prompt("bare").removesuffix(" ?"), "answer": str(p.answer)}) for p in split_problems("standard-dev", 2)]
-    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    rows = [
+        {"question": p.prompt("bare").removesuffix(" ?"), "answer": str(p.answer)}
+        for p in split_problems("standard-dev", 2)
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for name, words in (("one", "?"), ("two", "? be quick")):
         forms = {"direct": "{question} " + words, "think": "{question} ? think first"}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"dataset": "q.jsonl", "grader": "numeric", "forms": forms}))
+        (tmp_path / f"{name}.yaml").write_text(
+            yaml.safe_dump({"dataset": "q.jsonl", "grader": "numeric", "forms": forms})
+        )
     families = f"{tmp_path / 'one.yaml'},{tmp_path / 'two.yaml'}"
     code, out, error = steer(
         "families", "--model", "builtin:base", "--families", families, "--forms", "direct,think", "--split", "test", "--n", "2",

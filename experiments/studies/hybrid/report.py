@@ -5,7 +5,7 @@
 2. `size` is the mean ‖shift‖ / ‖h‖ at shifted positions, as the hooks measured it; `alpha` the mean coefficient there.
 3. `readings` is the cost: forward passes of one row per generated token, over both models. A second reading of a gated token counts one,
    the thinking model's reading of a token counts one.
-4. `truncated_rate` and `unscorable_rate` are the shares of rows that were cut at the limit, and that hold no answer: both count as not right.
+4. `truncated_rate` and `unscorable_rate` are the shares of rows that were cut at the limit, and that hold no answer that could be compared.
 5. Where the share of the gap is not defined, `gap_reason` says why, and so does the table.
 6. `against` is the paired difference to the hybrid on the same problems, with its interval; below 0 the hybrid is better.
 """
@@ -57,7 +57,11 @@ def random_lines(run: Run) -> pd.DataFrame:
     own = frame[frame["arm"].str.startswith("random_vectors_")]
     lines = []
     for split, part in own.groupby("split", sort=False):
-        means = part[["accuracy", "gap", "tokens", "steered", "matched", "alpha", "size", "readings", *RATES]].mean().to_dict()
+        means = (
+            part[["accuracy", "gap", "tokens", "steered", "matched", "alpha", "size", "readings", *RATES]]
+            .mean()
+            .to_dict()
+        )
         why = next(iter(part["gap_reason"].dropna()), None) if "gap_reason" in part else None
         ends = {
             f"{start}{end}": getattr(part[name], how)()
@@ -70,7 +74,9 @@ def random_lines(run: Run) -> pd.DataFrame:
             "truncated": int(part["truncated"].sum()),
             "unscorable": int(part["unscorable"].sum()),
         }
-        lines.append({"split": split, "arm": "random_vectors", "label": label, "gap_reason": why, **counts, **means, **ends})
+        lines.append(
+            {"split": split, "arm": "random_vectors", "label": label, "gap_reason": why, **counts, **means, **ends}
+        )
     return pd.DataFrame(lines)
 
 

@@ -2,7 +2,8 @@
 
 1. Exact match compares letters after trimming, without case and inner runs of white space unless asked for.
 2. Numeric match reads both sides as decimal numbers, fractions, mixed numbers, powers of ten, number words or percentages, exactly; a unit
-   that only one of them has says nothing. Asked how many times, once, twice, thrice and four times are numbers. A tolerance is relative to the right answer.
+   that only one of them has says nothing. Asked how many times, it reads once, twice, thrice and four times as well. A tolerance is
+   relative to the right answer.
 3. Multiple choice reads one option letter: boxed, announced, concluded, or at the start. What a clause calls wrong is not chosen, and two
    letters are no answer.
 """
@@ -91,7 +92,9 @@ class NumericGrader:
 
     def _judged(self, question: str, right: tuple[Fraction, Quantity], final: Final, known: Known) -> Grade:
         if final.text is None:  # "The letter occurs twice." states no number by its digits
-            stated = "" if known.complete is False or final.unclosed else final.closing or short_line(final, known) or ""
+            stated = (
+                "" if known.complete is False or final.unclosed else final.closing or short_line(final, known) or ""
+            )
             if (times := times_spelled(stated, question)) is None:
                 return unscorable(self.name, None, final.how)
             final = replace(final, text=times, how="last statement")

@@ -174,7 +174,9 @@ def times_spelled(answer: str, question: str) -> str | None:
     words = re.findall(r"[a-z]+", bare.lower().replace("n't", "nt").replace("'", "").replace("\u2019", ""))
     counts = [_ONCE[word] for word in words if word in _ONCE]
     counts += [_ONES[word] for word, after in zip(words, words[1:], strict=False) if word in _ONES and after == "times"]
-    others = sum(word in _ONES or word in _TENS for word in words) - (len(counts) - sum(word in _ONCE for word in words))
+    others = sum(word in _ONES or word in _TENS for word in words) - (
+        len(counts) - sum(word in _ONCE for word in words)
+    )
     as_soon_as = words[:1] == ["once"] and len(words) > 1 and words[1] not in _LED
     return str(counts[0]) if len(counts) == 1 and not others and not _HEDGES & {*words} and not as_soon_as else None
 
