@@ -206,7 +206,7 @@ def score(
 def say_origin(dictionary: Dictionary, model: LoadedModel) -> None:
     """Warn where the autoencoder was trained on other weights than the model's, or does not say on which."""
     if said := dictionary.origin(model):
-        warn(f"Warning: {said}")
+        warn(f"Warning: The autoencoder {said}")
 
 
 def _cell(value: Any) -> str:

@@ -233,7 +233,7 @@ def find_mode(
     models = {model: load_model(model)}
     dictionary.check(models[model])
     if said := dictionary.origin(models[model]):
-        warning(said, console)
+        warning(f"The autoencoder {said}", console)
     asking.say([models[model]], PROBLEMS, console)
     common = {"asking": asking, "model": model, "console": console}
     choice = choose_mode(store, models, dictionary, statistics, **common)  # type: ignore[arg-type]

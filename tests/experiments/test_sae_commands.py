@@ -291,7 +291,9 @@ def test_an_autoencoder_that_reads_another_model_says_so(
     out = tmp_path / "dashboard"
     size = ["--model", "builtin:thinking", "--problems", 2, "--examples", 1]
     code, _, told = steer("sae", "dashboard", "builtin:base", "--out", out, *size)
-    assert code == 0 and f"Warning: {remark}" in told
+    assert code == 0 and f"Warning: The autoencoder {remark}" in told
+    with pytest.raises(BadInput, match="The autoencoder smollm2-text is of smollm2, not of builtin:base: blocks.10"):
+        load_dictionary("smollm2-text", model=base)
     assert Dashboard.open(out).facts["remarks"] == [remark]
 
 
