@@ -70,7 +70,9 @@ class Dictionary:
         try:
             model.layout.check(self.site)
         except BadInput as error:
-            of = f"The autoencoder {self.name} is of {named}, not of {model.id}: " if named not in ("", model.id) else ""
+            of = (
+                f"The autoencoder {self.name} is of {named}, not of {model.id}: " if named not in ("", model.id) else ""
+            )
             raise BadInput(f"{of}{error}") from error
         if self.width != model.layout.width(self.site):
             raise BadInput(

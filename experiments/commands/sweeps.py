@@ -97,7 +97,9 @@ def run(
         )
     for finished in (*result.runs, *([result.test] if result.test else [])):
         send(track, finished)
-    for said in dict.fromkeys(said for finished in result.runs for said in finished.manifest.facts.get("questions", ())):
+    for said in dict.fromkeys(
+        said for finished in result.runs for said in finished.manifest.facts.get("questions", ())
+    ):
         warning(said)
     names = [r.manifest.run_id for r in result.runs]
     test = result.test.manifest.run_id if result.test else None
