@@ -4,6 +4,7 @@
 2. Every request passes the gate (`app.gate`) before anything else sees it.
 3. When the server is asked to end, event streams end at once, the running job is interrupted, and no process is left behind; so too
    when the process that started it is gone.
+4. Streamlit's welcome is off, and with it what it advertises over the page; so the server prints its own address, once it has the port.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
             signal.signal(number, end)
     if descriptor := os.environ.pop(PARENT, ""):
         threading.Thread(target=_end_with, args=(int(descriptor),), name="parent", daemon=True).start()
+    if st.get_option("logger.hideWelcomeMessage"):
+        print(f"The app is at http://{st.get_option('server.address')}:{st.get_option('server.port')}", flush=True)
     try:
         yield
     finally:

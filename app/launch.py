@@ -37,6 +37,7 @@ def command(port: int, open_browser: bool) -> list[str]:
         "server.port": port,
         "server.headless": not open_browser,
         "server.showEmailPrompt": False,  # a first start asks for no address
+        "logger.hideWelcomeMessage": True,  # and advertises nothing: in the terminal, or over the page where a browser is opened
         "server.enableCORS": True,
         "server.enableXsrfProtection": True,
         "server.enableAgentApi": False,

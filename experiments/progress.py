@@ -17,6 +17,11 @@ def talk() -> Console:
     return Console(stderr=True, emoji=False)  # `:word:` in a message is the user's, or a hint such as span:A:B
 
 
+def warning(text: str, console: Console | None = None) -> None:
+    """One sentence that a reader should not miss, beside the data."""
+    (console or talk()).print(f"Warning: {text}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
 WIDE = 160
 """Columns of tables that are written to a file or a pipe, which nothing cuts."""
 

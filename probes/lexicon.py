@@ -89,11 +89,17 @@ RULES = (
 )  # fmt: skip
 
 
+OTHER = "deduction"
+"""The label of a sentence that no rule matches."""
+BEHAVIOURS = (*dict.fromkeys(rule.label for rule in RULES), OTHER)
+"""Every label that there is."""
+
+
 def lexicon_labels(text: str) -> tuple[BehaviourLabel, ...]:
     """One label per sentence of a trace, in characters."""
     found = []
     for number, sentence in enumerate(sentences(text)):
-        label, confidence = "deduction", UNMATCHED
+        label, confidence = OTHER, UNMATCHED
         for rule in RULES:
             if (number < OPENING or not rule.opening) and rule.pattern.search(sentence.text):
                 label, confidence = rule.label, rule.confidence

@@ -65,12 +65,19 @@ class Dictionary:
         return found.hexdigest()[:16]
 
     def check(self, model: LoadedModel) -> None:
-        """Raises BadInput when `model` has no such site or another width there."""
-        model.layout.check(self.site)
+        """Raises BadInput when `model` has no such site or another width there, naming the model that the card names."""
+        named = str(self.card.get("model_id", ""))
+        try:
+            model.layout.check(self.site)
+        except BadInput as error:
+            of = (
+                f"The autoencoder {self.name} is of {named}, not of {model.id}: " if named not in ("", model.id) else ""
+            )
+            raise BadInput(f"{of}{error}") from error
         if self.width != model.layout.width(self.site):
             raise BadInput(
                 f"{self.name} reads activations of width {self.width}, but {model.id} has {model.layout.width(self.site)} at {self.site}; "
-                f"use an autoencoder of this model and site."
+                f"use an autoencoder of this model and site{f', or the model that its card names, {named}' if named else ''}."
             )
 
     @torch.inference_mode()

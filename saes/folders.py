@@ -25,6 +25,7 @@ from .dictionary_learning import dictionary_learning_folder, dictionary_learning
 from .gemma_scope import WEIGHTS as PARAMS_NPZ
 from .gemma_scope import gemma_scope_folder, gemma_scope_site
 from .latents import ARCHITECTURES
+from .shipped import SHIPPED
 from .sparsify import sparsify_folder, sparsify_site
 
 CARD = "training.json"
@@ -95,6 +96,15 @@ def _check_architecture(config: Mapping[str, Any], folder: Path) -> None:
         )
     if architecture not in ARCHITECTURES:
         raise unknown("architecture", architecture, ARCHITECTURES, where=str(folder / SAE_CFG_FILENAME))
+
+
+def trained_on(source: str) -> str:
+    """The model that an autoencoder's card names, without its weights being read: of one that comes with the package, or of a folder; empty
+    where nothing says."""
+    if source in SHIPPED:
+        return SHIPPED[source].model
+    folder = Path(source).expanduser()
+    return str(_card(folder).get("model_id", "")) if folder.is_dir() else ""
 
 
 def _card(folder: Path) -> dict[str, Any]:

@@ -36,5 +36,11 @@ def unknown(kind: str, name: object, valid: Iterable[object], where: str = "") -
     names = [str(v) for v in valid]
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return BadInput(f"Unknown {kind} {str(name)!r}{f' in {where}' if where else ''}.{hint} Valid: {shown}.")
+    return BadInput(f"Unknown {kind} {str(name)!r}{f' in {where}' if where else ''}.{hint} Valid: {listed(names)}.")
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Names for a sentence, of which the first `most` are shown: `a, b and 3 more`."""
+    every = [str(name) for name in names]
+    left = len(every) - most
+    return ", ".join(every[:most]) + (f" and {left} more" if left > 0 else "")

@@ -38,8 +38,10 @@ def test_importing_a_package_loads_no_model_library(package: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_the_example_of_the_page_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_page_runs_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = (ROOT / "docs" / "python.md").read_text()
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     exec(page[page.index("```python") + 9 :].split("```")[0], {})
     assert "fired=1" in capsys.readouterr().out

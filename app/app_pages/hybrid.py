@@ -17,7 +17,7 @@ from app.escaping import for_markdown, for_plotly, one_line
 from app.library import OpenRun, Unreadable, entries, runs_root
 from app.roles import look
 from experiments.store.runs import StoreError
-from experiments.studies.hybrid.report import HYBRID, hybrid_frame
+from experiments.studies.hybrid.report import HYBRID, gap_undefined, hybrid_frame
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 
@@ -133,7 +133,8 @@ def _table(part: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
         lines.append({
             "arm": f"{look(roles.get(line['arm'], '')).glyph} {one_line(line['label'], 60)}", "n": int(line["n"]),
             "right %": percent(line, "accuracy"), "95 %": f"{percent(line, 'low')} to {percent(line, 'high')}",
-            "gap closed": _gap(pd.Series(line)) if line.get("gap") == line.get("gap") and line.get("gap") is not None else "",
+            "gap closed": _gap(pd.Series(line)) if line.get("gap") == line.get("gap") and line.get("gap") is not None else
+            (f"not defined: {why}" if (why := gap_undefined(line)) else ""),
             "against hybrid": "" if line.get("against") is None or line["against"] != line["against"] else
             f"{100 * line['against']:+.1f} ({100 * line['against_low']:+.0f} to {100 * line['against_high']:+.0f})",
             "steered %": percent(line, "steered"), "became the thinking token %": percent(line, "matched"),

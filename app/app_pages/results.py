@@ -90,6 +90,8 @@ def _detail(run: OpenRun, split: SplitSummary) -> None:
             st.warning(
                 f"**{for_markdown(labels[name])}**: {for_markdown(' '.join(said), 900)}", icon=":material/receipt_long:"
             )
+    for said in run.manifest.facts.get("questions", []):
+        st.warning(for_markdown(said, 900), icon=":material/quiz:")
     roles = dict.fromkeys(arm.role for arm in split.arms)
     st.caption(" ".join(f"{look(role).badge} {for_markdown(role)}: {look(role).meaning}." for role in roles))
     left, right = st.columns(2)

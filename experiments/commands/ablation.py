@@ -12,7 +12,7 @@ from rich.table import Table
 from ..progress import paper, progress
 from .asking import FIND_START, TaskOption
 from .options import RUNS, JsonOption, RunsOption
-from .saes import ModelOption, SaeOption, StatisticsOption, opened
+from .saes import SaeOption, StatisticsOption, model_of, opened, say_origin
 
 
 def ablate(
@@ -21,7 +21,13 @@ def ablate(
     ],
     sae: SaeOption = "builtin:base",
     statistics: StatisticsOption = None,
-    model: ModelOption = "builtin:thinking",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Hub id, folder, or a built-in model; by default builtin:thinking for the autoencoders of the built-in pair, else the one "
+            "that the autoencoder's card names."
+        ),
+    ] = None,
     operation: Annotated[
         list[str] | None, typer.Option(help="ablate, mean, 'clamp 2p', 'scale 0.5f', 'raise 15f', ...")
     ] = None,
@@ -42,6 +48,7 @@ def ablate(
     """Edit latents, measure against the unsteered model and against matched controls."""
     from steering.errors import BadInput, unknown
     from steering.model.models import load_model
+    from steering.model.sources import BUILTINS
 
     from ..evaluation.spec import Generating
     from ..evaluation.spec_files import located_task
@@ -49,6 +56,7 @@ def ablate(
     from ..store.runs import Store
     from ..studies.ablation import AblationSpec, run_ablation
     from ..studies.effects import effects
+    from ..tasks.remarks import say
     from ..tasks.task import resolve_task
     from .prompts import task_of
 
@@ -58,6 +66,7 @@ def ablate(
         raise BadInput(
             f"--latents {' '.join(latents)}: write numbers, as in --latents 12 or --latents 12,40."
         ) from error
+    model = model or ("builtin:thinking" if sae in BUILTINS else model_of(sae, None))
     given, folder = task_of(task)
     found_task = resolve_task(given, folder)
     wanted = split or (["standard-test"] if task == FIND_START else [found_task.splits[0]])
@@ -69,7 +78,9 @@ def ablate(
         generation=Generating(max_new_tokens=max_new_tokens), seed=seed,
     )  # fmt: skip
     models = {model: load_model(model)}
+    say(found_task, {part: found_task.items(part, n) for part in wanted}, [(models[model], form)])
     dictionary, found = opened(sae, statistics, models[model])
+    say_origin(dictionary, models[model])
     with progress("ablation") as report:
         run = run_ablation(spec, Store(runs), dictionary, found, models=models, on_rows=report)
     table = effects(run)

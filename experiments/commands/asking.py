@@ -18,6 +18,7 @@ FormsOption = Annotated[
         "--forms", help="Prompt forms: direct, reasoning, and any others to report; quick,think,bare by default."
     ),
 ]
+TwoFormsOption = Annotated[str, typer.Option("--forms", help="The two prompt forms of another task: direct,reasoning.")]
 ReadOption = Annotated[
     str, typer.Option("--read", help="Questions that are read, as split:count; training problems of the built-in task.")
 ]
@@ -30,9 +31,18 @@ FIND_START = "find-start"
 
 
 def asking_of(
-    task: str, forms: str, read: str, development: str, test: str, max_new_tokens: int, *, needs: tuple[str, ...]
+    task: str,
+    forms: str,
+    read: str,
+    development: str,
+    test: str,
+    max_new_tokens: int,
+    *,
+    needs: tuple[str, ...],
+    further: bool = False,
 ) -> Asking:
-    """What the options ask. `needs` names those of --read, --dev and --test that the verb uses. Raises BadInput for a task without them."""
+    """What the options ask. `needs` names those of --read, --dev and --test that the verb uses; `further`: it reports more than two forms.
+    Raises BadInput for a task without what is needed, and for more forms than are used."""
     from steering.errors import BadInput
 
     from ..evaluation.spec_files import located_task
@@ -41,6 +51,8 @@ def asking_of(
 
     found, folder = task_of(task)
     given = {"--read": read, "--dev": development, "--test": test}
+    if not further and len(more := [name for name in forms.split(",") if name][2:]):
+        raise BadInput(f"--forms {forms}: two forms are used here, direct and reasoning; leave {', '.join(more)} out.")
     if task != FIND_START:
         named = [name for name in forms.split(",") if name]
         if len(named) < 2:
@@ -66,6 +78,20 @@ def asking_of(
         )  # fmt: skip
     asking.check()
     return asking
+
+
+def check_counts(task: str, **given: int | None) -> None:
+    """Raises BadInput for numbers of built-in problems (`n`, `n_dev`) beside another task, and for one below 1."""
+    from steering.errors import BadInput
+
+    named = {f"--{name.replace('_', '-')}": count for name, count in given.items() if count is not None}
+    if task != FIND_START and named:
+        raise BadInput(
+            f"{' and '.join(named)}: problems of the built-in task are counted so; for task {task} give --dev and --test as split:count."
+        )
+    for option, count in named.items():
+        if count < 1:
+            raise BadInput(f"{option} {count}: give at least one problem.")
 
 
 def one_form_of(task: str, form: str, split: str, n: int, max_new_tokens: int) -> Asking:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,13 +12,15 @@ from ..progress import paper, progress
 from .asking import (
     FIND_START,
     DevelopmentOption,
-    FormsOption,
     ReadOption,
     TaskOption,
     TestOption,
     TokensOption,
+    TwoFormsOption,
     asking_of,
+    check_counts,
 )
+from .labels import print_json
 from .options import RUNS, JsonOption, RunsOption
 
 if TYPE_CHECKING:
@@ -31,17 +33,22 @@ WRITERS = 6
 
 def attribute(
     contrast: Annotated[
-        str, typer.Option(help="checkpoint: thinking minus base; mode: think-first minus be-quick prompts.")
+        str, typer.Option(help="checkpoint: thinking minus base; mode: the reasoning form minus the direct one.")
     ] = "checkpoint",
     dose: Annotated[float, typer.Option(help="Multiple of each layer's own vector.")] = 1.0,
-    n: Annotated[int, typer.Option(help="Test problems per difficulty of the built-in task.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems per difficulty, for the choice.")] = 48,
+    n: Annotated[
+        int | None, typer.Option(help="Test problems per difficulty of the built-in task; 200 by default.")
+    ] = None,
+    n_dev: Annotated[
+        int | None,
+        typer.Option(help="Development problems per difficulty of the built-in task, for the choice; 48 by default."),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The base: hub id, folder, .gguf file, smollm2, builtin:base.")
     ] = BASE_MODEL,
     thinking: Annotated[str, typer.Option(help="Thinking model of the checkpoint contrast.")] = THINKING_MODEL,
     task: TaskOption = FIND_START,
-    forms: FormsOption = "",
+    forms: TwoFormsOption = "",
     read: ReadOption = "",
     development: DevelopmentOption = "",
     test: TestOption = "",
@@ -58,9 +65,8 @@ def attribute(
 
     if contrast not in CONTRASTS:
         raise unknown("contrast", contrast, CONTRASTS)
-    if n < 1 or n_dev < 1:
-        raise BadInput(f"--n {n} and --n-dev {n_dev}: each needs at least one problem.")
-    asking = builtin_asking(n, n_dev)
+    check_counts(task, n=n, n_dev=n_dev)
+    asking = builtin_asking(n or 200, n_dev or 48)
     if task != FIND_START:
         needs = ("--read", "--dev", "--test")
         asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=needs)
@@ -68,29 +74,35 @@ def attribute(
         raise BadInput("--forms, --read, --dev and --test belong to another task: give --task too.")
     pair = [model, thinking] if contrast == "checkpoint" else [model]
     models = {name: load_model(name) for name in pair}
+    asking.say(list(models.values()))
     with progress("test problems, layer by layer") as report:
         choice, sweep, writers = run_layer_choice(
             Store(runs), models, contrast=contrast, dose=dose, asking=asking, model=model,
             thinking=thinking if contrast == "checkpoint" else None, on_rows=report,
         )  # fmt: skip
     if as_json:
-        print(json.dumps(facts(choice, sweep, writers), indent=1))
+        print_json(facts(choice, sweep, writers))
         return
     console = paper()
     console.print(layers_table(choice, sweep))
     for line in sentences(choice, sweep):
         console.print(line, highlight=False)
-    shown = Table(title=f"What writes the direction at layer {sweep.chosen}: think first against be quick")
-    for column in ("part", "think first", "be quick", "difference"):
+    console.print(writers_table(writers, sweep.chosen, asking.reasoning, asking.direct))
+    console.print(f"Stored as {sweep.run.folder}.", highlight=False)
+
+
+def writers_table(writers: Any, layer: int, reasoning: str, direct: str) -> Table:
+    """The parts of the model that write most along the direction, in the two prompt forms, by their names."""
+    shown = Table(title=f"What writes the direction at layer {layer}: form {reasoning} against form {direct}")
+    for column in ("part", reasoning, direct, "difference"):
         shown.add_column(column, justify="left" if column == "part" else "right")
     for line in writers.head(WRITERS).itertuples():
         head = f".{line.head}" if line.head >= 0 else ""
         part = line.component if line.layer < 0 else f"{line.component} {line.layer}{head}"
         shown.add_row(
-            part, f"{line.contribution_think:+.2f}", f"{line.contribution_quick:+.2f}", f"{line.difference:+.2f}"
+            part, f"{line.contribution_reasoning:+.2f}", f"{line.contribution_direct:+.2f}", f"{line.difference:+.2f}"
         )
-    console.print(shown)
-    console.print(f"Stored as {sweep.run.folder}.", highlight=False)
+    return shown
 
 
 def layers_table(choice: LayerChoice, sweep: Sweep) -> Table:
@@ -121,7 +133,12 @@ def sentences(choice: LayerChoice, sweep: Sweep) -> list[str]:
         if agreement.interval is not None:
             ends = f" ({agreement.interval.low:.2f} to {agreement.interval.high:.2f})"
         over = "within a problem, mean" if agreement.over == "problems" else f"over {agreement.over}"
-        found.append(f"Spearman {over}: {agreement.rho:.2f}{ends}, n = {agreement.n}.")
+        rho = (
+            "not defined, as one of the two does not vary"
+            if math.isnan(agreement.rho)
+            else f"{agreement.rho:.2f}{ends}"
+        )
+        found.append(f"Spearman {over}: {rho}, n = {agreement.n}.")
     same, problems, interval = choice.same_layer
     found.append(
         f"Both name the same layer on {same} of {problems} problems ({interval.low:.0%} to {interval.high:.0%})."

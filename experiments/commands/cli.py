@@ -161,10 +161,14 @@ def evaluate(
 ) -> None:
     """Run or resume an evaluation; interrupted runs go on where they stopped."""
     from ..evaluation.evaluate import run_evaluation
+    from ..evaluation.loading import load
+    from ..evaluation.rows import models_of
     from ..evaluation.spec_files import load_spec
     from ..store.runs import Store
     from ..store.trackers import check_tracker
     from ..store.trackers import track as send
+    from ..tasks.remarks import say
+    from ..tasks.task import check_form, resolve_task
 
     check_tracker(track)
     parsed, vectors = load_spec(spec, sets or [], n, plan or [], named_vectors(vector))
@@ -174,8 +178,14 @@ def evaluate(
         found = estimated([parsed])
         print(json.dumps(vars(found), indent=1) if as_json else found.sentence)
         return
+    store, task = Store(runs), resolve_task(parsed.task)
+    items = {split: task.items(split, count) for split, count in parsed.splits.items()}
+    for arm in parsed.arms:
+        check_form(task, arm.form, f"arm {arm.name}, task {task.name}")
+    models = {name: load(name, parsed.loading) for name in models_of(parsed)}
+    say(task, items, [(models[arm.model], arm.form) for arm in parsed.arms])
     with progress(f"evaluating {parsed.name}") as report:
-        run = run_evaluation(parsed, Store(runs), vectors, on_rows=report, strict=strict)
+        run = run_evaluation(parsed, store, vectors, models=models, on_rows=report, strict=strict)
     for arm, said in run.manifest.facts.get("origins", {}).items():
         print(f"warning: arm {arm}: {' '.join(said)}", file=sys.stderr)
     send(track, run)

@@ -104,9 +104,10 @@ def extract(
     from ..studies.contrasts import LABELS, ContrastSpec, extract_contrast
     from ..studies.quality_files import write_quality
     from ..studies.sides import Where
-    from ..studies.sources import OwnTexts, as_items, questions
+    from ..studies.sources import OwnTexts, as_items, asked_items, questions
     from ..studies.sources import prompts as prompts_of
     from ..tasks.own_texts import text_lines
+    from ..tasks.remarks import say
     from ..tasks.task import resolve_task
     from .prompts import task_of
 
@@ -160,6 +161,9 @@ def extract(
             )
             sides = as_items(read_in[0], read_in[-1])
             other = load_model(thinking, dtype=dtype, device=device) if contrast == "checkpoint" else None
+            if not lines:
+                both = [model, other] if other is not None else [model]
+                say(asked, {split: asked_items(asked, split, n, skip)}, [(one, form) for one in both for form in named])
         found = {"": extract_contrast(model, sides, spec, thinking=other)}
     written = []
     for one, vectors in found.items():
@@ -173,9 +177,14 @@ def extract(
                 "file": str(path), "digest": made.vector.digest, "site": str(place), "norm": made.vector.norm,
                 "quality": None if report is None else str(report),
             }  # fmt: skip
+            if made.stored is not None:
+                facts["sequences"] = {"extracted_from": made.stored.training, "held_out": made.stored.held_out}
             written.append(facts | ({"label": one} if one else {}))
     every = [made for vectors in found.values() for made in vectors.values()]
     show_quality([one.stored.report for one in every if one.stored is not None], talk())
+    for made in every:
+        if made.stored is not None:
+            talk().print(made.stored.sentence, highlight=False, soft_wrap=True, markup=False)
     for sentence in dict.fromkeys(one.missing for one in every if one.missing):
         warn(sentence)
     print(json.dumps(written if layers or PER_LABEL in output.name else written[0]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,6 +73,7 @@ def families(
         k,
         temperature,
         max_new_tokens,
+        called=_called(asked),
     )
     found = search(spec, Store(runs))
     if as_json:
@@ -86,9 +89,18 @@ def families(
     )  # fmt: skip
 
 
+def _called(asked: Sequence[str]) -> tuple[str, ...]:
+    """Names of the families: a task's own, or its YAML file's, with its folder where another file has the same name."""
+    files = [Path(name).name for name in asked if name.endswith((".yaml", ".yml"))]
+    return tuple(
+        Path(name).name if Path(name).name in files and files.count(Path(name).name) == 1 else name for name in asked
+    )
+
+
 def _table(found: list[Family], k: int, model: str) -> Table:
+    sampled = any(one.direct.passed is not None for one in found)
     table = Table(
-        title=f"{model}: right in %, greedy (95 %), and pass@{k} of samples",
+        title=f"{model}: right in %, greedy (95 %)" + (f", and pass@{k} of samples" if sampled else ""),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=0,
@@ -100,8 +112,7 @@ def _table(found: list[Family], k: int, model: str) -> Table:
         "think first",
         "difference",
         "Holm's p",
-        f"pass@{k} direct",
-        f"pass@{k} think",
+        *((f"pass@{k} direct", f"pass@{k} think") if sampled else ()),
         "cut %",
         "no answer %",
     ):
@@ -110,7 +121,7 @@ def _table(found: list[Family], k: int, model: str) -> Table:
         table.add_row(
             one.name, str(one.n), _share(one.direct), _share(one.think),
             f"{100 * one.advantage:+.1f} ({100 * one.interval.low:+.1f} to {100 * one.interval.high:+.1f})", f"{one.adjusted:.3g}",
-            _passed(one.direct), _passed(one.think), f"{100 * one.direct.cut:.0f} / {100 * one.think.cut:.0f}",
+            *((_passed(one.direct), _passed(one.think)) if sampled else ()), f"{100 * one.direct.cut:.0f} / {100 * one.think.cut:.0f}",
             f"{100 * one.direct.unscorable:.0f} / {100 * one.think.unscorable:.0f}",
         )  # fmt: skip
     return table

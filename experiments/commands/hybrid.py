@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,17 @@ from rich.table import Table
 from steering.errors import BadInput, unknown
 
 from ..progress import paper
-from .asking import FIND_START, DevelopmentOption, FormsOption, ReadOption, TaskOption, TestOption, asking_of
+from .asking import (
+    FIND_START,
+    DevelopmentOption,
+    ReadOption,
+    TaskOption,
+    TestOption,
+    TwoFormsOption,
+    asking_of,
+    check_counts,
+)
+from .labels import print_json
 from .options import RUNS, RunsOption
 
 PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
@@ -22,14 +34,17 @@ def hybrid(
     pair: Annotated[str, typer.Option(help="builtin, or two models as BASE,THINKING.")] = "builtin",
     runs: RunsOption = RUNS,
     task: TaskOption = FIND_START,
-    form_names: FormsOption = "",
+    form_names: TwoFormsOption = "",
     read: ReadOption = "",
     development: DevelopmentOption = "",
     test: TestOption = "",
-    n: Annotated[int, typer.Option(help="Test problems per split of the built-in task.")] = 200,
+    n: Annotated[int | None, typer.Option(help="Test problems per split of the built-in task; 200 by default.")] = None,
     n_dev: Annotated[
-        int, typer.Option(help="Development problems per split of the built-in task: seeds, thresholds, rates.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            help="Development problems per split of the built-in task: seeds, thresholds, rates; 64 by default."
+        ),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(help="URL,MODEL of a judging model (OpenAI-compatible) that names and scores categories."),
@@ -49,7 +64,9 @@ def hybrid(
     names = PAIRS.get(pair) or tuple(pair.split(","))
     if len(names) != 2 or not all(names):
         raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING)")
-    facts: dict[str, Any] = {"base": names[0], "thinking": names[1], "n": n, "n_dev": n_dev}
+    check_counts(task, n=n, n_dev=n_dev)
+    facts: dict[str, Any] = {"base": names[0], "thinking": names[1]}
+    facts |= {name: count for name, count in (("n", n), ("n_dev", n_dev)) if count is not None}
     if task != FIND_START:
         asking = asking_of(task, form_names, read, development, test, 1, needs=("--read", "--dev", "--test"))
         facts |= {
@@ -76,7 +93,7 @@ def hybrid(
             "decided": result.decided,
             "arms": lines,
         }
-        print(json.dumps(document, indent=1, sort_keys=True))
+        print_json(document)
         return
     from ..evaluation.sentences import beyond_sentence
     from ..evaluation.summarise import summarise
@@ -110,11 +127,25 @@ def _taxonomy_table(card: dict[str, Any]) -> Table:
 
 def _decisions(decided: dict[str, Any]) -> str:
     when, bank = decided["when"], decided["bank"]
-    auroc = when["trigger"]["auroc"]
     share = decided["disagreements"]["share"]
     return (
         f"Base and thinking model disagree at {100 * share:.1f} % of rollout tokens; at {100 * bank['match_rate']:.0f} % of held-out "
-        f"disagreements the bank's shift gives the thinking model's token. The base's own activation tells a disagreement with AUROC "
-        f"{auroc['value']:.3f} ({auroc['low']:.3f} to {auroc['high']:.3f}). Seed {decided['seeds']['bank']}, "
+        f"disagreements the bank's shift gives the thinking model's token. {_auroc(when['trigger']['auroc'])} "
+        f"Seed {decided['seeds']['bank']}, "
         f"thresholds {', '.join(f'{k} {v:.3g}' for k, v in decided['thresholds'].items())}, chosen on development problems."
     )
+
+
+def _auroc(found: Mapping[str, float]) -> str:
+    """How well the base's own activation tells a disagreement, or why that was not measured."""
+    from probes.measures import FEWEST
+
+    if math.isnan(found["value"]):
+        return (
+            "Whether the base's own activation tells a disagreement is not defined: the held-out rollouts hold only agreements, or only "
+            "disagreements."
+        )
+    ends = f"{found['low']:.3f} to {found['high']:.3f}"
+    if math.isnan(found["low"]) or math.isnan(found["high"]):
+        ends = f"no interval: fewer than {FEWEST} held-out rollouts hold the rarer of the two"
+    return f"The base's own activation tells a disagreement with AUROC {found['value']:.3f} ({ends})."

@@ -141,7 +141,8 @@ def forks(
         for heading in (name, "n", "forks", "share"):
             table.add_column(heading)
         for row in facts[key][: top if key == "tokens" else None]:
-            table.add_row(Text(str(row[name])), str(row["n"]), str(row["forks"]), f"{row['share']:.2f}")
+            shown = f"{row['share']:.2f}" if row["n"] else "no token there"
+            table.add_row(Text(str(row[name])), str(row["n"]), str(row["forks"]), shown)
         console.print(table)
     if facts["shift"] is not None:
         table = Table(title=f"under {plan!r}, at the same threshold")
@@ -149,7 +150,7 @@ def forks(
             table.add_column(heading)
         for name in ("before", "after", "difference", "entropy"):
             shift = facts["shift"][name]
-            table.add_row(name, f"{shift['value']:.3f}", f"{shift['low']:.3f} to {shift['high']:.3f}")
+            table.add_row(name, *_value_and_ends(shift["value"], shift["low"], shift["high"]))
         table.add_row("fork tokens moved", f"{facts['shift']['tokens_moved']:.3f}", "")
         console.print(table)
 
@@ -170,9 +171,13 @@ def stability_(
     as_json: JsonOption = False,
 ) -> None:
     """Cut before spans of a behaviour, sample again, and count how often the behaviour comes back."""
+    from steering.errors import BadInput
+
     from ..studies.probing import stability_report
     from ..studies.task_stability import task_stability
 
+    if task == FIND_START and form:
+        raise BadInput(f"--form {form} is of another task, and none is named: give --task too.")
     if task == FIND_START:
         found = stability_report(model, behaviour, problems, samples, spans, seed)
     else:
@@ -201,12 +206,26 @@ def stability_(
 
 def line(table: Table, name: str, interval: Any) -> None:
     """A row of a measure with its interval."""
-    table.add_row(name, f"{interval.value:.3f}", f"{interval.low:.3f} to {interval.high:.3f}")
+    table.add_row(name, *_value_and_ends(interval.value, interval.low, interval.high))
 
 
-def cell(value: float, low: float, high: float) -> str:
-    """A value with its interval."""
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+UNDEFINED, NO_INTERVAL = "not defined", "no interval"
+"""What stands for a number that there is not: of a value (one class only, or nothing to count), and of the ends (too few groups)."""
+
+
+def _value_and_ends(value: float, low: float, high: float) -> tuple[str, str]:
+    return UNDEFINED if math.isnan(value) else f"{value:.3f}", (
+        NO_INTERVAL if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
+    )
+
+
+def cell(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A value with its interval, or that there is none."""
+    if math.isnan(value):
+        return UNDEFINED
+    number = f".{digits}f"
+    ends = NO_INTERVAL if math.isnan(low) or math.isnan(high) else f"{low:{number}}, {high:{number}}"
+    return f"{value:{number}} [{ends}]"
 
 
 def print_json(document: Any) -> None:

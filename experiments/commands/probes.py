@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from ..progress import paper, progress, talk
-from .asking import FIND_START, FormsOption, ReadOption, TaskOption, TokensOption, asking_of
+from .asking import FIND_START, ReadOption, TaskOption, TokensOption, TwoFormsOption, asking_of
 from .labels import (
+    UNDEFINED,
     JsonOption,
     ModelOption,
     ProblemsOption,
@@ -54,11 +55,15 @@ ExamplesOption = Annotated[
 
 def _asking(target: str, examples: Path | None, task: str, forms: str, read: str, tokens: int) -> Asking | None:
     """What is asked of another task than the built-in one. Raises BadInput for a target that nothing can give."""
-    from steering.errors import unknown
+    from steering.errors import BadInput, unknown
 
     from ..studies.probing import check_target
     from ..studies.task_examples import EXACT, TARGETS
 
+    if examples is not None and (task != FIND_START or forms or read):
+        raise BadInput("--examples brings its own texts; leave --task, --forms and --read out.")
+    if task == FIND_START and (forms or read):
+        raise BadInput("--forms and --read belong to another task: give --task too.")
     if task == FIND_START or examples is not None:
         check_target(target)
         return None
@@ -78,14 +83,18 @@ def _examples(
 ) -> Examples:
     from steering.model.models import load_model
 
+    from ..studies.asking import TRAINING
     from ..studies.probing import builtin_examples, read_examples
     from ..studies.task_examples import task_examples
 
     if examples is not None:
         return read_examples(model, examples)
     if asking is not None:
+        writer = load_model(thinking) if thinking else None
+        asking.say([model, *([writer] if writer else [])], problems)
         talk().print(f"reading {problems} questions of {asking.found.name} for the target {target!r}", highlight=False)
-        return task_examples(target, model, asking, problems, load_model(thinking) if thinking else None)
+        return task_examples(target, model, asking, problems, writer)
+    TRAINING.say([model], problems)
     talk().print(f"reading {problems} problems for the target {target!r}", highlight=False)
     return builtin_examples(target, model, problems, seed)
 
@@ -100,7 +109,7 @@ def fit(
     examples: ExamplesOption = None,
     problems: ProblemsOption = 300,
     task: TaskOption = FIND_START,
-    forms: FormsOption = "",
+    forms: TwoFormsOption = "",
     read: ReadOption = "",
     thinking: ThinkingOption = "",
     max_new_tokens: TokensOption = 360,
@@ -191,7 +200,7 @@ def show(
     for name, value in facts.items():
         print(f"{name.replace('_', ' ')}\t{', '.join(value) if isinstance(value, list) else value}")
     for name, value in notes.get("held out", {}).items():
-        print(f"held out {name.replace('_', ' ')}\t{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
+        print(f"held out {name.replace('_', ' ')}\t{cell(value['value'], value['low'], value['high'], 3)}")
 
 
 @probe_app.command("gate")
@@ -218,7 +227,7 @@ def map_(
     examples: ExamplesOption = None,
     problems: ProblemsOption = 200,
     task: TaskOption = FIND_START,
-    forms: FormsOption = "",
+    forms: TwoFormsOption = "",
     read: ReadOption = "",
     thinking: ThinkingOption = "",
     max_new_tokens: TokensOption = 360,
@@ -250,7 +259,8 @@ def map_(
         own = frame[frame["site"] == place.name].set_index("position")
         table.add_row(place.name, *(cell(own.loc[n, "auroc"], own.loc[n, "low"], own.loc[n, "high"]) for n in columns))
     first = frame[frame["site"] == places[0].name].set_index("position")
-    table.add_row("token ids alone", *(f"{first.loc[n, 'tokens']:.2f}" for n in columns))
+    alone = [first.loc[n, "tokens"] for n in columns]
+    table.add_row("token ids alone", *(f"{value:.2f}" if value == value else UNDEFINED for value in alone))
     paper().print(table)
 
 

@@ -52,6 +52,8 @@ def print_tables(run: Run, console: Console) -> None:
     summary = summary_of(run)
     for split in summary.splits:
         console.print(render_table(summary, split.split))
+    for said in run.manifest.facts.get("questions", []):
+        console.print(said, highlight=False, markup=False)
 
 
 def _since(text: str) -> datetime:

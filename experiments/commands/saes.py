@@ -19,6 +19,7 @@ from .asking import (
     TestOption,
     TokensOption,
     asking_of,
+    check_counts,
 )
 from .options import RUNS, JsonOption, RunsOption
 from .sae_training import PieceOption, TextsOption, show_facts, train
@@ -34,11 +35,28 @@ sae_app = typer.Typer(
 )
 SAE = "builtin:base or another that is shipped, release/id of SAELens, or a folder."
 SaeOption = Annotated[str, typer.Option("--sae", help=SAE)]
-ModelOption = Annotated[str, typer.Option(help="Hub id, folder, builtin:base or builtin:thinking.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Hub id, folder, builtin:base or builtin:thinking; by default the one that the autoencoder's card names."
+    ),
+]
 StatisticsOption = Annotated[
     Path | None,
     typer.Option("--statistics", help="File of latent statistics; by default the one beside the autoencoder."),
 ]
+
+
+def model_of(sae: str, model: str | None) -> str:
+    """The model that is read: the one given, or the one that the autoencoder's card names. Raises BadInput where neither names one."""
+    from saes.folders import trained_on
+    from saes.loading import load_dictionary
+    from steering.errors import BadInput
+
+    if found := model or trained_on(sae):
+        return found
+    load_dictionary(sae)  # what is no autoencoder is refused as that
+    raise BadInput(f"{sae} does not say on which model it was trained; name it with --model.")
 
 
 def opened(sae: str, statistics: Path | None, model: LoadedModel | None = None) -> tuple[Dictionary, LatentStatistics]:
@@ -77,7 +95,7 @@ def show(
 def statistics_(
     sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Where the statistics go.")],
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     texts: TextsOption = None,
     piece: PieceOption = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 1000,
@@ -89,9 +107,9 @@ def statistics_(
 
     from ..studies.autoencoders import texts_of
 
-    loaded = load_model(model)
+    loaded = load_model(model_of(sae, model))
     dictionary = load_dictionary(sae, model=loaded)
-    _say_origin(dictionary, loaded)
+    say_origin(dictionary, loaded)
     found = latent_statistics(loaded, dictionary, texts_of(loaded, texts, problems, piece))
     print(found.save(out))
 
@@ -103,10 +121,14 @@ def score(
     by: Annotated[str, typer.Option(help="Score that the terminal's table is sorted by.")] = "cot_difference",
     top: Annotated[int, typer.Option(help="Latents shown.")] = 12,
     problems: Annotated[int, typer.Option(help="Questions read.")] = 96,
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     thinking: Annotated[
-        str, typer.Option(help="Another model with the same vocabulary and width; 'none' leaves its columns out.")
-    ] = "builtin:thinking",
+        str | None,
+        typer.Option(
+            help="Another model with the same vocabulary and width; 'none' leaves its columns out. builtin:thinking beside builtin:base, "
+            "else none by default."
+        ),
+    ] = None,
     statistics: StatisticsOption = None,
     task: TaskOption = FIND_START,
     forms: FormsOption = "",
@@ -134,11 +156,14 @@ def score(
     from ..studies.task_texts import labels_of
 
     needs = ("--read", "--dev") if causal else ("--read",)
-    asking = asking_of(task, forms, read, development, "", max_new_tokens, needs=needs)
+    asking = asking_of(task, forms, read, development, "", max_new_tokens, needs=needs, further=True)
+    model = model_of(sae, model)
     base = load_model(model)
+    thinking = thinking or ("builtin:thinking" if model == "builtin:base" else "none")
     other = None if thinking == "none" else load_model(thinking)
     dictionary = load_dictionary(sae, model=base)
-    _say_origin(dictionary, base)
+    say_origin(dictionary, base)
+    asking.say([base, *([other] if other is not None else [])], problems)
     if not asking.builtin:
         talk().print(f"Behaviours are labelled by the {labels_of(asking)}, which is often wrong.", style="yellow")
     table = score_pair(base, other, dictionary, problems=problems, injected=injected, asking=asking)
@@ -178,9 +203,10 @@ def score(
     paper().print(shown)
 
 
-def _say_origin(dictionary: Dictionary, model: LoadedModel) -> None:
+def say_origin(dictionary: Dictionary, model: LoadedModel) -> None:
+    """Warn where the autoencoder was trained on other weights than the model's, or does not say on which."""
     if said := dictionary.origin(model):
-        warn(f"Warning: {said}")
+        warn(f"Warning: The autoencoder {said}")
 
 
 def _cell(value: Any) -> str:
@@ -193,7 +219,7 @@ def _cell(value: Any) -> str:
 def dashboard(
     sae: Annotated[str, typer.Argument(help=SAE)],
     out: Annotated[Path, typer.Option(help="Folder of the dashboard.")],
-    model: ModelOption = "builtin:base",
+    model: ModelOption = None,
     texts: TextsOption = None,
     piece: PieceOption = None,
     problems: Annotated[int, typer.Option(help="Training problems that the built-in models respond to.")] = 500,
@@ -216,9 +242,9 @@ def dashboard(
 
     from ..studies.autoencoders import held_back_texts, texts_of
 
-    loaded = load_model(model)
+    loaded = load_model(model_of(sae, model))
     dictionary = load_dictionary(sae, model=loaded)
-    _say_origin(dictionary, loaded)
+    say_origin(dictionary, loaded)
     read = held_back_texts(loaded, texts, piece) if held_back else texts_of(loaded, texts, problems, piece)
     made = build_dashboard(
         loaded, dictionary, read, out, examples=examples, strongest=strongest, before=before, after=after, tokens=tokens,
@@ -232,9 +258,11 @@ def mode(
     sae: SaeOption = "builtin:base",
     statistics: StatisticsOption = None,
     runs: RunsOption = RUNS,
-    n: Annotated[int, typer.Option(help="Test problems per split of the built-in task.")] = 200,
-    n_dev: Annotated[int, typer.Option(help="Development problems of the built-in task for the choice.")] = 48,
-    model: ModelOption = "builtin:base",
+    n: Annotated[int | None, typer.Option(help="Test problems per split of the built-in task; 200 by default.")] = None,
+    n_dev: Annotated[
+        int | None, typer.Option(help="Development problems of the built-in task for the choice; 48 by default.")
+    ] = None,
+    model: ModelOption = None,
     task: TaskOption = FIND_START,
     forms: FormsOption = "",
     read: ReadOption = "",
@@ -249,12 +277,15 @@ def mode(
     from ..store.runs import Store
     from ..studies.mode import find_mode
 
+    check_counts(task, n=n, n_dev=n_dev)
     if task == FIND_START:
+        n, n_dev = n or 200, n_dev or 48
         development = development or f"standard-dev:{n_dev},hard-dev:{max(1, n_dev // 2)}"
         test = test or ",".join(f"{split}:{n}" for split in ("standard-test", "hard-test", "new-map-test"))
-    asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=("--read", "--dev", "--test"))
+    needed = ("--read", "--dev", "--test")
+    asking = asking_of(task, forms, read, development, test, max_new_tokens, needs=needed, further=True)
     dictionary, found = opened(sae, statistics)
-    choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model)
+    choice, run = find_mode(Store(runs), dictionary, found, asking=asking, model=model_of(sae, model))
     facts = {
         "latents": list(choice.latents), "strength": choice.strength, "development_accuracy": choice.accuracy,
         "unsteered_development_accuracy": choice.unsteered, "edit": choice.edit,

@@ -12,7 +12,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..progress import paper, progress
+from ..progress import paper, progress, warning
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 
 sweep_app = typer.Typer(
@@ -97,6 +97,10 @@ def run(
         )
     for finished in (*result.runs, *([result.test] if result.test else [])):
         send(track, finished)
+    for said in dict.fromkeys(
+        said for finished in result.runs for said in finished.manifest.facts.get("questions", ())
+    ):
+        warning(said)
     names = [r.manifest.run_id for r in result.runs]
     test = result.test.manifest.run_id if result.test else None
     if as_json:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def warn(text: str) -> None:
-    """One sentence that a reader should not miss."""
+    """One sentence that a reader should not miss, as it is."""
     talk().print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 

@@ -25,12 +25,14 @@ from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ..store.runs import Manifest, Run, Store
+from ..tasks.items import Item
+from ..tasks.remarks import remarks
 from ..tasks.task import resolve_task
 from .executors import ChunkExecutor, in_process
 from .hybrids import FOLDER as CONTROLLERS
 from .hybrids import keep_controllers
 from .loading import load
-from .rows import Parts, Planned, check_chunk, chunks_of, models_of, rules_of
+from .rows import Parts, Planned, check_chunk, chunks_of, models_of, rules_of, way_of
 from .spec import EvalSpec
 
 
@@ -119,6 +121,21 @@ def said_of_plans(
     return {name: said for name, said in found.items() if said}
 
 
+def said_of_questions(chunks: Sequence[Sequence[Planned]], parts: Parts) -> list[str]:
+    """What is to be said of the questions that are asked (`remarks`): repeated ones, and those that a model's tokenizer does not know."""
+    items: dict[str, dict[str, Item]] = {}
+    asked: dict[tuple[str, str], None] = {}
+    for p in (p for chunk in chunks for p in chunk):
+        items.setdefault(p.split, {})[p.item.id] = p.item
+        asked[p.arm.model, p.arm.form] = None
+        if (beside := way_of(p.arm).beside) is not None:
+            asked[beside, (p.arm.controller or {}).get("thinking_form") or p.arm.form] = None
+    if not items:
+        return []
+    fed = [(parts.models[model], form) for model, form in asked]
+    return remarks(parts.task, {split: list(own.values()) for split, own in items.items()}, fed)
+
+
 def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]]) -> Manifest:
     """The manifest of the run that these chunks make; its id is the hash of their rows' keys."""
     import torch
@@ -143,6 +160,7 @@ def manifest_of(spec: EvalSpec, parts: Parts, chunks: Sequence[Sequence[Planned]
                 for v in parts.vectors.values()
             },
             **({"origins": foreign} if (foreign := said_of_plans(chunks, parts, origins)) else {}),
+            **({"questions": said} if (said := said_of_questions(chunks, parts)) else {}),
             **({"sinks": skipped} if (skipped := said_of_plans(chunks, parts, left_out)) else {}),
             "torch": torch.__version__,
             "transformers": transformers.__version__,

@@ -14,12 +14,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from steering.errors import listed
+
 SHOWN = 10
 VALUE_LENGTH = 80
 
 
 def refusals(error: ValidationError) -> list[str]:
-    """One line per problem of a spec."""
+    """One line per problem of a spec. What a check of its own says stands as it is, under the key that it is
+    a check of."""
     model = _named(BaseModel, error.title)
     return [_line(problem, model) for problem in error.errors()]
 
@@ -37,6 +40,9 @@ def _line(problem: Any, model: type[BaseModel] | None) -> str:
     if problem["type"] == "literal_error":
         valid = _literals(model, path)
         return f"{place}: {problem['msg']} (got {shown}){_nearest(str(problem['input']), valid)}"
+    if problem["type"] == "value_error":  # a check of the spec's own, which says what it was given
+        said = problem["msg"].removeprefix("Value error, ")
+        return f"{place}: {said}" if path else said
     return f"{place}: {problem['msg']} (got {shown})"
 
 
@@ -44,7 +50,7 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, valid, n=1)
     if near:
         return f". Did you mean {near[0]!r}?"
-    return f"; valid are {', '.join(valid[:SHOWN])}{', ...' if len(valid) > SHOWN else ''}." if valid else "."
+    return f"; valid are {listed(valid, SHOWN)}." if valid else "."
 
 
 def _named(root: type[BaseModel], title: str) -> type[BaseModel] | None:

@@ -206,6 +206,7 @@ def _receipts(evidence: Evidence, lines: list[dict[str, Any]], split: str) -> Ta
     named = {str(line["arm"]): line["label"] for line in lines}
     about = [entry for kind in ("origins", "sinks") for entry in evidence.manifest.facts.get(kind, {}).items()]
     remarks = tuple(f"{named[arm]}: {' '.join(sentences)}" for arm, sentences in about if arm in named)
+    remarks += tuple(evidence.manifest.facts.get("questions", ()))
     return Table(f"Receipts: {split}", heads, tuple(rows), (*notes, *remarks))
 
 

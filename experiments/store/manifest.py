@@ -27,6 +27,8 @@ from pydantic import (
     model_validator,
 )
 
+from steering.errors import listed
+
 from .files import StoreError, read_json, write_whole
 from .migration import SCHEMA_VERSION, migrated_manifest, program
 
@@ -51,9 +53,8 @@ def near(name: str, valid: Iterable[str]) -> str:
     """The nearest valid name and the valid names, as the end of an error message."""
     names = sorted(valid)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return (f" Did you mean {nearest[0]!r}?" if nearest else "") + (
-        f" There are: {shown}." if names else " There are none."
+        f" There are: {listed(names)}." if names else " There are none."
     )
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from rich.console import Console
+
 from steering.engine.generation import Generation, Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput, unknown
@@ -21,6 +23,7 @@ from steering.model.models import LoadedModel
 
 from ..tasks.findstart import FindStart
 from ..tasks.items import Item, stream_seed
+from ..tasks.remarks import say
 from ..tasks.task import Task, asked_ids, resolve_task
 from .readings import training_problems
 
@@ -106,8 +109,19 @@ class Asking:
             model, rows, GenerationSettings(self.max_new_tokens, temperature=temperature), batch_size=batch_size
         )
 
+    def say(self, models: Sequence[LoadedModel], n: int | None = None, console: Console | None = None) -> None:
+        """Warn of questions that are repeated, or that a model's tokenizer does not know; `n` of those that are read, by default all."""
+        read = self.questions(n or sum(self.read.values())) if n or self.read else []
+        items = {"read": read} if read else {}
+        for splits in (self.development, self.test):
+            items |= {split: self.found.items(split, count) for split, count in splits.items()}
+        forms = dict.fromkeys((self.direct, self.reasoning, *self.others))
+        say(self.found, items, [(model, form) for model in models for form in forms], console)
+
 
 BUILTIN = Asking()
+TRAINING = Asking(development={}, test={})
+"""Training problems of the built-in task alone."""
 
 
 def task_of(asking: Asking) -> str | dict[str, Any]:

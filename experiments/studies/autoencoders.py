@@ -1,7 +1,7 @@
 """Autoencoders of a model from end to end: texts, training, statistics, quality on texts not trained on, and the card beside the weights.
 
 1. On the built-in models the texts are the model's own sampled responses to training problems; quality is measured on responses to
-   development problems.
+   development problems. A model with another vocabulary needs a file.
 2. On other models the texts are a file's: JSON lines with `text`, or plain text with one text per line. One in twenty is held back as a
    whole; a text longer than a piece is read piece by piece, to its end.
 3. A folder is finished when its card has the quality; until then the same call goes on where it stopped.
@@ -74,9 +74,21 @@ def _pieces(model: LoadedModel, ids: tuple[int, ...], longest: int) -> list[tupl
     return [first + rest[start : start + length] for start in range(0, max(len(rest), 1), length)]
 
 
+def _check_words(model: LoadedModel) -> None:
+    """Raises BadInput for a model that does not read the built-in task word by word, as its labels and verdicts need."""
+    prompt = split_problems("standard-dev", 1)[0].prompt("bare")
+    ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if [model.tokenizer.decode([token]) for token in ids] != prompt.split():
+        raise BadInput(
+            f"Without a file, the texts are responses to the built-in task, whose words are not the tokens of {model.id}; give "
+            f"--texts FILE."
+        )
+
+
 def texts_of(model: LoadedModel, path: Path | None, problems: int, piece: int | None = None) -> list[Text]:
     """Texts to train on or to read, without those held back. Raises BadInput as `read_texts`."""
     if path is None:
+        _check_words(model)
         return training_texts(model, problems)
     return [part for i, text in enumerate(read_texts(model, path, piece)) if i % HELD_BACK for part in text]
 
@@ -85,6 +97,7 @@ def held_back_texts(model: LoadedModel, path: Path | None, piece: int | None = N
     """Texts to measure quality on, which are none of `texts_of`: of a file, every twentieth as a whole. Raises BadInput as `read_texts`."""
     if path is not None:
         return [part for text in read_texts(model, path, piece)[::HELD_BACK] for part in text]
+    _check_words(model)
     half = QUALITY_PROBLEMS // 2
     return sampled_texts(model, [*split_problems("standard-dev", half), *split_problems("hard-dev", half)])
 

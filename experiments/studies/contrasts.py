@@ -239,11 +239,11 @@ def stored(report: Quality, training: Sides, held_out: Sides, spec: ContrastSpec
 
 def _undivided(sides: Sides, spec: ContrastSpec) -> str:
     if not spec.held_out:
-        return "Not measured: nothing is held out."
+        return f"Not measured: nothing is held out; extracted from {len(sides.positive)} and {len(sides.negative)} sequences."
     counts = [len({body.ids for body in side}) for side in (sides.positive, sides.negative)]
     return (
-        f"Not measured: {min(counts)} different texts on a side are too few to hold some out (at least {LEAST}, and 2 in each part, "
-        f"without dividing what belongs together), so all were extracted from."
+        f"Not measured: {min(counts)} different sequences on a side are too few to hold some out (at least {LEAST}, and 2 in each part, "
+        f"without dividing what belongs together), so all {len(sides.positive)} and {len(sides.negative)} sequences were extracted from."
     )
 
 
@@ -256,6 +256,6 @@ def measure(model: LoadedModel, vector: SteeringVector, sides: Sides, spec: Cont
     """A vector's report on given texts, a share of which takes the part of those held out. Raises BadInput where they are too few."""
     parts = sides.split(spec.held_out, spec.seed)
     if parts is None:
-        raise BadInput(_undivided(sides, spec).replace(", so all were extracted from", ""))
+        raise BadInput(_undivided(sides, spec).partition(", so all")[0].removesuffix(".") + ".")
     readings = [part.readings(spec.where) for part in parts]
     return assess(model, vector, readings[0], readings[1], paired=sides.paired, seed=spec.seed)

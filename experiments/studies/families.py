@@ -17,7 +17,6 @@ from rich.console import Console
 
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
-from steering.model.prompts import unknown_in
 
 from ..evaluation.evaluate import run_evaluation
 from ..evaluation.loading import Loading, load
@@ -28,12 +27,11 @@ from ..progress import progress, talk
 from ..statistics import PassAtK, holm, pass_at_k
 from ..statistics.shares import Interval
 from ..store.runs import Arm, Run, Store
+from ..tasks.remarks import called, say
 from ..tasks.short import FAMILIES
 from ..tasks.task import check_form, resolve_task
 
 LEVEL = 0.05
-SHOWN = 8
-"""Questions of a family that are looked at for what the tokenizer does not know."""
 DIRECT, THINK = "direct", "think"
 EVERY = tuple(f"short:{name}" for name in FAMILIES)
 
@@ -56,6 +54,14 @@ class Search:
     temperature: float = 0.8
     max_new_tokens: int = 128
     loading: Loading | None = None
+    called: tuple[str, ...] = ()
+    """What each family is called; by default as its task is."""
+
+    @property
+    def names(self) -> list[str]:
+        """What each family is called, all different: one that is called as one before it has its number among the families."""
+        own = list(self.called) or [called(resolve_task(family)) for family in self.families]
+        return [f"{name} (family {n})" if name in own[: n - 1] else name for n, name in enumerate(own, 1)]
 
     def check(self) -> None:
         """Raises BadInput for a family without the forms or the split, one that is named twice, one form for both sides, and samples that
@@ -127,11 +133,11 @@ def search(spec: Search, store: Store, console: Console | None = None) -> list[F
     console = console or talk()
     model = load(spec.model, spec.loading)
     for family in spec.families:
-        if said := unread(spec, model, family):
-            console.print(f"Warning: {said}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+        task = resolve_task(family)
+        asked = [(model, spec.direct), (model, spec.think)]
+        say(task, {spec.split: task.items(spec.split, spec.n)}, asked, console)
     found = []
-    for number, family in enumerate(spec.families, 1):
-        name = resolve_task(family).name
+    for number, (family, name) in enumerate(zip(spec.families, spec.names, strict=True), 1):
         label = f"{name} ({number} of {len(spec.families)})"
         greedy = _run(
             spec, store, model, family, console, label, spec.n, Generating(max_new_tokens=spec.max_new_tokens)
@@ -145,18 +151,6 @@ def search(spec: Search, store: Store, console: Console | None = None) -> list[F
             sampled = _run(spec, store, model, family, console, label, min(spec.sampled, spec.n), settings)
         found.append((name, greedy, sampled))
     return sorted(_families(spec, found), key=lambda one: (-one.advantage, one.name))
-
-
-def unread(spec: Search, model: LoadedModel, family: str | dict[str, Any]) -> str:
-    """What is to be said of a family whose questions the model's tokenizer does not know; empty where it knows the first of them."""
-    task = resolve_task(family)
-    texts = [task.prompt(item, spec.direct) for item in task.items(spec.split, min(SHOWN, spec.n))]
-    odd = [found for text in texts if (found := unknown_in(model, text)) is not None]
-    return (
-        f"{task.name}: {len(odd)} of the first {len(texts)} questions are not known whole. {odd[0].sentence(model.id)}"
-        if odd
-        else ""
-    )
 
 
 def _run(

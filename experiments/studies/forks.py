@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from probes.forks import find_forks, fork_labels, fork_positions, fork_shift, fork_tokens
@@ -31,6 +31,7 @@ def fork_report(
         raise unknown("prompt form", form, FORM_SUFFIX)
     steered_by = read_plan(plan) if plan else None
     loaded = load_model(model)
+    replace(asking, direct=form, reasoning=form, others=(), development={}, test={}).say([loaded], problems)
     if asking.builtin:
         made = responses(loaded, training_problems(problems, seed), form)  # type: ignore[arg-type]
         generations, labels = [r.generation for r in made], [r.labels for r in made]

@@ -250,11 +250,11 @@ def writers(base: LoadedModel, vector: SteeringVector, asking: Asking = BUILTIN)
         kind: contributions(
             base, vector.direction, asking.prompts(base, items, form), [(-1,)] * len(items), layer=vector.site.layer
         ).mean()
-        for kind, form in (("think", asking.reasoning), ("quick", asking.direct))
+        for kind, form in (("reasoning", asking.reasoning), ("direct", asking.direct))
     }
     keys = ["component", "layer", "head"]
-    both = tables["think"].merge(tables["quick"], on=keys, suffixes=("_think", "_quick"))
-    both["difference"] = both.contribution_think - both.contribution_quick
+    both = tables["reasoning"].merge(tables["direct"], on=keys, suffixes=("_reasoning", "_direct"))
+    both["difference"] = both.contribution_reasoning - both.contribution_direct
     return both.sort_values("difference", key=lambda c: -c.abs(), kind="stable").reset_index(drop=True)
 
 

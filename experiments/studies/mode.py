@@ -32,7 +32,7 @@ from steering.vector.vectors import SteeringVector
 
 from ..evaluation.evaluate import run_evaluation
 from ..evaluation.spec import EvalSpec, Generating
-from ..progress import progress, talk
+from ..progress import progress, talk, warning
 from ..store.runs import Arm, Run, Store
 from .ablation import (
     AblationSpec,
@@ -232,6 +232,9 @@ def find_mode(
     asking.check()
     models = {model: load_model(model)}
     dictionary.check(models[model])
+    if said := dictionary.origin(models[model]):
+        warning(f"The autoencoder {said}", console)
+    asking.say([models[model]], PROBLEMS, console)
     common = {"asking": asking, "model": model, "console": console}
     choice = choose_mode(store, models, dictionary, statistics, **common)  # type: ignore[arg-type]
     return choice, mode_run(store, models, dictionary, statistics, choice, **common)  # type: ignore[arg-type]

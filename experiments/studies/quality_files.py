@@ -37,7 +37,7 @@ class Stored(BaseModel):
     """Share of the items that was to be held out, and the seed that drew them."""
     seed: int
     training: tuple[int, int]
-    """Positive and negative sequences that the vector was extracted from."""
+    """Positive and negative sequences that the vector was extracted from: texts, questions in a form, or traces that hold such a span."""
     held_out: tuple[int, int]
     """Positive and negative sequences that separability was measured on."""
     sequences: tuple[str, ...]

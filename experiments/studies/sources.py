@@ -15,9 +15,9 @@ from steering.model.models import LoadedModel
 from steering.model.prompts import encode_prompt
 
 from ..tasks.own_texts import OwnTrace, own_traces, text_lines, text_pairs
-from ..tasks.task import Encodes, FindStart, Task, check_form
+from ..tasks.task import FindStart, Item, Task, asked_ids, check_form
+from .asking import BUILTIN
 from .contrasts import METHODS
-from .readings import training_problems
 from .sides import Body, Sides, Where, sequence_body, text_sides
 
 
@@ -72,15 +72,17 @@ def _told_apart(own: OwnTexts, where: str) -> OwnTexts:
     return own
 
 
+def asked_items(task: Task, split: str, n: int, skip: int) -> list[Item]:
+    """The items that are read: `n` of a split after the first `skip`; of the built-in task, training problems."""
+    if isinstance(task, FindStart) and task.rules is None:
+        return BUILTIN.questions(n)
+    return task.items(split, skip + n)[skip:]
+
+
 def questions(model: LoadedModel, task: Task, split: str, n: int, skip: int, form: str) -> list[Body]:
     """A task's questions in a form; of the built-in task, training problems. Raises BadInput for a form that it has not."""
     check_form(task, form)
-    if isinstance(task, FindStart) and task.rules is None:
-        ids = [encode_prompt(model, problem.prompt(form)) for problem in training_problems(n)]  # type: ignore[arg-type]
-    elif isinstance(task, Encodes):
-        ids = [task.encode(model, item, form) for item in task.items(split, skip + n)[skip:]]
-    else:
-        ids = [encode_prompt(model, task.prompt(item, form)) for item in task.items(split, skip + n)[skip:]]
+    ids = [asked_ids(task, model, item, form) for item in asked_items(task, split, n, skip)]
     return [sequence_body(model, one, f"Question {k + 1} ({form})") for k, one in enumerate(ids)]
 
 

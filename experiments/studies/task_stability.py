@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from probes.lexicon import lexicon_labels
+from probes.lexicon import BEHAVIOURS, lexicon_labels
 from probes.stability import Boundary, in_text
 from steering.errors import BadInput, unknown
 from steering.model.models import load_model
@@ -19,9 +19,13 @@ def task_stability(
 ) -> dict[str, Any]:
     """Resample before spans of the lexicon's label in sampled responses to a task's questions in a form. Plain data.
 
-    Raises BadInput where no span has the label, naming those that there are.
+    Raises BadInput for a behaviour that the lexicon does not know, before the model is loaded, and where no span has the label, naming
+    those that occur.
     """
+    if behaviour not in BEHAVIOURS:
+        raise unknown("behaviour", behaviour, BEHAVIOURS)
     loaded = load_model(model)
+    asking.say([loaded], problems)
     made = responses(loaded, asking, asking.questions(problems), (form,))
     names = sorted({label.label for answer in made for label in answer.labels})
     if not names:
@@ -29,8 +33,9 @@ def task_stability(
             f"{len(made)} responses of {model} to {asking.found.name} hold no sentence; read more questions."
         )
     if behaviour not in names:
-        raise unknown(
-            "behaviour", behaviour, names, where=f"{len(made)} responses of {model} by the {labels_of(asking)}"
+        raise BadInput(
+            f"{behaviour} does not occur in the {len(made)} responses of {model} to {asking.found.name}, by the {labels_of(asking)}; "
+            f"{', '.join(names)} {'do' if len(names) > 1 else 'does'}. Read more questions, or name one that occurs."
         )
     first = in_text(loaded, lexicon_labels)
     chosen = [

@@ -5,7 +5,7 @@ r"""Data sets as lists of questions with gold answers, from files and the hub, b
 2. The gold answer is a field, or what stands after a marker in it, or its last `\boxed{...}`. A row without one is refused with its place.
 3. The first n of a longer list are the shorter list: rows keep the order of the source, and nothing is sampled.
 4. Text is UTF-8, with or without a byte order mark, of any length of field; a number that is none (NaN, infinity) is no answer. What cannot
-   be read is refused with its row.
+   be read is refused with its row, and so is an id that two rows have; a question that stands there twice is two items (`remarks`).
 5. An item's id names its place or its own id, and a hash of question and gold answer: a corrected answer is another item.
 """
 
@@ -122,17 +122,18 @@ def questions(source: Source, split: str, n: int, folder: Path | None = None) ->
         raise unknown("split", split, source.splits, where=f"data set {source.dataset}")
     if n < 1:
         raise BadInput(f"Split {split}: n is {n}; ask for at least one item.")
-    found: dict[str, Question] = {}
+    found: list[Question] = []
+    first: dict[str, int] = {}
     for place, row in enumerate(islice(_rows(source, split, folder or Path()), n)):
-        question = _question(source, split, place, row)
-        if question.id in found:
+        found.append(_question(source, split, place, row))
+        if source.id is not None and (before := first.setdefault(str(row[source.id]), place)) != place:
             raise BadInput(
-                f"{source.dataset}, {split}, row {place}: id {question.id!r} occurs twice. Map `id` to a field that tells rows apart."
+                f"{source.dataset}, {split}: rows {before} and {place} have one id, {source.id} {str(row[source.id])[:80]!r}. Mend one of "
+                f"them, or map `id` to a field that tells rows apart."
             )
-        found[question.id] = question
     if len(found) < n:
         raise BadInput(f"{source.dataset} has {len(found)} items in split {split!r}; {n} were asked for.")
-    return list(found.values())
+    return found
 
 
 def _question(source: Source, split: str, place: int, row: Mapping[str, Any]) -> Question:

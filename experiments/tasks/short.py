@@ -195,7 +195,8 @@ class Short(Formed):
     @property
     def digest(self) -> str:
         labels = f", labels by {self.labeller.detector}" if self.labeller else ""
-        return f"{self.name}@{VERSION}{labels}"
+        grader = FAMILIES[self.family][1].facts
+        return f"{self.name}@{VERSION}, {grader['grader']} {grader['version']}{labels}"
 
     @property
     def splits(self) -> tuple[str, ...]:

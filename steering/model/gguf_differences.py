@@ -18,7 +18,7 @@ import torch
 from transformers.integrations import GGUF_CONFIG_MAPPING
 from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
-from ..errors import BadInput
+from ..errors import BadInput, listed
 from .gguf_files import StrictReader, text_of
 
 _SAME = {
@@ -136,9 +136,7 @@ def _is_llama3(scaled: np.ndarray, theta: float) -> bool:
 def refuse_gaps(path: Path, model: Any, found: Mapping[str, Any], elements: Mapping[str, int]) -> None:
     """Raises BadInput for weights that the file lacks or that were left out of the model, and for NaN."""
     if missing := sorted(found["missing_keys"]):
-        raise BadInput(
-            f"{path} lacks weights of its model: {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}."
-        )
+        raise BadInput(f"{path} lacks weights of its model: {listed(missing, 4)}.")
     tied = {"output.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
     read = sum(
         n for name, n in elements.items() if name not in tied and not name.startswith("rope_") and ".nextn." not in name

@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
-from ..errors import BadInput
+from ..errors import BadInput, listed
 from .cached import cache_root, file_digest, made, size_of
 from .gguf_differences import refuse_differences, refuse_gaps, unread
 from .gguf_files import open_gguf, text_of
@@ -52,7 +52,7 @@ def gguf_in(folder: Path) -> Path | None:
     if not found or has_weights(folder):
         return None
     if len(found) > 1 and not _PART.search(found[0].name):
-        shown = ", ".join(path.name for path in found[:8]) + (", ..." if len(found) > 8 else "")
+        shown = listed((path.name for path in found), 8)
         raise BadInput(f"{folder} holds {len(found)} GGUF files: {shown}. Name one of them: {folder / found[0].name}.")
     return found[0]
 

@@ -28,7 +28,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..errors import BadInput, unknown
+from ..errors import BadInput, listed, unknown
 from .adapters import adapted, base_of, base_revision, has_tokenizer
 from .executor import Executor, HookExecutor
 from .layout import Layout, text_config
@@ -212,10 +212,7 @@ def load_model(
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise refusal(source, error, revision) from error
     if missing := sorted(found["missing_keys"]):
-        more = ", ..." if len(missing) > 4 else ""
-        raise BadInput(
-            f"{source.name} lacks weights of its model: {', '.join(missing[:4])}{more}. Copy the checkpoint again."
-        )
+        raise BadInput(f"{source.name} lacks weights of its model: {listed(missing, 4)}. Copy the checkpoint again.")
     if adapter.is_adapter:
         model = adapted(model, adapter)
     if device is not None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import listed
+
 USUAL = ("<unk>", "[UNK]")
 """Names of the unknown token where the tokenizer's own model does not name it."""
 SHOWN = 8
@@ -28,9 +30,7 @@ class Unknown:
     def sentence(self, model: str) -> str:
         """What is unknown and what that means, for the reader."""
         different = list(dict.fromkeys(self.pieces))
-        named = ", ".join(
-            [*(repr(piece[:30]) for piece in different[:SHOWN]), *(["..."] if len(different) > SHOWN else [])]
-        )
+        named = listed((repr(piece[:30]) for piece in different), SHOWN)
         many = len(self.pieces) > 1
         return (
             f"{model} does not know {len(self.pieces)} of the {self.tokens} pieces of this text: {named}. "

@@ -92,7 +92,7 @@ class Provenance:
     data: str = ""
     """Hash of the token sequences read."""
     counts: tuple[int, ...] = ()
-    """Positions averaged on each side."""
+    """Samples averaged on each side; a sample is one position, or the mean over one span."""
     parents: tuple[str, ...] = ()
     """Digests of the vectors it was derived from."""
     notes: dict[str, Any] = field(default_factory=dict)

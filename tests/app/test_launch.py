@@ -103,3 +103,35 @@ def test_a_signal_to_the_app_ends_every_process_that_it_started(
 def test_a_first_start_asks_for_no_address() -> None:
     """Streamlit's first start waits for an e-mail address where a browser is opened."""
     assert "--server.showEmailPrompt=false" in server_command(8501, True)
+
+
+def test_the_app_advertises_nothing_of_streamlit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a browser opened, Streamlit shows a card over the page that offers to install files for other programs."""
+    from streamlit import config
+    from streamlit.web import skills
+
+    monkeypatch.setattr(skills, "agent_harness_present", lambda: True)
+    asked = dict(word[2:].split("=", 1) for word in server_command(8501, True) if word.startswith("--"))
+    before = {name: config.get_option(name) for name in ("server.headless", "logger.hideWelcomeMessage")}
+    try:
+        for name in before:
+            config.set_option(name, asked.get(name) == "true")
+        assert not config.get_option("server.headless"), "the card is shown where a browser is opened"
+        assert skills.nudge_suppression_reason(str(ROOT / "app")) == "welcome_hidden"
+    finally:
+        for name, value in before.items():
+            config.set_option(name, value)
+
+
+def test_the_app_says_its_address_once_it_has_the_port(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = f"import app.launch as launch\nlaunch.launch({str(tmp_path)!r}, port={port}, open_browser=False)\n"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=25)
+    assert f"The app is at http://127.0.0.1:{port}\n" in said.decode()

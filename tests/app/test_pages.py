@@ -142,6 +142,11 @@ def test_hostile_text_never_reaches_markdown_as_markup(page: str, hostile: Path,
             assert not getattr(element, "allow_html", False)
 
 
+def test_results_show_what_is_said_of_the_questions(tmp_path: Path, monkeypatch: Patch) -> None:
+    make_fake_run(tmp_path, questions=["the 12 questions are 9 different ones"])
+    assert "the 12 questions are 9 different ones" in said(show("results", tmp_path, monkeypatch))
+
+
 def test_results_show_every_arm_with_n_interval_and_receipt(whole: Path, monkeypatch: Patch) -> None:
     app = show("results", whole, monkeypatch)
     alone, compared = app.dataframe[0].value, app.dataframe[1].value

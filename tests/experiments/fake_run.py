@@ -185,9 +185,10 @@ def make_rows(n_items: int = 12, hostile: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def make_fake_run(root: Path, n_items: int = 12, hostile: bool = False) -> Run:
-    """Write the run `fake` (`hostile` when so asked) into the store at `root`, complete, in shards of 16 rows."""
+def make_fake_run(root: Path, n_items: int = 12, hostile: bool = False, **facts: Any) -> Run:
+    """Write the run `fake` (`hostile` when so asked) into the store at `root`, complete, in shards of 16 rows; with further facts."""
     manifest = make_manifest("hostile" if hostile else "fake", n_items)
+    manifest = manifest.model_copy(update={"facts": {**manifest.facts, **facts}})
     run = Store(root).create(manifest)
     rows = make_rows(n_items, hostile)
     for start in range(0, len(rows), 16):

@@ -51,10 +51,38 @@ def test_too_few_texts_are_extracted_from_whole_and_it_is_said(steer: Steer, tmp
     quality_path(tmp_path / "v.safetensors").write_text("of an earlier vector")
     code, out, error = steer("extract", "v.safetensors", *TWO)
     assert code == 0 and json.loads(out)["quality"] is None and not quality_path(tmp_path / "v.safetensors").exists()
-    assert "Not measured: 3 different texts on a side are too few" in error and "all were extracted from" in error
+    assert "Not measured: 3 different sequences on a side are too few" in error
+    assert "so all 3 and 3 sequences were extracted from" in error
     sides = text_sides(base, HIGH[:3], LOW[:3], Where())
     own = mean_difference(base, *sides.readings(Where()), [SITE], name="x", contrast="y")[SITE]
     assert torch.equal(SteeringVector.load(tmp_path / "v.safetensors").direction, own.direction)
+
+
+def test_counts_are_of_sequences_whatever_is_read(steer: Steer, tmp_path: Path) -> None:
+    """In one unit, which is named: texts, questions in a form and traces are sequences, however many tokens of them are read."""
+    line: dict[str, Any] = {
+        "text": "rules + 1 ; goal 3 start 4 ?",
+        "spans": [{"start": 0, "end": 9, "label": "a"}, {"start": 12, "end": 20, "label": "b"}],
+    }
+    (tmp_path / "spans.jsonl").write_text(
+        "\n".join(json.dumps(line | {"text": line["text"].replace("1", str(n))}) for n in range(2, 10))
+    )
+    for arguments in (
+        (*TWO, "--read", "mean"),
+        ("--pairs", "pairs.jsonl"),
+        ("--contrast", "mode", "--n", 8),
+        ("--n", 8),
+        ("--spans", "spans.jsonl", "--label", "a"),
+        ("--spans", "spans.jsonl", "--label", "a", "--method", "difference", "--read", "mean"),
+    ):
+        code, out, error = steer("extract", "v.safetensors", *arguments)
+        assert code == 0, (arguments, error)
+        counts = json.loads(out)["sequences"]
+        (a, b), (c, d) = counts["extracted_from"], counts["held_out"]
+        assert f"extracted from {a} and {b} sequences, separability on {c} and {d} held out." in error, (
+            arguments,
+            error,
+        )
 
 
 # ---- the verb -----------------------------------------------------------------------------------------------------------------

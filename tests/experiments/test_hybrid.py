@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from experiments.commands.cli import main
+from experiments.commands.hybrid import _decisions
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.hybrids import stored_controller
 from experiments.evaluation.rows import Parts, chunks_of, rules_of
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.store.runs import ROW_SCHEMA, Arm, Store
 from experiments.studies.hybrid.arms import hybrid_arm
-from experiments.studies.hybrid.report import hybrid_frame, readings_per_token
+from experiments.studies.hybrid.report import hybrid_frame, readings_per_token, render
 from experiments.studies.hybrid.spec import HybridSpec
 from experiments.studies.hybrid.taxonomy import (
     category_readout,
@@ -258,6 +259,39 @@ def test_the_frame_counts_what_the_controller_did(tmp_path: Path) -> None:
         "decided within the base's own reading"
     )
     assert readings_per_token(Arm(name="b", label="b", role="control", model="m", form="bare"), 10, 3) == 1
+
+
+def test_the_table_has_what_was_cut_and_why_a_gap_is_not_defined(tmp_path: Path) -> None:
+    rules = small_rules()
+    run = run_evaluation(hybrid_spec(2, rules), Store(tmp_path), controllers={r.digest: r for r in rules.values()})
+    frame = hybrid_frame(run)
+    table = render(frame, frame["split"].iloc[0])
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert {"cut %", "no\nanswer %"} <= set(columns)
+    rows = run.table(arms=["hybrid"]).to_pandas()
+    line = frame[frame["arm"] == "hybrid"].iloc[0]
+    assert line["truncated_rate"] == rows["truncated"].mean() and line["unscorable_rate"] == 1 - rows["scorable"].mean()
+    gaps = dict(zip(frame["label"], columns["gap closed %"], strict=True))
+    assert gaps["base"] == "" and gaps["hybrid"] == "not\ndefined", "two problems do not show a gap"
+    assert "The gap closed is not defined on n = 2: the gap from baseline to reference may be zero" in str(
+        table.caption
+    )
+
+
+@pytest.mark.parametrize(
+    ("auroc", "said"),
+    [
+        ((float("nan"),) * 3, "is not defined: the held-out rollouts hold only agreements, or only disagreements"),
+        ((0.8, float("nan"), float("nan")), "AUROC 0.800 (no interval: fewer than 5 held-out rollouts"),
+        ((0.8, 0.7, 0.9), "AUROC 0.800 (0.700 to 0.900)."),
+    ],
+)
+def test_an_auroc_that_is_not_defined_is_said_in_words(auroc: tuple[float, float, float], said: str) -> None:
+    decided = {
+        "when": {"trigger": {"auroc": dict(zip(("value", "low", "high"), auroc, strict=True))}}, "bank": {"match_rate": 0.5},
+        "disagreements": {"share": 0.1}, "seeds": {"bank": 42}, "thresholds": {"probe": 0.5},
+    }  # fmt: skip
+    assert said in _decisions(decided) and "nan" not in _decisions(decided)
 
 
 @pytest.mark.slow

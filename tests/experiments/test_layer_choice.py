@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments.commands.attribution import attribute, facts, layers_table, sentences
+from experiments.commands.attribution import attribute, facts, layers_table, sentences, writers_table
 from experiments.store.runs import Store
 from experiments.studies.demo import BASE, THINKING
 from experiments.studies.layer_choice import (
@@ -85,6 +86,20 @@ def test_the_report_says_the_numbers(found: tuple[LayerChoice, Sweep, pd.DataFra
     )
     document = json.loads(json.dumps(facts(choice, sweep, writers)))
     assert document["chosen"] == {"exact": sweep.chosen, "attributed": sweep.chosen, "last": sweep.worst}
+
+
+def test_what_writes_the_direction_stands_under_the_names_of_the_forms(
+    found: tuple[LayerChoice, Sweep, pd.DataFrame],
+) -> None:
+    shown = writers_table(found[2], 2, "cot", "direct")
+    assert [column.header for column in shown.columns] == ["part", "cot", "direct", "difference"]
+    assert shown.title == "What writes the direction at layer 2: form cot against form direct"
+
+
+def test_an_agreement_that_is_not_defined_is_said_in_words(found: tuple[LayerChoice, Sweep, pd.DataFrame]) -> None:
+    choice = replace(found[0], agreement=tuple(replace(one, rho=float("nan")) for one in found[0].agreement))
+    text = " ".join(sentences(choice, found[1]))
+    assert "nan" not in text and "not defined, as one of the two does not vary" in text
 
 
 def test_mistakes_are_refused(models: dict[str, LoadedModel], tmp_path: Path) -> None:

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.table import Table
 
 from experiments.commands.cli import main
+from experiments.commands.labels import cell, line
 from experiments.pair.verifier import verify
 from experiments.studies.probing import TARGETS, builtin_examples, exact_first_label, exact_labels, responses
 from experiments.studies.readings import training_problems
+from probes.forks import Forks, fork_positions
 from probes.probe import Probe
 from probes.stability import Boundary, stability
+from steering.extraction.separability import Interval
 from steering.model.models import LoadedModel, load_model
 
 
@@ -160,6 +164,47 @@ def test_stability_is_told_per_span_and_in_all(steer: Steer) -> None:
     assert found["n"] == 8 * len(found["spans"]) == 24 and found["kept"] == sum(s["kept"] for s in found["spans"])
     assert found["share"]["low"] <= found["kept"] / found["n"] <= found["share"]["high"]
     assert all(s["detector"] == "grammar" and sum(s["found"].values()) == 8 for s in found["spans"])
+
+
+def test_a_number_that_there_is_not_is_said_in_words() -> None:
+    nan = float("nan")
+    assert cell(nan, nan, nan) == "not defined" and cell(0.5, nan, nan) == "0.50 [no interval]"
+    assert cell(0.5, 0.25, 0.75, 3) == "0.500 [0.250, 0.750]"
+    table = Table("measure", "value", "95 %")
+    line(table, "auroc", Interval(nan, nan, nan))
+    line(table, "brier", Interval(0.5, nan, nan))
+    assert [list(column.cells) for column in table.columns[1:]] == [["not defined", "0.500"], ["no interval"] * 2]
+
+
+def test_places_without_a_token_have_no_share_of_forks(monkeypatch: pytest.MonkeyPatch, steer: Steer) -> None:
+    facts = {
+        "threshold": 1.0, "share": 0.5, "n": 2, "labelled_by": "grammar", "tokens": [], "labels": [], "shift": None,
+        "positions": fork_positions(Forks(1.0, (np.array([True]), np.array([False])), 0.5)).to_dict("records"),
+    }  # fmt: skip
+    monkeypatch.setattr("experiments.studies.forks.fork_report", lambda *_: facts)
+    code, out, err = steer("forks", "--problems", 2)
+    assert code == 0 and "nan" not in out and "no token there" in out, err
+
+
+def test_a_behaviour_that_does_not_occur_is_no_unknown_one(steer: Steer) -> None:
+    asked = (
+        "--task",
+        "short:addition",
+        "--form",
+        "direct",
+        "--model",
+        "builtin:base",
+        "--problems",
+        2,
+        "--max-new-tokens",
+        8,
+    )
+    code, _, err = steer("stability", "--behaviour", "backtracking", *asked)
+    assert code == 2 and "backtracking does not occur in the 2 responses of builtin:base to short:addition" in " ".join(
+        err.split()
+    )
+    code, _, err = steer("stability", "--behaviour", "backtraking", *asked)
+    assert code == 2 and "Did you mean 'backtracking'" in err
 
 
 def test_labels_on_the_command_line_carry_detector_and_confidence(steer: Steer, tmp_path: Path) -> None:

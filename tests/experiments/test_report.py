@@ -337,3 +337,10 @@ def test_spreadsheets_do_not_take_text_for_formulas(tmp_path: Path) -> None:
 def test_other_runs_have_no_heatmap(fake: Run) -> None:
     with pytest.raises(Unavailable, match="no sweep"):
         heatmap(gather(fake))
+
+
+def test_a_report_says_what_is_said_of_the_questions(tmp_path: Path) -> None:
+    run = make_fake_run(tmp_path / "runs", questions=["the 12 questions are 9 different ones"])
+    write_report(run, tmp_path / "report")
+    pages = [path.read_text() for path in (tmp_path / "report").rglob("*.html")]
+    assert any("the 12 questions are 9 different ones" in page for page in pages)

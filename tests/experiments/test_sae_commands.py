@@ -17,6 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 from experiments.commands.cli import main
+from experiments.commands.saes import model_of
 from experiments.store.runs import Run, Store
 from experiments.studies.asking import Asking
 from experiments.studies.autoencoders import held_back_texts, read_texts, stored_statistics, texts_of
@@ -24,12 +25,14 @@ from experiments.studies.mode import choose_mode, mode_difference, mode_run, ran
 from experiments.studies.scoring import causal_effects, score_pair
 from saes.dashboard import Dashboard
 from saes.dictionary import Dictionary
+from saes.folders import trained_on
 from saes.loading import load_dictionary
 from saes.scores import candidates
 from steering.errors import BadInput
 from steering.model.models import LoadedModel, load_model
 from steering.model.prompts import encode_prompt
 from tests.experiments.command_line import Steer, command
+from tests.tiny import tiny
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "feature_ablation.ipynb"
 N = 12
@@ -288,5 +291,54 @@ def test_an_autoencoder_that_reads_another_model_says_so(
     out = tmp_path / "dashboard"
     size = ["--model", "builtin:thinking", "--problems", 2, "--examples", 1]
     code, _, told = steer("sae", "dashboard", "builtin:base", "--out", out, *size)
-    assert code == 0 and f"Warning: {remark}" in told
+    assert code == 0 and f"Warning: The autoencoder {remark}" in told
+    with pytest.raises(BadInput, match="The autoencoder smollm2-text is of smollm2, not of builtin:base: blocks.10"):
+        load_dictionary("smollm2-text", model=base)
     assert Dashboard.open(out).facts["remarks"] == [remark]
+
+
+def test_the_model_is_the_one_that_the_card_names(tmp_path: Path) -> None:
+    assert trained_on("smollm2-text") == "smollm2" and trained_on("builtin:thinking") == "builtin:thinking"
+    (tmp_path / "sae").mkdir()
+    (tmp_path / "training.json").write_text('{"model_id": "somebody/model"}')
+    assert trained_on(str(tmp_path / "sae")) == "somebody/model"
+    assert trained_on("gpt2-small-res-jb/blocks.0.hook_resid_pre") == ""
+    assert model_of("smollm2-text", None) == "smollm2" and model_of("smollm2-text", "builtin:base") == "builtin:base"
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("sae", "statistics", "smollm2-text", "--out", "x"),
+        ("sae", "dashboard", "smollm2-text", "--out", "x"),
+        ("sae", "score", "smollm2-text", "--out", "x"),
+        ("sae", "mode", "--sae", "smollm2-text"),
+        ("ablate", "--sae", "smollm2-text", "--latents", "1"),
+    ],
+)
+def test_every_verb_reads_the_model_that_the_card_names(
+    verb: tuple[str, ...], steer: Steer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(name: str, **_: object) -> None:
+        raise BadInput(f"asked for {name}.")
+
+    monkeypatch.setattr("steering.model.models.load_model", loaded)
+    monkeypatch.setattr("experiments.studies.mode.load_model", loaded)
+    code, _, said = steer(*verb)
+    assert code == 2 and said.strip() == "Error: asked for smollm2."
+
+
+def test_an_autoencoder_whose_card_names_no_model_asks_for_one(
+    tmp_path: Path, steer: Steer, shipped: Dictionary
+) -> None:
+    shipped.sae.save_model(tmp_path / "bare")
+    code, _, said = steer("sae", "dashboard", tmp_path / "bare", "--out", tmp_path / "shown")
+    assert code == 2 and "does not say on which model it was trained; name it with --model" in said
+
+
+def test_texts_of_the_built_in_task_are_for_models_that_read_its_words(base: LoadedModel) -> None:
+    other = tiny("llama")
+    for read in (lambda: texts_of(other, None, 1), lambda: held_back_texts(other, None)):
+        with pytest.raises(BadInput, match="give --texts FILE"):
+            read()
+    assert texts_of(base, None, 1)

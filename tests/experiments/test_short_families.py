@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
+from experiments.commands.families import _table
+from experiments.pair.problem import split_problems
 from experiments.store.runs import Store
-from experiments.studies.families import Search, search, unread
+from experiments.studies.families import Search, search
 from experiments.tasks.graders.grade import Known
-from experiments.tasks.graders.plain import ExactGrader
+from experiments.tasks.graders.plain import ExactGrader, NumericGrader
 from experiments.tasks.short import DAYS, FAMILIES, FORMS
 from experiments.tasks.task import resolve_task
 from steering.errors import BadInput
-from steering.model.models import load_model
 from tests.experiments.command_line import Steer, command
 
 
@@ -84,6 +87,47 @@ def test_one_short_line_is_an_answer_as_it_stands() -> None:
     assert not grade("", "camera", "camera", Known("length")).scorable, "a line that was cut is no answer"
 
 
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ("Twice", 2), ("once.", 1), ("**Thrice**", 3), ("The letter e occurs twice in the word needle.", 2),
+        ("First n, then e.\nAnswer: twice", 2), (r"\boxed{\text{twice}}", 2), ("Answer: three times", 3), ("Answer: twice (2)", 2),
+        ("Let me count once more. It occurs 3 times.", 3),
+    ],
+)  # fmt: skip
+def test_a_number_of_times_may_be_said_in_words(said: str, times: int) -> None:
+    task = resolve_task("short:counting")
+    (item,) = task.items("train", 1)
+    for gold in ("1", "2", "3"):
+        grade = task.grade(replace(item, gold=gold), said, Known("eos"))
+        assert grade.scorable and grade.correct == (gold == str(times)), grade
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Not once", "It occurs more than twice.", "It occurs once or twice.", "Answer: twice as many",
+        "Once we look at the word, the letter is plain to see.", "It occurs once in nee and twice in dle.",
+    ],
+)  # fmt: skip
+def test_words_that_name_no_single_number_of_times_are_no_number(said: str) -> None:
+    task = resolve_task("short:counting")
+    assert not task.grade(task.items("train", 1)[0], said, Known("eos")).scorable
+
+
+def test_once_is_a_number_only_where_a_number_of_times_is_asked() -> None:
+    grade = NumericGrader().grade
+    assert not grade("What is 1 + 1?", "2", "Answer: twice", Known("eos")).scorable
+    assert grade("How often does it rain?", "2", "Answer: twice", Known("eos")).correct
+    assert not grade("How often does it rain?", "2", "It rains twice", Known("length")).scorable, "it was cut"
+
+
+def test_another_version_of_its_grader_is_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolve_task("short:counting").digest
+    monkeypatch.setattr(NumericGrader, "facts", {"grader": "numeric", "version": 99})
+    assert resolve_task("short:counting").digest != before
+
+
 def quick(**more: object) -> Search:
     given = {
         "model": "builtin:base", "families": ("find-start", "find-start:rules=2,candidates=3"), "direct": "quick", "think": "think",
@@ -139,11 +183,41 @@ def test_the_command_prints_every_family_and_says_whether_one_is_helped(
     assert code == 2 and "name two prompt forms" in error
 
 
-def test_a_family_that_the_model_cannot_read_is_said() -> None:
-    builtin = load_model("builtin:base")
-    spec = quick(direct="direct", think="think", split="dev", families=("short:story",), n=20)
-    assert "short:story: 8 of the first 8 questions are not known whole" in unread(spec, builtin, "short:story")
-    assert unread(quick(), builtin, "find-start") == ""
+def test_nothing_is_said_of_samples_where_none_are_drawn(tmp_path: Path) -> None:
+    for sampled, said in ((0, False), (2, True)):
+        found = search(
+            quick(families=("find-start",), n=2, sampled=sampled, max_new_tokens=8),
+            Store(tmp_path),
+            Console(quiet=True),
+        )
+        table = _table(found, 3, "builtin:base")
+        heads = " ".join(str(column.header) for column in table.columns)
+        assert ("pass@" in f"{table.title} {heads}") is said
+
+
+def test_tasks_over_one_file_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steer: Steer = command(monkeypatch, capsys)
+    rows = [
+        {"question": p.prompt("bare").removesuffix(" ?"), "answer": str(p.answer)}
+        for p in split_problems("standard-dev", 2)
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name, words in (("one", "?"), ("two", "? be quick")):
+        forms = {"direct": "{question} " + words, "think": "{question} ? think first"}
+        (tmp_path / f"{name}.yaml").write_text(
+            yaml.safe_dump({"dataset": "q.jsonl", "grader": "numeric", "forms": forms})
+        )
+    families = f"{tmp_path / 'one.yaml'},{tmp_path / 'two.yaml'}"
+    code, out, error = steer(
+        "families", "--model", "builtin:base", "--families", families, "--forms", "direct,think", "--split", "test", "--n", "2",
+        "--sampled", "0", "--max-new-tokens", "8", "--runs", tmp_path / "runs", "--json",
+    )  # fmt: skip
+    assert code == 0, error
+    assert sorted(line["name"] for line in json.loads(out)) == ["one.yaml", "two.yaml"]
+    twice = ({"dataset": "a.jsonl"}, {"dataset": "a.jsonl", "question": "q"})
+    assert quick(families=twice).names == ["a.jsonl", "a.jsonl (family 2)"]
 
 
 def test_forms_ask_for_the_answer_alone_or_for_steps() -> None:

@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path: Path) -> None:
     asks("task.forms|template", forms={"bare": "no slot"})
     asks("task.system is for chat forms", system="x", forms={"bare": "{question}"})
     asks(
-        "id 'test/x.*' occurs twice|occurs twice",
+        "rows 0 and 1 have one id, n 'x0'",
         dataset=str(write(tmp_path / "twice.jsonl", [ROWS[0], ROWS[0]])),
         id="n",
         n=2,

@@ -1,8 +1,8 @@
 """Decision tokens (2605.06241, 2605.16874): which positions decide, and is a vector there worth more than a token?
 
-1. Selectors say where (divergence of the predictions, another greedy token, entropy or a readout of the base, sentence starts, random, random
-   among the first fifth of the tokens), writers what is done there (the thinking model's token, the bank's vectors, one vector, the mean
-   effect on the logits, that effect on the vectors' top words alone), budgets how often. All stand on the same problems, paired.
+1. Selectors say where (divergence of the predictions, another greedy token, entropy or a readout of the base, sentence starts, random,
+   random among the first fifth of the tokens), writers what is done there (the thinking model's token, the bank's vectors, one vector, the
+   mean effect on the logits, that effect on the vectors' top words alone), budgets how often. All stand on the same problems, paired.
 2. Thresholds are set on development problems so that a selector takes its budget of the thinking model's tokens there; what it took on the
    test problems is reported, for a base that ends early gives it little to take.
 3. Beside the bank at its widest budget stand R banks of random vectors of equal norms, each its own draw.

@@ -27,6 +27,7 @@ from ...evaluation.spec import EvalSpec, Generating
 from ...progress import progress
 from ...store.runs import Run, Store
 from ...tasks.labellers import labeller_named
+from ...tasks.remarks import say
 from ...tasks.task import asked_ids
 from .spec import HybridSpec
 from .texts import question_items
@@ -51,6 +52,14 @@ class Making:
         if not spec.builtin:
             labeller = labeller_named(spec.labeller)
             self.detector, self.label = labeller.detector, labeller.label
+
+    def say(self) -> None:
+        """Warn of questions that are repeated, or that a model does not know."""
+        splits = {**self.spec.chosen_on(), **self.spec.reported()}
+        items = {"read": [item for own in self.items.values() for item in own]}
+        items |= {split: self.task.items(split, n) for split, n in splits.items()}
+        forms = ((self.base, self.spec.form), (self.base, self.spec.reasoning), (self.thinking, self.spec.asked))
+        say(self.task, items, forms, self.console)
 
     def place(self, part: str, *fields: str) -> Path:
         """Where a part lies that depends on these fields of the spec, and on what is asked."""

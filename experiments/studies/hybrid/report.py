@@ -5,11 +5,14 @@
 2. `size` is the mean ‖shift‖ / ‖h‖ at shifted positions, as the hooks measured it; `alpha` the mean coefficient there.
 3. `readings` is the cost: forward passes of one row per generated token, over both models. A second reading of a gated token counts one,
    the thinking model's reading of a token counts one.
-4. `against` is the paired difference to the hybrid on the same problems, with its interval; below 0 the hybrid is better.
+4. `truncated_rate` and `unscorable_rate` are the shares of rows that were cut at the limit, and that hold no answer that could be compared.
+5. Where the share of the gap is not defined, `gap_reason` says why, and so does the table.
+6. `against` is the paired difference to the hybrid on the same problems, with its interval; below 0 the hybrid is better.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from ...statistics import gap_recovered, paired_difference, wilson
 from ...store.runs import Arm, Run
 
 HYBRID = "hybrid"
+RATES = ("truncated_rate", "unscorable_rate")
 
 
 def readings_per_token(arm: Arm, tokens: int, again: int) -> float:
@@ -53,7 +57,12 @@ def random_lines(run: Run) -> pd.DataFrame:
     own = frame[frame["arm"].str.startswith("random_vectors_")]
     lines = []
     for split, part in own.groupby("split", sort=False):
-        means = part[["accuracy", "gap", "tokens", "steered", "matched", "alpha", "size", "readings"]].mean().to_dict()
+        means = (
+            part[["accuracy", "gap", "tokens", "steered", "matched", "alpha", "size", "readings", *RATES]]
+            .mean()
+            .to_dict()
+        )
+        why = next(iter(part["gap_reason"].dropna()), None) if "gap_reason" in part else None
         ends = {
             f"{start}{end}": getattr(part[name], how)()
             for name, start in (("accuracy", ""), ("gap", "gap_"))
@@ -65,7 +74,9 @@ def random_lines(run: Run) -> pd.DataFrame:
             "truncated": int(part["truncated"].sum()),
             "unscorable": int(part["unscorable"].sum()),
         }
-        lines.append({"split": split, "arm": "random_vectors", "label": label, **counts, **means, **ends})
+        lines.append(
+            {"split": split, "arm": "random_vectors", "label": label, "gap_reason": why, **counts, **means, **ends}
+        )
     return pd.DataFrame(lines)
 
 
@@ -78,11 +89,12 @@ def _line(
     line: dict[str, Any] = {
         "n": n, "accuracy": own.mean(), "low": interval.low, "high": interval.high, "tokens": tokens / n,
         "truncated": int(rows["truncated"].sum()), "unscorable": int((~rows["scorable"]).sum()),
+        "truncated_rate": float(rows["truncated"].mean()), "unscorable_rate": float((~rows["scorable"]).mean()), "gap_reason": None,
     }  # fmt: skip
     shared = base.index.intersection(own.index)
     if top is not None and arm.role not in ("baseline", "reference"):
         gap = gap_recovered(base[shared].to_numpy(), own[shared].to_numpy(), top[shared].to_numpy())
-        line |= {"gap": np.nan if gap.value is None else gap.value}
+        line |= {"gap": np.nan if gap.value is None else gap.value, "gap_reason": gap.reason}
         if gap.interval is not None:
             line |= {"gap_low": gap.interval.low, "gap_high": gap.interval.high}
     if HYBRID in right and arm.name not in (HYBRID, "thinking", "base"):
@@ -126,12 +138,14 @@ def _choices(arm: Arm, rows: pd.DataFrame, tokens: int) -> dict[str, Any]:
 
 
 def render(frame: pd.DataFrame, split: str) -> Table:
-    """One split of the frame for the terminal."""
+    """One split of the frame for the terminal; why a share of the gap is not defined stands below it."""
     part = frame[frame["split"] == split]
     table = Table(title=f"{split}: {int(part['n'].max())} problems", title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("arm", min_width=12)
     heads = (
         "right %",
+        "cut %",
+        "no\nanswer %",
         "gap closed %",
         "against\nhybrid",
         "steered\n%",
@@ -148,7 +162,9 @@ def render(frame: pd.DataFrame, split: str) -> Table:
         table.add_row(
             f"{line['label']}{n}",
             _with_ends(line, "accuracy", "low", "high", ".1f"),
-            _with_ends(line, "gap", "gap_low", "gap_high", ".0f"),
+            _cell(line["truncated_rate"], 100, ".1f"),
+            _cell(line["unscorable_rate"], 100, ".1f"),
+            _with_ends(line, "gap", "gap_low", "gap_high", ".0f") or ("not\ndefined" if gap_undefined(line) else ""),
             _with_ends(line, "against", "against_low", "against_high", "+.1f"),
             _cell(line.get("steered"), 100, ".1f"),
             _cell(line.get("matched"), 100, ".0f"),
@@ -157,7 +173,16 @@ def render(frame: pd.DataFrame, split: str) -> Table:
             _cell(line["tokens"], 1, ".0f"),
             _cell(line["readings"], 1, ".2f"),
         )
+    reasons = dict.fromkeys((why, line["n"]) for line in part.to_dict("records") if (why := gap_undefined(line)))
+    table.caption = "\n".join(f"The gap closed is not defined on n = {n}: {why}." for why, n in reasons) or None
+    table.caption_justify = "left"
     return table
+
+
+def gap_undefined(line: Mapping[str, Any]) -> str:
+    """Why an arm's share of the gap is not defined; empty where it is, and for the arms that the gap lies between."""
+    why = line.get("gap_reason")
+    return why if isinstance(why, str) else ""
 
 
 def _cell(value: Any, scale: float, form: str) -> str:

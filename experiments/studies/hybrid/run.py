@@ -197,6 +197,7 @@ def make_parts(making: Making) -> Made:
 def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -> HybridResult:
     """Everything; parts and runs that exist are reused. Raises BadInput before the first pass where models do not fit."""
     making = Making(spec, store, console or talk())
+    making.say()
     made = make_parts(making)
     parts, card, training, held_out, rate, when = (
         made.parts, made.card, made.training, made.held_out, made.rate, made.when,

@@ -82,17 +82,18 @@ class HybridSpec(BaseModel):
 
     @model_validator(mode="after")
     def _asked_of_the_task(self) -> HybridSpec:
-        for form in (self.form, self.thinking_form, self.reasoning):
-            if form is not None:
-                check_form(self.found, form)
+        for name in ("form", "thinking_form", "reasoning"):
+            if (form := getattr(self, name)) is not None:
+                check_form(self.found, form, f"{name}, task {self.found.name}")
         if not self.builtin and not (self.read and self.development and self.test):
             raise ValueError(
-                f"task {self.found.name}: name the splits that are read, that choose, and that are reported"
+                f"read, development and test: task {self.found.name} needs all three, as split: count, and "
+                f"{', '.join(name for name in ('read', 'development', 'test') if not getattr(self, name))} is not given"
             )
         if self.builtin and self.labeller != "lexicon":
             raise ValueError("labeller: the built-in task has exact labels; a labeller is for another task")
         if self.base == self.thinking and self.asked == self.form:
-            raise ValueError("base and thinking model are one, asked in one form; give thinking_form another one")
+            raise ValueError("thinking_form: base and thinking model are one, asked in one form; give another one")
         return self
 
     @property

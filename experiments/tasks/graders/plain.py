@@ -2,7 +2,8 @@
 
 1. Exact match compares letters after trimming, without case and inner runs of white space unless asked for.
 2. Numeric match reads both sides as decimal numbers, fractions, mixed numbers, powers of ten, number words or percentages, exactly; a unit
-   that only one of them has says nothing. A tolerance is relative to the right answer.
+   that only one of them has says nothing. Asked how many times, it reads once, twice, thrice and four times as well. A tolerance is
+   relative to the right answer.
 3. Multiple choice reads one option letter: boxed, announced, concluded, or at the start. What a clause calls wrong is not chosen, and two
    letters are no answer.
 """
@@ -10,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from steering.errors import BadInput
@@ -19,7 +20,7 @@ from .final import ANNOUNCED, CONCLUDED, Final, graded, short_line
 from .grade import NOTHING, Grade, Known, unscorable, verdict
 from .quantity import Quantity, agree, quantity
 from .shape import shape
-from .spelling import TEXT, cleaned, in_scale, rational, undelimited
+from .spelling import TEXT, cleaned, in_scale, rational, times_spelled, undelimited
 
 LARGEST = 1_400
 """Bits of the largest number that is read, and of the smallest one's inverse."""
@@ -81,18 +82,26 @@ class NumericGrader:
 
     @property
     def facts(self) -> dict[str, object]:
-        return {"grader": self.name, "version": 2, "tolerance": self.tolerance, "lenient": self.lenient}
+        return {"grader": self.name, "version": 3, "tolerance": self.tolerance, "lenient": self.lenient}
 
     def grade(self, question: str, gold: str, text: str, known: Known = NOTHING) -> Grade:
         right = _measured(gold) or _measured(gold, letters=True)
         if right is None:
             raise BadInput(f"The answer {gold[:80]!r} is no number; grade this data set with `math` or `exact`.")
-        return graded(self.name, text, known, self.lenient, lambda final: self._judged(question, right, final))
+        return graded(self.name, text, known, self.lenient, lambda final: self._judged(question, right, final, known))
 
-    def _judged(self, question: str, right: tuple[Fraction, Quantity], final: Final) -> Grade:
-        if final.text is None:
-            return unscorable(self.name, None, final.how)
+    def _judged(self, question: str, right: tuple[Fraction, Quantity], final: Final, known: Known) -> Grade:
+        if final.text is None:  # "The letter occurs twice." states no number by its digits
+            stated = (
+                "" if known.complete is False or final.unclosed else final.closing or short_line(final, known) or ""
+            )
+            if (times := times_spelled(stated, question)) is None:
+                return unscorable(self.name, None, final.how)
+            final = replace(final, text=times, how="last statement")
+        assert final.text is not None
         found = _measured(in_scale(final.text, question), letters=right[1].dimensions is not None)
+        if found is None and (times := times_spelled(final.text, question)) is not None:
+            found = _measured(times)
         if found is None:
             return unscorable(self.name, final.text, f"{final.how}; it is no number")
         if not agree(right[1], found[1]):

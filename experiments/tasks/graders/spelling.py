@@ -3,7 +3,8 @@ r"""The spelling of a mathematical answer: what differs in layout only is brough
 1. `cleaned` takes away delimiters and layout and writes one sign for one thing: fractions, roots, minus, thousands, powers of ten, mixed
    numbers, number words. Currency signs and units stay: they say something (`quantity.py`).
 2. A comma, space or apostrophe stands between thousands only where the whole answer is one number: `(1,200)` is a pair.
-3. `plain` is a spelling for comparing letters: equal spellings are equal answers. Digits that a space parts are not joined.
+3. How often something happens may be said in words (`times_spelled`: twice) where the question asks how many times.
+4. `plain` is a spelling for comparing letters: equal spellings are equal answers. Digits that a space parts are not joined.
 """
 
 from __future__ import annotations
@@ -152,6 +153,32 @@ def in_scale(answer: str, question: str) -> str:
     found = re.search(r"(?i)\s*(hundred|thousand|million|billion|trillion|dozen)s?\W*$", answer)
     counted = found and re.search(rf"(?i)\bhow many (?:\w+ ){{0,2}}{found[1]}s?\b|\bin {found[1]}s\b", question)
     return answer[: found.start()] if found and counted else answer
+
+
+_ASKED_TIMES = re.compile(r"(?i)\bhow (?:many times|often)\b")
+_ONCE = {"once": 1, "twice": 2, "thrice": 3}
+_HEDGES = frozenset(
+    "not never no nor or than more less least most fewer almost nearly about another again as doesnt isnt wasnt didnt".split()
+)
+"""Words beside which a number of times is not that number."""
+_LED = frozenset("in within inside there here".split())
+"""Words that may follow a "once" that begins a sentence; before others it means "as soon as"."""
+
+
+def times_spelled(answer: str, question: str) -> str | None:
+    """The number of times that an answer without digits names in words (once, twice, thrice, four times), where the question asks for one;
+    None for any other answer or question, for two such numbers, and where the words beside it make it another."""
+    bare = TEXT.sub(r"\1", answer)
+    if not _ASKED_TIMES.search(question) or re.search(r"\d", bare):
+        return None
+    words = re.findall(r"[a-z]+", bare.lower().replace("n't", "nt").replace("'", "").replace("\u2019", ""))
+    counts = [_ONCE[word] for word in words if word in _ONCE]
+    counts += [_ONES[word] for word, after in zip(words, words[1:], strict=False) if word in _ONES and after == "times"]
+    others = sum(word in _ONES or word in _TENS for word in words) - (
+        len(counts) - sum(word in _ONCE for word in words)
+    )
+    as_soon_as = words[:1] == ["once"] and len(words) > 1 and words[1] not in _LED
+    return str(counts[0]) if len(counts) == 1 and not others and not _HEDGES & {*words} and not as_soon_as else None
 
 
 def _from_words(text: str) -> str | None:
