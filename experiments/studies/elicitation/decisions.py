@@ -6,7 +6,8 @@
 2. Thresholds are set on development problems so that a selector takes its budget of the thinking model's tokens there; what it took on the
    test problems is reported, for a base that ends early gives it little to take.
 3. Beside the bank at its widest budget stand R banks of random vectors of equal norms, each its own draw.
-4. If the token is worth as much as the vector everywhere, the vector writes a token: the sentence says which the data support.
+4. Where the token is worth as much as the vector, the vector writes a token: the sentence says in how many comparisons it is not, and what
+   advantage the intervals leave it.
 """
 
 from __future__ import annotations
@@ -346,14 +347,15 @@ def _said(found: Run, setting: Setting, points: list[Point], options: DecisionOp
         more = [one for one in pairs if one[2].interval.low > 0]
         less = [one for one in pairs if one[2].interval.high < 0]
         places = ", ".join(f"{SELECTORS[selector]} {100 * budget:g} %" for selector, budget, _ in more)
+        most = max(one[2].interval.high for one in pairs)
         verdict = (
-            "nowhere is the vector worth more than the token: the data support that it writes a token"
-            if not more
-            else f"in {len(more)} the vector is worth more ({places}); one of many such comparisons is so by chance"
+            f"in {len(more)} the vector is worth more ({places}), one of many such comparisons being so by chance"
+            if more
+            else "in none the vector is"
         )
         said.append(
-            f"{setting.name}: of {len(pairs)} comparisons of vector and token at equal selector and budget, the token is worth more in "
-            f"{len(less)}, and {verdict}."
+            f"{setting.name}: of {len(pairs)} comparisons of vector and token at equal selector and budget, in {len(less)} the token is "
+            f"worth more, and {verdict}; the intervals leave the vector an advantage of at most {100 * most:+.1f} points."
         )
     name = f"divergence-bank-{100 * max(options.budgets):g}"
     drawn = [point.accuracy for point in points if point.arm.startswith("draw-")]
