@@ -17,6 +17,7 @@ from app.library import Unreadable, runs_root
 from app.roles import look
 from experiments.store.runs import Store, StoreError
 from experiments.studies.elicitation.findings import Findings, Point, stored_findings
+from experiments.studies.elicitation.written import signed
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 EVERY = "all cards"
@@ -141,18 +142,12 @@ def table(findings: list[Findings], setting: str) -> pd.DataFrame:
                 lines.append({
                     "card": found.card, "arm": f"{look(p.role).glyph} {one_line(p.label, 70)}", "n": p.n,
                     "right %": round(100 * p.accuracy, 1), "95 %": f"{100 * p.low:.1f} to {100 * p.high:.1f}", "tokens": round(p.tokens, 1),
-                    "points over the base": _signed(p.difference, p.difference_low, p.difference_high),
+                    "points over the base": signed(p.difference, p.difference_low, p.difference_high),
                     "its control": one_line(labels.get(p.control or "", ""), 60),
-                    "points over its control": _signed(p.over_control, p.over_control_low, p.over_control_high),
+                    "points over its control": signed(p.over_control, p.over_control_low, p.over_control_high),
                     "cut": p.truncated, "unscorable": p.unscorable, "run": p.run,
                 })  # fmt: skip
     return pd.DataFrame(lines)
-
-
-def _signed(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return ""
-    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _links(findings: list[Findings], setting: str) -> None:

@@ -36,6 +36,9 @@ def elicit(
     sets: Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
     as_json: JsonOption = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as the cards' pages have it.")
+    ] = False,
 ) -> None:
     """Run elicitation cards; a card that was stopped goes on where it was, and what is stored is read."""
     from steering.documents import read_yaml
@@ -55,7 +58,7 @@ def elicit(
             raise BadInput(f"--set {text}: write field=value, for example --set n=100.")
         given[key] = read_yaml(value, f"--set {text}")
     asked = asked_of(pair, task, forms, split, max_new_tokens)
-    _run(chosen, asked, runs, preset, given, as_json)
+    _run(chosen, asked, runs, preset, given, "json" if as_json else "markdown" if as_markdown else "")
 
 
 def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) -> Elicit:
@@ -99,23 +102,28 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
         raise BadInput(f"{place}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")) from error
 
 
-def _run(cards: list[Card], asked: Elicit, runs: str, preset: str, given: dict[str, Any], as_json: bool) -> None:
+def _run(cards: list[Card], asked: Elicit, runs: str, preset: str, given: dict[str, Any], form: str) -> None:
     from ..store.runs import Store
     from ..studies.elicitation.run import run_card
+    from ..studies.elicitation.written import markdown
 
     models: dict[str, Any] = {}
     documents = []
     for card in cards:
         found = run_card(card, asked, Store(runs), preset, given, models=models)  # type: ignore[arg-type]
         documents.append(found.model_dump(mode="json"))
-        if not as_json:
+        if form == "markdown":
+            print(markdown(found))
+        elif not form:
             show(found, paper())
-    if as_json:
+    if form == "json":
         print(json.dumps(documents if len(documents) > 1 else documents[0], indent=1, sort_keys=True))
 
 
 def show(found: Findings, console: Console) -> None:
     """A card's points, tables and sentences on a console."""
+    from ..studies.elicitation.written import signed
+
     for setting in dict.fromkeys(point.setting for point in found.points):
         table = Table(
             title=f"{found.card}, {setting}: {found.pair[0]} on {found.task}",
@@ -129,8 +137,8 @@ def show(found: Findings, console: Console) -> None:
             if point.setting == setting:
                 table.add_row(
                     point.label, str(point.n), f"{100 * point.accuracy:.1f} ({100 * point.low:.1f}-{100 * point.high:.1f})",
-                    f"{point.tokens:.0f}", _signed(point.difference, point.difference_low, point.difference_high),
-                    _signed(point.over_control, point.over_control_low, point.over_control_high), str(point.truncated),
+                    f"{point.tokens:.0f}", signed(point.difference, point.difference_low, point.difference_high),
+                    signed(point.over_control, point.over_control_low, point.over_control_high), str(point.truncated),
                     str(point.unscorable),
                 )  # fmt: skip
         console.print(table, highlight=False)
@@ -146,12 +154,6 @@ def show(found: Findings, console: Console) -> None:
     for sentence in found.said:
         console.print(sentence, highlight=False)
     console.print(f"Runs: {', '.join(found.runs)}.", highlight=False)
-
-
-def _signed(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return ""
-    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _list(cards: list[Card], as_json: bool) -> None:
