@@ -45,7 +45,7 @@ class PowerSampling(Fields):
                 Candidate(
                     chain.text,
                     one.answered(chain.text),
-                    chain.taken / chain.proposed if chain.proposed else None,
+                    chain.moved / chain.proposed if chain.proposed else None,
                     chain.spent,
                 )
             ]
@@ -64,6 +64,8 @@ class Chain:
     spent: int
     proposed: int = 0
     taken: int = 0
+    moved: int = 0
+    """Proposals that were taken and are another text: at a high exponent most are the old text again."""
 
 
 def sampled(
@@ -141,6 +143,7 @@ def _step(
         chain.proposed += 1
         if math.log(max(float(lots[n]), 1e-300)) < log_a + ROUNDING:
             chain.taken += 1
+            chain.moved += new[k].token_ids != chain.text.token_ids
             chain.text = _numbered(new[k], chain.text)
 
 

@@ -70,10 +70,13 @@ def run(room: Workroom, options: SamplingOptions) -> tuple[list[Point], list[Tab
         lines.append((setting.name, round(sum(moved) / len(moved), 3) if moved else None, len(moved), len(rates)))
         said += [said_of(point) for point in own if point.role == "steered"]
     table = Table(
-        title="Power sampling: share of proposals that were taken",
-        heads=("setting", "taken", "texts with a proposal", "texts"),
+        title="Power sampling: share of proposals that changed the text",
+        heads=("setting", "changed", "texts with a proposal", "texts"),
         lines=tuple(lines),
-        notes=("A chain that takes few proposals has not moved far from its first text.",),
+        notes=(
+            "A chain that hardly moves stays at its first text, a sample at the low temperature: proposals that are the same text again, or "
+            "are refused, change nothing.",
+        ),
     )
     return points, [table], said
 
@@ -88,4 +91,5 @@ CARD = Card(
     quick=SamplingOptions(n=40),
     full=SamplingOptions(n=200, steps=8),
     run=run,
+    version=2,
 )
