@@ -205,6 +205,7 @@ def test_power_sampling_draws_from_the_powered_distribution_and_low_temperature_
     chains = sampled(model, questions, spec, GenerationSettings(3), n)
     assert distance([chain.text.token_ids for chain in chains], expected) > 0.001
     assert 0.1 < sum(c.taken for c in chains) / sum(c.proposed for c in chains) < 0.999
+    assert 0 < sum(c.moved for c in chains) < sum(c.taken for c in chains)
     assert len({len(chain.text.token_ids) for chain in chains}) > 2
     cold = generate(
         model, [Row((1,), seed=s) for s in range(n)], GenerationSettings(3, temperature=1 / exponent), batch_size=n

@@ -74,8 +74,8 @@ def run(room: Workroom, options: SamplingOptions) -> tuple[list[Point], list[Tab
         heads=("setting", "changed", "texts with a proposal", "texts"),
         lines=tuple(lines),
         notes=(
-            "A chain that hardly moves stays at its first text, a sample at the low temperature: proposals that are the same text again, or "
-            "are refused, change nothing.",
+            "A chain that hardly moves stays at its first text, a sample at the low temperature: proposals that are the same text again, "
+            "or are refused, change nothing.",
         ),
     )
     return points, [table], said

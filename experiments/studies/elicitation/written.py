@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .findings import Findings
+from .findings import Findings, Point
 
 
 def markdown(found: Findings) -> str:
     """Points, tables and sentences; equal findings give equal text."""
     parts = [f"{found.pair[0]} on {found.task}, preset {found.preset}."]
     for setting in dict.fromkeys(point.setting for point in found.points):
-        lines = [
-            (
-                point.label, point.n, f"{100 * point.accuracy:.1f} ({100 * point.low:.1f} to {100 * point.high:.1f})", f"{point.tokens:.0f}",
-                signed(point.difference, point.difference_low, point.difference_high),
-                signed(point.over_control, point.over_control_low, point.over_control_high), point.truncated, point.unscorable,
-            )
-            for point in found.points
-            if point.setting == setting
-        ]  # fmt: skip
+        lines = [_arm(point) for point in found.points if point.setting == setting]
         heads = ("arm", "n", "right %", "tokens", "over the base", "over its control", "cut", "no answer")
         parts += [f"**{setting}**", _table(heads, lines)]
     for table in found.tables:
         parts += [f"**{table.title}**", _table(table.heads, table.lines), *table.notes]
     parts.append("\n".join(f"* {sentence}" for sentence in found.said))
     return "\n\n".join(parts) + "\n"
+
+
+def _arm(point: Point) -> tuple[object, ...]:
+    return (
+        point.label,
+        point.n,
+        f"{100 * point.accuracy:.1f} ({100 * point.low:.1f} to {100 * point.high:.1f})",
+        f"{point.tokens:.0f}",
+        signed(point.difference, point.difference_low, point.difference_high),
+        signed(point.over_control, point.over_control_low, point.over_control_high),
+        point.truncated,
+        point.unscorable,
+    )
 
 
 def signed(value: float | None, low: float | None, high: float | None) -> str:
