@@ -84,11 +84,21 @@ class Support:
     discovery_interval: Interval | None
 
 
+NEAR = 0.05
+
+
 def curve(each: Floats, ks: Sequence[int], level: float = 0.95) -> Curve:
-    """The mean of pass@k over problems `[problems, ks]`, each with the score interval of a mean."""
-    ends = [mean_interval(np.clip(each[:, place], 0, 1), level) for place in range(len(ks))]
+    """The mean of pass@k over problems `[problems, ks]`, each with the score interval of a mean; where all are within `NEAR` of 1 (or
+    of 0), with the wider one of as many problems that are all solved (or none): their spread says nothing of problems unlike them."""
+    ends = [_around(np.clip(each[:, place], 0, 1), level) for place in range(len(ks))]
     mean = each.mean(axis=0)
     return Curve(tuple(ks), tuple(mean.tolist()), tuple(e.low for e in ends), tuple(e.high for e in ends))
+
+
+def _around(own: Floats, level: float) -> Interval:
+    if (own >= 1 - NEAR).all() or (own <= NEAR).all():
+        return mean_interval(np.round(own), level)
+    return mean_interval(own, level)
 
 
 def crossing(

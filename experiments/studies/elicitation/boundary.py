@@ -179,4 +179,5 @@ CARD = Card(
     full=BoundaryOptions(n=100, samples=256, most=128),
     run=run,
     refuse=refuse,
+    version=2,
 )
