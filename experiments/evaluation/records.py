@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from probes.labels import in_tokens
 from steering.compile.text import character_places
 from steering.engine.generation import Generation, Row, generate
+from steering.engine.predicted import with_every_number
 from steering.engine.sampling import GenerationSettings
 from steering.hybrid import decode
 from steering.hybrid.row import HybridGeneration
@@ -65,7 +66,8 @@ def decoded_rows(
         own = decoder_named(planned.arm.decoder or {})
         chosen, scores = own.choose(found[asking], askings[asking])
         rows.append(decoded(found[asking], chosen, scores, own.spent(found[asking])))
-    return rows
+    asked = [Row(one.prompt_ids, one.plan) for one in (askings[_asking(planned)] for planned in chunk)]
+    return with_every_number(model, asked, rows)  # type: ignore[return-value]
 
 
 def _asking(planned: Planned) -> str:

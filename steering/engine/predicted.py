@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +19,7 @@ from ..errors import BadInput
 from ..model.cache import Masks
 from ..model.models import LoadedModel
 from .forced import ForcedText, chunks_of, predictions
-from .record import Row
+from .record import Generation, Row, scores
 
 
 def next_logprobs(model: LoadedModel, rows: Sequence[Row]) -> Tensor:
@@ -46,6 +49,34 @@ def sharpened_logprobs(
             sharp = (exponent * plain).log_softmax(-1)
             found[index] = tuple(plain.gather(1, at)[:, 0].tolist()), tuple(sharp.gather(1, at)[:, 0].tolist())
     return [found[i] for i in range(len(rows))]
+
+
+def with_every_number(model: LoadedModel, rows: Sequence[Row], generations: Sequence[Generation]) -> list[Generation]:
+    """Generations with the numbers of tokens that they were begun with, or that were put into them, read under the plans; those that have
+    all their numbers are given back as they are. Raises as `next_logprobs`."""
+    lacking = [n for n, one in enumerate(generations) if any(math.isnan(x) for x in one.logprob)]
+    texts = [ForcedText(rows[n].prompt_ids, generations[n].token_ids, rows[n].plan) for n in lacking]
+    found = list(generations)
+    for chunk, read in _read(model, texts):
+        for index, predicted in zip(chunk, read, strict=True):
+            number = lacking[index]
+            table = scores(predicted, torch.tensor(texts[index].token_ids, device=predicted.device)).cpu().numpy()
+            found[number] = _completed(generations[number], table)
+    return found
+
+
+def _completed(one: Generation, table: np.ndarray) -> Generation:
+    """A generation whose missing numbers are those of `table [tokens, 2 + 2k]`."""
+    wide, missing = (table.shape[1] - 2) // 2, [n for n, x in enumerate(one.logprob) if math.isnan(x)]
+    logprob, entropy = list(one.logprob), list(one.entropy)
+    top_logprob, top_ids = list(one.top_logprob), list(one.top_ids)
+    for n in missing:
+        logprob[n], entropy[n] = float(table[n, 0]), float(table[n, 1])
+        top_logprob[n * wide : (n + 1) * wide] = table[n, 2 : 2 + wide].tolist()
+        top_ids[n * wide : (n + 1) * wide] = [int(i) for i in table[n, 2 + wide :]]
+    return replace(
+        one, logprob=tuple(logprob), entropy=tuple(entropy), top_logprob=tuple(top_logprob), top_ids=tuple(top_ids)
+    )
 
 
 def _read(model: LoadedModel, texts: Sequence[ForcedText]) -> list[tuple[list[int], list[Tensor]]]:

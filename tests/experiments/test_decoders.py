@@ -21,6 +21,7 @@ from experiments.decoders.samples import Samples
 from experiments.decoders.suppression import Suppression, first_tokens
 from steering.engine.generation import Generation, Receipt, Row, generate
 from steering.engine.penalty import Penalty
+from steering.engine.predicted import with_every_number
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.model.models import LoadedModel, wrap
@@ -287,3 +288,15 @@ def test_wrong_decoders_are_refused_by_name(facts: dict[str, object], words: str
     with pytest.raises(BadInput, match=words):
         decoder_named(facts)
     assert set(KINDS) >= {"cot-decoding", "samples", "power-sampling", "budget-forcing", "suppression"}
+
+
+def test_tokens_that_were_put_into_a_text_have_the_models_numbers() -> None:
+    model, own = tiny("llama"), plan(span="all", amount=1.0)
+    (whole,) = generate(model, [Row((1, 9, 11), own)], GenerationSettings(6))
+    (again,) = generate(model, [Row((1, 9, 11), own, begun=whole.token_ids[:3])], GenerationSettings(6))
+    (filled,) = with_every_number(model, [Row((1, 9, 11), own)], [again])
+    assert filled.logprob == pytest.approx(whole.logprob, abs=1e-4) and filled.entropy == pytest.approx(
+        whole.entropy, abs=1e-4
+    )
+    assert filled.top_ids == whole.top_ids and filled.top_logprob == pytest.approx(whole.top_logprob, abs=1e-4)
+    assert with_every_number(model, [Row((1, 9, 11), own)], [whole]) == [whole]

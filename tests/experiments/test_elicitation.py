@@ -164,6 +164,11 @@ def test_every_card_runs_on_a_tiny_model_with_a_chat_template_and_five_questions
         card_named(name), asked, Store(tmp_path / "runs"), given=given | WORDS.get(name, {}), console=QUIET
     )
     assert {point.setting for point in findings.points} == {setting.name for setting in FORMS}
+    for run in findings.runs:
+        numbers = [
+            x for row in Store(tmp_path / "runs").open(run).table(["logprob"]).to_pylist() for x in row["logprob"]
+        ]
+        assert numbers and not any(x != x for x in numbers), "every token that is stored has its number"
     assert all(point.n == 5 for point in findings.points) and findings.pair[0] == chat_model
 
 
