@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -44,8 +46,9 @@ def page() -> None:
     with left:
         setting = _choice("eli_setting", "Setting", list(dict.fromkeys(p.setting for f in kept for p in f.points)))
     with right:
-        card = _choice("eli_card", "Card", [EVERY, *(_name(f) for f in kept)])
-    shown = [f for f in kept if card in (EVERY, _name(f))]
+        names = _names(kept)
+        card = _choice("eli_card", "Card", [EVERY, *names])
+    shown = [f for f, name in zip(kept, names, strict=True) if card in (EVERY, name)]
     points = [p for f in shown for p in f.points if p.setting == setting]
     if not points:
         st.info("This card has no arms in this setting.")
@@ -57,8 +60,8 @@ def page() -> None:
             table(shown, setting), hide_index=True, key="eli_table", alt="Every arm of the setting, with its control."
         )
         _links(shown, setting)
-    for findings in shown:
-        _card(findings, setting)
+    for place, findings in enumerate(shown):
+        _card(findings, setting, place)
 
 
 def _choice(key: str, label: str, names: list[str]) -> str:
@@ -75,6 +78,17 @@ def _choice(key: str, label: str, names: list[str]) -> str:
 def _name(findings: Findings) -> str:
     n = max((p.n for p in findings.points), default=0)
     return f"{findings.card} ({findings.preset}, n {n})"
+
+
+def _names(findings: list[Findings]) -> list[str]:
+    """A name of its own for each: what differs beside card, preset and n is counted."""
+    seen: Counter[str] = Counter()
+    found = []
+    for one in findings:
+        name = _name(one)
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}, {seen[name]}")
+    return found
 
 
 def distinct(points: list[Point]) -> list[Point]:
@@ -189,7 +203,7 @@ def _links(findings: list[Findings], setting: str) -> None:
         )  # fmt: skip
 
 
-def _card(findings: Findings, setting: str) -> None:
+def _card(findings: Findings, setting: str, place: int) -> None:
     papers = ", ".join(f"[{p}](https://arxiv.org/abs/{p})" for p in findings.papers)
     st.markdown(f"**{for_markdown(_name(findings))}** · {', '.join(findings.systems)} · {papers}")
     named = {p.setting for p in findings.points}
@@ -200,7 +214,7 @@ def _card(findings: Findings, setting: str) -> None:
             with st.expander(for_markdown(own.title, 200)):
                 lines = [["" if cell is None else str(cell) for cell in line] for line in own.lines]
                 st.dataframe(
-                    pd.DataFrame(lines, columns=list(own.heads)), hide_index=True, key=f"eli_{findings.card}_{findings.preset}_{number}",
+                    pd.DataFrame(lines, columns=list(own.heads)), hide_index=True, key=f"eli_{place}_{number}",
                     alt=one_line(own.title, 200),
                 )  # fmt: skip
                 for note in own.notes:

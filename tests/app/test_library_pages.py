@@ -395,19 +395,20 @@ def test_every_elicitor_stands_beside_its_control(tmp_path: Path, monkeypatch: P
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "one.json").write_text(found.model_dump_json())
     (tmp_path / FOLDER / "two.json").write_text("no json")
+    older = found.model_copy(update={"version": 0, "said": ("an older version",)})
+    (tmp_path / FOLDER / "zero.json").write_text(older.model_dump_json())
+    other = found.model_copy(update={"options": {"n": 40, "k": 3}, "preset": "quick"})
+    (tmp_path / FOLDER / "three.json").write_text(other.model_dump_json())
     app = show("elicitation", tmp_path, monkeypatch)
     assert not app.exception
     lines = app.dataframe[0].value
-    assert list(lines["points over its control"]) == ["", "+20.0 (+5.0 to +40.0)", ""] and list(lines["n"]) == [
-        40,
-        40,
-        40,
-    ]
+    assert list(lines["points over its control"]) == ["", "+20.0 (+5.0 to +40.0)", ""] * 2 and set(lines["n"]) == {40}
     warned = app.warning[0].value.replace("\\", "")
     assert "two.json holds no findings" in warned
     (words,) = [c.value for c in app.caption if "In this sample" in c.value]
     assert "base" in words and "surest" in words and "samples" not in words
-    assert "of every setting" in "".join(m.value for m in app.markdown)
+    words = "".join(m.value for m in app.markdown)
+    assert "of every setting" in words and "an older version" not in words
     assert (
         "which this store does not have"
         in show("elicitation", tmp_path, monkeypatch, eli_setting="other").warning[1].value

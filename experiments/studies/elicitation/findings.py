@@ -74,10 +74,15 @@ class Findings(BaseModel):
     said: tuple[str, ...]
     """Sentences: what the numbers show, and what they do not."""
     runs: tuple[str, ...]
+    version: int = 1
+    """Of the card's code."""
+    models: dict[str, str] = {}
+    """Fingerprints of the pair, by name."""
 
 
 def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
-    """What the store holds, by name of the card, and a sentence per file that cannot be read."""
+    """What the store holds, by name of the card, and a sentence per file that cannot be read. Where several versions of a card were asked the
+    same, the latest."""
     found, broken = [], []
     for file in files(store.root / FOLDER, ".json"):
         path = store.root / FOLDER / file.name
@@ -85,4 +90,11 @@ def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
             found.append(Findings.model_validate_json(path.read_bytes()))
         except (OSError, ValidationError) as error:
             broken.append(f"{path} holds no findings that this program reads ({str(error).splitlines()[0]}).")
-    return found, broken
+    latest: dict[str, Findings] = {}
+    for one in found:
+        asked = one.model_dump_json(include={"card", "pair", "models", "task", "options"}) + "/".join(
+            sorted({p.setting for p in one.points})
+        )
+        if asked not in latest or latest[asked].version <= one.version:
+            latest[asked] = one
+    return list(latest.values()), broken

@@ -73,6 +73,8 @@ def run_card(
         tables=tuple(tables),
         said=tuple(said),
         runs=tuple(dict.fromkeys(room.runs)),
+        version=card.version,
+        models={name: model.fingerprint for name, model in room.pair.items()},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(found.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
