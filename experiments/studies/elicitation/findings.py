@@ -81,8 +81,8 @@ class Findings(BaseModel):
 
 
 def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
-    """What the store holds, by name of the card, and a sentence per file that cannot be read. Where several versions of a card were asked the
-    same, the latest."""
+    """What the store holds, by name of the card, and a sentence per file that cannot be read. Where several versions of a card were asked
+    the same, the latest."""
     found, broken = [], []
     for file in files(store.root / FOLDER, ".json"):
         path = store.root / FOLDER / file.name
