@@ -7,11 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
+from experiments.studies.elicitation.confidence import calibration_error
 from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
 from experiments.studies.elicitation.run import options_of, run_card
@@ -28,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sampling": {"n": 3, "samples": 2, "steps": 1},
     "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
     "boundary": {"n": 3, "samples": 4, "most": 2},
+    "confidence": {"n": 24, "resamples": 100},
     "decisions": {
         "n": 3,
         "budgets": [0.2],
@@ -243,3 +246,21 @@ def test_random_lists_are_other_words_of_the_text_that_occur_about_equally_often
     pairs = random_lists(counts, ["back", "a"], 5)
     assert all(len(own) == 2 and not {"back", "a"} & set(own) for own in pairs) and len(pairs) == 5
     assert random_lists(Counter({"back": 3}), ["back"], 4) == []
+
+
+def test_calibration_of_a_case_done_by_hand() -> None:
+    confidence, right = np.array([0.9] * 10 + [0.1] * 10), np.array([1.0] * 9 + [0.0] + [0.0] * 9 + [1.0])
+    assert calibration_error(confidence, right) == pytest.approx(
+        np.mean([abs(c - r) for c, r in zip(*_tenths(confidence, right), strict=True)])
+    )
+    assert calibration_error(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == pytest.approx(0.5)
+    sure = np.full(40, 1.0)
+    assert calibration_error(sure, sure) == 0.0 and calibration_error(sure, 1 - sure) == 1.0
+
+
+def _tenths(confidence: np.ndarray, right: np.ndarray) -> tuple[list[float], list[float]]:
+    """Means of ten bins of two, by hand."""
+    order = np.argsort(confidence, kind="stable")
+    return [float(confidence[order[n : n + 2]].mean()) for n in range(0, 20, 2)], [
+        float(right[order[n : n + 2]].mean()) for n in range(0, 20, 2)
+    ]
