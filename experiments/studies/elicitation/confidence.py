@@ -139,9 +139,9 @@ def _calibration(setting: Setting, labels: dict[str, str], sure: dict[str, Sure]
         ),
         lines=tuple(lines),
         notes=(
-            "Confidence: mean probability of the answer's tokens. A constant answer at the arm's accuracy is beaten where the "
-            f"difference lies above 0. The calibration error is of {BINS} bins of equal numbers, and never 0 in a sample; below {FEW} texts nothing is "
-            "stated.",
+            "Confidence: mean probability of the answer's tokens. A constant answer at the arm's accuracy is beaten where the difference "
+            "lies above 0.",
+            f"The calibration error is of {BINS} bins of equal numbers, and never 0 in a sample; below {FEW} texts nothing is stated.",
         ),
     )  # fmt: skip
 
