@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from steering.errors import unknown
 
-from . import boundary, paths, sampling, switching
+from . import audit, boundary, paths, sampling, switching
 from .card import Card
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (paths, sampling, switching, boundary)}
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (paths, sampling, switching, boundary, audit)}
 
 
 def card_named(name: str) -> Card:
