@@ -20,7 +20,11 @@ from tests.tiny import tiny
 steer = pytest.fixture(command)
 
 QUIET = Console(quiet=True)
-SMALL = {"cot-decoding": {"n": 4, "k": 3}, "sampling": {"n": 3, "samples": 2, "steps": 1}}
+SMALL = {
+    "cot-decoding": {"n": 4, "k": 3},
+    "sampling": {"n": 3, "samples": 2, "steps": 1},
+    "audit": {"n": 3, "n_dev": 2, "n_choice": 2, "directions": 2, "texts": 4},
+}
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),))
 
 
@@ -138,8 +142,9 @@ def five_questions(folder: Path) -> dict[str, object]:
     """A task of five questions in a file."""
     lines = [json.dumps({"question": f"w{n + 8} w{n + 20}", "answer": f"w{n + 30}"}) for n in range(5)]
     (folder / "five.jsonl").write_text("\n".join(lines))
+    (folder / "dev.jsonl").write_text("\n".join(line.replace("w8", "w50") for line in lines[:2]))
     return {
-        "dataset": str(folder / "five.jsonl"), "splits": {"test": "five.jsonl"}, "grader": "exact",
+        "dataset": str(folder / "five.jsonl"), "splits": {"dev": "dev.jsonl", "test": "five.jsonl"}, "grader": "exact",
         "forms": {"chat": {"chat": True}, "cot": {"template": "{question} w11", "chat": True}},
     }  # fmt: skip
 

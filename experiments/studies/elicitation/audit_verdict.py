@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from ...statistics import Floats, GapRecovered, against_directions, gap_recovered, paired_difference
 from ...store.runs import Run
 from .asked import Setting
-from .audit_arms import Subject
+from .audit_subjects import Subject
 from .findings import Point, Table
 from .points import between
 
