@@ -19,7 +19,7 @@ from experiments.studies.elicitation.audit_arms import in_place, opening_of, wit
 from experiments.studies.elicitation.audit_strength import bias_divergence, matched_nats
 from experiments.studies.elicitation.audit_subjects import Subject, planted
 from experiments.studies.elicitation.audit_verdict import sentences, share_of_effect
-from experiments.studies.elicitation.findings import Findings
+from experiments.studies.elicitation.findings import Findings, audits_of
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import run_card
 from steering.engine.generation import Row, generate
@@ -36,7 +36,7 @@ from tests.tiny import VOCABULARY, tiny, tokenizer
 
 steer = pytest.fixture(command)
 QUIET = Console(quiet=True)
-BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),))
+BARE = Elicit(settings=(Setting(name="bare prompts, short", split="standard-test", form="bare"),), max_new_tokens=150)
 LAST = Span.parse("last_prompt")
 
 
@@ -184,6 +184,7 @@ def word_file(folder: Path) -> Path:
     return planted(base, token, LAST)[0].vector.save(folder / "word.safetensors")
 
 
+@pytest.mark.slow
 def test_a_planted_word_has_word_share_one_and_a_direction_that_is_not_read_has_none(
     audited: tuple[Path, Findings],
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_planted_word_has_word_share_one_and_a_direction_that_is_not_read_has_
     assert found.options["digests"] == [SteeringVector.load(root / "word.safetensors").digest]
 
 
+@pytest.mark.slow
 def test_a_matched_bias_diverges_as_much_as_the_vector_on_its_development_questions(
     audited: tuple[Path, Findings],
 ) -> None:
@@ -226,6 +228,20 @@ def test_a_matched_bias_diverges_as_much_as_the_vector_on_its_development_questi
         assert float(first.split("(development: ")[1].split(")")[0]) == pytest.approx(wanted, rel=0.05, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_what_audits_say_of_a_vector_is_found_by_its_digest(audited: tuple[Path, Findings]) -> None:
+    root, found = audited
+    digest = SteeringVector.load(root / "word.safetensors").digest
+    said = audits_of([found, found.model_copy(update={"card": "paths"})], digest)
+    assert said and all(
+        "planted: the row of 'let': " in words and "(builtin:base on find-start)" in words for words in said
+    )
+    assert len(said) == len(set(said)) and any(
+        "word share" in w or "writes a token" in w or "not decided" in w for w in said
+    )
+    assert audits_of([found], "0" * 16) == []
+
+
 def test_the_decoder_adds_the_bias_that_its_fields_say() -> None:
     model = load_model("builtin:base")
     made = WordBias(words=("let",), nats=3.0).bias(model)
@@ -234,6 +250,7 @@ def test_the_decoder_adds_the_bias_that_its_fields_say() -> None:
         WordBias(ids=(999,), nats=1.0).bias(model)
 
 
+@pytest.mark.slow
 def test_the_verb_audits_a_file_and_says_what_it_cannot(steer: Steer, tmp_path: Path) -> None:
     path = word_file(tmp_path)
     sized = ("--n", 4, "--n-dev", 4, "--directions", 2, "--max-new-tokens", 40, "--runs", tmp_path / "runs")
