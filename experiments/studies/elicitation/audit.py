@@ -25,7 +25,7 @@ from ..lenses import LensTexts, fitted_lenses, lens_texts
 from .asked import Setting
 from .audit_arms import COUNTS, in_place, opening_of, without, words_of
 from .audit_options import DEMO_LATENT, QUICK, AuditOptions, development, refuse
-from .audit_strength import Read, matched_nats, notes_of, read_of, together
+from .audit_strength import Read, first_written, matched_nats, notes_of, read_of, together
 from .audit_subjects import Subject, first_word, given, is_demo, latents_of, planted
 from .audit_verdict import corrects, sentences, verdict_table
 from .card import Card
@@ -176,6 +176,7 @@ def _audit(
     points = [p for p in listed if first or p.arm != "base"]
     right = corrects(tested, setting.split)
     graded = read_of(room, subject, tested, setting.split, plan)
+    writes = first_written(room, subject, tested, setting.split)
     notes = notes_of(room, subject, read, graded, nats, matched, about)
     if why:
         notes.append(why)
@@ -185,7 +186,7 @@ def _audit(
         said.append(
             f"{setting.name}: {subject.label} was extracted from {origin.model_id or origin.model}, another model."
         )
-    return points, verdict_table(setting, subject, listed, about, right, [*notes, *lost]), said
+    return points, verdict_table(setting, subject, listed, about, right, writes, [*notes, *lost]), said
 
 
 def _beside(subject: Subject, about: dict[str, str]) -> dict[str, str]:

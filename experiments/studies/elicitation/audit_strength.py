@@ -6,6 +6,7 @@ running the model again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,15 +80,32 @@ def read_of(room: Workroom, subject: Subject, found: Run, split: str, plan: Plan
         key=lambda row: row["order"],
     )
     texts = [(tuple(row["prompt_ids"]), tuple(row["token_ids"])) for row in rows]
-    covered = []
-    for prompt, tokens in texts:
-        at = continued(room.base, subject.span, prompt, tokens[:-1])
-        covered.append([place - len(prompt) + 1 for place in at if place >= len(prompt) - 1])
+    covered = [_covered(room, subject, prompt, tokens) for prompt, tokens in texts]
     divergences = [
         reading.divergence
         for reading in forced_divergence(room.base, [ForcedText(prompt, tokens, plan) for prompt, tokens in texts])
     ]
     return Read(texts, covered, *pooled(divergences, covered))
+
+
+def _covered(room: Workroom, subject: Subject, prompt: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    """Numbers of the generated tokens that are predicted from positions that the span covers."""
+    at = continued(room.base, subject.span, prompt, tokens[:-1])
+    return [place - len(prompt) + 1 for place in at if place >= len(prompt) - 1]
+
+
+def first_written(room: Workroom, subject: Subject, found: Run, split: str) -> dict[str, str]:
+    """Per arm, the tokens that are written most often at the first position that the span covers: `'let' 46, 'answer' 14`."""
+    rows = found.table(columns=["arm", "split", "prompt_ids", "token_ids", "tokens"]).to_pylist()
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        at = _covered(room, subject, row["prompt_ids"], row["token_ids"]) if row["token_ids"] else []
+        if row["split"] == split and at:
+            counts.setdefault(row["arm"], Counter())[row["tokens"][min(at)]] += 1
+    return {
+        arm: ", ".join(f"{token.strip()!r} {count}" for token, count in own.most_common(2))
+        for arm, own in counts.items()
+    }
 
 
 def together(room: Workroom, read: Read, ids: tuple[int, ...]) -> Floats:
@@ -123,6 +141,6 @@ def notes_of(
     if len(graded.behind):
         notes.append(
             f"At the {len(graded.behind)} predictions behind, which no bias touches, the vector still moves the model by "
-            f"{graded.behind.mean():.4f} nats on average."
+            f"{graded.behind.mean():.2g} nats on average."
         )
     return notes

@@ -61,9 +61,9 @@ def written(share: GapRecovered) -> str:
 
 def verdict_table(
     setting: Setting, subject: Subject, points: Sequence[Point], about: Mapping[str, str], right: Mapping[str, Floats],
-    notes: Sequence[str],
+    writes: Mapping[str, str], notes: Sequence[str],
 ) -> Table:  # fmt: skip
-    """One line per arm; `about` says what each arm does."""
+    """One line per arm; `about` says what each arm does, `writes` which tokens it writes first where the span lies."""
     lines: list[tuple[str | int | float | None, ...]] = []
     whole = right[subject.key]
     for point in points:
@@ -76,16 +76,23 @@ def verdict_table(
                 round(point.tokens, 1),
                 None if difference is None or point.difference_low is None or point.difference_high is None
                 else f"{100 * difference:+.1f} ({between(point.difference_low, point.difference_high)})",
-                None if share is None or own else written(share),
+                None if share is None or own else written(share), writes.get(point.arm),
             )
         )  # fmt: skip
     drawn = [values.mean() for arm, values in right.items() if arm.startswith(f"{subject.key}-random-")]
     if drawn:
         spread = f"{100 * np.mean(drawn):.1f} ({100 * min(drawn):.1f} to {100 * max(drawn):.1f})"
-        lines.append((f"{len(drawn)} random directions: mean (range)", spread, None, None, None))
+        lines.append((f"{len(drawn)} random directions: mean (range)", spread, None, None, None, None))
     return Table(
         title=f"{setting.name}: {subject.label}, {subject.dose} on {subject.span} at {subject.vector.site}",
-        heads=("arm", "right % (95 %)", "tokens", "vs base", "share of the vector's effect (95 %)"),
+        heads=(
+            "arm",
+            "right % (95 %)",
+            "tokens",
+            "vs base",
+            "share of the vector's effect (95 %)",
+            "writes first in the span",
+        ),
         lines=tuple(lines),
         notes=(*notes, f"Vector {subject.digest or subject.vector.digest}."),
     )
@@ -109,8 +116,8 @@ def sentences(
         said.append(f"{head}: {_verdict(shares, base, right, whole, about)} (the vector's effect: {size}).")
         kept = [arm for arm in about if arm.startswith(f"{subject.key}-without-")]
         if kept:
-            words = "; ".join(f"{about[arm]}: {written(share_of_effect(base, right[arm], whole))}" for arm in kept)
-            said.append(f"{head}: of its effect it keeps, {words}.")
+            words = "; ".join(f"{about[arm]} {written(share_of_effect(base, right[arm], whole))}" for arm in kept)
+            said.append(f"{head}: of its effect it keeps: {words}.")
     drawn = [values for arm, values in right.items() if arm.startswith(f"{subject.key}-random-")]
     if drawn:
         said.append(f"{head}: {against_directions(whole, np.stack(drawn), lowers=effect.difference < 0).note}.")
