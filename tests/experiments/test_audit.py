@@ -154,12 +154,14 @@ def test_shares_of_an_effect_have_values_intervals_and_reasons() -> None:
         (1.0, "it writes a token"),
         (0.0, "it does more than write a token"),
         (0.85, "not decided"),
+        (2.5, "its words do more without it"),
     ],
 )
 def test_the_verdict_follows_the_shares(bias: float, said: str) -> None:
     n = 200 if bias != 0.85 else 40
     setting = Setting(name="here", split="s", form="f")
-    base, whole, some = np.zeros(n), np.ones(n), (np.arange(n) < bias * n).astype(float)
+    reach = np.arange(n) / n
+    base, whole, some = np.zeros(n), (reach < min(1, 1 / max(bias, 1))).astype(float), (reach < bias).astype(float)
     given = subject(tiny("llama"), torch.ones(16), 2)
     right = {"base": base, "tried": whole, "tried-bias-logit-1": some, "tried-without-logit-1": base}
     right |= {f"tried-random-{i}": base for i in range(20)}

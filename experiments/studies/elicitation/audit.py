@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from steering.errors import BadInput
-from steering.extraction.jacobian import JacobianLens
+from steering.extraction.jacobian import LONGEST, JacobianLens
 from steering.plan.plan import Span
 from steering.vector.vectors import UNKNOWN, random_like
 
@@ -69,16 +69,20 @@ def _lens(room: Workroom, subject: Subject, read: Read, options: AuditOptions) -
             "No layer lies behind the site, so the logit lens is the Jacobian lens, and an edit can change the predictions made from the "
             "positions that it covers and no others."
         )
+    builtin = room.asked.base in (demo.BASE, demo.THINKING)
+    if builtin:
+        texts = lens_texts(room.base, None, options.texts)
+    else:
+        own = read.texts[: options.texts]
+        texts = LensTexts(
+            tuple((*prompt, *tokens) for prompt, tokens in own),
+            tuple(len(prompt) - 1 for prompt, _ in own),
+            "steered texts",
+        )
+    longest = LONGEST if builtin else max(LONGEST, *map(len, texts.sequences))  # behind long prompts too
     try:
-        if room.asked.base in (demo.BASE, demo.THINKING):
-            texts = lens_texts(room.base, None, options.texts)
-        else:
-            own = read.texts[: options.texts]
-            texts = LensTexts(
-                tuple((*prompt, *tokens) for prompt, tokens in own), tuple(len(prompt) - 1 for prompt, _ in own), "steered texts"
-            )  # fmt: skip
         with progress("fitting the Jacobian lens", room.console) as report:
-            return fitted_lenses(room.base, texts, [site], on_progress=report).by_site[site], ""
+            return fitted_lenses(room.base, texts, [site], longest=longest, on_progress=report).by_site[site], ""
     except BadInput as error:
         return None, f"No Jacobian lens: {error}"
 

@@ -3,7 +3,8 @@
 1. A share is a ratio of paired differences to the base on the same questions, with the interval of `statistics.gap`. It is not defined
    where the interval of the vector's own effect holds 0, and then the reason is said.
 2. A vector *writes a token* where some bias certainly has most of its effect (`MOST`; the level is divided by the number of biases that
-   were tried), and *does more* where no bias reaches the whole. Between the two nothing is decided.
+   were tried), and *does more* where no bias reaches the whole; where a bias certainly has more than the whole, the words do more without
+   the vector. Between these nothing is decided.
 """
 
 from __future__ import annotations
@@ -134,6 +135,8 @@ def _verdict(
     best = max(shares, key=lambda arm: shares[arm].value or 0.0)
     strict = share_of_effect(base, right[best], whole, 1 - (1 - LEVEL) / len(shares))
     words = f"{about[best]} has {written(shares[best])} of its effect"
+    if strict.interval is not None and strict.interval.low > 1:
+        return f"its words do more without it, at equal divergence: {words}"
     if strict.interval is not None and strict.interval.low >= MOST:
         return f"it writes a token: {words}"
     if all(share.interval is not None and share.interval.high < 1 for share in shares.values()):
