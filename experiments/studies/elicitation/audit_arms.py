@@ -42,7 +42,8 @@ class Words:
         return " ".join(repr(token.text or f"id {token.id}") for token in self.tokens[:count])
 
     def ids(self, count: int) -> tuple[int, ...]:
-        return tuple(token.id for token in self.tokens[:count])
+        """Ids of the first tokens, in order: of two lenses that name the same tokens one bias is enough."""
+        return tuple(sorted(token.id for token in self.tokens[:count]))
 
 
 def words_of(model: LoadedModel, subject: Subject, lens: JacobianLens | None, count: int = max(COUNTS)) -> list[Words]:
