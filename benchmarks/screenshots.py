@@ -33,7 +33,8 @@ def addresses(store: Store) -> dict[str, str]:
     hybrid = next((e.run_id for e in runs if e.manifest and any(a.controller for a in e.manifest.arms)), "")
     return {
         "home": "", "playground": "playground", "compare": f"compare?run={demo}&cmp_show=helped", "results": f"results?run={demo}",
-        "sweeps": f"sweeps?run={sweep}", "elicitation": "elicitation", "hybrid": f"hybrid?run={hybrid}", "vectors": "vectors", "features": "features", "runs": "runs",
+        "sweeps": f"sweeps?run={sweep}", "elicitation": "elicitation", "hybrid": f"hybrid?run={hybrid}",
+        "vectors": "vectors", "features": "features", "runs": "runs",
         "jobs": "jobs", "health": "health",
     }  # fmt: skip
 

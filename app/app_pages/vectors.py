@@ -3,7 +3,8 @@
 1. Where it was found, how it was taken, its length, and how it lies to the others (cosines of vectors of one width).
 2. What it did: every arm of the store that used it, with its paired difference; a vector that no run has used says that its causal claim
    is untested. That beats any property of the vector itself.
-3. Which tokens it speaks for, by two lenses, where a reader asks for it.
+3. Whether it is just a word, where the store holds an audit of it.
+4. Which tokens it speaks for, by two lenses, where a reader asks for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from app.lens_section import lens_section
 from app.library import Unreadable, entries, open_run, runs_root
 from app.vector_files import VectorFile, offered
 from experiments.evaluation.sentences import sentence
+from experiments.store.runs import Store, StoreError
+from experiments.studies.elicitation.findings import audits_of, stored_findings
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 MOST = 14
@@ -71,6 +74,7 @@ def page() -> None:
     with right:
         _evidence(listed[chosen])
     vector = listed[chosen]
+    _audits(vector)
     lens_section([str(vector.path)], vector.model, vector.name, "vec_lens")
     _cosines(listed, chosen)
 
@@ -150,6 +154,26 @@ def _evidence(vector: VectorFile) -> None:
         )
     for run_id in dict.fromkeys(line[0] for line in lines[:12]):
         mark_run(run_id)
+
+
+def _audits(vector: VectorFile) -> None:
+    """What audits of the store say of it."""
+    try:
+        verdicts = audits_of(stored_findings(Store(runs_root()))[0], vector.digest)
+    except (OSError, StoreError, Unreadable) as error:
+        st.error(f"**The audits cannot be read.** {for_markdown(error, 600)}", icon=":material/broken_image:")
+        return
+    st.markdown(
+        "**Is it just a word?**",
+        help="Beside it at the same positions: a bias on its words that diverges as much, and itself without them.",
+    )
+    for words in verdicts:
+        st.markdown(f"- {for_markdown(words, 700)}")
+    if verdicts:
+        st.page_link("app_pages/elicitation.py", label="Every arm of the audit", icon=":material/fact_check:")
+    else:
+        st.caption("Nobody has asked in this store.")
+        st.code(f"steer vectors audit {vector.path}", language="bash")
 
 
 def _effects(run_id: str, arms: set[str]) -> list[tuple[str, str, str, str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..progress import talk
+from .audit import audit
 from .lens import lens
 from .quality import quality
 
@@ -44,6 +45,7 @@ def show(
 
 vectors_app.command("quality")(quality)
 vectors_app.command("lens")(lens)
+vectors_app.command("audit")(audit)
 
 
 @vectors_app.command("import")

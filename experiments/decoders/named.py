@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from steering.errors import BadInput, unknown
 
+from .bias import WordBias
 from .decoder import Decoder
 from .forcing import BudgetForcing
 from .paths import CotDecoding
@@ -22,6 +23,7 @@ KINDS: dict[str, type[Any]] = {
     "power-sampling": PowerSampling,
     "budget-forcing": BudgetForcing,
     "suppression": Suppression,
+    "word-bias": WordBias,
 }
 """Every decoder by the name that arms call it by."""
 

@@ -58,9 +58,9 @@ class Suppression(Fields):
         return 0, [None]
 
 
-def first_tokens(model: LoadedModel, word: str) -> list[int]:
+def first_tokens(model: LoadedModel, word: str, where: str = "suppression") -> list[int]:
     """First token of a word where it begins a text and where a blank stands before it. Raises BadInput for a word that the tokenizer does
-    not know."""
+    not know, saying `where` it was named."""
     from steering.compile.text import token_facts
 
     facts, found = token_facts(model), []
@@ -70,5 +70,5 @@ def first_tokens(model: LoadedModel, word: str) -> list[int]:
         named = [token for token in ids if facts.has_content(token)]
         found += named[:1]
     if not found:
-        raise BadInput(f"suppression: {word!r} is only blanks and stops for {model.id}; name a word.")
+        raise BadInput(f"{where}: {word!r} is only blanks and stops for {model.id}; name a word.")
     return list(dict.fromkeys(found))

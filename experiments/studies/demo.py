@@ -46,6 +46,8 @@ class Choice:
     dose: float
     accuracy: float
     tried: int
+    run: str = ""
+    """The run that holds the rows that chose."""
 
 
 def steering_arm(
@@ -102,7 +104,7 @@ def choose(
     means = table.groupby(["arm", "split"])["correct"].mean().groupby("arm").mean()
     best = max(settings, key=lambda name: (round(float(means[name]), 6), -settings[name][1], name))
     vector, dose = settings[best]
-    return Choice(vector, dose, float(means[best]), len(settings))
+    return Choice(vector, dose, float(means[best]), len(settings), run.manifest.run_id)
 
 
 def random_arms(

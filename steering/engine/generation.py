@@ -20,6 +20,7 @@ import torch
 from ..compile.compilation import check_plan, check_spans, compile_plans
 from ..errors import BadInput, Cancelled
 from ..model.models import LoadedModel
+from .bias import Bias
 from .invariant import demand_possible, key_of, remembered
 from .loop import Detail, Loop
 from .record import (
@@ -37,6 +38,7 @@ from .sampling import GenerationSettings
 
 __all__ = [
     "ALTERNATIVES",
+    "Bias",
     "Finished",
     "Generation",
     "NonFinite",
@@ -66,6 +68,8 @@ def check_rows(model: LoadedModel, rows: Sequence[Row], settings: GenerationSett
                 f"Row {index}: {len(row.prompt_ids)} prompt tokens + max_new_tokens {settings.max_new_tokens} exceed the context of "
                 f"{model.id} ({model.context}). Shorten the prompt or set max_new_tokens to at most {model.context - len(row.prompt_ids)}."
             )
+        if row.bias is not None:
+            row.bias.check(len(model.tokenizer), f"Row {index}: ")
         model.rope.check_row(f"Row {index}", len(row.read_ids), settings.max_new_tokens - len(row.begun))
     for plan in dict.fromkeys(row.plan for row in rows):
         check_plan(plan, model, strict)

@@ -23,6 +23,7 @@ from ..errors import BadInput, unknown
 from ..model.cache import Masks
 from ..model.models import LoadedModel
 from .batch import Batch, seeds_and_steps
+from .bias import Bias, BiasedRow, biased
 from .graphs import StaticStep, can_compile, shape_key
 from .invariant import PLACES, OwnColumns, demand_possible, fixed
 from .nonfinite import located
@@ -67,6 +68,7 @@ class Loop:
         self.scored, self.uncertain = detail == "scores", any(gate.kind == "entropy" for gate in gates)
         self.model, self.rows, self.settings, self.compiled, self.long = model, rows, settings, compiled, long
         self.masks = Masks(model.runs.config)
+        self.biasing = any(row.bias is not None for row in rows)
         self.invariant = invariant
         places = PLACES if invariant else max(1, min(batch_size, len(rows)))
         static = self._graph_wanted(graph)
@@ -135,7 +137,12 @@ class Loop:
             plan = RowPlan(self.compiled, row.plan, row.prompt_ids, self.settings.max_new_tokens, self.model)
             for place, token in enumerate(row.begun, len(row.prompt_ids)):
                 plan.follow(place, token)
-        return Progress(index, row, plan, list(row.begun))
+        bias = None
+        if row.bias is not None:
+            bias = BiasedRow(row.bias, self.model, row.prompt_ids, self.settings.max_new_tokens)
+            for place, token in enumerate(row.begun, len(row.prompt_ids)):
+                bias.follow(place, token)
+        return Progress(index, row, plan, list(row.begun), bias=bias)
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
         with self.model.runs.holding({} if self.graph else self.batch.edits):
@@ -213,6 +220,8 @@ class Loop:
             weighed = self.settings.penalty.applied(
                 logits, [() if (r := batch.rows[p]) is None else r.tokens for p in places]
             )
+        if self.biasing:
+            weighed = biased(weighed, [_bias_of(batch.rows[p]) for p in places])
         if self.invariant:
             logits, weighed = fixed(logits), fixed(weighed)
             drawn, history = (None if part is None else fixed(part) for part in (drawn, history))
@@ -255,6 +264,8 @@ class Loop:
         for place, progress, token in zip(places, running, tokens, strict=True):
             progress.tokens.append(token)
             self.batch.follow(place, token)
+            if progress.bias is not None:
+                progress.bias.follow(progress.length - 1, token)
             progress.finish = self._finish(progress, token)
         indices = tuple(row.index for row in running)
         if self.scored:
@@ -300,6 +311,13 @@ class Loop:
         generation = self.batch.finished(place)
         self.batch.rows[place] = None
         return Finished(progress.index, generation)
+
+
+def _bias_of(progress: Progress | None) -> Bias | None:
+    """The bias of a row's coming prediction."""
+    if progress is None or progress.bias is None or not progress.bias.covers(progress.length - 1):
+        return None
+    return progress.bias.bias
 
 
 def _not_finite(values: Sequence[float]) -> list[int]:

@@ -79,6 +79,17 @@ def _completed(one: Generation, table: np.ndarray) -> Generation:
     )
 
 
+def logprobs_along(model: LoadedModel, rows: Sequence[Row], ids: Sequence[int]) -> list[Tensor]:
+    """Per row, log-probabilities `[begun tokens, len(ids)]` in nats of `ids` in the prediction of each of its `begun` tokens, under its
+    plan, float64 on the CPU. Raises as `next_logprobs`."""
+    texts = [ForcedText(row.prompt_ids, row.begun, row.plan) for row in rows]
+    found: dict[int, Tensor] = {}
+    for chunk, read in _read(model, texts):
+        for index, predicted in zip(chunk, read, strict=True):
+            found[index] = predicted[:, list(ids)].double().cpu()
+    return [found[i] for i in range(len(rows))]
+
+
 def _read(model: LoadedModel, texts: Sequence[ForcedText]) -> list[tuple[list[int], list[Tensor]]]:
     """Log-probabilities `[tokens, vocabulary]` of every text, in the passes that are made."""
     lengths = [len(text.prompt_ids) + len(text.token_ids) for text in texts]

@@ -21,6 +21,7 @@ from ..compile.compilation import RowPlan
 from ..errors import NeverFired
 from ..plan.dose import OVERSIZED, oversized_sentence
 from ..plan.plan import Plan
+from .bias import Bias, BiasedRow
 
 ALTERNATIVES = 5
 """Likeliest tokens kept per generated position."""
@@ -38,6 +39,8 @@ class Row:
     begun: tuple[int, ...] = ()
     """First tokens of the response, which the row goes on from: generated ones for spans, for `max_new_tokens` and for the draws, so that a
     row which goes on from the beginning of its own text writes the rest of it."""
+    bias: Bias | None = None
+    """Added to the logits of some tokens, at the positions of a span."""
 
     @property
     def read_ids(self) -> tuple[int, ...]:
@@ -114,6 +117,8 @@ class Generation:
     receipt: Receipt
     nonfinite: NonFinite | None = None
     """Where the row broke, of a row that ended so. The token that would have been drawn there is not part of it."""
+    biased: int = 0
+    """Predictions of this row, those of begun tokens left out, that its bias was added to."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,8 @@ class Progress:
     numbers: list[np.ndarray] = field(default_factory=list)
     finish: Finish | None = None
     nonfinite: NonFinite | None = None
+    bias: BiasedRow | None = None
+    """None for a row without a bias."""
 
     @property
     def length(self) -> int:
@@ -207,6 +214,7 @@ class Progress:
             tuple(table[:, 2 : 2 + wide].reshape(-1).tolist()),
             receipt,
             self.nonfinite,
+            0 if self.bias is None else self.bias.count(len(self.row.read_ids), self.length),
         )
 
 
@@ -236,6 +244,7 @@ def demand_fired(rows: Sequence[Row], generations: Sequence[Generation | None]) 
             fired[row.plan] = planned + generation.receipt.planned, done + generation.receipt.fired
     silent = [(plan, planned) for plan, (planned, done) in fired.items() if done == 0]
     if not silent:
+        _demand_biased(rows, generations)
         return
     plan, planned = silent[0]
     spans = ", ".join(str(i.span) for i in plan.interventions)
@@ -257,3 +266,18 @@ def demand_fired(rows: Sequence[Row], generations: Sequence[Generation | None]) 
     raise NeverFired(
         f"A plan with span {spans} never fired: {why}. The texts are unsteered; {advice}.", list(generations)
     )
+
+
+def _demand_biased(rows: Sequence[Row], generations: Sequence[Generation | None]) -> None:
+    """Raises NeverFired when a bias was added in none of the finished rows that carry it."""
+    added: dict[Bias, int] = {}
+    for row, generation in zip(rows, generations, strict=True):
+        if row.bias is not None and generation is not None and generation.finish not in ("cancelled", "nonfinite"):
+            added[row.bias] = added.get(row.bias, 0) + generation.biased
+    for bias, count in added.items():
+        if not count:
+            raise NeverFired(
+                f"A bias with span {bias.span} was never added: no token was predicted from a position that the span covers. The texts "
+                f"are the model's own; choose a span that starts earlier, such as last_prompt.",
+                list(generations),
+            )

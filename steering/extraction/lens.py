@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ from ..model.models import LoadedModel
 from ..model.prompts import token_texts
 from ..model.sites import Site
 from ..vector.vectors import SteeringVector
+
+PROBED = 256
+"""Coordinates that are read in one pass."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,32 @@ def logit_ends(model: LoadedModel, logits: Tensor, count: int) -> tuple[tuple[Le
         texts = token_texts(model, ids)
         ends.append(tuple(map(LensToken, ids, texts, found.values.tolist())))
     return ends[0], ends[1]
+
+
+@torch.inference_mode()
+def lens_rows(model: LoadedModel, ids: Sequence[int] | None = None) -> Tensor:
+    """What the logit lens reads per token: rows `[len(ids), d_model]` float64 on the CPU, the logit of a direction x of norm sqrt(d_model)
+    being row · x. None for the whole vocabulary of the logits.
+
+    They are the unembedding's rows with the final norm's weights in them, and are read off the model itself, one coordinate of x after the
+    other: exact for a root-mean-square norm, within about a part in sqrt(d_model) for one that takes the mean away, and bent by a soft
+    cap of the logits where they are large.
+    """
+    width = model.d_model
+    columns = []
+    for start in range(0, width, PROBED):
+        count = min(PROBED, width - start)
+        probes = torch.zeros(2 * count, 1, width, device=model.device)
+        at = torch.arange(count, device=model.device)
+        probes[at, 0, start + at] = width**0.5
+        probes[count + at, 0, start + at] = -(width**0.5)
+
+        def replace(hidden: Tensor, probes: Tensor = probes) -> Tensor:
+            return probes.to(hidden)
+
+        zeros = torch.zeros(2 * count, 1, dtype=torch.long, device=model.device)
+        with hooked(model.layout, {Site(model.n_layers - 1): replace}):
+            logits = model.model(input_ids=zeros, use_cache=False).logits[:, 0].double()
+        odd = (logits[:count] - logits[count:]).cpu() / (2 * width**0.5)
+        columns.append(odd if ids is None else odd[:, list(ids)])
+    return torch.cat(columns).T.contiguous()

@@ -108,5 +108,5 @@ class Writing:
             tuple(table[:, 2 : 2 + wide].reshape(-1).tolist()),
             Receipt(self.planned, self.fired, ratio),
             NonFinite(len(prompt) + len(self.tokens) - 1, "logits") if broke else None,
-            tuple(choice for choice in self.choices if choice.token < len(self.tokens)),
+            choices=tuple(choice for choice in self.choices if choice.token < len(self.tokens)),
         )

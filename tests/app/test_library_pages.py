@@ -333,6 +333,25 @@ def test_the_jacobian_lens_of_a_vector_is_computed_when_asked_and_stands_beside_
     assert app.button(key="vec_lens") and not any("Jacobian lens promotes" in f.value for f in app.dataframe)
 
 
+def test_what_an_audit_of_the_store_says_stands_on_its_vector_alone(tmp_path: Path, monkeypatch: Patch) -> None:
+    vectors = {v.name: d for d, v in offered(tmp_path).items()}
+    digest = vectors.pop("checking")
+    table = {"title": "bare: checking, 1v on generated", "heads": ["arm"], "lines": [], "notes": [f"Vector {digest}."]}
+    facts = {
+        "card": "audit", "systems": ["S24"], "papers": [], "pair": ["builtin:base", None], "task": "find-start", "preset": "quick",
+        "options": {}, "points": [], "tables": [table], "said": ["bare: checking: it writes a token.", "bare: another: it does more."],
+        "runs": [],
+    }  # fmt: skip
+    (tmp_path / ".elicitation").mkdir()
+    (tmp_path / ".elicitation" / "audit-0.json").write_text(json.dumps(facts))
+    app = show("vectors", tmp_path, monkeypatch, vec=digest)
+    assert not app.exception and "checking: it writes a token. (builtin:base on find-start)" in said(app)
+    assert "it does more" not in said(app)
+    app = show("vectors", tmp_path, monkeypatch, vec=next(iter(vectors.values())))
+    assert not app.exception and "it writes a token" not in said(app)
+    assert any("steer vectors audit" in block.value for block in app.code)
+
+
 @pytest.mark.parametrize(("state", "words"), [("failed", "did not finish"), ("done", "before this server started")])
 def test_a_lens_without_a_result_says_why_and_can_be_asked_again(
     state: Any, words: str, tmp_path: Path, monkeypatch: Patch, jobs: list[Job]

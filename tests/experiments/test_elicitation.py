@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
     "boundary": {"n": 3, "samples": 4, "most": 2},
     "confidence": {"n": 24, "resamples": 100},
+    "audit": {"n": 3, "n_dev": 2, "n_choice": 2, "directions": 2, "texts": 4},
     "decisions": {
         "n": 3,
         "budgets": [0.2],
@@ -56,6 +57,8 @@ ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two model
 """Cards that refuse one model, and what they say."""
 NEED_MORE = {"decisions": "names the questions that the bank is made from"}
 """Cards that need more of another task than five questions, and what they say."""
+SHORT = {"audit": 24}
+"""Tokens per text of cards with many arms, whose texts need not end to be compared."""
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=120)
 
 
@@ -121,13 +124,16 @@ def test_stored_findings_are_read_and_nothing_runs_again(
     (root / ".elicitation" / "damaged.json").unlink()
 
 
-@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SHORT else name for name in SMALL]
+)
 def test_a_card_killed_twice_goes_on_and_ends_with_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("experiments.evaluation.rows.CHUNK_ROWS", 6)
     card = card_named(name)
-    run_card(card, BARE, Store(tmp_path / "whole"), given=SMALL[name], console=QUIET)
+    asked = BARE.model_copy(update={"max_new_tokens": SHORT.get(name, BARE.max_new_tokens)})
+    run_card(card, asked, Store(tmp_path / "whole"), given=SMALL[name], console=QUIET)
     from experiments.evaluation import executors
 
     work, calls = executors.chunk_records, 0
@@ -142,8 +148,8 @@ def test_a_card_killed_twice_goes_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr(executors, "chunk_records", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run_card(card, BARE, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
-    run_card(card, BARE, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
+            run_card(card, asked, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
+    run_card(card, asked, Store(tmp_path / "parts"), given=SMALL[name], console=QUIET)
     assert whole(tmp_path / "parts") == whole(tmp_path / "whole")
 
 
@@ -190,8 +196,9 @@ def five_questions(folder: Path) -> dict[str, object]:
     """A task of five questions in a file."""
     lines = [json.dumps({"question": f"w{n + 8} w{n + 20}", "answer": f"w{n + 30}"}) for n in range(5)]
     (folder / "five.jsonl").write_text("\n".join(lines))
+    (folder / "dev.jsonl").write_text("\n".join(line.replace("w8", "w50") for line in lines[:2]))
     return {
-        "dataset": str(folder / "five.jsonl"), "splits": {"test": "five.jsonl"}, "grader": "exact",
+        "dataset": str(folder / "five.jsonl"), "splits": {"dev": "dev.jsonl", "test": "five.jsonl"}, "grader": "exact",
         "forms": {"chat": {"chat": True}, "cot": {"template": "{question} w11", "chat": True}},
     }  # fmt: skip
 

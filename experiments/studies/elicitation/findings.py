@@ -5,6 +5,7 @@ A store's findings lie under `.elicitation`, one file per card and question.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -98,3 +99,23 @@ def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
         if asked not in latest or latest[asked].version <= one.version:
             latest[asked] = one
     return list(latest.values()), broken
+
+
+def audits_of(found: Sequence[Findings], digest: str) -> list[str]:
+    """What the audits among findings say of the vector with that digest, with the model and the task that they asked."""
+    said = []
+    for findings in found:
+        if findings.card != "audit":
+            continue
+        where = f"{findings.pair[0]} on {findings.task}"
+        about = [table.title for table in findings.tables if f"Vector {digest}." in table.notes]
+        said += [
+            f"{sentence} ({where})" for sentence in findings.said if any(_heads(sentence, title) for title in about)
+        ]
+    return list(dict.fromkeys(said))
+
+
+def _heads(sentence: str, title: str) -> bool:
+    """Whether a sentence begins with what a table's title begins with, up to the title's first comma behind it."""
+    stops = [n for n in range(len(sentence)) if sentence.startswith(": ", n)]
+    return any(title.startswith(f"{sentence[:stop]}, ") for stop in stops)

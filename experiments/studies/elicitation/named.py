@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from steering.errors import unknown
 
-from . import boundary, confidence, decisions, paths, sampling, switching
+from . import audit, boundary, confidence, decisions, paths, sampling, switching
 from .card import Card
 
 CARDS: dict[str, Card] = {
-    module.CARD.name: module.CARD for module in (decisions, paths, sampling, switching, boundary, confidence)
+    module.CARD.name: module.CARD
+    for module in (
+        paths,
+        sampling,
+        switching,
+        boundary,
+        decisions,
+        audit,
+        confidence,
+    )
 }
 
 

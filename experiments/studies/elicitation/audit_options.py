@@ -1,0 +1,85 @@
+"""What an audit is asked: which vectors, how they are applied, and on how many questions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from steering.errors import BadInput
+from steering.plan.plan import Dose, Span
+from steering.vector.vectors import SteeringVector
+
+from .. import demo
+from ..ablation import parse_operation
+from .asked import Elicit, Setting
+from .card import Options
+
+QUICK = "quick"
+"""The form of the built-in task in which the demo's latent was found to start reasoning."""
+DEMO_LATENT = {"sae": "builtin:base", "latents": (183,), "latent_edit": "raise 12f"}
+
+
+class AuditOptions(Options):
+    n_dev: int = Field(default=60, ge=2)
+    """Development questions, on which biases are matched."""
+    dev: str | None = None
+    """The split of development questions; by default `dev`, or the one whose name has `dev` for `test`."""
+    files: tuple[str, ...] = ()
+    """Vector files; without them the vector of the demo, where the pair is the built-in one."""
+    digests: tuple[str, ...] = ()
+    """Of the vectors in the files; found out."""
+    dose: str = "1v"
+    span: str = "last_prompt"
+    site: str | None = None
+    """Of the files' vectors: another site than their own."""
+    planted: bool = True
+    """Audit vectors whose answers are known too."""
+    sae: str | None = None
+    """Audit latents of this autoencoder too, by their decoder rows."""
+    latents: tuple[int, ...] = ()
+    latent_edit: str = "raise 12f"
+    """What is done to a latent."""
+    directions: int = Field(default=20, ge=1)
+    texts: int = Field(default=24, ge=2)
+    """Texts that the Jacobian lens is fitted on."""
+    n_choice: int = Field(default=24, ge=2)
+    """Development questions on which the demo's layer and dose are chosen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_their_bytes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("files"):
+            data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
+        return data
+
+
+def development(asked: Elicit, setting: Setting, options: AuditOptions) -> str:
+    """The split of development questions. Raises BadInput where there is none beside the one that is graded."""
+    known = asked.found.splits
+    guesses = [options.dev] if options.dev else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
+    for name in guesses:
+        if name in known and name != setting.split:
+            return name
+    raise BadInput(
+        f"card audit: biases are matched on questions that are not graded, and task {asked.found.name} has no such split beside "
+        f"{setting.split!r} ({', '.join(known)}); give --set dev=SPLIT."
+    )
+
+
+def refuse(asked: Elicit, options: AuditOptions) -> None:
+    Span.parse(options.span)
+    parse_operation(options.latent_edit)
+    dose = Dose.parse(options.dose)
+    if dose.unit not in ("vector", "raw", "residual") or dose.schedule.kind != "constant" or not dose.amount:
+        raise BadInput(
+            f"card audit: dose {options.dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r."
+        )
+    if (options.sae is None) != (not options.latents):
+        raise BadInput("card audit: give sae and latents together: an autoencoder, and numbers of its latents.")
+    for setting in asked.settings:
+        asked.found.items(development(asked, setting, options), options.n_dev)
+    if not options.files and not options.planted and not options.latents and (asked.base, asked.thinking) != (
+        demo.BASE, demo.THINKING,
+    ):  # fmt: skip
+        raise BadInput("card audit: name a vector to audit: --set files=[think.safetensors], as `steer extract` makes.")
