@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from steering.errors import unknown
 
-from . import boundary, decisions, paths, sampling, switching
+from . import boundary, decisions, paths, sampling, sentences, switching
 from .card import Card
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (decisions, paths, sampling, switching, boundary)}
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (decisions, paths, sampling, switching, boundary, sentences)}
 
 
 def card_named(name: str) -> Card:
