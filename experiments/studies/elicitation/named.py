@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from steering.errors import unknown
 
-from . import boundary, decisions, paths, sampling, sentences, switching
+from . import boundary, decisions, faithfulness, information_gain, paths, sampling, sentences, switching
 from .card import Card
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (decisions, paths, sampling, switching, boundary, sentences)}
+CARDS: dict[str, Card] = {
+    module.CARD.name: module.CARD
+    for module in (decisions, paths, sampling, switching, boundary, sentences, faithfulness, information_gain)
+}
 
 
 def card_named(name: str) -> Card:
