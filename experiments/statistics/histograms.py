@@ -1,7 +1,7 @@
 """How far two histograms of drawn answers lie apart, without what chance alone puts between them.
 
-1. KL of two histograms of n draws is above 0 when both were drawn from one distribution (two of ten draws: by about 0.16 nats). The mean over
-   permutations of the draws between the two is taken off, so that the value of two like distributions is about 0, and may be below it.
+1. KL of two histograms of n draws is above 0 when both were drawn from one distribution (two of ten draws: by about 0.16 nats). The mean
+   over permutations of the draws between the two is taken off, so that the value of two like distributions is about 0, and may be below.
 2. Categories get a pseudo-count, so that one that was never drawn makes nothing infinite.
 
 Sources: Bogdan et al. 2506.19143 (importance of sentences); the permutation mean is the plug-in's expectation under no difference.

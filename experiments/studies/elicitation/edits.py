@@ -1,7 +1,7 @@
 """Exact edits of traces of the built-in task: one changed value whose consequence is known, and other wordings that the grammar allows.
 
-1. `toward`: a result in the attempt at a rejected candidate is changed so that the rules still to come lead from it to the goal. A text that
-   uses what it wrote accepts that candidate; one that does not keeps its answer.
+1. `toward`: a result in the attempt at a rejected candidate is changed so that the rules still to come lead from it to the goal. A text
+   that uses what it wrote accepts that candidate; one that does not keeps its answer.
 2. `away`: a result in the attempt at the accepted candidate is changed. A text that uses it rejects the candidate.
 3. `random`: any line gets another result; what follows from it is not asked, only whether the answer stays.
 4. A rewording says the same (`steps.meaning`): another opener, a check with `hmm` or without.

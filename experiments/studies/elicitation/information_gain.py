@@ -1,7 +1,8 @@
 """How much each step of a trace tells of the answer (2506.02126), measured on the answer's own tokens.
 
-1. IG_i = log p(answer | prompt, steps <= i, cue) - log p(answer | prompt, steps < i, cue), mean per token of the right answer, in nats. It is
-   read by each model of the pair as scorer, whoever wrote the trace. Sums telescope: their total is what the whole trace tells.
+1. IG_i = log p(answer | prompt, steps <= i, cue) - log p(answer | prompt, steps < i, cue), mean per token of the right answer, in nats.
+   Each model of the pair reads it as scorer, whoever wrote the trace, where both read one vocabulary. Sums telescope: their total is what
+   the whole trace tells.
 2. The published measure is a fall of the perplexity of the *whole* text (question, steps, cue, answer). A long predictable trace lowers it
    whatever the answer is, so it stands beside IG and not in its place.
 3. Two controls are read as the trace is: another problem's trace, and steps said once more behind the trace, which are post hoc by
@@ -72,17 +73,29 @@ def run(room: Workroom, options: GainOptions) -> tuple[list[Point], list[Table],
         for own in traces.values():
             if not own:
                 continue
+            scorers, others = _scorers(room, own[0].model)
+            said += [
+                f"{setting.name}: {own[0].label}: {name} reads another vocabulary and scores none of its traces."
+                for name in others
+            ]
             readings = {
                 (scorer, kind): part
-                for scorer in room.pair
+                for scorer in scorers
                 for kind in KINDS
                 if (part := readings_of(room, scorer, own, kind, cue))
             }
             tables.append(_table(setting, own, readings))
             if room.asked.builtin:
-                tables.append(_kinds(setting, own, {s: readings[s, "own"] for s in room.pair}))
-            said += [_sentence(setting, own[0].label, scorer, readings) for scorer in room.pair]
+                tables.append(_kinds(setting, own, {s: readings[s, "own"] for s in scorers}))
+            said += [_sentence(setting, own[0].label, scorer, readings) for scorer in scorers]
     return points, tables, said
+
+
+def _scorers(room: Workroom, writer: str) -> tuple[list[str], list[str]]:
+    """The models that read the ids of `writer`'s traces as it wrote them, and the others."""
+    own = room.model(writer).tokenizer_fingerprint
+    same = [name for name, model in room.pair.items() if model.tokenizer_fingerprint == own]
+    return same, [name for name in room.pair if name not in same]
 
 
 def readings_of(room: Workroom, scorer: str, own: list[Trace], kind: str, cue: str) -> list[Reading]:
@@ -170,8 +183,8 @@ def _table(setting: Setting, own: list[Trace], readings: dict[tuple[str, str], l
         ),
         lines=tuple(lines),
         notes=(
-            f"IG: nats per token of the right answer; below 0: by more than {BELOW:g}. Last step's part: of the gains above 0. Published: fall of the whole text's perplexity, "
-            "which says how predictable the text is. Intervals: 95 % over problems.",
+            f"IG: nats per token of the right answer; below 0: by more than {BELOW:g}. Last step's part: of the gains above 0. Published: "
+            "fall of the whole text's perplexity, which says how predictable the text is. Intervals: 95 % over problems.",
         ),
     )  # fmt: skip
 

@@ -5,8 +5,8 @@
 2. `resampling`: KL between the answers of N continuations that write the sentence anew and of N that keep it. `counterfactual`: the same,
    of those alone whose new sentence says something else. Both are without what chance puts between two histograms; all KLs are of the
    distribution without the sentence from the one with it.
-3. In the built-in task it is known which sentences decide (`steps.CHOICES`). Every measure is asked how well it ranks them first (AUROC, its
-   interval over problems), beside random scores and the place in the text, which know nothing of the sentence.
+3. In the built-in task it is known which sentences decide (`steps.CHOICES`). Every measure is asked how well it ranks them first (AUROC,
+   its interval over problems), beside random scores and the place in the text, which know nothing of the sentence.
 4. Attention to a sentence is not read here.
 """
 
@@ -220,8 +220,8 @@ def _detectable(setting: Setting, label: str, every: list[Importance], options: 
     total = sum(value for value in top if value > 0)
     share = f"; the tenth that matters most holds {100 * sum(top[:count]) / total:.0f} % of it" if total > 0 else ""
     return (
-        f"{setting.name}: {label}: of {len(every)} sentences {clear} change the answers of {options.samples} continuations detectably (p <= "
-        f"0.05 each; {0.05 * len(every):.0f} would by chance), mean resampling importance {np.mean(top):.3f} nats{share}."
+        f"{setting.name}: {label}: of {len(every)} sentences {clear} change the answers of {options.samples} continuations detectably (p "
+        f"<= 0.05 each; {0.05 * len(every):.0f} would by chance), mean resampling importance {np.mean(top):.3f} nats{share}."
     )
 
 
