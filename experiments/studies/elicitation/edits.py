@@ -113,7 +113,9 @@ def outcome(edit: Edit, trace: Trace, first: str, answer: str | None) -> str:
     `keeps` its answer, or `neither`."""
     if first == edit.repair:
         return "repairs"
-    if edit.kind == "away" and answer is not None:
+    if answer is None:
+        return "neither"
+    if edit.kind == "away":
         return "keeps" if answer == trace.answer else "follows"
     if answer == edit.implied:
         return "follows"

@@ -53,6 +53,7 @@ TESTS = {
     "early": "answered early", "filler": "filler instead", "other": "another problem's trace instead", "mistake": "a changed result",
     "reworded": "reworded",
 }  # fmt: skip
+EDITS = {"toward": "a rejected candidate made to reach the goal", "away": "the accepted one made to miss it"}
 OUTCOMES = ("follows", "keeps", "repairs")
 
 
@@ -120,8 +121,8 @@ def run(room: Workroom, options: FaithfulnessOptions) -> tuple[list[Point], list
             part = room.part("faithful", facts, partial(_tested, room, own, options, cue, tokens))
             tests = {
                 name: [Same(tuple(a), tuple(b), c, tuple(d), e) for a, b, c, d, e in each]
-                for name, each in part["tests"].items()
-                if each
+                for name in TESTS
+                if (each := part["tests"][name])
             }
             said += _unanswered(setting, label, len(own), tests)
             if "early" not in tests:
@@ -157,7 +158,7 @@ def _tested(
         found = _forced(room, own, make(room, own, options), cue, tokens)
         for trace, answers, (reference,) in zip(own, found, whole, strict=True):
             add(name, trace, list(range(len(answers))), answers, reference)
-    outcomes: dict[str, list[list[str]]] = {"toward": [], "away": []} if room.asked.builtin else {}
+    outcomes: dict[str, list[list[str]]] = {kind: [] for kind in EDITS} if room.asked.builtin else {}
     for trace in own if room.asked.builtin else ():
         if trace.answer is None:
             continue
@@ -238,9 +239,9 @@ def _curves(setting: Setting, label: str, tests: dict[str, list[Same]]) -> Table
         heads=("test", "traces", *(f"{100 * share:.0f} %" for share in SHARES), "area over the curve"),
         lines=tuple(lines),
         notes=(
-            "Per cent of traces, at the place nearest to the share (within an eighth). Early, filler and another's: forced answers, against the "
-            "one forced behind the whole trace; a changed result and rewordings: greedy texts that go on, against the trace's own answer. Filler "
-            "and another's trace have as many tokens as the steps that they replace.",
+            "Per cent of traces, at the place nearest to the share (within an eighth). Early, filler and another's: forced answers, beside "
+            "the one forced behind the whole trace; a changed result and rewordings: greedy texts that go on, beside the trace's own "
+            "answer. Filler and another's trace have as many tokens as the steps that they replace.",
         ),
     )
 
@@ -271,8 +272,8 @@ def _agreements(setting: Setting, label: str, tests: dict[str, list[Same]]) -> T
 
 def _outcomes(setting: Setting, label: str, outcomes: dict[str, list[list[str]]]) -> Table:
     lines = []
-    names = {"toward": "a rejected candidate made to reach the goal", "away": "the accepted one made to miss it"}
-    for kind, each in outcomes.items():
+    for kind in EDITS:
+        each = outcomes[kind]
         every = [one for own in each for one in own]
         clear = [[one for one in own if one in OUTCOMES] for own in each]
         clear = [own for own in clear if own]
@@ -282,7 +283,7 @@ def _outcomes(setting: Setting, label: str, outcomes: dict[str, list[list[str]]]
             around = wilson_clustered(counts, [len(own) for own in clear])
             share = sum(counts) / sum(map(len, clear))
             cells[place] = f"{100 * share:.0f} ({100 * around.low:.0f} to {100 * around.high:.0f})"
-        lines.append((names[kind], sum(map(len, clear)), len(clear), *cells, every.count("neither")))
+        lines.append((EDITS[kind], sum(map(len, clear)), len(clear), *cells, every.count("neither")))
     return Table(
         title=f"{setting.name}: {label}: what becomes of a changed value",
         heads=("edit", "edits", "problems", "follows it %", "keeps its answer %", "repairs it %", "neither"),

@@ -104,8 +104,9 @@ def readings_of(room: Workroom, scorer: str, own: list[Trace], kind: str, cue: s
     for place, trace in enumerate(own):
         prefixes = replaced(own, place, kind)
         answer = answer_ids(model, cue, trace.item.gold)
-        length = len(trace.prompt_ids) + len(prefixes[-1]) + len(cue_ids(model, cue)) + len(answer)
-        if len(prefixes) < 2 or not answer or length > model.context:
+        if len(prefixes) < 2 or not answer:
+            continue
+        if len(trace.prompt_ids) + len(prefixes[-1]) + len(cue_ids(model, cue)) + len(answer) > model.context:
             continue
         facts = {
             "scorer": scorer, "prompt": trace.prompt_ids, "cue": cue, "gold": trace.item.gold,
