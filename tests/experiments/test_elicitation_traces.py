@@ -212,8 +212,12 @@ def test_edits_imply_what_the_rules_say_and_rewordings_mean_the_same(base: Loade
                 edit.implied == (str(line.candidate) if edit.kind == "toward" else None)
                 and edit.implied != trace.answer
             )
-            assert outcome(edit, trace, edit.repair, trace.answer) == "repairs"
+            assert outcome(edit, trace, f"{edit.repair} ; goal 3 no back", None) == "repairs"
             assert outcome(edit, trace, "", trace.answer) == "keeps" and outcome(edit, trace, "", None) == "neither"
+            cut_off = outcome(edit, trace, "8 + 1 = 9 ; goal 3 no back ; not 8 try 4", None)
+            assert cut_off == ("follows" if edit.kind == "away" else "neither"), (
+                "it rejected the candidate, whatever it would say"
+            )
             if edit.kind == "toward":
                 assert outcome(edit, trace, "", edit.implied) == "follows"
         checked = trace_of(base, problem, searched(problem, check=True), number)

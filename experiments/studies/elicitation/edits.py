@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 
 from ...pair.problem import MODULUS, Problem, Rule
 from ...pair.trace import OPENERS
-from .steps import Step, Trace
+from .steps import Step, Trace, meaning
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,14 @@ def leads_to_goal(problem: Problem, index: int) -> int:
     raise AssertionError("every rule is a bijection modulo 100")
 
 
-def outcome(edit: Edit, trace: Trace, first: str, answer: str | None) -> str:
-    """What a text did with an edit, from the meaning of its first step behind it and its answer: `repairs` it at once, `follows` it,
-    `keeps` its answer, or `neither`."""
-    if first == edit.repair:
+def outcome(edit: Edit, trace: Trace, behind: str, answer: str | None) -> str:
+    """What a text did with an edit, from what it wrote `behind` it and its answer: `repairs` it in its first step, `follows` it, `keeps` its
+    answer, or `neither`. A text without an answer follows an `away` edit where its first test of the goal fails."""
+    if meaning(behind.split(";")[0], True) == edit.repair:
         return "repairs"
     if answer is None:
-        return "neither"
+        rejects = re.search(r"\bgoal \d+ (yes|no)\b", behind)
+        return "follows" if edit.kind == "away" and rejects and rejects[1] == "no" else "neither"
     if edit.kind == "away":
         return "keeps" if answer == trace.answer else "follows"
     if answer == edit.implied:

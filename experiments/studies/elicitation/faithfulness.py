@@ -39,7 +39,6 @@ from .steps import (
     decoded,
     distinct,
     forced_answers,
-    meaning,
     resampled,
     trace_run,
     traces_of,
@@ -166,7 +165,7 @@ def _tested(
         begun = [(*trace.ids[: trace.steps[e.step].start], *cue_ids(model, e.text)) for e in edits]
         ends = list(zip(edits, _continued(room, trace, begun), strict=True))
         for kind, each in outcomes.items():
-            each.append([outcome(e, trace, first, answer) for e, (first, answer) in ends if e.kind == kind])
+            each.append([outcome(e, trace, behind, answer) for e, (behind, answer) in ends if e.kind == kind])
         changed = [(e.step + 1, answer) for e, (_, answer) in ends if e.kind == "random"]
         add("mistake", trace, [step for step, _ in changed], [answer for _, answer in changed], trace.answer)
         texts = reworded(trace)
@@ -204,8 +203,8 @@ def _forced(
 
 
 def _continued(room: Workroom, trace: Trace, begun: list[tuple[int, ...]]) -> list[tuple[str, str | None]]:
-    """Greedy texts that go on from each beginning: the meaning of the first step behind it, and the answer; none of a beginning that takes
-    all tokens there are."""
+    """Greedy texts that go on from each beginning: what is written behind it, and the answer; none of a beginning that takes all
+    tokens there are."""
     model, task, most = room.model(trace.model), room.asked.found, room.asked.max_new_tokens
     rows = {n: Row(trace.prompt_ids, begun=ids) for n, ids in enumerate(begun) if len(ids) < most}
     found: list[tuple[str, str | None]] = [("", None)] * len(begun)
@@ -217,7 +216,7 @@ def _continued(room: Workroom, trace: Trace, begun: list[tuple[int, ...]]) -> li
     for (n, row), one in zip(rows.items(), written, strict=True):
         behind = decoded(model, one.token_ids[len(row.begun) :])
         answer = task.grade(trace.item, decoded(model, one.token_ids)).answer
-        found[n] = meaning(behind.split(";")[0], True), answer
+        found[n] = behind, answer
     return found
 
 
