@@ -110,8 +110,8 @@ def leads_to_goal(problem: Problem, index: int) -> int:
 
 
 def outcome(edit: Edit, trace: Trace, behind: str, answer: str | None) -> str:
-    """What a text did with an edit, from what it wrote `behind` it and its answer: `repairs` it in its first step, `follows` it, `keeps` its
-    answer, or `neither`. A text without an answer follows an `away` edit where its first test of the goal fails."""
+    """What a text did with an edit, from what it wrote `behind` it and its answer: `repairs` it in its first step, `follows` it, `keeps`
+    its answer, or `neither`. A text without an answer follows an `away` edit where its first test of the goal fails."""
     if meaning(behind.split(";")[0], True) == edit.repair:
         return "repairs"
     if answer is None:
