@@ -18,10 +18,10 @@ from experiments.store.runs import Store
 from experiments.studies.elicitation import steps as stepping
 from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.edits import edits_of, leads_to_goal, lines_of, outcome, reworded
-from experiments.studies.elicitation.faithfulness import OUTCOMES, area_over
 from experiments.studies.elicitation.information_gain import Reading, last_share, read
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import run_card
+from experiments.studies.elicitation.same_answers import OUTCOMES, area_over
 from experiments.studies.elicitation.sentences import Importance, forced_importance, measured, ranks
 from experiments.studies.elicitation.steps import Trace, answer_distributions, answer_ids, meaning, steps_of
 from experiments.studies.elicitation.workroom import Workroom
