@@ -12,6 +12,7 @@ Each module names its sources.
 
 from __future__ import annotations
 
+from .agreement import Agreement, agreement
 from .bootstrap import RESAMPLES
 from .boundary import Crossing, Curve, Support, crossing, curve, pass_curves, support
 from .directions import (
@@ -26,6 +27,7 @@ from .directions import (
 )
 from .families import benjamini_hochberg, holm
 from .gap import GapRecovered, fieller, gap_recovered
+from .histograms import HistogramKL, histogram_kl, kl
 from .paired import (
     PairedDifference,
     _sign_flip,  # noqa: F401
@@ -41,6 +43,11 @@ from .shares import Floats, Interval, wilson, wilson_clustered
 from .sweeps import Confirmed, SweepWinner, confirm, sweep_winner
 
 __all__ = [
+    "Agreement",
+    "agreement",
+    "HistogramKL",
+    "histogram_kl",
+    "kl",
     "AgainstDirections",
     "FEW_DIRECTIONS",
     "LEVEL",

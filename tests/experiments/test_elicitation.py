@@ -51,6 +51,9 @@ SMALL: dict[str, dict[str, Any]] = {
             "n_dev": 2,
         },
     },
+    "sentences": {"n": 5, "samples": 4, "draws": 20},
+    "faithfulness": {"n": 5, "edits": 1, "resilient": 1, "samples": 4},
+    "information-gain": {"n": 5},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -188,6 +191,9 @@ FORMS = (
 WORDS = {
     "cot-decoding": {"cue": "w9"},
     "sampling": {"word": "w9", "empty": "w10"},
+    "sentences": {"cue": "w9"},
+    "faithfulness": {"cue": "w9", "filler": "w10"},
+    "information-gain": {"cue": "w9"},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from steering.errors import unknown
 
-from . import audit, boundary, confidence, decisions, paths, sampling, switching
+from . import (
+    audit,
+    boundary,
+    confidence,
+    decisions,
+    faithfulness,
+    information_gain,
+    paths,
+    sampling,
+    sentences,
+    switching,
+)
 from .card import Card
 
 CARDS: dict[str, Card] = {
@@ -17,6 +28,9 @@ CARDS: dict[str, Card] = {
         decisions,
         audit,
         confidence,
+        sentences,
+        faithfulness,
+        information_gain,
     )
 }
 

@@ -102,7 +102,7 @@ class Workroom:
         path = self.folder / "parts" / f"{name}-{self.asked.digest(self.pair, part=name, **facts)}.json"
         if path.exists():
             return json.loads(path.read_bytes())
-        made = json.loads(json.dumps(make(), allow_nan=False))
+        made = json.loads(json.dumps(make(), allow_nan=False, sort_keys=True))  # in the order in which it is read again
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps(made, indent=1, sort_keys=True) + "\n").encode())
         return made
