@@ -66,12 +66,17 @@ def _manifest_3(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "schema_version": 3}
 
 
-def _table_3(table: pa.Table) -> pa.Table:
-    for name in ("unclosed", "lenient"):
+def _with_nulls(table: pa.Table, names: tuple[str, ...]) -> pa.Table:
+    """The table with those of the columns that it lacks, null in every row."""
+    for name in names:
         if name not in table.column_names:
             field = ROW_SCHEMA.field(name)
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
+
+
+def _table_3(table: pa.Table) -> pa.Table:
+    return _with_nulls(table, ("unclosed", "lenient"))
 
 
 def _manifest_4(data: dict[str, Any]) -> dict[str, Any]:
@@ -79,11 +84,7 @@ def _manifest_4(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table_4(table: pa.Table) -> pa.Table:
-    for name in ("spent", "candidates"):
-        if name not in table.column_names:
-            field = ROW_SCHEMA.field(name)
-            table = table.append_column(field, pa.nulls(len(table), field.type))
-    return table
+    return _with_nulls(table, ("spent", "candidates"))
 
 
 _THIRD = pa.schema([field for field in ROW_SCHEMA if field.name not in ("spent", "candidates")])
