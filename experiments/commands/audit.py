@@ -36,11 +36,15 @@ def audit(
 ) -> None:
     """Is a vector just a word? Beside it at the same positions: a bias on its words that is as strong, directions of its words, the vector
     without them, its first word as text, and random directions."""
+    from steering.errors import BadInput
+
     from ..store.runs import Store
     from ..studies.elicitation.named import card_named
     from ..studies.elicitation.run import run_card
     from .elicit import asked_of, show
 
+    if twice := [path for place, path in enumerate(files) if path in files[:place]]:
+        raise BadInput(f"{twice[0]} is named twice; name each vector once.")
     asked = asked_of(pair, task, forms, split, max_new_tokens)
     given: dict[str, Any] = {
         "files": [str(path) for path in files], "dose": dose, "span": span, "site": site, "dev": dev, "n": n, "n_dev": n_dev,

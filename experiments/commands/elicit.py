@@ -48,6 +48,8 @@ def elicit(
     if card == "list":
         _list(list(CARDS.values()), as_json)
         return
+    if as_json and as_markdown:
+        raise BadInput("--json and --markdown: ask for one of them.")
     chosen = list(CARDS.values()) if card == "all" else [card_named(card)]
     if preset not in ("quick", "full"):
         raise unknown("preset", preset, ("quick", "full"), "--preset")
@@ -85,7 +87,7 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
         named = [form.strip() for form in forms.split(",")]
         if len(named) != 2 or not all(named):
             raise BadInput(
-                f"--forms {forms}: name two prompt forms of task {known.name}, the direct one first; it has "
+                f"--forms{f' {forms}' if forms else ''}: name two prompt forms of task {known.name}, the direct one first; it has "
                 f"{', '.join(known.forms)}."
             )
         where = split or known.splits[-1]

@@ -45,6 +45,8 @@ class Candidate:
     score: float | None
     spent: int
     """Tokens generated for it, those of discarded drafts included."""
+    asked: bool = False
+    """Whether it stated no answer and was asked for one."""
 
     @property
     def logprob(self) -> float:
@@ -64,7 +66,7 @@ class Decoded(Generation):
     spent: int = 0
     """Tokens generated for all candidates that the choice needed."""
     candidates: tuple[dict[str, Any], ...] = field(default=())
-    """As they are stored: text, answer, correct, tokens, logprob, score, chosen."""
+    """As they are stored: text, answer, correct, tokens, logprob, score, chosen, asked (for an answer that it did not state)."""
 
 
 def decoded(candidates: Sequence[Candidate], chosen: int, scores: Sequence[float | None], spent: int) -> Decoded:
@@ -78,6 +80,7 @@ def decoded(candidates: Sequence[Candidate], chosen: int, scores: Sequence[float
             "logprob": one.logprob,
             "score": score,
             "chosen": number == chosen,
+            "asked": one.asked,
         }
         for number, (one, score) in enumerate(zip(candidates, scores, strict=True))
     )

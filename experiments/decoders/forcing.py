@@ -1,6 +1,7 @@
 """Budget forcing (2501.19393): where a text would end, a word is put there instead of the end token, and the model goes on.
 
-The first end is the model's own; `times` of them are replaced. A text that is cut at the limit is left as it is.
+The first end is the model's own; `times` of them are replaced. A text that is cut at the limit is left as it is; the score of a
+candidate is how often a word was put into it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class BudgetForcing(Fields):
         found: list[Generation] = generate(
             model, [Row(one.prompt_ids, one.plan, one.seed) for one in asked], settings, batch_size=batch_size
         )
+        put = [0] * len(found)
         for _ in range(self.times):
             going = [
                 n
@@ -48,10 +50,11 @@ class BudgetForcing(Fields):
             longer = generate(model, rows, replace(settings), batch_size=batch_size) if rows else []
             for n, text in zip(going, longer, strict=True):
                 found[n] = with_numbers(text, found[n])
+                put[n] += 1
         return [
-            [Candidate(text, one.answered(text), None, len(text.token_ids))]
-            for one, text in zip(asked, found, strict=True)
+            [Candidate(text, one.answered(text), float(count), len(text.token_ids))]
+            for one, text, count in zip(asked, found, put, strict=True)
         ]
 
     def choose(self, candidates: Sequence[Candidate], asked: Asked) -> tuple[int, list[float | None]]:
-        return 0, [None]
+        return 0, [candidates[0].score]

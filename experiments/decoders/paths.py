@@ -75,9 +75,10 @@ class CotDecoding(Fields):
             spent[n] += len(found.token_ids) - len(paths[n].token_ids)
             paths[n] = found
         groups: list[list[Candidate]] = [[] for _ in asked]
-        for owner, path, count in zip(owners, paths, spent, strict=True):
+        for n, (owner, path, count) in enumerate(zip(owners, paths, spent, strict=True)):
             answered = asked[owner].answered(path)
-            groups[owner].append(Candidate(path, answered, confidence(model, path, answered.answer), count))
+            sure = confidence(model, path, answered.answer)
+            groups[owner].append(Candidate(path, answered, sure, count, n in silent))
         return groups
 
     def spent(self, candidates: Sequence[Candidate]) -> int:
@@ -99,7 +100,12 @@ class CotDecoding(Fields):
 
 def cue_ids(model: LoadedModel, cue: str) -> tuple[int, ...]:
     """The cue as the model reads it. Raises BadInput for one that its tokenizer does not know."""
-    token_facts(model).check_text(cue, "")
+    try:
+        token_facts(model).check_text(cue, "")
+    except BadInput as error:
+        raise BadInput(
+            f"The words {cue!r} that are put into texts are not all known to the tokenizer of {model.id}; give others."
+        ) from error
     return tuple(model.tokenizer(cue, add_special_tokens=False)["input_ids"])
 
 

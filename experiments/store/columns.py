@@ -17,7 +17,7 @@ _CHOICE = {
 }
 _CANDIDATE = {
     **{"text": pa.string(), "answer": pa.string(), "correct": pa.bool_(), "tokens": pa.int32()},
-    **{"logprob": pa.float32(), "score": pa.float32(), "chosen": pa.bool_()},
+    **{"logprob": pa.float32(), "score": pa.float32(), "chosen": pa.bool_(), "asked": pa.bool_()},
 }
 COLUMNS: dict[str, pa.DataType] = {
     **dict.fromkeys(("key", "arm", "split", "item"), pa.string()),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from steering.errors import BadInput
+
 from .graders.grade import Grader
 from .items import Item
 from .task import Task
@@ -30,7 +32,10 @@ def same_answer(task: Task, item: Item, one: str, other: str) -> bool:
         return True
     if not isinstance(task, Compares):
         return False
-    return task.grader.grade(task.question(item), one, rf"\boxed{{{other}}}").correct
+    try:
+        return task.grader.grade(task.question(item), one, rf"\boxed{{{other}}}").correct
+    except BadInput:  # an answer that is no right answer of this grader, such as a word for a number
+        return False
 
 
 def _plain(answer: str) -> str:

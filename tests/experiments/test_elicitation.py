@@ -18,6 +18,8 @@ from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
 from experiments.studies.elicitation.run import options_of, run_card
 from experiments.studies.elicitation.switching import random_lists, thoughts, underthinking
+from experiments.tasks.agreement import same_answer
+from experiments.tasks.task import resolve_task
 from steering.errors import BadInput
 from tests.experiments.command_line import Steer, command
 from tests.tiny import tiny
@@ -231,6 +233,29 @@ def test_the_command_says_what_to_pass_for_another_task(steer: Steer, tmp_path: 
     assert "--preset" in steer("elicit", "all", "--preset", "huge", "--runs", tmp_path)[2]
     assert steer("elicit", "cot-decoding", "--pair", "a,b,c", "--runs", tmp_path)[0] == 2
     assert steer("elicit", "cot-decoding", "--set", "n", "--runs", tmp_path)[0] == 2
+    for wrong, words in (
+        (("--set", "n=true"), "n is true"),
+        (("--pair", "builtin:base,builtin:base"), "both models of the pair"),
+        (("--json", "--markdown"), "ask for one of them"),
+        (("--task", "short:story", "--forms", "direct,direct"), "in one form"),
+    ):
+        code, _, said = steer("elicit", "cot-decoding", *wrong, "--runs", tmp_path)
+        assert code == 2 and words in said, said
+
+
+def test_questions_that_the_tokenizer_does_not_know_are_said_with_the_findings(tmp_path: Path) -> None:
+    asked = Elicit(
+        thinking=None, task="short:story", think="think", max_new_tokens=4, settings=(Setting(name="direct prompts", split="test", form="direct"),)
+    )  # fmt: skip
+    found = run_card(card_named("confidence"), asked, Store(tmp_path), given={"n": 2}, console=QUIET)
+    assert any("are not known whole" in sentence for sentence in found.said)
+
+
+def test_answers_that_a_grader_cannot_take_for_right_ones_are_compared_as_written() -> None:
+    task = resolve_task("short:story")
+    item = task.items("test", 1)[0]
+    assert same_answer(task, item, "12", "12.0") and not same_answer(task, item, "12", "13")
+    assert same_answer(task, item, "None", " none ") and not same_answer(task, item, "neither", "12")
 
 
 def test_every_card_is_tried_here() -> None:

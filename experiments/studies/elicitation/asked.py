@@ -57,6 +57,10 @@ class Elicit(BaseModel):
         names = [setting.name for setting in self.settings]
         if len(set(names)) < len(names):
             raise ValueError("two settings have one name")
+        if len({(setting.split, setting.form) for setting in self.settings}) < len(self.settings):
+            raise ValueError("two settings ask the same questions in one form; name two forms")
+        if self.thinking == self.base:
+            raise ValueError(f"{self.base} is both models of the pair; name another thinking model, or one model alone")
         return self
 
     @cached_property

@@ -28,7 +28,9 @@ WAYS = {
     "max": "CoT-decoding, largest confidence",
     "logprob": "the same paths by log-probability",
     "normalised": "the same paths by log-probability per token",
+    "greedy": "the likeliest first token's path, asked by the cue where it is silent",
 }
+FEW = 20
 ROLES = {"aggregated": "steered", "max": "steered"}
 CUES = {"find-start": "so answer"}
 """What asks for an answer, in the words of a task."""
@@ -44,7 +46,7 @@ def run(room: Workroom, options: PathOptions) -> tuple[list[Point], list[Table],
     points: list[Point] = []
     tables, said = [], []
     for setting in room.asked.settings:
-        cue = options.cue or CUES.get(room.asked.found.name.split(":")[0], "\nSo the answer is")
+        cue = options.cue or cue_of(room)
         shared = {"kind": "cot-decoding", "k": options.k, "cue": cue}
         arms = [
             *room.references(setting),
@@ -58,13 +60,20 @@ def run(room: Workroom, options: PathOptions) -> tuple[list[Point], list[Table],
             ),
         ]  # fmt: skip
         found = room.evaluate("cot-decoding", setting, arms, options.n)
-        own = points_of(found, setting, {"aggregated": "self-consistency", "max": "logprob"})
+        own = points_of(found, setting, {"aggregated": "greedy", "max": "logprob"})
         points += own
         paths = paths_of(found, setting)
         tables.append(_ranks(paths, setting))
         said += [said_of(point) for point in own if point.arm in ("aggregated", "max", "self-consistency")]
         said.append(_separates(paths, setting))
     return points, tables, said
+
+
+def cue_of(room: Workroom) -> str:
+    """What asks for an answer: the task's own words, those of the built-in models, or English."""
+    if room.asked.base.startswith("builtin:"):
+        return CUES["find-start"]
+    return CUES.get(room.asked.found.name.split(":")[0], "\nSo the answer is")
 
 
 def paths_of(found: Run, setting: Setting) -> list[dict[str, Any]]:
@@ -89,13 +98,16 @@ def _ranks(paths: list[dict[str, Any]], setting: Setting) -> Table:
         lines.append(
             (
                 rank, len(own), f"{100 * right / len(own):.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})",
-                round(float(np.mean(sure)), 3) if sure else None, len(own) - len(sure),
+                round(float(np.mean(sure)), 3) if sure else None, len(own) - len(sure), sum(path["asked"] for path in own),
                 round(float(np.mean([path["tokens"] for path in own])), 1), top,
             )
         )  # fmt: skip
     return Table(
         title=f"{setting.name}: paths by the rank of their first token",
-        heads=("rank", "paths", "right % (95 %)", "mean confidence", "no answer found", "tokens", "surest path"),
+        heads=(
+            *("rank", "paths", "right % (95 %)", "mean confidence", "no answer found", "asked by the cue", "tokens"),
+            "surest path",
+        ),
         lines=tuple(lines),
         notes=(
             "Confidence: mean of p(first) - p(second) over the answer's tokens, of paths whose answer stands in the text.",
@@ -106,6 +118,8 @@ def _ranks(paths: list[dict[str, Any]], setting: Setting) -> Table:
 def _separates(paths: list[dict[str, Any]], setting: Setting) -> str:
     known = [path for path in paths if path["score"] is not None]
     right = [path["correct"] for path in known]
+    if len({path["item"] for path in known}) < FEW:
+        return f"{setting.name}: fewer than {FEW} questions have paths with an answer; no AUROC is stated of so few."
     if len(set(right)) < 2:
         return f"{setting.name}: the {len(known)} paths with an answer are all {'right' if all(right) else 'wrong'}: no AUROC."
     items = sorted({path["item"] for path in known})
@@ -134,4 +148,5 @@ CARD = Card(
     quick=PathOptions(n=60),
     full=PathOptions(n=200),
     run=run,
+    version=2,
 )

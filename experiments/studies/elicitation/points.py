@@ -57,7 +57,8 @@ def said_of(point: Point) -> str:
     assert point.difference is not None and point.difference_low is not None and point.difference_high is not None
     clear = point.difference_low > 0 or point.difference_high < 0
     verb = "" if clear else "no detectable difference, "
+    cut = f" {point.truncated} of its texts were cut at the limit." if point.truncated else ""
     return (
         f"{point.setting}: {point.label}: {verb}{100 * point.difference:+.1f} points against the greedy base "
-        f"({between(point.difference_low, point.difference_high)}; n {point.n}), {point.tokens:.0f} tokens per question."
+        f"({between(point.difference_low, point.difference_high)}; n {point.n}), {point.tokens:.0f} tokens per question.{cut}"
     )

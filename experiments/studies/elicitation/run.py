@@ -31,6 +31,11 @@ def options_of(card: Card, preset: Preset, given: Mapping[str, Any] | None = Non
     for name in given or {}:
         if name not in type(start).model_fields:
             raise unknown("field", name, type(start).model_fields, where=f"card {card.name}")
+    for name, value in (given or {}).items():
+        if isinstance(value, bool) and not isinstance(getattr(start, name), bool):
+            raise BadInput(
+                f"card {card.name}: {name} is {str(value).lower()}; give a value such as {getattr(start, name)}."
+            )
     try:
         return type(start).model_validate(start.model_dump() | dict(given or {}))
     except ValidationError as error:
@@ -71,7 +76,7 @@ def run_card(
         options=facts,
         points=tuple(points),
         tables=tuple(tables),
-        said=tuple(said),
+        said=(*room.remarks, *said),
         runs=tuple(dict.fromkeys(room.runs)),
         version=card.version,
         models={name: model.fingerprint for name, model in room.pair.items()},

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ...store.runs import Run
+from .asked import Setting
 from .card import Card, Options
 from .findings import Point, Table
 from .points import points_of, said_of
@@ -30,7 +32,7 @@ class SamplingOptions(Options):
 def run(room: Workroom, options: SamplingOptions) -> tuple[list[Point], list[Table], list[str]]:
     points: list[Point] = []
     said, lines = [], []
-    known = WORDS.get(room.asked.found.name.split(":")[0], ("\nWait", "\nOK"))
+    known = WORDS["find-start"] if room.asked.base.startswith("builtin:") else ("\nWait", "\nOK")
     word, empty = options.word or known[0], options.empty or known[1]
     drawn = {"kind": "samples", "n": options.samples}
     for setting in room.asked.settings:
@@ -61,24 +63,44 @@ def run(room: Workroom, options: SamplingOptions) -> tuple[list[Point], list[Tab
             {"majority": "sample", "best": "sample", "best-normalised": "sample", "power": "cold", "forced": "forced-empty"},
         )  # fmt: skip
         points += own
-        rates = [
-            row["candidates"][0]["score"]
-            for row in found.table(columns=["split", "candidates"], arms=["power"]).to_pylist()
-            if row["split"] == setting.split
-        ]
-        moved = [rate for rate in rates if rate is not None]
-        lines.append((setting.name, round(sum(moved) / len(moved), 3) if moved else None, len(moved), len(rates)))
+        rates = [rate for rate in scores_of(found, setting, "power") if rate is not None]
+        put = {arm: sum(bool(score) for score in scores_of(found, setting, arm)) for arm in ("forced", "forced-empty")}
+        lines.append(
+            (
+                setting.name,
+                options.n,
+                len(rates),
+                round(sum(rates) / len(rates), 3) if rates else None,
+                put["forced"],
+                put["forced-empty"],
+            )
+        )
         said += [said_of(point) for point in own if point.role == "steered"]
     table = Table(
-        title="Power sampling: share of proposals that changed the text",
-        heads=("setting", "changed", "texts with a proposal", "texts"),
+        title="What power sampling and budget forcing did",
+        heads=(
+            *(
+                "setting",
+                "texts",
+                "with a proposal",
+                "share of proposals that changed the text",
+                f"with {word.strip()!r} put in",
+            ),
+            f"with {empty.strip()!r} put in",
+        ),
         lines=tuple(lines),
         notes=(
             "A chain that hardly moves stays at its first text, a sample at the low temperature: proposals that are the same text again, "
-            "or are refused, change nothing.",
+            "or are refused, change nothing. A text that is cut at the limit has no end to put a word in the place of.",
         ),
     )
     return points, [table], said
+
+
+def scores_of(found: Run, setting: Setting, arm: str) -> list[float | None]:
+    """The score of the one candidate of each text of an arm."""
+    rows = found.table(columns=["split", "candidates"], arms=[arm]).to_pylist()
+    return [row["candidates"][0]["score"] for row in rows if row["split"] == setting.split]
 
 
 CARD = Card(
@@ -91,5 +113,5 @@ CARD = Card(
     quick=SamplingOptions(n=40),
     full=SamplingOptions(n=200, steps=8),
     run=run,
-    version=2,
+    version=3,
 )

@@ -21,7 +21,7 @@ from steering.vector.vectors import SteeringVector
 from ...evaluation.evaluate import run_evaluation
 from ...evaluation.loading import load
 from ...evaluation.spec import EvalSpec, Generating
-from ...progress import progress
+from ...progress import progress, warning
 from ...store.files import write_whole
 from ...store.runs import Arm, Run, Store
 from .asked import Elicit, Setting
@@ -36,6 +36,8 @@ class Workroom:
         self.models = {} if models is None else models
         self.runs: list[str] = []
         """Ids of the runs that were made or read."""
+        self.remarks: list[str] = []
+        """What is to be said of the questions: unknown to a tokenizer, asked twice."""
 
     def model(self, name: str) -> LoadedModel:
         if name not in self.models:
@@ -95,6 +97,10 @@ class Workroom:
             known = {rule.digest: rule for rule in controllers}
             run = run_evaluation(spec, self.store, vectors, known, models=self.models, on_rows=report)
         self.runs.append(run.manifest.run_id)
+        for words in run.manifest.facts.get("questions", []):
+            if words not in self.remarks:
+                self.remarks.append(words)
+                warning(words, self.console)
         return run
 
     def part(self, name: str, facts: Mapping[str, Any], make: Callable[[], Any]) -> Any:
