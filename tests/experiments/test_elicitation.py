@@ -146,7 +146,7 @@ def test_a_card_killed_twice_goes_on_and_ends_with_the_same_bytes(
     def killed(*args: object, **given: object) -> object:
         nonlocal calls
         calls += 1
-        if calls in (2, 5):
+        if calls in (2, 4):
             raise KeyboardInterrupt
         return work(*args, **given)  # type: ignore[arg-type]
 
@@ -244,9 +244,8 @@ def test_the_command_says_what_to_pass_for_another_task(steer: Steer, tmp_path: 
 
 
 def test_questions_that_the_tokenizer_does_not_know_are_said_with_the_findings(tmp_path: Path) -> None:
-    asked = Elicit(
-        thinking=None, task="short:story", think="think", max_new_tokens=4, settings=(Setting(name="direct prompts", split="test", form="direct"),)
-    )  # fmt: skip
+    setting = Setting(name="direct prompts", split="test", form="direct")
+    asked = Elicit(thinking=None, task="short:story", think="think", max_new_tokens=4, settings=(setting,))
     found = run_card(card_named("confidence"), asked, Store(tmp_path), given={"n": 2}, console=QUIET)
     assert any("are not known whole" in sentence for sentence in found.said)
 
