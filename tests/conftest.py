@@ -64,6 +64,7 @@ LONG = (
         "test_row_behaviours",
         "test_layer_choice",
     ),
+    *("test_elicitation", "test_elicitation_traces", "test_audit", "test_decoders"),
     *("test_language_study", "test_any_task", "test_contrasts", "test_real_pairs", "test_gguf_models"),
 )
 """Modules that take longest: they come first, so that workers which take whole modules end at about the same time."""

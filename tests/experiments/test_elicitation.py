@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -77,9 +78,10 @@ def whole(root: Path) -> dict[str, bytes]:
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a tiny random model whose tokenizer has a chat template."""
     place, model = tmp_path_factory.mktemp("tiny"), tiny("llama")
-    model.tokenizer.chat_template = "{% for m in messages %}<bos> {{ m['content'] }} ; {% endfor %}"
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}<bos> {{ m['content'] }} ; {% endfor %}"
     model.model.save_pretrained(place)
-    model.tokenizer.save_pretrained(place)
+    tokenizer.save_pretrained(place)
     return str(place)
 
 

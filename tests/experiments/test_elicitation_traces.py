@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,8 +155,7 @@ def test_sentences_of_language_are_not_cut_inside_numbers() -> None:
         def has_content(self, token: int) -> bool:
             return bool(texts[token].strip(" .\n"))
 
-    model.extra["token_facts"] = Facts()
-    found = steps_of(model, list(texts))
+    found = steps_of(replace(model, extra={"token_facts": Facts()}), list(texts))
     assert [(step.start, step.end) for step in found] == [(0, 7), (7, 11), (11, 12)]
 
 

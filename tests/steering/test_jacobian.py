@@ -267,11 +267,12 @@ class model_that_must_not_run:
 def test_the_model_is_left_as_it_was_and_inference_mode_is_no_hindrance() -> None:
     model = tiny("llama")
     seen: list[tuple[int, int]] = []
+    before = [(p.requires_grad, p.grad is None) for p in model.model.parameters()]
     with torch.inference_mode():
         inside = fit_jacobian(model, [A, B], [Site(0)], skip=1, on_progress=lambda *at: seen.append(at))[Site(0)]
     assert seen == [(1, 2), (2, 2)]
     assert torch.equal(inside.matrix, fit_jacobian(model, [A, B], [Site(0)], skip=1)[Site(0)].matrix)
-    assert all(p.requires_grad and p.grad is None for p in model.model.parameters())
+    assert [(p.requires_grad, p.grad is None) for p in model.model.parameters()] == before
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
