@@ -123,13 +123,15 @@ def test_after_the_divergence_the_other_arm_is_not_compared(runs: Path, serve: S
 
 
 def test_hostile_text_stays_text(runs: Path, serve: Serve, open_page: Open) -> None:
+    from playwright import sync_api as playwright
+
     for order, text in enumerate(HOSTILE):
         watched = open_page(compare(serve(runs), f"{SPLIT}-{order:03d}"))
         page = watched.page
         watched.show('[data-testid="stText"]', text)
         assert text in page.locator('[data-testid="stText"]').all_inner_texts()[-1]
         token = page.locator(".lane[data-side=b] .generated .token", has_text=re.compile(re.escape(text))).first
-        assert token.inner_text() == text
+        playwright.expect(token).to_have_text(text, use_inner_text=True)  # the view may be drawn anew just now
         token.click()
         watched.reach("cmp_tok=b")
         assert watched.show(".panel .big", text).inner_text() == text
