@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = [
@@ -88,6 +93,31 @@ class SteerProcess:
         code = self.process.exitcode
         assert code is not None
         return subprocess.CompletedProcess(["steer"], code, out, err)
+
+
+@dataclass(frozen=True)
+class KilledAfterWriting:
+    """Said as `first`: the process is killed `seconds` after its first stored shard, and its second one waits for that.
+
+    So it ends between two shards on a machine of any speed, at a moment that `seconds` draws.
+    """
+
+    seconds: float
+
+    def __call__(self) -> None:
+        from experiments.store.runs import Run
+
+        write, dying = Run.write, threading.Event()
+
+        def once(self_: Run, rows: Sequence[Mapping[str, Any]]) -> Path:
+            if dying.is_set():
+                time.sleep(600)
+            path = write(self_, rows)
+            dying.set()
+            threading.Timer(self.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            return path
+
+        Run.write = once  # type: ignore[method-assign]
 
 
 def _whole(pipe: Any) -> str:

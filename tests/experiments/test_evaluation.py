@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from steering.model.sources import BUILTINS
 from steering.plan.plan import Dose, Intervention, Plan, Span
 from steering.vector.vectors import Provenance, SteeringVector, random_like
 from tests.experiments.command_line import command
-from tests.steer_process import SteerProcess
+from tests.steer_process import KilledAfterWriting, SteerProcess
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +166,8 @@ def test_sigkill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
     words = ["eval", "--n", "8", "--json", *sizes, "--runs"]
     whole = SteerProcess(*words, tmp_path / "whole").done()
     assert whole.returncode == 0, whole.stderr
-    killed = SteerProcess(*words, tmp_path / "parts")
-    while not list((tmp_path / "parts").glob("*/rows/*.parquet")):
-        assert killed.running()
-        time.sleep(0.02)
-    killed.kill()
+    killed = SteerProcess(*words, tmp_path / "parts", first=KilledAfterWriting(0.05)).done()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").glob("*/rows/*.parquet")}
     again = SteerProcess(*words, tmp_path / "parts").done()
     assert again.returncode == 0, again.stderr

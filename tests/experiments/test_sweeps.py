@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from steering.plan.controls import random_control
 from steering.plan.expression import parse_plan
 from steering.plan.plan import Plan
 from steering.vector.vectors import Provenance, SteeringVector, random_like
-from tests.steer_process import SteerProcess
+from tests.steer_process import KilledAfterWriting, SteerProcess
 
 BUILT_IN = Path(__file__).parents[2] / "steering" / "builtin" / "vectors"
 SPEC: dict[str, Any] = {
@@ -189,21 +188,12 @@ def test_generation_settings_are_varied_in_runs_of_their_own(folder: Path) -> No
 def test_three_kills_leave_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     whole = run_sweep(spec(), Store(tmp_path / "whole"), folder)
     words = ["sweep", "run", folder / "sweep.yaml", "--runs", tmp_path / "cut"]
-    rng, kills, seen = random.Random(1), 0, 0
-    while kills < 3:
-        process = SteerProcess(*words)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.running():
-            found = len(list((tmp_path / "cut").glob("*/rows/*.parquet")))
-            if found > seen:
-                time.sleep(rng.random() * 0.2)
-                break
-            time.sleep(0.02)
-        if not process.running():
-            break
-        process.kill()
-        kills, seen = kills + 1, len(list((tmp_path / "cut").glob("*/rows/*.parquet")))
-    assert kills == 3, "the sweep ended before it was killed three times"
+    rng, stored = random.Random(1), 0
+    for _ in range(3):
+        died = SteerProcess(*words, first=KilledAfterWriting(rng.random() * 0.2)).done()
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        before, stored = stored, len(list((tmp_path / "cut").glob("*/rows/*.parquet")))
+        assert stored == before + 1
     last = SteerProcess(*words).done()
     assert last.returncode == 0, last.stderr
     for run in (*whole.runs, whole.test):
