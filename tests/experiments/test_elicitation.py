@@ -57,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sentences": {"n": 5, "samples": 4, "draws": 20},
     "faithfulness": {"n": 5, "edits": 1, "resilient": 1, "samples": 4},
     "information-gain": {"n": 5},
+    "reflection": {"n": 4, "directions": 2, "permutations": 5},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -198,6 +199,7 @@ WORDS = {
     "sentences": {"cue": "w9"},
     "faithfulness": {"cue": "w9", "filler": "w10"},
     "information-gain": {"cue": "w9"},
+    "reflection": {"cue": "w9", "words": ("w9", "w10")},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }
 

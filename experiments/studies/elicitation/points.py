@@ -52,13 +52,18 @@ def between(low: float, high: float, signed: bool = True) -> str:
     return f"{100 * low:+.1f} to {100 * high:+.1f}" if signed else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def said_of(point: Point) -> str:
-    """How far an arm lies from the baseline, in a sentence."""
+def difference_said(found: PairedDifference) -> str:
+    """A difference in points with its interval and p."""
+    return f"{100 * found.difference:+.1f} ({between(found.interval.low, found.interval.high)}; p {found.p:.3f})"
+
+
+def said_of(point: Point, base: str = "the greedy base") -> str:
+    """How far an arm lies from the baseline, which is called `base`, in a sentence."""
     assert point.difference is not None and point.difference_low is not None and point.difference_high is not None
     clear = point.difference_low > 0 or point.difference_high < 0
     verb = "" if clear else "no detectable difference, "
     cut = f" {point.truncated} of its texts were cut at the limit." if point.truncated else ""
     return (
-        f"{point.setting}: {point.label}: {verb}{100 * point.difference:+.1f} points against the greedy base "
+        f"{point.setting}: {point.label}: {verb}{100 * point.difference:+.1f} points against {base} "
         f"({between(point.difference_low, point.difference_high)}; n {point.n}), {point.tokens:.0f} tokens per question.{cut}"
     )

@@ -63,9 +63,9 @@ class Workroom:
         facts = {"model": self.asked.base, "form": setting.form} | given
         return Arm(name=name, label=label, role=role, **facts)  # type: ignore[arg-type]
 
-    def references(self, setting: Setting) -> list[Arm]:
-        """The base, its think-first prompt where the setting is another, and the thinking model."""
-        arms = [self.arm(setting, "base", "base, greedy", "baseline")]
+    def references(self, setting: Setting, how: str = "greedy") -> list[Arm]:
+        """The base (decoded as `how` says), its think-first prompt where the setting is another, and the thinking model."""
+        arms = [self.arm(setting, "base", f"base, {how}", "baseline")]
         if setting.form != self.asked.think:
             arms.append(self.arm(setting, "prompt", "base, asked to think first", "prompt", form=self.asked.think))
         if self.asked.thinking:
