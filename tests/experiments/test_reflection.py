@@ -79,7 +79,8 @@ def test_a_stop_elsewhere_is_answered_at_the_nearest_end_of_a_step() -> None:
     assert not _at(Reflected("q", 10, False, "2", (), (), None, (), (4, 10), tuple(range(10))), [True] * 3, 1.0)
 
 
-def test_behaviour_counts_checks_and_elsewhere_candidates_behind_the_first() -> None:
+def test_behaviour_counts_checks_and_where_they_are_not_known_candidates_behind_the_first() -> None:
     one = Stated(0, 1, "1", True)
-    assert Reflected("q", 2, True, "1", (one, one, one), (), True, (), (2,), (1, 2)).behaviour == 2
-    assert Reflected("q", 2, True, "1", (one,), (Checked(True, True),), True, (), (2,), (1, 2)).behaviour == 1
+    assert Reflected("q", 2, True, "1", (one, one, one), None, True, (), (2,), (1, 2)).behaviour == 2
+    assert Reflected("q", 2, True, "1", (one, one), (Checked(True, True),), True, (), (2,), (1, 2)).behaviour == 1
+    assert Reflected("q", 2, True, "1", (one, one), (), True, (), (2,), (1, 2)).behaviour == 0, "nothing was checked"

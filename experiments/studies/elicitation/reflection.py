@@ -176,7 +176,7 @@ def _four_way(setting: Setting, arms: list[Arm], texts: dict[str, list[Reflected
 def _checks(setting: Setting, arms: list[Arm], texts: dict[str, list[Reflected]]) -> Table:
     lines: list[tuple[str | int | float | None, ...]] = []
     for arm in arms:
-        pairs = [(text.item, one) for text in texts[arm.name] for one in text.checks]
+        pairs = [(text.item, one) for text in texts[arm.name] for one in text.checks or ()]
         if not pairs:
             lines.append((arm.label, 0, 0, *(None,) * 5))
             continue
@@ -246,4 +246,5 @@ CARD = Card(
     quick=ReflectionOptions(n=60),
     full=ReflectionOptions(n=200, directions=39, permutations=1000),
     run=run,
+    version=2,
 )

@@ -100,7 +100,8 @@ class Reflected:
     right: bool
     answer: str | None
     candidates: tuple[Stated, ...]
-    checks: tuple[Checked, ...]
+    checks: tuple[Checked, ...] | None
+    """None where the task's results are not known line by line."""
     agrees: bool | None
     """Whether the last candidate is the graded answer; None where one of them is missing."""
     prompt: tuple[int, ...]
@@ -111,7 +112,7 @@ class Reflected:
     @property
     def behaviour(self) -> int:
         """Checks of the built-in task; elsewhere candidates after the first one."""
-        return len(self.checks) or max(0, len(self.candidates) - 1)
+        return max(0, len(self.candidates) - 1) if self.checks is None else len(self.checks)
 
 
 def texts_of(room: Workroom, found: Run, setting: Setting, arm: Arm) -> list[Reflected]:
@@ -126,7 +127,7 @@ def texts_of(room: Workroom, found: Run, setting: Setting, arm: Arm) -> list[Ref
         item, ids = items[row["item"]], tuple(t for t in row["token_ids"] if t not in model.eos_ids)
         candidates = stated(model, task, item, ids)
         agrees = same_answer(task, item, candidates[-1].answer, row["answer"]) if candidates and row["answer"] else None
-        checks = checked(row["text"]) if room.asked.builtin else ()
+        checks = checked(row["text"]) if room.asked.builtin else None
         ends = tuple(step.end for step in steps_of(model, ids))
         texts.append(
             Reflected(
