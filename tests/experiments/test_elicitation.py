@@ -57,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sentences": {"n": 5, "samples": 4, "draws": 20},
     "faithfulness": {"n": 5, "edits": 1, "resilient": 1, "samples": 4},
     "information-gain": {"n": 5},
+    "contamination": {"n": 7, "resamples": 100},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
