@@ -58,6 +58,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "faithfulness": {"n": 5, "edits": 1, "resilient": 1, "samples": 4},
     "information-gain": {"n": 5},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
+    "contamination": {"n": 7, "resamples": 100},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}

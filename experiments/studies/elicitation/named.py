@@ -8,6 +8,7 @@ from . import (
     audit,
     boundary,
     confidence,
+    contamination,
     decisions,
     faithfulness,
     information_gain,
@@ -33,6 +34,7 @@ CARDS: dict[str, Card] = {
         sentences,
         faithfulness,
         information_gain,
+        contamination,
     )
 }
 
