@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from experiments.pair.verifier import verify
-from experiments.studies.elicitation.reflection import four_ways
+from experiments.store.runs import Arm
+from experiments.studies.elicitation.asked import Elicit, Setting
+from experiments.studies.elicitation.named import card_named
+from experiments.studies.elicitation.reflection import CHECKING, ReflectionOptions, four_ways
+from experiments.studies.elicitation.run import options_of
 from experiments.studies.elicitation.stated import Checked, Reflected, Stated, checked, stated
-from experiments.studies.elicitation.stopping import _at
+from experiments.studies.elicitation.stopping import Stopping, _at, stopping
 from experiments.tasks.findstart import FindStart
 from experiments.tasks.task import resolve_task
+from steering.errors import BadInput
 from steering.model.models import LoadedModel, load_model
+from steering.vector.vectors import SteeringVector, random_like
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +90,60 @@ def test_behaviour_counts_checks_and_where_they_are_not_known_candidates_behind_
     assert Reflected("q", 2, True, "1", (one, one, one), None, True, (), (2,), (1, 2)).behaviour == 2
     assert Reflected("q", 2, True, "1", (one, one), (Checked(True, True),), True, (), (2,), (1, 2)).behaviour == 1
     assert Reflected("q", 2, True, "1", (one, one), (), True, (), (2,), (1, 2)).behaviour == 0, "nothing was checked"
+
+
+class Made:
+    """A workroom whose parts are given."""
+
+    def __init__(self, model: LoadedModel, right: list[list[bool]]):
+        self.asked, self._model, self._right = Elicit(), model, right
+
+    def model(self, name: str) -> LoadedModel:
+        return self._model
+
+    def part(self, name: str, facts: object, make: object) -> list[list[bool]]:
+        return self._right
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_planted_stop_is_told_from_stops_elsewhere_and_an_idle_one_is_not(base: LoadedModel, marked: bool) -> None:
+    """Answers are right from the first candidate's step on alone (marked), or everywhere."""
+    items = FindStart().items("standard-test", 24)
+    texts, right = [], []
+    for number, item in enumerate(items):
+        ends, first = tuple(range(10, 101, 10)), number % 9
+        candidate = Stated(first, ends[first], item.gold, True)
+        ids = tuple(ids_of(base, "try 12 ; " * 40)[:100])
+        texts.append(Reflected(item.id, 100, True, item.gold, (candidate,), (), True, ids[:5], ends, ids))
+        right.append([not marked or place == first + 1 for place in range(11)])
+    setting = Setting(name="x", split="standard-test", form="think")
+    arm = Arm(name="base", label="base", role="baseline", model="builtin:base", form="think")
+    tables, said = stopping(Made(base, right), setting, [arm], {"base": texts}, Stopping(24, 0.0, 99, None))  # type: ignore[arg-type]
+    (line,) = tables[0].lines
+    assert line[2:4] == ("100.0", "100.0") and line[-1] == (0.01 if marked else 1.0)
+    left = 1 - sum(10 * (n % 9 + 1) for n in range(24)) / 2400
+    assert line[5] == f"{100 * left:.1f}"
+    assert f"leaves out {100 * left:.1f} % of the tokens and changes accuracy by +0.0 points" in said[-1]
+    assert len(tables[1].lines[0]) == len(tables[1].heads) and len(line) == len(tables[0].heads)
+
+
+def test_texts_that_cannot_be_stopped_are_said(base: LoadedModel) -> None:
+    item = FindStart().items("standard-test", 1)[0]
+    empty = Reflected(item.id, 0, False, None, (), (), None, (5, 6), (), ())
+    setting = Setting(name="x", split="standard-test", form="think")
+    arm = Arm(name="base", label="base", role="baseline", model="builtin:base", form="think")
+    tables, said = stopping(Made(base, []), setting, [arm], {"base": [empty]}, Stopping(1, 0.0, 9, None))  # type: ignore[arg-type]
+    assert said == ["x: base: 1 texts are not stopped anywhere: they are empty, or no answer fits behind them."]
+    assert len(tables[0].lines[0]) == len(tables[0].heads)
+
+
+def test_a_vector_is_known_by_its_bytes(tmp_path: Path) -> None:
+    vector = SteeringVector.load(CHECKING)
+    path = tmp_path / "v.safetensors"
+    digests = []
+    for seed in (0, 1):
+        random_like(vector, seed).save(path)
+        digests.append(ReflectionOptions(n=1, file=str(path)).digest)
+    assert None not in digests and digests[0] != digests[1]
+    with pytest.raises(BadInput, match="No vector file"):
+        options_of(card_named("reflection"), "quick", {"file": str(tmp_path / "missing.safetensors")})

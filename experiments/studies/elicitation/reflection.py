@@ -4,7 +4,7 @@
    the answer that is graded is reported. First against last candidate, and before against after a check, are four-way tables: right to
    right, right to wrong, wrong to right, wrong to wrong.
 2. Stopping at the first candidate is compared with stopping elsewhere, the answer then forced: the shares of the texts at which first
-   candidates end are permuted among the texts, each permutation a draw, so that as many tokens are left out.
+   candidates end are permuted among the texts, each permutation a draw.
 3. Checking is steered up and down: by a vector along the text, beside R random directions of its length; without a vector by words made
    likelier or unwritable, beside R random lists that occur equally often.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import steering
 from steering.vector.vectors import SteeringVector, random_like
@@ -45,6 +45,8 @@ class ReflectionOptions(Options):
     """Texts are sampled: the built-in base checks nothing in its greedy texts."""
     file: str | None = None
     """A vector that makes checking likelier; by default the built-in one, and of other models none."""
+    digest: str | None = None
+    """Of the vector in the file; found out."""
     dose: float = Field(default=demo.BEHAVIOUR_DOSE, gt=0)
     """In lengths of the vector, along the text; of words, times 4 nats."""
     words: tuple[str, ...] = WORDS
@@ -54,6 +56,13 @@ class ReflectionOptions(Options):
     permutations: int = Field(default=200, ge=1)
     cue: str | None = None
     """What asks for an answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_its_bytes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("file"):
+            data = data | {"digest": SteeringVector.load(data["file"]).digest}
+        return data
 
 
 def run(room: Workroom, options: ReflectionOptions) -> tuple[list[Point], list[Table], list[str]]:
@@ -149,14 +158,14 @@ def _four_way(setting: Setting, arms: list[Arm], texts: dict[str, list[Reflected
     for arm in arms:
         own = [text for text in texts[arm.name] if text.candidates]
         if not own:
-            lines.append((arm.label, 0, *(None,) * 9))
+            lines.append((arm.label, f"0 of {len(texts[arm.name])}", *(None,) * 9))
             continue
         first, last = ([float(text.candidates[at].right) for text in own] for at in (0, -1))
         agrees = [text.agrees for text in own if text.agrees is not None]
         after = np.mean([1 - text.candidates[0].end / text.tokens for text in own])
         lines.append(
             (
-                arm.label, len(own), round(float(np.mean([len(text.candidates) for text in own])), 2),
+                arm.label, f"{len(own)} of {len(texts[arm.name])}", round(float(np.mean([len(text.candidates) for text in own])), 2),
                 *four_ways([(text.candidates[0].right, text.candidates[-1].right) for text in own]),
                 f"{100 * np.mean(first):.1f}", difference_said(paired_difference(first, last)), f"{100 * after:.1f}",
                 f"{sum(agrees)} of {len(agrees)}",
@@ -246,5 +255,5 @@ CARD = Card(
     quick=ReflectionOptions(n=60),
     full=ReflectionOptions(n=200, directions=39, permutations=1000),
     run=run,
-    version=2,
+    version=3,
 )

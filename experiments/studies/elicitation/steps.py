@@ -29,6 +29,7 @@ from ...decoders.paths import cue_ids
 from ...pair.problem import Problem
 from ...pair.verifier import verify
 from ...store.runs import Run
+from ...tasks.graders.grade import Grade
 from ...tasks.items import Item, stream_seed
 from ...tasks.task import FindStart, Task
 from .asked import Setting
@@ -200,13 +201,20 @@ def forced_answers(
     model: LoadedModel, task: Task, contexts: Sequence[tuple[Item, tuple[int, ...]]], cue: str, tokens: int
 ) -> list[str | None]:
     """The greedy answer after each context (item, all ids that are read) and the cue; None where none is found."""
+    return [grade.answer for grade in forced_grades(model, task, contexts, cue, tokens)]
+
+
+def forced_grades(
+    model: LoadedModel, task: Task, contexts: Sequence[tuple[Item, tuple[int, ...]]], cue: str, tokens: int
+) -> list[Grade]:
+    """The task's verdict on what is greedily written after each context and the cue, which is read with it."""
     if not contexts:
         return []
     asked = cue_ids(model, cue)
     rows = [Row((*ids, *asked)) for _, ids in contexts]
     written = generate(model, rows, GenerationSettings(tokens), batch_size=BATCH, detail="tokens")
     return [
-        task.grade(item, cue + decoded(model, one.token_ids, spaced=True)).answer
+        task.grade(item, cue + decoded(model, one.token_ids, spaced=True))
         for (item, _), one in zip(contexts, written, strict=True)
     ]
 
@@ -256,7 +264,7 @@ def resampled(
     whether each one's first step says something else than the trace's (`differs`), and whether what the trace says there comes back later
     in it (`returns`). A part: made once."""
     facts = {
-        "model": trace.model, "prompt": _hash(trace.prompt_ids), "trace": _hash(trace.ids), "item": trace.item.id, "samples": samples,
+        "model": trace.model, "prompt": ids_hash(trace.prompt_ids), "trace": ids_hash(trace.ids), "item": trace.item.id, "samples": samples,
         "temperature": temperature,
     }  # fmt: skip
     return dict(room.part("resamples", facts, lambda: _resample(room, trace, samples, temperature, batch_size)))
@@ -292,5 +300,6 @@ def _resample(
     return found
 
 
-def _hash(ids: Sequence[int]) -> str:
+def ids_hash(ids: Sequence[int]) -> str:
+    """What names a part that depends on ids: 16 hexadecimal digits."""
     return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()[:16]

@@ -1,27 +1,26 @@
 """What stopping a text costs: at its first candidate answer, elsewhere, and after any share of its steps.
 
-The shares of the texts at which first candidates end are permuted among the texts, each permutation a draw: as much is left out, elsewhere,
-and the answer is forced there by a cue.
+The shares of the texts at which first candidates end are permuted among the texts, each permutation a draw: the same shares are left out,
+of other texts, and the answer is forced there by a cue.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from steering.model.models import LoadedModel
 
+from ...decoders.paths import cue_ids
 from ...statistics import paired_difference, rank_p
 from ...statistics.shares import mean_interval
 from ...store.runs import Arm
-from ...tasks.agreement import same_answer
 from .asked import Setting
 from .findings import Table
 from .points import between, difference_said
 from .stated import Reflected
-from .steps import cue_of, forced_answers
+from .steps import cue_of, forced_grades, ids_hash
 from .workroom import Workroom
 
 FORCED = 16
@@ -51,7 +50,12 @@ def stopping(
     for arm in arms:
         model, own = room.model(str(arm.model)), texts[arm.name]
         cue = cue_of(room, options.cue)
-        own = [text for text in own if text.ids and len(text.prompt) + len(text.ids) + 32 + FORCED <= model.context]
+        room_for = len(cue_ids(model, cue)) + FORCED
+        own = [text for text in own if text.ids and len(text.prompt) + len(text.ids) + room_for <= model.context]
+        if left_out := len(texts[arm.name]) - len(own):
+            said.append(
+                f"{setting.name}: {arm.label}: {left_out} texts are not stopped anywhere: they are empty, or no answer fits behind them."
+            )
         if not own:
             stops.append((arm.label, 0, *(None,) * 6))
             continue
@@ -111,22 +115,12 @@ def _forced(
 
     def make() -> list[list[bool]]:
         contexts = [(items[text.item], (*text.prompt, *text.ids[:end])) for text in texts for end in (0, *text.ends)]
-        answers = iter(forced_answers(model, task, contexts, cue, FORCED))
-        found = []
-        for text in texts:
-            said = [next(answers) for _ in (0, *text.ends)]
-            found.append([one is not None and _right(task, items[text.item], one) for one in said])
-        return found
+        grades = iter(forced_grades(model, task, contexts, cue, FORCED))
+        return [[next(grades).correct for _ in (0, *text.ends)] for text in texts]
 
-    facts = {
-        "arm": arm.name, "model": str(arm.model), "cue": cue, "setting": setting.model_dump(), "n": options.n,
-        "temperature": options.temperature,
-    }  # fmt: skip
+    read = [token for text in texts for token in (len(text.prompt), *text.prompt, len(text.ids), *text.ids)]
+    facts = {"model": str(arm.model), "cue": cue, "items": [text.item for text in texts], "texts": ids_hash(read)}
     return list(room.part("forced-along", facts, make))
-
-
-def _right(task: Any, item: Any, answer: str) -> bool:
-    return bool(same_answer(task, item, item.gold, answer))
 
 
 def _at(text: Reflected, right: list[bool], share: float) -> bool:
