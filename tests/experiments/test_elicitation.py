@@ -34,7 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
     "boundary": {"n": 3, "samples": 4, "most": 2},
     "confidence": {"n": 24, "resamples": 100},
-    "audit": {"n": 3, "n_dev": 2, "n_choice": 2, "directions": 2, "texts": 4},
+    "audit": {"n": 3, "n_dev": 2, "n_choice": 2, "directions": 2, "texts": 2},
     "decisions": {
         "n": 3,
         "budgets": [0.2],
@@ -54,19 +54,20 @@ SMALL: dict[str, dict[str, Any]] = {
             "n_dev": 2,
         },
     },
-    "sentences": {"n": 5, "samples": 4, "draws": 20},
-    "faithfulness": {"n": 5, "edits": 1, "resilient": 1, "samples": 4},
-    "information-gain": {"n": 5},
+    "sentences": {"n": 2, "samples": 4, "draws": 20},
+    "faithfulness": {"n": 2, "edits": 1, "resilient": 1, "samples": 2},
+    "information-gain": {"n": 2},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
+    "compression": {"n": 4, "n_dev": 4, "samples": 2, "doses": [1.0], "draws": 2},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
 """Cards that refuse one model, and what they say."""
 NEED_MORE = {"decisions": "names the questions that the bank is made from"}
 """Cards that need more of another task than five questions, and what they say."""
-SHORT = {"audit": 24}
-"""Tokens per text of cards with many arms, whose texts need not end to be compared."""
+LONG = {"compression": 120, "boundary": 120, "cot-decoding": 120}
+"""Tokens per text of cards that read texts that have ended; of the others 48."""
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=120)
 
 
@@ -134,14 +135,14 @@ def test_stored_findings_are_read_and_nothing_runs_again(
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SHORT else name for name in SMALL]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "audit" else name for name in SMALL]
 )
 def test_a_card_killed_twice_goes_on_and_ends_with_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.evaluation.rows.CHUNK_ROWS", 6)
+    monkeypatch.setattr("experiments.evaluation.rows.CHUNK_ROWS", 2 if SMALL[name]["n"] < 3 else 6)
     card = card_named(name)
-    asked = BARE.model_copy(update={"max_new_tokens": SHORT.get(name, BARE.max_new_tokens)})
+    asked = BARE.model_copy(update={"max_new_tokens": LONG.get(name, 48)})
     run_card(card, asked, Store(tmp_path / "whole"), given=SMALL[name], console=QUIET)
     from experiments.evaluation import executors
 
@@ -200,6 +201,7 @@ WORDS = {
     "sentences": {"cue": "w9"},
     "faithfulness": {"cue": "w9", "filler": "w10"},
     "information-gain": {"cue": "w9"},
+    "compression": {"cue": "w9", "brief": "chat", "lists": {"switch": ("w9",), "other": ("w10", "w12")}},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }
@@ -209,7 +211,7 @@ def five_questions(folder: Path) -> dict[str, object]:
     """A task of five questions in a file."""
     lines = [json.dumps({"question": f"w{n + 8} w{n + 20}", "answer": f"w{n + 30}"}) for n in range(5)]
     (folder / "five.jsonl").write_text("\n".join(lines))
-    (folder / "dev.jsonl").write_text("\n".join(line.replace("w8", "w50") for line in lines[:2]))
+    (folder / "dev.jsonl").write_text("\n".join(line.replace("w8", "w50") for line in lines[:4]))
     return {
         "dataset": str(folder / "five.jsonl"), "splits": {"dev": "dev.jsonl", "test": "five.jsonl"}, "grader": "exact",
         "forms": {"chat": {"chat": True}, "cot": {"template": "{question} w11", "chat": True}},

@@ -7,6 +7,7 @@ from steering.errors import unknown
 from . import (
     audit,
     boundary,
+    compression,
     confidence,
     contamination,
     decisions,
@@ -26,6 +27,7 @@ CARDS: dict[str, Card] = {
         paths,
         sampling,
         switching,
+        compression,
         reflection,
         boundary,
         decisions,

@@ -59,7 +59,7 @@ def stopping(
         if not own:
             stops.append((arm.label, 0, *(None,) * 6))
             continue
-        right = _forced(room, setting, arm, own, cue, model, options)
+        right = forced_along(room, setting, arm, own, cue, model, options)
         full = np.array([float(text.right) for text in own])
         at = np.array([text.candidates[0].end if text.candidates else text.tokens for text in own])
         early = np.array([float(t.candidates[0].right) if t.candidates else float(t.right) for t in own])
@@ -106,7 +106,7 @@ def stopping(
     ], said  # fmt: skip
 
 
-def _forced(
+def forced_along(
     room: Workroom, setting: Setting, arm: Arm, texts: list[Reflected], cue: str, model: LoadedModel, options: Stopping
 ) -> list[list[bool]]:  # fmt: skip
     """Whether the forced answer is right, per text before its first step and after each one."""

@@ -110,9 +110,9 @@ def run(room: Workroom, options: SwitchingOptions) -> tuple[list[Point], list[Ta
     return points, tables, said
 
 
-def words_of(found: Run, setting: Setting, model: LoadedModel) -> Counter[str]:
-    """How often each word that can be suppressed stands in the base's own texts."""
-    rows = found.table(columns=["split", "text"], arms=["base"]).to_pylist()
+def words_of(found: Run, setting: Setting, model: LoadedModel, arm: str = "base") -> Counter[str]:
+    """How often each word that can be suppressed stands in the texts of an arm."""
+    rows = found.table(columns=["split", "text"], arms=[arm]).to_pylist()
     counts = Counter(word for row in rows if row["split"] == setting.split for word in row["text"].split())
     known = words_known(model, tuple(counts))
     return Counter({word: counts[word] for word in known})
