@@ -28,6 +28,8 @@ DevelopmentOption = Annotated[
 TestOption = Annotated[str, typer.Option("--test", help="Questions that are reported, as split:count[,split:count].")]
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Tokens per text.")]
 FIND_START = "find-start"
+TRAIN, TOKENS = "train", 360
+"""How verbs that read one form of the built-in task read it."""
 
 
 def asking_of(
@@ -96,11 +98,18 @@ def check_counts(task: str, **given: int | None) -> None:
 
 def one_form_of(task: str, form: str, split: str, n: int, max_new_tokens: int) -> Asking:
     """What is asked in one prompt form, of `n` questions of one split; of the built-in task, its training problems. Raises BadInput."""
+    from steering.errors import BadInput
+
     from ..evaluation.spec_files import located_task
     from ..studies.asking import BUILTIN, Asking
     from .prompts import task_of
 
     if task == FIND_START:
+        if split != TRAIN or max_new_tokens != TOKENS:
+            raise BadInput(
+                f"{FIND_START} is read from its training problems, {TOKENS} tokens each: --split and --max-new-tokens are of another task; "
+                "leave them out, or give --task."
+            )
         return BUILTIN
     found, folder = task_of(task)
     asking = Asking(located_task(found, folder), form, form, (), {split: n}, {}, {}, max_new_tokens)

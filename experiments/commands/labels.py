@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..progress import talk
-from .asking import FIND_START, TaskOption, TokensOption, one_form_of
+from .asking import FIND_START, TOKENS, TRAIN, TaskOption, TokensOption, one_form_of
 
 if TYPE_CHECKING:
     from probes.annotated import AnnotatedTrace
@@ -117,8 +117,8 @@ def forks(
     plan: Annotated[str, typer.Option(help="Compare with generations under this plan.")] = "",
     top: Annotated[int, typer.Option(help="Tokens shown.")] = 15,
     task: TaskOption = FIND_START,
-    split: SplitOption = "train",
-    max_new_tokens: TokensOption = 360,
+    split: SplitOption = TRAIN,
+    max_new_tokens: TokensOption = TOKENS,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,8 +165,8 @@ def stability_(
     spans: Annotated[int, typer.Option(min=1, help="Spans tested, at most.")] = 12,
     task: TaskOption = FIND_START,
     form: Annotated[str, typer.Option(help="Prompt form of another task than the built-in one.")] = "",
-    split: SplitOption = "train",
-    max_new_tokens: TokensOption = 360,
+    split: SplitOption = TRAIN,
+    max_new_tokens: TokensOption = TOKENS,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -178,10 +178,10 @@ def stability_(
 
     if task == FIND_START and form:
         raise BadInput(f"--form {form} is of another task, and none is named: give --task too.")
+    asking = one_form_of(task, form, split, problems, max_new_tokens)
     if task == FIND_START:
         found = stability_report(model, behaviour, problems, samples, spans, seed)
     else:
-        asking = one_form_of(task, form, split, problems, max_new_tokens)
         found = task_stability(model, behaviour, asking, form, problems, samples, spans, seed)
     if as_json:
         print_json(found)

@@ -89,7 +89,7 @@ def test_without_questions_of_another_split_there_is_no_direction_and_that_is_sa
 def test_what_cannot_be_asked_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
     for given, words in (
         ({"brief": "short"}, "brief"),
-        ({"doses": [0.0]}, "positive lengths"),
+        ({"doses": [0.0]}, "doses are positive"),
         ({"dev": "hard-test"}, "no other split"),
     ):
         with pytest.raises(BadInput, match=words):

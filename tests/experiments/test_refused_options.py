@@ -48,6 +48,9 @@ def test_a_third_form_that_is_not_reported_is_refused(steer: Steer, tmp_path: Pa
         (("probe", "map", "--read", "train:4"), "give --task too"),
         (("probe", "map", "--examples", "e.jsonl", "--task", "short:addition"), "leave --task, --forms and --read out"),
         (("probe", "stability", "--form", "think"), "give --task too"),
+        (("probe", "stability", "--split", "dev"), "leave them out, or give --task"),
+        (("probe", "forks", "--split", "dev"), "leave them out, or give --task"),
+        (("probe", "forks", "--max-new-tokens", "12"), "leave them out, or give --task"),
     ],
 )
 def test_options_of_another_task_without_one_are_refused(steer: Steer, arguments: tuple[str, ...], said: str) -> None:

@@ -23,12 +23,11 @@ from ...decoders.paths import cue_ids
 from ...statistics import Floats, paired_difference, pareto_front, rank_p
 from ...statistics.shares import wilson
 from ...store.runs import Arm, Run
-from .. import demo
 from .asked import Elicit, Setting
 from .card import Card, Options
 from .findings import Point, Table
 from .points import between, difference_said, points_of
-from .shortening import cut_to, development, length_direction
+from .shortening import along, cut_to, development, length_direction
 from .stated import Reflected, texts_of
 from .steps import cue_of, distinct
 from .stopping import FORCED, Stopping, forced_along
@@ -48,10 +47,10 @@ class CompressionOptions(Options):
     """Of the switch penalty, in nats."""
     window: int = Field(default=40, ge=1)
     """Of the switch penalty, in tokens."""
-    doses: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Of the length direction, in its own lengths."""
+    doses: tuple[float, ...] = (0.1, 0.3, 1.0)
+    """Of the length direction, in units of the activation's norm."""
     layer: int | None = Field(default=None, ge=0)
-    """By default at 20/28 of the depth, as published."""
+    """By default the last of the first 20/28 of the blocks, as published."""
     dev: str | None = None
     """The split that the direction is read from."""
     n_dev: int = Field(default=48, ge=4)
@@ -99,12 +98,12 @@ def run(room: Workroom, options: CompressionOptions) -> tuple[list[Point], list[
             drawn = [random_like(direction.vector, seed) for seed in range(options.draws)]
             vectors = {one.digest: one for one in (direction.vector, *drawn)}
             for dose in (*options.doses, -max(options.doses)):
-                plan = demo.along(direction.vector, dose).to_dict()
-                shorter.append(_arm(room, setting, f"length-{dose:g}", f"length direction {dose:+g}v", plan=plan))
+                plan = along(direction.vector, dose).to_dict()
+                shorter.append(_arm(room, setting, f"length-{dose:g}", f"length direction {dose:+g}r", plan=plan))
                 beside += [
                     _arm(
-                        room, setting, f"random-length-{dose:g}-{n}", f"random direction {n}, {dose:g}v", "control",
-                        plan=demo.along(noise, dose).to_dict(),
+                        room, setting, f"random-length-{dose:g}-{n}", f"random direction {n}, {dose:g}r", "control",
+                        plan=along(noise, dose).to_dict(),
                     )
                     for n, noise in enumerate(drawn if dose > 0 else [])
                 ]  # fmt: skip
@@ -174,11 +173,15 @@ def _pareto(
         if label == whole.label:
             lines.append((*stated, None, None, None, None, share))
             continue
+        if (cost == spent).all() and (right == full).all():
+            lines.append((*stated, "no text changes", None, None, None, share))
+            said.append(f"{setting.name}: {label}: no text has another length or another verdict (n {len(kept)}).")
+            continue
         saved, moved = paired_difference(spent, cost), paired_difference(full, right)
-        per_cent = [100 * value / spent.mean() for value in (saved.difference, saved.interval.low, saved.interval.high)]
         cut, price = cut_to(kept, forced, float(cost.mean()), asks)
         over = paired_difference(cut, right)
-        shown = f"{per_cent[0]:+.1f} ({per_cent[1]:+.1f} to {per_cent[2]:+.1f})"
+        around = saved.interval
+        shown = f"{saved.difference:+.1f} ({around.low:+.1f} to {around.high:+.1f}), {100 * saved.difference / spent.mean():+.0f} %"
         lines.append(
             (
                 *stated,
@@ -190,17 +193,18 @@ def _pareto(
             )
         )
         said.append(
-            f"{setting.name}: {label}: tokens {shown} %, accuracy {difference_said(moved)} points against the whole texts, "
+            f"{setting.name}: {label}: tokens {shown}, accuracy {difference_said(moved)} points against the whole texts, "
             f"{difference_said(over)} against these cut at {price:.1f} tokens (n {len(kept)})."
         )
     return Table(
         title=f"{setting.name}: shorter texts beside the whole ones, and beside these cut at equal tokens",
         heads=(
-            *("arm", "texts", "right % (95 %)", "tokens", "tokens against the whole, % (95 %)", "right, minus the whole (95 %; McNemar)"),
+            *("arm", "texts", "right % (95 %)", "tokens", "tokens minus the whole (95 %)", "right, minus the whole (95 %; McNemar)"),
             *("whole texts cut at equal tokens, right %", "minus the cut texts (95 %; McNemar)", "on the front in % of resamples"),
         ),
         lines=tuple(lines),
         notes=(
+            "Tokens are without the end token. "
             "Cut texts cost what is kept and the cue; the forced answer itself is not counted, which favours them. Where an arm costs "
             "less than a bare cue, the answer is forced before the first step. Front: no other arm of this table is as accurate with as "
             "few tokens, over resampled questions.",
@@ -254,7 +258,9 @@ def refuse(asked: Elicit, options: CompressionOptions) -> None:
     if options.brief is not None and options.brief not in asked.found.forms:
         raise unknown("prompt form", options.brief, asked.found.forms, where="card compression: brief")
     if not options.doses or min(options.doses) <= 0:
-        raise BadInput("card compression: doses are positive lengths of the direction, such as [0.5, 1, 2].")
+        raise BadInput(
+            "card compression: doses are positive, in units of the activation's norm, such as [0.1, 0.3, 1]."
+        )
     for setting in asked.settings:
         if split := development(asked, setting, options.dev):
             asked.found.items(split, options.n_dev)
@@ -267,7 +273,7 @@ CARD = Card(
     papers=("2507.04742", "2506.08343", "2501.18585"),
     measures="accuracy and tokens of suppressed words, a switch penalty, a brief prompt, the length direction and an early stop",
     control="the whole texts cut at equal tokens; random lists and directions",
-    quick=CompressionOptions(n=30, doses=(1.0, 2.0)),
+    quick=CompressionOptions(n=30, doses=(0.3, 1.0)),
     full=CompressionOptions(n=200, n_dev=200, draws=39),
     run=run,
     refuse=refuse,

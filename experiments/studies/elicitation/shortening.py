@@ -17,6 +17,7 @@ import numpy as np
 from steering.errors import BadInput
 from steering.extraction import Reading, paired_difference
 from steering.model.sites import Site
+from steering.plan.plan import Dose, Intervention, Plan, Span
 from steering.vector.vectors import SteeringVector
 
 from ...statistics import Floats
@@ -64,7 +65,7 @@ def length_direction(
             f"{len(pairs)} of {n} development questions have two ended texts of different length, fewer than {MIN_PAIRS}: no length "
             "direction is made.",
         )
-    site = Site(min(room.base.n_layers - 1, round(room.base.n_layers * 20 / 28)) if layer is None else layer)
+    site = Site(max(0, round(room.base.n_layers * 20 / 28) - 1) if layer is None else layer)
     short, long = (
         Reading(tuple(pair[side] for pair in pairs), tuple((len(pair[side]) - 1,) for pair in pairs)) for side in (0, 1)
     )
@@ -76,6 +77,11 @@ def length_direction(
         vector,
         f"the length direction is read at {site} from {len(pairs)} pairs of texts (mean cosine of a pair with it {agreement:.2f}).",
     )
+
+
+def along(vector: SteeringVector, dose: float) -> Plan:
+    """Add the vector at every generated token, `dose` in units of the activation's norm."""
+    return Plan((Intervention("add", vector, Span("generated"), Dose(dose, "residual")),))
 
 
 def ends_of(found: Run, room: Workroom) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
