@@ -17,6 +17,7 @@ from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.confidence import calibration_error
 from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
+from experiments.studies.elicitation.reflection import CHECKING
 from experiments.studies.elicitation.run import options_of, run_card
 from experiments.studies.elicitation.switching import random_lists, thoughts, underthinking
 from experiments.tasks.agreement import same_answer
@@ -59,6 +60,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "information-gain": {"n": 5},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
+    "symbols": {"n": 1, "file": str(CHECKING), "directions": 1, "n_directions": 1},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -201,6 +203,7 @@ WORDS = {
     "faithfulness": {"cue": "w9", "filler": "w10"},
     "information-gain": {"cue": "w9"},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
+    "symbols": {"file": None, "digest": None, "words": {"w8": "w60", "w20": "w61", "w9": "w62"}},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }
 

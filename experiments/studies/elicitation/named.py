@@ -17,6 +17,7 @@ from . import (
     sampling,
     sentences,
     switching,
+    symbols,
 )
 from .card import Card
 
@@ -35,6 +36,7 @@ CARDS: dict[str, Card] = {
         faithfulness,
         information_gain,
         contamination,
+        symbols,
     )
 }
 
