@@ -61,6 +61,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
     "symbols": {"n": 1, "file": str(CHECKING), "directions": 1, "n_directions": 1},
+    "shift": {
+        "n": 2,
+        "file": str(CHECKING),
+        "directions": 1,
+        "n_directions": 2,
+        "resamples": 20,
+        "permutations": 19,
+        "twins": False,
+    },
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -204,6 +213,7 @@ WORDS = {
     "information-gain": {"cue": "w9"},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
     "symbols": {"file": None, "digest": None, "words": {"w8": "w60", "w20": "w61", "w9": "w62"}},
+    "shift": {"file": None, "digest": None},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }
 

@@ -16,6 +16,7 @@ from . import (
     reflection,
     sampling,
     sentences,
+    shift,
     switching,
     symbols,
 )
@@ -37,6 +38,7 @@ CARDS: dict[str, Card] = {
         information_gain,
         contamination,
         symbols,
+        shift,
     )
 }
 
