@@ -17,17 +17,17 @@ from experiments.pair.problem import parse_problem
 from experiments.pair.trace import STYLES, think_response
 from experiments.pair.verifier import verify
 from experiments.store.runs import Arm, Store
-from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.axes import PLACES, axes_of, place_of, wide
 from experiments.studies.elicitation.chains import Chain, predicted, product_law, step_accuracy
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import run_card
+from experiments.studies.elicitation.shift import _among as among
 from experiments.studies.elicitation.shifted import OWN, Shifted, change_of, shifted, verdict
 from experiments.tasks.findstart import FindStart
 from experiments.tasks.graders.grade import NOTHING, Grade, Known
 from experiments.tasks.items import Item
 from experiments.tasks.task import resolve_task
-from tests.experiments.test_symbols import VECTOR
+from tests.experiments.test_symbols import ASKED, VECTOR
 
 WIDE = FindStart((2, 8), (2, 20))
 ITEMS = {item.id: item for item in WIDE.items("test", 300)}
@@ -187,9 +187,8 @@ def graded(level: float, slope: float) -> Any:
 
 def test_the_card_finds_a_slope_that_a_grader_planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FindStart, "grade", graded(1.0, -0.9))
-    asked = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=2)
     sizes = {"n": 60, "file": VECTOR, "directions": 2, "n_directions": 40, "resamples": 30, "permutations": 19}
-    said = run_card(card_named("shift"), asked, Store(tmp_path), given=sizes, console=Console(quiet=True))
+    said = run_card(card_named("shift"), ASKED, Store(tmp_path), given=sizes, console=Console(quiet=True))
     (table,) = [table for table in said.tables if table.title.endswith("level and slopes")]
     lines = {str(line[0]): line for line in table.lines}
     match = re.search(r"\(([-+.\d]+) to ([-+.\d]+)\); p (.*)", str(lines["base, greedy"][4]))
@@ -198,3 +197,15 @@ def test_the_card_finds_a_slope_that_a_grader_planted(tmp_path: Path, monkeypatc
     same = [one for one in said.said if "is right where the base is" in one]
     assert len(same) == 3, "one grader for all arms"
     assert any("too few to tell anything" in one for one in said.said)
+
+
+def test_the_steered_arm_is_ranked_among_random_directions_by_each_change() -> None:
+    arms = {"base": (0.5, -0.6, 0.0), "steered": (3.0, -0.6, 0.0)} | {
+        f"random-{n}": (0.5, -0.6, 0.0) for n in range(20)
+    }
+    table, said = among(ASKED.settings[0], answered(arms))
+    ranks = {line[0]: line[-1] for line in table.lines}
+    assert ranks["level"] == pytest.approx(1 / 21, abs=1e-3) and ranks["candidates"] > 0.05 and "too few" not in said
+    few = answered({"base": (0.5, -0.6, 0.0), "steered": (30.0, 0.0, 0.0), "random-0": (0.5, -0.6, 0.0)})
+    table, said = among(ASKED.settings[0], few)
+    assert not table.lines and "no rank: of the steered arm, all 900 answers are right" in said

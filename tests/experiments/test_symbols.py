@@ -14,7 +14,7 @@ from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.findings import Findings
 from experiments.studies.elicitation.gaps import Gap, among_directions, gap_between, other_gap, verdict
 from experiments.studies.elicitation.named import card_named
-from experiments.studies.elicitation.run import run_card
+from experiments.studies.elicitation.run import options_of, run_card
 from experiments.studies.elicitation.symbols import OWN
 from experiments.studies.elicitation.variants import variants
 from experiments.tasks.findstart import FindStart
@@ -157,6 +157,12 @@ def test_the_card_says_what_it_needs() -> None:
         options = type(card.quick).model_validate(card.quick.model_dump() | {"n": 4} | given)
         with pytest.raises(BadInput, match=said):
             card.refuse(asked, options)
+
+
+def test_words_without_a_blank_behind_the_colon_are_refused() -> None:
+    for given in ({"apples:wugs": None}, ["apples"], {"apples": 3}):
+        with pytest.raises(BadInput, match="a blank behind each colon"):
+            options_of(card_named("symbols"), "quick", {"words": given})
 
 
 def test_a_question_without_a_twin_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def run(room: Workroom, options: ShiftOptions) -> tuple[list[Point], list[Table]
         drawn = found.resampled(options.resamples)
         if room.asked.builtin:
             tables.append(_observed(setting, arms, runs[OWN], items))
-        tables += [_levels(room, setting, arms, found, drawn, items, options), _changes(setting, arms, found, drawn)]
+        tables.append(_levels(room, setting, arms, found, drawn, items, options))
+        if len(arms) > 1:
+            tables.append(_changes(setting, arms, found, drawn))
         said += _sentences(setting, arms, found, drawn, marks_of(runs[OWN], setting.split, "truncated"))
         if steered:
             count = min(options.n, options.n_directions)
@@ -92,7 +94,7 @@ def run(room: Workroom, options: ShiftOptions) -> tuple[list[Point], list[Table]
             few = {item.id: item for item in task.items(setting.split, count)}
             own = axes_of(task, list(few.values()), [OWN])
             table, sentence = _among(setting, shifted(own, few, {OWN: marks_of(beside, setting.split)}))
-            tables.append(table)
+            tables += [table] if table.lines else []
             said.append(sentence)
         else:
             said.append(f"{setting.name}: no vector was named, so no arm is steered; give --set file=FILE.")
@@ -190,7 +192,9 @@ def _sentences(
     said = []
     for arm in arms[1:]:
         ends = int(sum(cut[arm.name].values()))
-        limit = f" {ends} of its {len(cut[arm.name])} texts in own symbols were cut at the limit." if ends else ""
+        limit = (
+            f" Cut at the limit: {ends} of its {len(cut[arm.name])} texts on the questions themselves." if ends else ""
+        )
         if (found.rights[arm.name] == found.rights["base"]).all():
             said.append(f"{setting.name}: {arm.label} is right where the base is, so that nothing changes.{limit}")
             continue
@@ -225,8 +229,15 @@ def _among(setting: Setting, found: Shifted) -> tuple[Table, str]:
             lines.append((name, len(set(found.items)), f"{own[place]:+.2f}", len(theirs), spread, round(p, 3)))
             told.append(f"{name} {own[place]:+.2f} against {spread}, p {p:.3f}")
     few = ", too few to tell anything" if len(beside) < FEW_DIRECTIONS else ""
-    why = found.why_not("base") or found.why_not("steered") or "no random direction has slopes"
-    words = "; ".join(told) + few if told else f"no rank: {why}"
+    whose = next(
+        (
+            f"of the {who}, {found.why_not(arm)}"
+            for arm, who in (("base", "base"), ("steered", "steered arm"))
+            if found.why_not(arm)
+        ),
+        None,
+    )
+    words = "; ".join(told) + few if told else f"no rank: {whose or 'no random direction has slopes'}"
     return Table(
         title=f"{setting.name}: the steered arm's changes among random directions",
         heads=("change, log-odds", "questions", "steered", "random ones", "theirs (range)", "rank p, higher"),

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from steering.errors import BadInput
 
@@ -34,6 +36,13 @@ OWN = "the questions"
 class SymbolsOptions(SteeredOptions):
     words: dict[str, str] = Field(default_factory=dict)
     """Of a data set: words of its questions, and those in their place."""
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _pairs(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not all(isinstance(new, str) for new in data.values()):
+            raise ValueError("give old words with new ones, a blank behind each colon: {apples: blickets, red: wug}")
+        return data
 
 
 def refuse(asked: Elicit, options: SymbolsOptions) -> None:
