@@ -40,6 +40,10 @@ class Verdict:
     wrong_lines: int = 0
     """Lines with a wrong result, repaired or not."""
     repaired_lines: int = 0
+    false_lines: int = 0
+    """Lines that in the end do not say what the next rule makes of the present value: a wrong result that stays, or another rule."""
+    early_goals: int = 0
+    """Goal tests of a candidate that was not put through every rule, or through more."""
     labels: list[Span] = field(default_factory=list)
 
 
@@ -132,6 +136,7 @@ class _Reader:
             start = self.at
             if self.peek("goal"):
                 self.take("goal")
+                self.verdict.early_goals += done != len(self.problem.rules)
                 self.truthful &= self.number() == self.problem.goal and done == len(self.problem.rules)
                 if self.peek("yes"):
                     self.take("yes", ";")
@@ -154,6 +159,7 @@ class _Reader:
                 return False
             value, right = self.line(value, done)
             done += 1
+            self.verdict.false_lines += not right
             self.truthful &= right
 
     def line(self, value: int, index: int) -> tuple[int, bool]:

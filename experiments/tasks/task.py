@@ -32,8 +32,10 @@ from .gym import Gym
 from .items import Item
 from .labellers import Labeller, labeller_named
 from .prompting import SLOT, Form, as_form
+from .rewording import Reworded, as_words
 from .short import Short
 from .single import OneQuestion
+from .twins import parse_twin, twin_of
 
 __all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
 
@@ -136,19 +138,21 @@ TASKS: dict[str, Task] = {"find-start": FindStart()}
 def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> Task:
     """The task of an evaluation's spec; files are looked for in `folder`.
 
-    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `short:NAME`, `reasoning-gym:NAME`, or a known data set (`gsm8k`, ...).
+    A string: `find-start`, `find-start:rules=2-3,candidates=4-6`, `find-start:twin=renamed` (`twins`), `short:NAME`, `reasoning-gym:NAME`,
+    or a known data set (`gsm8k`, ...).
     A mapping:
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
     `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs), `labels` (who labels the
     sentences of responses: `lexicon`, or the file of a trained labeller).
-    `{dataset: one-question, item | prompt}` is a single question (`single`).
+    `{dataset: one-question, item | prompt}` is a single question (`single`). `words` (and `draw`) beside any task of questions: the same in
+    other words (`rewording`).
     Raises BadInput.
     """
     if isinstance(spec, str):
         if spec in TASKS:
             return TASKS[spec]
         if spec.startswith("find-start:"):
-            return parse_find_start(spec)
+            return parse_twin(spec) if "twin=" in spec.replace(" ", "") else parse_find_start(spec)
         if spec.startswith("reasoning-gym:"):
             return Gym(spec.partition(":")[2])
         if spec.startswith("short:"):
@@ -160,9 +164,15 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
     name = given.get("dataset")
     if not isinstance(name, str):
         raise BadInput("A task that is a mapping names its `dataset`: a known name, a file, or a hub id.")
+    if "words" in given:
+        words = as_words(given.pop("words"), given.pop("draw", 0))
+        return Reworded(resolve_task(given, folder), words)
     if name == "find-start":
         del given["dataset"]
-        return FindStart.ranged(**_only(given, ("rules", "candidates"), name)) if given else TASKS[name]
+        own = _only(given, ("rules", "candidates", "twin", "draw"), name)
+        ranges = {key: own[key] for key in ("rules", "candidates") if key in own}
+        of = FindStart.ranged(**ranges) if ranges else FindStart()
+        return twin_of(of, own) if {"twin", "draw"} & own.keys() else of
     if name.startswith("reasoning-gym:"):
         del given["dataset"]
         own = _only(given, ("seed", "options", "forms"), name)

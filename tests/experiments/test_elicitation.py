@@ -17,6 +17,7 @@ from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.confidence import calibration_error
 from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
+from experiments.studies.elicitation.reflection import CHECKING
 from experiments.studies.elicitation.run import options_of, run_card
 from experiments.studies.elicitation.switching import random_lists, thoughts, underthinking
 from experiments.tasks.agreement import same_answer
@@ -60,6 +61,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
     "compression": {"n": 4, "n_dev": 4, "samples": 2, "doses": [1.0], "draws": 2},
+    "symbols": {"n": 1, "file": str(CHECKING), "directions": 1, "n_directions": 1},
+    "shift": {
+        "n": 2,
+        "file": str(CHECKING),
+        "directions": 1,
+        "n_directions": 2,
+        "resamples": 20,
+        "permutations": 19,
+        "twins": False,
+    },
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -203,6 +214,8 @@ WORDS = {
     "information-gain": {"cue": "w9"},
     "compression": {"cue": "w9", "brief": "chat", "lists": {"switch": ("w9",), "other": ("w10", "w12")}},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
+    "symbols": {"file": None, "digest": None, "words": {"w8": "w60", "w20": "w61", "w9": "w62"}},
+    "shift": {"file": None, "digest": None},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }
 

@@ -17,7 +17,9 @@ from . import (
     reflection,
     sampling,
     sentences,
+    shift,
     switching,
+    symbols,
 )
 from .card import Card
 
@@ -37,6 +39,8 @@ CARDS: dict[str, Card] = {
         faithfulness,
         information_gain,
         contamination,
+        symbols,
+        shift,
     )
 }
 

@@ -81,13 +81,15 @@ class Workroom:
         vectors: Mapping[str, SteeringVector | Features] | None = None,
         what: str = "",
         controllers: Sequence[Controller] = (),
+        task: str | dict[str, Any] | None = None,
         **generating: Any,
     ) -> Run:
-        """One run of the store: arms on a setting's questions, greedy unless `generating` says otherwise."""
+        """One run of the store: arms on a setting's questions, greedy unless `generating` says otherwise; `task` is another task than the
+        one that is asked about, such as its twins."""
         settings = {"max_new_tokens": self.asked.max_new_tokens} | generating
         spec = EvalSpec(
             name=f"elicit-{card}",
-            task=self.asked.task,
+            task=self.asked.task if task is None else task,
             splits={setting.split: n},
             arms=tuple(arms),
             generation=Generating(**settings),
