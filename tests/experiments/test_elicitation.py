@@ -17,6 +17,7 @@ from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.confidence import calibration_error
 from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.named import CARDS, card_named
+from experiments.studies.elicitation.reflection import CHECKING
 from experiments.studies.elicitation.run import options_of, run_card
 from experiments.studies.elicitation.switching import random_lists, thoughts, underthinking
 from experiments.tasks.agreement import same_answer
@@ -59,6 +60,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "information-gain": {"n": 5},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
+    "coherence": {"n": 4, "permutations": 5, "directions": 2, "n_random": 2, "files": [str(CHECKING)]},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -200,6 +202,7 @@ WORDS = {
     "sentences": {"cue": "w9"},
     "faithfulness": {"cue": "w9", "filler": "w10"},
     "information-gain": {"cue": "w9"},
+    "coherence": {"files": ()},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},
 }

@@ -67,14 +67,17 @@ def development(asked: Elicit, setting: Setting, options: AuditOptions) -> str:
     )
 
 
+def check_edit(card: str, span: str, dose: str) -> None:
+    """Raises BadInput for a span or a dose at which no vector can be added."""
+    Span.parse(span)
+    read = Dose.parse(dose)
+    if read.unit not in ("vector", "raw", "residual") or read.schedule.kind != "constant" or not read.amount:
+        raise BadInput(f"card {card}: dose {dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r.")
+
+
 def refuse(asked: Elicit, options: AuditOptions) -> None:
-    Span.parse(options.span)
+    check_edit("audit", options.span, options.dose)
     parse_operation(options.latent_edit)
-    dose = Dose.parse(options.dose)
-    if dose.unit not in ("vector", "raw", "residual") or dose.schedule.kind != "constant" or not dose.amount:
-        raise BadInput(
-            f"card audit: dose {options.dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r."
-        )
     if (options.sae is None) != (not options.latents):
         raise BadInput("card audit: give sae and latents together: an autoencoder, and numbers of its latents.")
     for setting in asked.settings:

@@ -7,6 +7,7 @@ from steering.errors import unknown
 from . import (
     audit,
     boundary,
+    coherence,
     confidence,
     contamination,
     decisions,
@@ -35,6 +36,7 @@ CARDS: dict[str, Card] = {
         faithfulness,
         information_gain,
         contamination,
+        coherence,
     )
 }
 
