@@ -34,6 +34,7 @@ from .labellers import Labeller, labeller_named
 from .prompting import SLOT, Form, as_form
 from .short import Short
 from .single import OneQuestion
+from .templated import Templated, as_template
 
 __all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
 
@@ -141,7 +142,8 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
     `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs), `labels` (who labels the
     sentences of responses: `lexicon`, or the file of a trained labeller).
-    `{dataset: one-question, item | prompt}` is a single question (`single`).
+    `{dataset: one-question, item | prompt}` is a single question (`single`), `{dataset: templates, task, templates}` a task asked through
+    further templates (`templated`).
     Raises BadInput.
     """
     if isinstance(spec, str):
@@ -180,6 +182,9 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         del given["dataset"]
         own = _only(given, ("item", "prompt"), name)
         return OneQuestion(own.get("item"), own.get("prompt"))
+    if name == "templates":
+        del given["dataset"]
+        return _templated(_only(given, ("task", "templates"), name), folder)
     grader = grader_named(given.pop("grader", "math"))
     markers = as_markers(given.pop("thinking")) if given.get("thinking") is not None else ()
     forms, system, labels = given.pop("forms", None), given.pop("system", None), given.pop("labels", None)
@@ -201,6 +206,20 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         place = ".".join(["task", *map(str, first["loc"])])
         raise BadInput(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
     return DatasetTask(source, grader, asked, folder or Path(), markers, labeller)
+
+
+def _templated(given: Mapping[str, Any], folder: Path | None) -> Templated:
+    """A task asked through further templates. Raises BadInput."""
+    templates = given.get("templates")
+    if not isinstance(given.get("task"), str | Mapping) or not isinstance(templates, Mapping):
+        raise BadInput(
+            "Task templates names a `task` (a name or a mapping) and `templates` (each a text or a prompt form, by name)."
+        )
+    try:
+        known = {str(name): as_template(form) for name, form in templates.items()}
+    except ValidationError as error:
+        raise BadInput(f"task.templates: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    return Templated(resolve_task(given["task"], folder), known)
 
 
 def _forms(given: Mapping[str, Any] | None) -> dict[str, Form] | None:

@@ -60,6 +60,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "information-gain": {"n": 5},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
+    "ceiling": {"n": 2, "n_dev": 1, "count": 3, "shots": 1, "draws": 2, "files": [str(CHECKING)]},
     "coherence": {"n": 4, "permutations": 5, "directions": 2, "n_random": 2, "files": [str(CHECKING)]},
 }
 """The smallest sizes of every card."""
@@ -202,6 +203,7 @@ WORDS = {
     "sentences": {"cue": "w9"},
     "faithfulness": {"cue": "w9", "filler": "w10"},
     "information-gain": {"cue": "w9"},
+    "ceiling": {"files": ()},
     "coherence": {"files": ()},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
     "switching": {"lists": {"switch": ("w9",), "other": ("w10", "w12")}},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field, model_validator
 
@@ -54,7 +54,14 @@ class AuditOptions(Options):
         return data
 
 
-def development(asked: Elicit, setting: Setting, options: AuditOptions) -> str:
+class Developing(Protocol):
+    """Options that name a split of development questions."""
+
+    @property
+    def dev(self) -> str | None: ...
+
+
+def development(asked: Elicit, setting: Setting, options: Developing, card: str = "audit") -> str:
     """The split of development questions. Raises BadInput where there is none beside the one that is graded."""
     known = asked.found.splits
     guesses = [options.dev] if options.dev else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
@@ -62,7 +69,7 @@ def development(asked: Elicit, setting: Setting, options: AuditOptions) -> str:
         if name in known and name != setting.split:
             return name
     raise BadInput(
-        f"card audit: biases are matched on questions that are not graded, and task {asked.found.name} has no such split beside "
+        f"card {card}: what is chosen is chosen on questions that are not graded, and task {asked.found.name} has no such split beside "
         f"{setting.split!r} ({', '.join(known)}); give --set dev=SPLIT."
     )
 

@@ -7,6 +7,7 @@ from steering.errors import unknown
 from . import (
     audit,
     boundary,
+    ceiling,
     coherence,
     confidence,
     contamination,
@@ -37,6 +38,7 @@ CARDS: dict[str, Card] = {
         information_gain,
         contamination,
         coherence,
+        ceiling,
     )
 }
 
