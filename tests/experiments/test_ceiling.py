@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.evaluation.spec_files import located_task
 from experiments.statistics import independent_difference
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
@@ -58,7 +59,8 @@ def test_a_templated_task_has_the_items_and_grades_of_its_task_and_a_digest_of_b
 def test_a_templated_data_set_compares_answers_as_the_data_set_does(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps({"question": "One and one?", "answer": "2"}))
     inner = {"dataset": "q.jsonl", "splits": {"test": "q.jsonl"}, "grader": "math"}
-    made = resolve_task({"dataset": "templates", "task": inner, "templates": {"a": f"Say: {SLOT}"}}, tmp_path)
+    spec = located_task({"dataset": "templates", "task": inner, "templates": {"a": f"Say: {SLOT}"}}, tmp_path)
+    made = resolve_task(spec)  # without the folder, as whoever reads the stored run has it
     item = made.items("test", 1)[0]
     assert made.prompt(item, "a") == "Say: One and one?" and made.grade(item, "The answer is 2.").correct
     assert same_answer(made, item, "0.5", r"\frac{1}{2}") and not same_answer(resolve_task(SPEC), item, "1", "2")
@@ -193,7 +195,7 @@ def test_the_rank_is_that_among_random_words(base: LoadedModel, chosen: int, p: 
     table, words = control_table(ONE.settings[0], run, noise, search, room)  # type: ignore[arg-type]
     line = table.lines[0]
     assert line[6] == round(p, 3) and line[4] == "20.0 to 30.0" and line[5] == "2 to 2" and line[7] == f"{SLOT} ok 1"
-    assert f"rank p {p:.3f}" in words
+    assert f"{round(21 * p) - 1} are right at least as often (20.0 to 30.0 %; rank p {p:.3f})" in words
     assert "adds no words" in control_table(ONE.settings[0], run, {}, search, room)[1]  # type: ignore[arg-type]
 
 

@@ -89,7 +89,8 @@ def control_table(
         line = (
             search.chosen.words, f"{100 * share['chosen']:.1f}", len(drawn), middle, around, tokens, round(p, 3), best[-SHOWN:],
         )  # fmt: skip
-        words = f"of {len(drawn)} draws of random words in its place {around} % are right (rank p {p:.3f})"
+        as_good = round(p * (1 + len(drawn))) - 1
+        words = f"of {len(drawn)} draws of random words in its place {as_good} are right at least as often ({around} %; rank p {p:.3f})"
     return Table(
         title=f"{setting.name}: random words in the place of the searched prompt's",
         heads=("searched prompt", "right %", "draws", "theirs, median %", "range %", "their tokens", "rank p", "the best of them"),

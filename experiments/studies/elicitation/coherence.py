@@ -98,7 +98,7 @@ def run(room: Workroom, options: CoherenceOptions) -> tuple[list[Point], list[Ta
         ]
         checked, power = controls(setting, labels, texts, options.permutations)
         moved, shifts = changes(setting, labels, texts, reference)
-        tables += [checked, moved]
+        tables += [checked, *([moved] if moved.lines else [])]
         said += sentences(setting, labels, texts, power)
         said += shifts
         for one in subjects:

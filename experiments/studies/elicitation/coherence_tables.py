@@ -274,6 +274,8 @@ def sentences(
                 else "coherent and valid traces do not differ detectably"
             )
             words += f"; {share_said(int(valid.sum()), len(own))} % are valid: {more}, {difference_said(gap)}"
+        else:
+            words += ", by a weaker judge: equations that are written out, and the numbers that they compute with"
         if name in power:
             _, mean, p = power[name]
             sees = "" if p <= LEVEL else ", so that the judge does not tell these texts from shuffled ones"
