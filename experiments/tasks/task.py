@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -32,11 +32,25 @@ from .gym import Gym
 from .items import Item
 from .labellers import Labeller, labeller_named
 from .prompting import SLOT, Form, as_form
+from .protocols import Encodes, Labels, Task
 from .short import Short
 from .single import OneQuestion
 from .templated import Templated, as_template
 
-__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
+__all__ = [
+    "TASKS",
+    "DatasetTask",
+    "Encodes",
+    "FindStart",
+    "Grade",
+    "Item",
+    "Labels",
+    "Task",
+    "asked_ids",
+    "check_form",
+    "resolve_task",
+    "task_named",
+]
 
 FORMS = {
     "bare": Form(),
@@ -44,45 +58,6 @@ FORMS = {
     "chat": Form(template=SLOT + "\n\nPut the final answer within \\boxed{}.", chat=True),
 }
 """Forms of a data set whose spec names none."""
-
-
-class Task(Protocol):
-    """What an evaluation needs of a task."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def splits(self) -> tuple[str, ...]: ...
-
-    @property
-    def forms(self) -> tuple[str, ...]: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    def items(self, split: str, n: int) -> list[Item]: ...
-
-    def prompt(self, item: Item, form: str) -> str: ...
-
-    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade: ...
-
-
-@runtime_checkable
-class Encodes(Protocol):
-    """A task whose prompts depend on the model (chat templates)."""
-
-    def encode(self, model: Reads, item: Item, form: str, opening: str = "") -> tuple[int, ...]: ...
-
-    def fed_text(self, model: Reads, item: Item, form: str, opening: str = "") -> str: ...
-
-
-@runtime_checkable
-class Labels(Protocol):
-    """A task whose responses are labelled by somebody who errs, where its spec asks for it."""
-
-    @property
-    def labeller(self) -> Labeller | None: ...
 
 
 @dataclass(frozen=True)

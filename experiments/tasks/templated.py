@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import field_validator
 
@@ -28,9 +28,7 @@ from .graders.grade import NOTHING, Grade, Known
 from .items import Item
 from .labellers import Labeller
 from .prompting import SLOT, Form, encode_form, prompt_text
-
-if TYPE_CHECKING:
-    from .task import Task
+from .protocols import Task
 
 
 class Template(Form):
