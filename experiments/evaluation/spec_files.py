@@ -129,6 +129,8 @@ def located_task(task: str | dict[str, Any], folder: Path) -> str | dict[str, An
         own = dict(task)
         files = {key: own[key] for key in ("dataset", "file", "labels") if isinstance(own.get(key), str)}
         own |= {key: str((folder / name).resolve()) for key, name in files.items() if (folder / name).is_file()}
+        if isinstance(own.get("task"), dict):  # of a task asked through templates
+            own["task"] = located_task(own["task"], folder)
         task = own
     resolve_task(task, folder)
     return task

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .problem import MODULUS, Problem, Rule
@@ -25,6 +26,25 @@ class Span:
     label: str
     start: int
     end: int
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A line as it is stated: a rule applied to a value, and the result that is said."""
+
+    value: int
+    rule: Rule
+    result: int
+
+    @property
+    def stated(self) -> tuple[int, Rule]:
+        """What is computed."""
+        return self.value, self.rule
+
+    @property
+    def right(self) -> bool:
+        """Whether the result is what the rule gives."""
+        return self.rule(self.value) == self.result
 
 
 @dataclass
@@ -197,14 +217,24 @@ class _Reader:
         return result, follows and right
 
     def equation(self) -> tuple[tuple[int, Rule], int]:
-        left = self.number()
-        if self.at >= len(self.words) or self.words[self.at] not in "+-*":
-            raise _OutsideGrammar
-        op = self.words[self.at]
-        self.at += 1
-        operand = self.number()
-        self.take("=")
-        return (left, Rule(op, operand)), self.number()
+        equation, self.at = _equation(self.words, self.at)
+        return equation.stated, equation.result
+
+
+def _equation(words: Sequence[str], at: int) -> tuple[Equation, int]:
+    """The equation that begins at a word, and the place behind it."""
+    if len(words) < at + 5 or words[at + 1] not in tuple("+-*") or words[at + 3] != "=":
+        raise _OutsideGrammar
+    return Equation(_number(words[at]), Rule(words[at + 1], _number(words[at + 2])), _number(words[at + 4])), at + 5
+
+
+def read_equation(words: Sequence[str]) -> Equation | None:
+    """What `A op B = C` says; None where the words are anything else, or more."""
+    try:
+        found, end = _equation(words, 0)
+    except _OutsideGrammar:
+        return None
+    return found if end == len(words) else None
 
 
 def verify(problem: Problem, response: str | list[str]) -> Verdict:

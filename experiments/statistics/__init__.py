@@ -28,6 +28,7 @@ from .directions import (
 from .families import benjamini_hochberg, holm
 from .gap import GapRecovered, fieller, gap_recovered
 from .histograms import HistogramKL, histogram_kl, kl
+from .independent import IndependentDifference, independent_difference
 from .paired import (
     PairedDifference,
     _sign_flip,  # noqa: F401
@@ -62,6 +63,7 @@ __all__ = [
     "Floats",
     "FrontPoint",
     "GapRecovered",
+    "IndependentDifference",
     "Interval",
     "MajorityAtK",
     "PairedDifference",
@@ -77,6 +79,7 @@ __all__ = [
     "fieller",
     "gap_recovered",
     "holm",
+    "independent_difference",
     "majority_at_k",
     "mcnemar_exact",
     "minimum_detectable_difference",

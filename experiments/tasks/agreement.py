@@ -14,6 +14,7 @@ from steering.errors import BadInput
 from .graders.grade import Grader
 from .items import Item
 from .task import Task
+from .templated import Templated
 
 
 @runtime_checkable
@@ -30,6 +31,7 @@ def same_answer(task: Task, item: Item, one: str, other: str) -> bool:
     """Whether two answers to an item are the same."""
     if _plain(one) == _plain(other):
         return True
+    task = task.inner if isinstance(task, Templated) else task
     if not isinstance(task, Compares):
         return False
     try:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -32,12 +32,27 @@ from .gym import Gym
 from .items import Item
 from .labellers import Labeller, labeller_named
 from .prompting import SLOT, Form, as_form
+from .protocols import Encodes, Labels, Task
 from .rewording import Reworded, as_words
 from .short import Short
 from .single import OneQuestion
+from .templated import Templated, as_template
 from .twins import parse_twin, twin_of
 
-__all__ = ["TASKS", "DatasetTask", "FindStart", "Grade", "Item", "Task", "check_form", "resolve_task", "task_named"]
+__all__ = [
+    "TASKS",
+    "DatasetTask",
+    "Encodes",
+    "FindStart",
+    "Grade",
+    "Item",
+    "Labels",
+    "Task",
+    "asked_ids",
+    "check_form",
+    "resolve_task",
+    "task_named",
+]
 
 FORMS = {
     "bare": Form(),
@@ -45,45 +60,6 @@ FORMS = {
     "chat": Form(template=SLOT + "\n\nPut the final answer within \\boxed{}.", chat=True),
 }
 """Forms of a data set whose spec names none."""
-
-
-class Task(Protocol):
-    """What an evaluation needs of a task."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def splits(self) -> tuple[str, ...]: ...
-
-    @property
-    def forms(self) -> tuple[str, ...]: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    def items(self, split: str, n: int) -> list[Item]: ...
-
-    def prompt(self, item: Item, form: str) -> str: ...
-
-    def grade(self, item: Item, text: str, known: Known = NOTHING) -> Grade: ...
-
-
-@runtime_checkable
-class Encodes(Protocol):
-    """A task whose prompts depend on the model (chat templates)."""
-
-    def encode(self, model: Reads, item: Item, form: str, opening: str = "") -> tuple[int, ...]: ...
-
-    def fed_text(self, model: Reads, item: Item, form: str, opening: str = "") -> str: ...
-
-
-@runtime_checkable
-class Labels(Protocol):
-    """A task whose responses are labelled by somebody who errs, where its spec asks for it."""
-
-    @property
-    def labeller(self) -> Labeller | None: ...
 
 
 @dataclass(frozen=True)
@@ -144,8 +120,8 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
     `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs), `labels` (who labels the
     sentences of responses: `lexicon`, or the file of a trained labeller).
-    `{dataset: one-question, item | prompt}` is a single question (`single`). `words` (and `draw`) beside any task of questions: the same in
-    other words (`rewording`).
+    `{dataset: one-question, item | prompt}` is a single question (`single`), `{dataset: templates, task, templates}` a task asked through
+    further templates (`templated`). `words` (and `draw`) beside any task of questions: the same in other words (`rewording`).
     Raises BadInput.
     """
     if isinstance(spec, str):
@@ -190,6 +166,9 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         del given["dataset"]
         own = _only(given, ("item", "prompt"), name)
         return OneQuestion(own.get("item"), own.get("prompt"))
+    if name == "templates":
+        del given["dataset"]
+        return _templated(_only(given, ("task", "templates"), name), folder)
     grader = grader_named(given.pop("grader", "math"))
     markers = as_markers(given.pop("thinking")) if given.get("thinking") is not None else ()
     forms, system, labels = given.pop("forms", None), given.pop("system", None), given.pop("labels", None)
@@ -211,6 +190,20 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         place = ".".join(["task", *map(str, first["loc"])])
         raise BadInput(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
     return DatasetTask(source, grader, asked, folder or Path(), markers, labeller)
+
+
+def _templated(given: Mapping[str, Any], folder: Path | None) -> Templated:
+    """A task asked through further templates. Raises BadInput."""
+    templates = given.get("templates")
+    if not isinstance(given.get("task"), str | Mapping) or not isinstance(templates, Mapping):
+        raise BadInput(
+            "Task templates names a `task` (a name or a mapping) and `templates` (each a text or a prompt form, by name)."
+        )
+    try:
+        known = {str(name): as_template(form) for name, form in templates.items()}
+    except ValidationError as error:
+        raise BadInput(f"task.templates: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    return Templated(resolve_task(given["task"], folder), known)
 
 
 def _forms(given: Mapping[str, Any] | None) -> dict[str, Form] | None:

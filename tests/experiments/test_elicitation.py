@@ -71,6 +71,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "permutations": 19,
         "twins": False,
     },
+    "ceiling": {"n": 2, "n_dev": 1, "count": 3, "shots": 1, "draws": 2, "files": [str(CHECKING)]},
+    "coherence": {"n": 4, "permutations": 5, "directions": 2, "n_random": 2, "files": [str(CHECKING)]},
 }
 """The smallest sizes of every card."""
 ONE_MODEL = {"boundary": "compares two models", "decisions": "compares two models"}
@@ -213,6 +215,8 @@ WORDS = {
     "faithfulness": {"cue": "w9", "filler": "w10"},
     "information-gain": {"cue": "w9"},
     "compression": {"cue": "w9", "brief": "chat", "lists": {"switch": ("w9",), "other": ("w10", "w12")}},
+    "ceiling": {"files": ()},
+    "coherence": {"files": ()},
     "reflection": {"cue": "w9", "words": ("w9", "w10")},
     "symbols": {"file": None, "digest": None, "words": {"w8": "w60", "w20": "w61", "w9": "w62"}},
     "shift": {"file": None, "digest": None},

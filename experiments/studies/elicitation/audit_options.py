@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field, model_validator
 
@@ -54,7 +54,14 @@ class AuditOptions(Options):
         return data
 
 
-def development(asked: Elicit, setting: Setting, options: AuditOptions) -> str:
+class Developing(Protocol):
+    """Options that name a split of development questions."""
+
+    @property
+    def dev(self) -> str | None: ...
+
+
+def development(asked: Elicit, setting: Setting, options: Developing, card: str = "audit") -> str:
     """The split of development questions. Raises BadInput where there is none beside the one that is graded."""
     known = asked.found.splits
     guesses = [options.dev] if options.dev else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
@@ -62,19 +69,22 @@ def development(asked: Elicit, setting: Setting, options: AuditOptions) -> str:
         if name in known and name != setting.split:
             return name
     raise BadInput(
-        f"card audit: biases are matched on questions that are not graded, and task {asked.found.name} has no such split beside "
+        f"card {card}: what is chosen is chosen on questions that are not graded, and task {asked.found.name} has no such split beside "
         f"{setting.split!r} ({', '.join(known)}); give --set dev=SPLIT."
     )
 
 
+def check_edit(card: str, span: str, dose: str) -> None:
+    """Raises BadInput for a span or a dose at which no vector can be added."""
+    Span.parse(span)
+    read = Dose.parse(dose)
+    if read.unit not in ("vector", "raw", "residual") or read.schedule.kind != "constant" or not read.amount:
+        raise BadInput(f"card {card}: dose {dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r.")
+
+
 def refuse(asked: Elicit, options: AuditOptions) -> None:
-    Span.parse(options.span)
+    check_edit("audit", options.span, options.dose)
     parse_operation(options.latent_edit)
-    dose = Dose.parse(options.dose)
-    if dose.unit not in ("vector", "raw", "residual") or dose.schedule.kind != "constant" or not dose.amount:
-        raise BadInput(
-            f"card audit: dose {options.dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r."
-        )
     if (options.sae is None) != (not options.latents):
         raise BadInput("card audit: give sae and latents together: an autoencoder, and numbers of its latents.")
     for setting in asked.settings:

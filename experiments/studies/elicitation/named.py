@@ -7,6 +7,8 @@ from steering.errors import unknown
 from . import (
     audit,
     boundary,
+    ceiling,
+    coherence,
     compression,
     confidence,
     contamination,
@@ -41,6 +43,8 @@ CARDS: dict[str, Card] = {
         contamination,
         symbols,
         shift,
+        coherence,
+        ceiling,
     )
 }
 
