@@ -182,6 +182,7 @@ def _pareto(
         over = paired_difference(cut, right)
         around = saved.interval
         shown = f"{saved.difference:+.1f} ({around.low:+.1f} to {around.high:+.1f}), {100 * saved.difference / spent.mean():+.0f} %"
+        shown = shown if (cost != spent).any() else "none saved"
         lines.append(
             (
                 *stated,
