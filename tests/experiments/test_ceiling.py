@@ -11,8 +11,9 @@ from experiments.evaluation.spec_files import located_task
 from experiments.statistics import independent_difference
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
-from experiments.studies.elicitation.ceiling_tables import Search, control_table
-from experiments.studies.elicitation.halving import halved, sizes
+from experiments.studies.elicitation.ceiling_tables import Search, control_table, sentences
+from experiments.studies.elicitation.findings import Point
+from experiments.studies.elicitation.halving import Round, halved, sizes
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import run_card
 from experiments.studies.elicitation.templates import ONE_SHOT, PLAIN, THINK, Named, added, candidates, random_template
@@ -110,6 +111,12 @@ def test_templates_are_different_and_the_three_of_every_list_come_first(base: Lo
         assert max(one.shots for one in found) == 2
 
 
+def test_a_setting_that_asks_to_think_first_lists_that_form_once() -> None:
+    task = resolve_task("short:story")
+    found = candidates(task, "think", "think", task.items("dev", 1), 5)
+    assert [one.words for one in found[:2]] == [PLAIN, ONE_SHOT] and len({one.text for one in found}) == 5
+
+
 def test_random_templates_have_other_words_of_as_many_tokens_and_the_question_where_it_was(base: LoadedModel) -> None:
     task = resolve_task("find-start")
     for text in (f"{SLOT} think first", f"ok so ; {SLOT} {SLOT} think", SLOT):
@@ -197,6 +204,18 @@ def test_the_rank_is_that_among_random_words(base: LoadedModel, chosen: int, p: 
     assert line[6] == round(p, 3) and line[4] == "20.0 to 30.0" and line[5] == "2 to 2" and line[7] == f"{SLOT} ok 1"
     assert f"{round(21 * p) - 1} are right at least as often (20.0 to 30.0 %; rank p {p:.3f})" in words
     assert "adds no words" in control_table(ONE.settings[0], run, {}, search, room)[1]  # type: ignore[arg-type]
+
+
+def test_a_tie_in_the_last_round_is_said() -> None:
+    one = Named("a", as_template(SLOT))
+    point = Point(
+        setting="x", arm="chosen", label="a", role="prompt", n=4, accuracy=0.5, low=0.2, high=0.8, tokens=3, truncated=0, unscorable=0,
+        difference=0.0, difference_low=-0.1, difference_high=0.1, run="r", split="s",
+    )  # fmt: skip
+    for right, said in (({"a": 2, "b": 2}, True), ({"a": 2, "b": 1}, False)):
+        search = Search(one, (Round(4, right),), {"a": one}, 1, 1, 0)
+        found = sentences(ONE.settings[0], search, point, independent_difference(2, 4, 2, 4), "rank", Held({}), [point])  # type: ignore[arg-type]
+        assert ("1 other did as well in the last round" in found[0]) == said
 
 
 def test_what_cannot_be_searched_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:

@@ -107,12 +107,14 @@ def sentences(
     around = wilson(right, last.n)
     low, high = optimism.interval.low, optimism.interval.high
     clear = "" if low > 0 or high < 0 else "no detectable optimism, "
+    equals = sum(hits == right for hits in last.right.values()) - 1
+    tie = f" {equals} other did as well in the last round, and the first in the list is taken." if equals else ""
     there = f"{100 * right / last.n:.1f} % ({between(around.low, around.high, signed=False)}; n {last.n})"
     here = f"{100 * chosen.accuracy:.1f} % ({between(chosen.low, chosen.high, signed=False)}; n {chosen.n})"
     said = [
         f"{head} of {len(search.listed)} templates the search chose {search.chosen.words!r}, which is right in {there} of the questions "
         f"that chose it and in {here} of held-out ones: {clear}{100 * optimism.difference:+.1f} points ({between(low, high)}). It cost "
-        f"{search.read} tokens read and {search.written} generated.",
+        f"{search.read} tokens read and {search.written} generated.{tie}",
         f"{head} {rank}.",
     ]
     said += [said_of(point) for point in own if point.arm == "chosen"]

@@ -71,6 +71,7 @@ class Named:
 def candidates(task: Task, direct: str, think: str, solved: Sequence[Item], count: int, seed: int = 0) -> list[Named]:
     """`count` templates at most, the three of every list first. `solved` are the items whose solutions may be shown."""
     first, others = (_builtin if isinstance(task, FindStart) else _english)(task, direct, think, solved)
+    first = list({one.text: one for one in reversed(first)}.values())[::-1]  # the setting may ask to think first itself
     seen = {one.text for one in first}
     rest = [one for one in others if one.text not in seen]
     drawn = random.Random(f"templates/{seed}").sample(rest, max(0, min(count - len(first), len(rest))))
