@@ -35,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
     "boundary": {"n": 3, "samples": 4, "most": 2},
     "confidence": {"n": 24, "resamples": 100},
-    "audit": {"n": 3, "n_dev": 2, "n_choice": 2, "directions": 2, "texts": 2},
+    "audit": {"n": 3, "n_dev": 2, "n_choice": 2, "directions": 2, "texts": 2, "planted": False},
     "decisions": {
         "n": 3,
         "budgets": [0.2],
@@ -209,6 +209,7 @@ FORMS = (
     Setting(name="think-first prompts", split="test", form="cot"),
 )
 WORDS = {
+    "audit": {"planted": True},
     "cot-decoding": {"cue": "w9"},
     "sampling": {"word": "w9", "empty": "w10"},
     "sentences": {"cue": "w9"},

@@ -114,7 +114,7 @@ def sentences(
     if 0 in effect.interval or undefined:
         said.append(f"{head}: the word share is not defined: {undefined or 'no word was found'}.")
     else:
-        said.append(f"{head}: {_verdict(shares, base, right, whole, about)} (the vector's effect: {size}).")
+        said.append(f"{head}: {verdict(shares, base, right, whole, about)} (the vector's effect: {size}).")
         kept = [arm for arm in about if arm.startswith(f"{subject.key}-without-")]
         if kept:
             words = "; ".join(f"{about[arm]} {written(share_of_effect(base, right[arm], whole))}" for arm in kept)
@@ -127,16 +127,18 @@ def sentences(
     return said
 
 
-def _verdict(
-    shares: Mapping[str, GapRecovered], base: Floats, right: Mapping[str, Floats], whole: Floats, about: Mapping[str, str]
+def verdict(
+    shares: Mapping[str, GapRecovered], base: Floats, right: Mapping[str, Floats], whole: Floats, about: Mapping[str, str],
+    strength: str = ", at equal divergence",
 ) -> str:  # fmt: skip
+    """What the shares of biases say of a vector's effect; `strength` says how strong they are."""
     if not shares:
         return "no bias stands beside it"
     best = max(shares, key=lambda arm: shares[arm].value or 0.0)
     strict = share_of_effect(base, right[best], whole, 1 - (1 - LEVEL) / len(shares))
     words = f"{about[best]} has {written(shares[best])} of its effect"
     if strict.interval is not None and strict.interval.low > 1:
-        return f"its words do more without it, at equal divergence: {words}"
+        return f"its words do more without it{strength}: {words}"
     if strict.interval is not None and strict.interval.low >= MOST:
         return f"it writes a token: {words}"
     if all(share.interval is not None and share.interval.high < 1 for share in shares.values()):

@@ -19,7 +19,7 @@ import numpy as np
 from steering.compile.text import token_facts
 from steering.errors import BadInput
 
-from ...statistics import PairedDifference, rank_p, wilson
+from ...statistics import PairedDifference, rank_p
 from ...store.runs import Run
 from ...tasks.task import asked_ids
 from ..hybrid.arms import Parts, hybrid_arm
@@ -27,11 +27,14 @@ from ..hybrid.making import Making
 from ..hybrid.run import make_parts
 from ..hybrid.spec import HybridSpec
 from .asked import Elicit, Setting
+from .audit_verdict import corrects
+from .bank_audit import EXTRA, audited
 from .card import Card
 from .findings import Point, Table
 from .points import arms_difference, between, points_of
-from .selecting import DEVELOPMENT, SELECTORS, WRITERS, DecisionOptions, Taking, controller, taking
-from .signals import TOPS, Signals, read_signals
+from .positions import enriched, ranks
+from .selecting import DEVELOPMENT, SELECTORS, WORDS, WRITERS, DecisionOptions, Taking, controller, taking
+from .signals import Signals, read_signals
 from .workroom import Workroom
 
 
@@ -67,6 +70,9 @@ def run(room: Workroom, options: DecisionOptions) -> tuple[list[Point], list[Tab
                 role = "control" if selector in ("random", "early") else "steered"
                 arms.append(hybrid_arm(making.spec, name, label, rules[name], role))
         widest = takings.get(("divergence", max(options.budgets))) or next(iter(takings.values()))
+        for writer, label in EXTRA.items():
+            rules[f"bank-{writer}"] = controller(room.base, parts, widest, writer)
+            arms.append(hybrid_arm(making.spec, f"bank-{writer}", label, rules[f"bank-{writer}"], "control"))
         for seed in range(options.random):
             rules[f"draw-{seed}"] = controller(room.base, parts, widest, "bank", seed)
             arms.append(hybrid_arm(making.spec, f"draw-{seed}", f"random vectors, draw {seed}", rules[f"draw-{seed}"]))
@@ -78,11 +84,14 @@ def run(room: Workroom, options: DecisionOptions) -> tuple[list[Point], list[Tab
         tables += [
             _grid(found, setting, own_points, options, takings),
             _against(found, setting, options),
-            _ranks(setting, signals),
+            ranks(setting, signals),
         ]
         said += _said(found, setting, own_points, options)
+        table, sentences = _bank(room, found, setting, parts, options)
+        tables += [table] if table else []
+        said += sentences
         if room.asked.builtin:
-            tables.append(_enriched(room, setting, signals, takings, options))
+            tables.append(enriched(room, setting, signals, takings, options))
     return points, tables, said
 
 
@@ -171,81 +180,17 @@ def _against(found: Run, setting: Setting, options: DecisionOptions) -> Table:
     )
 
 
-def _ranks(setting: Setting, signals: Signals) -> Table:
-    ranks = signals.rank[signals.differs]
-    lines = []
-    for top in TOPS:
-        inside = int((ranks <= top).sum())
-        share = wilson(inside, len(ranks)) if len(ranks) else None
-        lines.append(
-            (
-                top,
-                inside,
-                len(ranks),
-                f"{100 * inside / len(ranks):.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})" if share else None,
-            )
-        )
-    return Table(
-        title=f"{setting.name}: rank under the base of the token that the thinking model would write, where the two differ",
-        heads=("top", "tokens", "of", "% (95 %)"),
-        lines=tuple(lines),
-        notes=(
-            f"Along the thinking model's own texts of development problems: {signals.n} tokens, of which the base would write another at "
-            f"{100 * signals.differs.mean():.1f} %.",
-        ),
-    )
-
-
-def _enriched(
-    room: Workroom,
-    setting: Setting,
-    signals: Signals,
-    takings: dict[tuple[str, float], Taking],
-    options: DecisionOptions,
-) -> Table:
-    """Which behaviours the divergence selector takes, against selections of equal number moved round within each text."""
-    from ...pair.verifier import Span, verify
-
-    task = room.asked.found
-    items = task.items(DEVELOPMENT[setting.split], options.n_development)
-    labels = np.full(signals.n, "other", dtype=object)
-    ends = room.model(str(room.asked.thinking)).eos_ids
-    for number, (item, body) in enumerate(zip(items, signals.texts, strict=True)):
-        words = room.base.tokenizer.decode([token for token in body if token not in ends])
-        spans: list[Span] = verify(item.data, words).labels
-        inside = np.flatnonzero(signals.text == number)
-        for span in spans:
-            labels[inside[span.start : span.end]] = span.label
-    budget = min(options.budgets, key=lambda b: abs(b - 0.08))
-    own = takings.get(("divergence", budget)) or taking(signals, "divergence", budget)
-    chosen = signals.apart > own.threshold
-    rng, null = np.random.default_rng(0), []
-    starts = [np.flatnonzero(signals.text == number) for number in range(len(signals.texts))]
-    for _ in range(999):
-        moved = chosen.copy()
-        for inside in starts:
-            moved[inside] = np.roll(chosen[inside], int(rng.integers(len(inside))))
-        null.append({name: int((moved & (labels == name)).sum()) for name in set(labels)})
-    lines = []
-    for name in sorted(set(labels)):
-        held = labels == name
-        count = int((chosen & held).sum())
-        ratio = (count / held.sum()) / max(chosen.mean(), 1e-12)
-        lines.append(
-            (
-                name,
-                int(held.sum()),
-                count,
-                round(float(ratio), 2),
-                round(rank_p(float(count), [float(draw[name]) for draw in null]), 3),
-            )
-        )
-    return Table(
-        title=f"{setting.name}: behaviours at the {100 * budget:g} % of tokens with the largest divergence",
-        heads=("behaviour", "tokens", "selected", "times the average rate", "p"),
-        lines=tuple(sorted(lines, key=lambda line: -line[3])),
-        notes=("p: against 999 selections moved round within each text, one-sided.",),
-    )
+def _bank(
+    room: Workroom, found: Run, setting: Setting, parts: Parts, options: DecisionOptions
+) -> tuple[Table | None, list[str]]:
+    budget = max(options.budgets)
+    at = {writer: f"divergence-{writer}-{100 * budget:g}" for writer in options.writers}
+    if "divergence" not in options.selectors or "bank" not in at:
+        return None, []
+    about = {at["bank"]: WRITERS["bank"]} | {f"bank-{writer}": label for writer, label in EXTRA.items()}
+    about |= {at[writer]: WRITERS[writer] for writer in ("mean", "words", "token") if writer in at}
+    biases = tuple(at[writer] for writer in ("mean", "words") if writer in at)
+    return audited(setting, room.base, parts.bank, WORDS, corrects(found, setting.split), about, biases, budget)
 
 
 def _said(found: Run, setting: Setting, points: list[Point], options: DecisionOptions) -> list[str]:
@@ -300,4 +245,5 @@ CARD = Card(
     full=DecisionOptions(n=200),
     run=run,
     refuse=refuse,
+    version=2,
 )

@@ -14,6 +14,7 @@ from steering.hybrid import Controller
 from steering.model.models import LoadedModel
 
 from ..hybrid.arms import Parts
+from .bank_audit import EXTRA, changed_bank
 from .card import Options
 from .signals import Signals
 
@@ -92,6 +93,8 @@ def controller(base: LoadedModel, parts: Parts, own: Taking, writer: str, draw: 
             **common, which="thinking", how="bias", bank=parts.bank, categories=parts.categories, bias=bias
         )
     bank = parts.bank if draw is None else parts.bank.with_random_vectors(draw)
+    if writer in EXTRA:
+        bank = changed_bank(base, parts.bank, writer, WORDS)
     return Controller(**common, which="thinking", bank=bank, categories=parts.categories)
 
 
