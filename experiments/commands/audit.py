@@ -10,7 +10,7 @@ import typer
 
 from ..progress import paper
 from .asking import FIND_START, TaskOption
-from .options import RUNS, JsonOption, RunsOption
+from .options import RUNS, JsonOption, MarkdownOption, RunsOption
 
 
 def audit(
@@ -33,6 +33,7 @@ def audit(
     directions: Annotated[int, typer.Option(help="Random directions beside the vector.")] = 20,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
     as_json: JsonOption = False,
+    as_markdown: MarkdownOption = False,
 ) -> None:
     """Is a vector just a word? Beside it at the same positions: a bias on its words that is as strong, directions of its words, the vector
     without them, its first word as text, and random directions."""
@@ -41,8 +42,10 @@ def audit(
     from ..store.runs import Store
     from ..studies.elicitation.named import card_named
     from ..studies.elicitation.run import run_card
-    from .elicit import asked_of, show
+    from ..studies.elicitation.written import markdown
+    from .elicit import asked_of, one_form, show
 
+    one_form(as_json, as_markdown)
     if twice := [path for place, path in enumerate(files) if path in files[:place]]:
         raise BadInput(f"{twice[0]} is named twice; name each vector once.")
     asked = asked_of(pair, task, forms, split, max_new_tokens)
@@ -53,5 +56,7 @@ def audit(
     found = run_card(card_named("audit"), asked, Store(runs), "quick", given)
     if as_json:
         print(json.dumps(found.model_dump(mode="json"), indent=1, sort_keys=True))
+    elif as_markdown:
+        print(markdown(found))
     else:
         show(found, paper())

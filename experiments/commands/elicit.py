@@ -15,7 +15,7 @@ from steering.errors import BadInput, unknown
 from ..progress import paper
 from .asking import FIND_START, TaskOption
 from .hybrid import PAIRS
-from .options import RUNS, JsonOption, RunsOption
+from .options import RUNS, JsonOption, MarkdownOption, RunsOption
 
 if TYPE_CHECKING:
     from ..studies.elicitation.asked import Elicit
@@ -36,9 +36,7 @@ def elicit(
     sets: Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
     as_json: JsonOption = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown, as the cards' pages have it.")
-    ] = False,
+    as_markdown: MarkdownOption = False,
 ) -> None:
     """Run elicitation cards; a card that was stopped goes on where it was, and what is stored is read."""
     from steering.documents import read_yaml
@@ -48,8 +46,7 @@ def elicit(
     if card == "list":
         _list(list(CARDS.values()), as_json)
         return
-    if as_json and as_markdown:
-        raise BadInput("--json and --markdown: ask for one of them.")
+    one_form(as_json, as_markdown)
     chosen = list(CARDS.values()) if card == "all" else [card_named(card)]
     if preset not in ("quick", "full"):
         raise unknown("preset", preset, ("quick", "full"), "--preset")
@@ -102,6 +99,12 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise BadInput(f"{place}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")) from error
+
+
+def one_form(as_json: bool, as_markdown: bool) -> None:
+    """Raises BadInput where both are asked for."""
+    if as_json and as_markdown:
+        raise BadInput("--json and --markdown: ask for one of them.")
 
 
 def _run(cards: list[Card], asked: Elicit, runs: str, preset: str, given: dict[str, Any], form: str) -> None:

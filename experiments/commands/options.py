@@ -11,6 +11,7 @@ RunsOption = Annotated[
     str, typer.Option("--runs", help="The run store: a folder, or a URL such as s3://bucket/runs, gs://... or hf://...")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown, as the cards' pages have it.")]
 TrackOption = Annotated[
     str | None, typer.Option("--track", help="Send summaries to wandb, trackio or mlflow (an extra of each name).")
 ]

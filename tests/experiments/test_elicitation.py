@@ -258,6 +258,8 @@ def test_the_command_says_what_to_pass_for_another_task(steer: Steer, tmp_path: 
     assert "--preset" in steer("elicit", "all", "--preset", "huge", "--runs", tmp_path)[2]
     assert steer("elicit", "cot-decoding", "--pair", "a,b,c", "--runs", tmp_path)[0] == 2
     assert steer("elicit", "cot-decoding", "--set", "n", "--runs", tmp_path)[0] == 2
+    code, _, said = steer("vectors", "audit", "a.safetensors", "--json", "--markdown")
+    assert code == 2 and "ask for one of them" in said
     for wrong, words in (
         (("--set", "n=true"), "n is true"),
         (("--pair", "builtin:base,builtin:base"), "both models of the pair"),
