@@ -20,19 +20,33 @@ QUICK = "quick"
 DEMO_LATENT = {"sae": "builtin:base", "latents": (183,), "latent_edit": "raise 12f"}
 
 
-class AuditOptions(Options):
-    n_dev: int = Field(default=60, ge=2)
-    """Development questions, on which biases are matched."""
-    dev: str | None = None
-    """The split of development questions; by default `dev`, or the one whose name has `dev` for `test`."""
+class GivenVectors(Options):
+    """Options of a card that is given vectors in files."""
+
     files: tuple[str, ...] = ()
-    """Vector files; without them the vector of the demo, where the pair is the built-in one."""
+    """Vector files; without them the vector of the demo, where the pair is the built-in one, and of other pairs none."""
     digests: tuple[str, ...] = ()
     """Of the vectors in the files; found out."""
     dose: str = "1v"
     span: str = "last_prompt"
     site: str | None = None
     """Of the files' vectors: another site than their own."""
+    n_choice: int = Field(default=24, ge=2)
+    """Development questions on which the demo's layer and dose are chosen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_their_bytes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("files"):
+            data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
+        return data
+
+
+class AuditOptions(GivenVectors):
+    n_dev: int = Field(default=60, ge=2)
+    """Development questions, on which biases are matched."""
+    dev: str | None = None
+    """The split of development questions; by default `dev`, or the one whose name has `dev` for `test`."""
     planted: bool = True
     """Audit vectors whose answers are known too."""
     sae: str | None = None
@@ -43,15 +57,6 @@ class AuditOptions(Options):
     directions: int = Field(default=20, ge=1)
     texts: int = Field(default=24, ge=2)
     """Texts that the Jacobian lens is fitted on."""
-    n_choice: int = Field(default=24, ge=2)
-    """Development questions on which the demo's layer and dose are chosen."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_by_their_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("files"):
-            data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
-        return data
 
 
 class Developing(Protocol):

@@ -21,7 +21,7 @@ from ...tasks.task import asked_ids
 from .. import demo
 from ..ablation import edit_plan
 from .asked import Setting
-from .audit_options import AuditOptions, development
+from .audit_options import AuditOptions, GivenVectors, development
 from .workroom import Workroom
 
 
@@ -59,7 +59,7 @@ class Subject:
         return self.vector.direction * (-1.0 if self.dose.amount < 0 else 1.0)
 
 
-def is_demo(room: Workroom, options: AuditOptions) -> bool:
+def is_demo(room: Workroom, options: GivenVectors) -> bool:
     """Whether the demo's own vector and latent are asked for."""
     return (
         not options.files
@@ -68,7 +68,7 @@ def is_demo(room: Workroom, options: AuditOptions) -> bool:
     )
 
 
-def given(room: Workroom, options: AuditOptions) -> list[Subject]:
+def given(room: Workroom, options: GivenVectors) -> list[Subject]:
     """The vectors of the files, or the demo's."""
     span, found = Span.parse(options.span), []
     for number, path in enumerate(options.files):

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from steering.errors import BadInput
-from steering.vector.vectors import SteeringVector
 
 from ...statistics import independent_difference
 from ...store.runs import Run
@@ -25,9 +24,9 @@ from ...tasks.prompting import SLOT
 from ...tasks.task import Task, asked_ids
 from ...tasks.templated import Template, Templated, as_template
 from .asked import Elicit, Setting
-from .audit_options import AuditOptions, check_edit, development
+from .audit_options import GivenVectors, check_edit, development
 from .audit_subjects import Subject, given
-from .card import Card, Options
+from .card import Card
 from .ceiling_tables import Search, beside_table, control_table, search_table, sentences
 from .findings import Point, Table
 from .halving import halved
@@ -38,7 +37,7 @@ from .workroom import Workroom
 MOST = 64
 
 
-class CeilingOptions(Options):
+class CeilingOptions(GivenVectors):
     n_dev: int = Field(default=48, ge=1)
     """Development questions of the last round."""
     dev: str | None = None
@@ -53,22 +52,6 @@ class CeilingOptions(Options):
     """Templates of one's own, searched instead; `{question}` stands for the question."""
     draws: int = Field(default=20, ge=1)
     """Random templates."""
-    files: tuple[str, ...] = ()
-    """Vector files; without them the vector of the demo, where the pair is the built-in one, and of other pairs none."""
-    digests: tuple[str, ...] = ()
-    """Of the vectors in the files; found out."""
-    dose: str = "1v"
-    span: str = "last_prompt"
-    site: str | None = None
-    n_choice: int = Field(default=24, ge=2)
-    """Development questions on which the demo's layer and dose are chosen."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_by_their_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("files"):
-            data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
-        return data
 
 
 def refuse(asked: Elicit, options: CeilingOptions) -> None:
@@ -92,12 +75,7 @@ def run(room: Workroom, options: CeilingOptions) -> tuple[list[Point], list[Tabl
     points: list[Point] = []
     tables: list[Table] = []
     said: list[str] = []
-    subjects = given(
-        room,
-        AuditOptions(
-            n=options.n, files=options.files, dose=options.dose, span=options.span, site=options.site, n_choice=options.n_choice
-        ),
-    )  # fmt: skip
+    subjects = given(room, options)
     for setting in room.asked.settings:
         listed, left_out = _listed(room, setting, options)
         search = _searched(room, setting, options, listed, left_out)

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from steering.vector.vectors import SteeringVector, random_like
+from steering.vector.vectors import random_like
 
 from ...store.runs import Arm
 from .asked import Elicit, Setting
-from .audit_options import AuditOptions, check_edit
+from .audit_options import GivenVectors, check_edit
 from .audit_subjects import Subject, given
-from .card import Card, Options
+from .card import Card
 from .coherence_tables import (
     beside_random,
     changes,
@@ -43,7 +43,7 @@ MOST = 1000
 """Draws of a control of the judge that are allowed: each reads every pair again."""
 
 
-class CoherenceOptions(Options):
+class CoherenceOptions(GivenVectors):
     temperature: float = Field(default=1.0, ge=0)
     """Texts are sampled: greedy ones of the built-in base are coherent throughout, so that nothing can be seen to rise."""
     permutations: int = Field(default=100, ge=1, le=MOST)
@@ -52,22 +52,6 @@ class CoherenceOptions(Options):
     """Random directions beside a steered arm."""
     n_random: int = Field(default=24, ge=1)
     """Questions that they are asked."""
-    files: tuple[str, ...] = ()
-    """Vector files; without them the vector of the demo, where the pair is the built-in one, and of other pairs none."""
-    digests: tuple[str, ...] = ()
-    """Of the vectors in the files; found out."""
-    dose: str = "1v"
-    span: str = "last_prompt"
-    site: str | None = None
-    n_choice: int = Field(default=24, ge=2)
-    """Development questions on which the demo's layer and dose are chosen."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_by_their_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("files"):
-            data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
-        return data
 
 
 def refuse(asked: Elicit, options: CoherenceOptions) -> None:
@@ -78,7 +62,7 @@ def run(room: Workroom, options: CoherenceOptions) -> tuple[list[Point], list[Ta
     points: list[Point] = []
     tables: list[Table] = []
     said: list[str] = []
-    subjects = subjects_of(room, options)
+    subjects = given(room, options)
     for setting in room.asked.settings:
         references = room.references(setting, "sampled" if options.temperature else "greedy")
         steered = [room.arm(setting, one.key, f"steered by {one.label}", plan=one.own.to_dict()) for one in subjects]
@@ -109,14 +93,6 @@ def run(room: Workroom, options: CoherenceOptions) -> tuple[list[Point], list[Ta
         if not subjects:
             said.append(f"{setting.name}: nothing is steered: name a vector, --set files=[think.safetensors].")
     return points, tables, said
-
-
-def subjects_of(room: Workroom, options: CoherenceOptions) -> list[Subject]:
-    """The vectors of the files, or the demo's."""
-    asked = AuditOptions(
-        n=options.n, files=options.files, dose=options.dose, span=options.span, site=options.site, n_choice=options.n_choice
-    )  # fmt: skip
-    return given(room, asked)
 
 
 def _random(
