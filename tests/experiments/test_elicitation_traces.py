@@ -18,6 +18,7 @@ from experiments.statistics import agreement, histogram_kl, kl
 from experiments.store.runs import Store
 from experiments.studies.elicitation import steps as stepping
 from experiments.studies.elicitation.asked import Elicit, Setting
+from experiments.studies.elicitation.attended import attended, halves, heads_table, scores
 from experiments.studies.elicitation.edits import edits_of, leads_to_goal, lines_of, outcome, reworded
 from experiments.studies.elicitation.information_gain import Reading, last_share, read
 from experiments.studies.elicitation.named import card_named
@@ -27,6 +28,7 @@ from experiments.studies.elicitation.sentences import Importance, forced_importa
 from experiments.studies.elicitation.steps import Trace, answer_distributions, answer_ids, meaning, steps_of
 from experiments.studies.elicitation.workroom import Workroom
 from experiments.tasks.items import Item
+from steering.attribution import receiving, suppression
 from steering.engine.generation import Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.model.models import LoadedModel
@@ -96,13 +98,58 @@ def test_every_measure_ranks_planted_choice_points_first(base: LoadedModel) -> N
     table, said = ranks(SETTING, "planted", every, 50)
     found = {str(line[0]): line for line in table.lines}
     for name in ("forced", "resampling", "counterfactual"):
-        assert float(str(found[name][1]).split()[0]) >= 0.9, (name, found[name])
-        assert found[name][2] == pytest.approx(1 / 51, abs=1e-3), "no random score ranks them so well"
-    assert "random scores reach" in said and not 0.8 < float(str(found["earlier in the text"][1]).split()[0])
+        assert float(str(found[name][2]).split()[0]) >= 0.9, (name, found[name])
+        assert found[name][3] == pytest.approx(1 / 51, abs=1e-3), "no random score ranks them so well"
+    assert "random scores reach" in said and not 0.8 < float(str(found["earlier in the text"][2]).split()[0])
     deciding = [one for one in every if one.choice]
     others = [one for one in every if not one.choice]
     assert np.mean([one.resampling for one in others]) == pytest.approx(0, abs=0.05)
     assert np.mean([one.resampling for one in deciding]) > 1
+
+
+def test_measures_of_attention_are_ranked_over_the_sentences_that_have_them(base: LoadedModel) -> None:
+    every: list[Importance] = []
+    for number, problem in enumerate(split_problems("hard-test", 6)):
+        trace = trace_of(base, problem, searched(problem), number)
+        own = measured(trace, *planted(trace, 4)[:1], [0.0] * len(trace.steps))
+        every += [
+            replace(one, suppression=float(one.choice), receiver=-float(one.choice) if place < 9 else float("nan"))
+            for place, one in enumerate(own)
+        ]
+    table, said = ranks(SETTING, "planted", every, 50)
+    found = {str(line[0]): line for line in table.lines}
+    assert float(str(found["suppression"][2]).split()[0]) == 1 and found["suppression"][1] == len(every)
+    assert float(str(found["receiver"][2]).split()[0]) == 0 and found["receiver"][3] == 1.0
+    assert found["receiver"][1] == found["earlier, of those that receive"][1] == 6 * 9
+    assert "suppression 1.000" in said
+    without = ranks(SETTING, "planted", [replace(one, receiver=float("nan")) for one in every], 50)[0]
+    assert "receiver" not in {line[0] for line in without.lines}
+
+
+def test_receiver_heads_are_chosen_on_the_other_half_of_the_traces() -> None:
+    kurtosis = np.zeros((4, 2, 3))
+    kurtosis[::2, 0, 1], kurtosis[1::2, 1, 2] = 9.0, 7.0
+    kurtosis[0, 1, 0] = np.nan
+    assert halves(kurtosis, 1) == (((1, 2),), ((0, 1),))
+    assert halves(kurtosis[:1], 1) == ((), ((0, 1),)), "one trace leaves nothing to choose on"
+    own = scores(np.array([[1.0, 3.0, 2.0, np.nan], [20.0, 20.0, 20.0, np.nan]]))
+    assert own[:3] == pytest.approx([0.75, 1.25, 1.0]) and np.isnan(own[3])
+
+
+def test_a_model_without_readable_attention_is_named_with_the_reason(
+    base: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (suppression, receiving):
+        monkeypatch.setattr(module, "refusal", lambda model: "it has none")
+    problem = split_problems("standard-test", 1)[0]
+    trace = trace_of(base, problem, searched(problem))
+    room = Workroom(THINK, Store("unused"), QUIET, {"builtin:base": base})
+    found = attended(room, [trace], 3)
+    assert found.reasons == (
+        f"attention is not suppressed in {base.id}: it has none",
+        f"receiver heads of {base.id} are not read: it has none",
+    )
+    assert np.isnan([*found.suppression, *found.receiver]).all() and heads_table(SETTING, {"base": found}) == ([], [])
 
 
 def test_two_samples_of_one_distribution_lie_apart_by_about_nothing() -> None:
@@ -267,7 +314,7 @@ def test_a_card_that_is_stopped_between_its_parts_goes_on_with_the_same_bytes(
 ) -> None:
     asked = THINK.model_copy(update={"thinking": None})
     findings = run_card(card_named(name), asked, Store(tmp_path / "whole"), given=SIZES[name], console=QUIET)
-    assert findings.tables and all(sentence.startswith(SETTING.name) for sentence in findings.said[:-1])
+    assert findings.tables and all(sentence.startswith(SETTING.name) for sentence in findings.said)
     part, made = Workroom.part, 0
 
     def stopped(self: Workroom, name: str, facts: object, make: object) -> object:
