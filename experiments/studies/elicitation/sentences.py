@@ -5,29 +5,32 @@
 2. `resampling`: KL between the answers of N continuations that write the sentence anew and of N that keep it. `counterfactual`: the same,
    of those alone whose new sentence says something else. Both are without what chance puts between two histograms; all KLs are of the
    distribution without the sentence from the one with it.
-3. In the built-in task it is known which sentences decide (`steps.CHOICES`). Every measure is asked how well it ranks them first (AUROC,
-   its interval over problems), beside random scores and the place in the text, which know nothing of the sentence.
-4. Attention to a sentence is not read here.
+3. `suppression` and `receiver`: what becomes of later sentences when nothing attends to the sentence, and the attention that it receives
+   from the heads that look back (`attended`).
+4. In the built-in task it is known which sentences decide (`steps.CHOICES`). Every measure is asked how well it ranks them first (AUROC,
+   its interval over problems), beside random scores and the place in the text, which know nothing of the sentence. In every task it is
+   said how the measures go together.
+5. A vector is added at the sentences that matter most and at as many others (`anchors`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from probes.measures import auroc, group_weights, interval
+from steering.vector.vectors import SteeringVector
 
-from ...statistics import histogram_kl, kl, rank_p
-from .asked import Setting
+from .anchors import Anchoring, steered_at, vector_of
+from .attended import Attended, attended, correlations, heads_table
 from .card import Card, Options
 from .findings import Point, Table
+from .importance import FEW, MEASURES, Importance, forced_importance, measured, with_attention
 from .points import points_of
+from .sentence_tables import by_kind, detectable, ranks
 from .steps import (
-    CHOICES,
     Trace,
     answer_distributions,
     answer_ids,
@@ -39,9 +42,8 @@ from .steps import (
 )
 from .workroom import Workroom
 
-MEASURES = ("forced", "resampling", "counterfactual")
-FEW = 4
-"""Resamples that say something else, below which a sentence has no counterfactual importance."""
+LATER = {"share": "later in the text"}
+"""What a place in the text is called beside the measures."""
 ANSWERS = 8
 """Answers seen that are weighed against each other where the prompt lists none."""
 
@@ -52,27 +54,31 @@ class SentenceOptions(Options):
     temperature: float = Field(default=1.0, gt=0)
     draws: int = Field(default=200, ge=20)
     """Random scores."""
+    heads: int = Field(default=3, ge=1)
+    """Receiver heads, at most half of the model's."""
+    anchors: int = Field(default=6, ge=0)
+    """Questions whose traces are steered at the sentences that matter most; 0 steers none."""
+    file: str | None = None
+    """The vector that steers there; by default the built-in one of checking, and of other models none."""
+    digest: str | None = None
+    """Of the vector in the file; found out."""
+    dose: float = Field(default=3.0, gt=0)
+    """In lengths of the vector; what acts along a whole text moves nothing at a few tokens."""
+    first: int = Field(default=1, ge=1)
+    """Tokens of each of these sentences at which it is added."""
+    share: float = Field(default=0.1, gt=0, le=0.5)
+    """Of a trace's sentences are steered at."""
+    others: int = Field(default=20, ge=20)
+    """Draws of as many other sentences."""
     cue: str | None = None
     """Asks for an answer; by default the task's own words, or `So the answer is`."""
 
-
-@dataclass(frozen=True)
-class Importance:
-    """One sentence of one trace: KLs in nats, standard errors of the two that are sampled, the p of `resampling`, and how many of the
-    resamples say something else (`others`)."""
-
-    item: str
-    share: float
-    """Where in the trace: 0 its first sentence, 1 its last."""
-    kind: str
-    choice: bool
-    forced: float
-    resampling: float
-    resampling_se: float
-    p: float
-    counterfactual: float
-    counterfactual_se: float | None
-    others: int
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_its_bytes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("file"):
+            data = data | {"digest": SteeringVector.load(data["file"]).digest}
+        return data
 
 
 def run(room: Workroom, options: SentenceOptions) -> tuple[list[Point], list[Table], list[str]]:
@@ -80,24 +86,52 @@ def run(room: Workroom, options: SentenceOptions) -> tuple[list[Point], list[Tab
     tables: list[Table] = []
     said: list[str] = []
     cue = cue_of(room, options.cue)
+    vector = vector_of(room, options.file) if options.anchors else None
     for setting in room.asked.settings:
         points += points_of(trace_run(room, "sentences", setting, options.n), setting)
     for setting in distinct(room.asked.settings):
         found = trace_run(room, "sentences", setting, options.n)
         traces, words = traces_of(room, found, setting, len(answer_ids(room.base, "", cue)) + 16)
         said += words
+        looked: dict[str, Attended] = {}
         for own in traces.values():
-            every = [one for trace in own for one in importances(room, trace, options, cue)]
-            if not every:
+            if not own:
                 continue
             label = own[0].label
-            tables.append(_by_kind(setting, label, every, room.asked.builtin))
-            said.append(_detectable(setting, label, every, options))
+            looked[label] = attended(room, own, options.heads)
+            said += [f"{setting.name}: {label}: {reason}." for reason in looked[label].reasons]
+            parts = [
+                with_attention(importances(room, trace, options, cue), looked[label], number)
+                for number, trace in enumerate(own)
+            ]
+            every = [one for part in parts for one in part]
+            tables.append(by_kind(setting, label, every, room.asked.builtin))
+            said.append(detectable(setting, label, every, options.samples))
             if room.asked.builtin:
                 table, sentence = ranks(setting, label, every, options.draws)
                 tables.append(table)
                 said.append(sentence)
-    said.append("Attention to sentences (suppressed, or by receiver heads) is not read by this card.")
+            by_measure = [
+                {name: [getattr(one, name) for one in part] for name in (*MEASURES, "share")} for part in parts
+            ]
+            together = correlations(
+                setting, label, [{LATER.get(name, name): own[name] for name in own} for own in by_measure]
+            )
+            tables += [together] if together else []
+            if vector is not None and own[0].model == room.asked.base:
+                subjects = [
+                    (trace, [(one.counterfactual, one.resampling) for one in part])
+                    for trace, part in zip(own[: options.anchors], parts, strict=False)
+                ]
+                how = Anchoring(vector, options.dose, options.first, options.share, options.others)
+                steered, words = steered_at(room, setting, label, subjects, how)
+                tables += steered
+                said += words
+            elif options.anchors and own[0].model == room.asked.base:
+                said.append(f"{setting.name}: {label}: no vector was named, so nothing is steered at sentences.")
+        heads, words = heads_table(setting, looked)
+        tables += heads
+        said += words
     return points, tables, said
 
 
@@ -117,114 +151,6 @@ def importances(room: Workroom, trace: Trace, options: SentenceOptions, cue: str
     return measured(trace, drawn, forced)
 
 
-def forced_importance(spread: np.ndarray) -> list[float]:
-    """KL(before || after) of every sentence, from the answer's distributions `[sentences + 1, answers]`."""
-    return [float(value) for value in kl(spread[:-1], spread[1:])]
-
-
-def measured(trace: Trace, drawn: dict[str, list[list[Any]]], forced: list[float]) -> list[Importance]:
-    """The importances of a trace's sentences from the continuations of its prefixes (`steps.resampled`)."""
-    named = [[trace.category(answer) for answer in own] for own in drawn["answers"]]
-    names = sorted({name for own in named for name in own} | set(trace.candidates))
-    counts = [[own.count(name) for name in names] for own in named]
-    found = []
-    for place, step in enumerate(trace.steps):
-        whole = histogram_kl(counts[place], counts[place + 1], seed=place)
-        other = [name for name, differs in zip(named[place], drawn["differs"][place], strict=True) if differs]
-        value, se = 0.0, None
-        if len(other) >= FEW:
-            part = histogram_kl([other.count(name) for name in names], counts[place + 1], seed=place)
-            value, se = part.value, part.se
-        found.append(
-            Importance(
-                trace.item.id, place / max(1, len(trace.steps) - 1), step.kind, step.choice, forced[place], whole.value, whole.se, whole.p,
-                value, se, len(other),
-            )
-        )  # fmt: skip
-    return found
-
-
-def ranks(setting: Setting, label: str, every: list[Importance], draws: int) -> tuple[Table, str]:
-    """How well the measures rank the sentences that decide first, beside scores that cannot know."""
-    truth = np.array([float(one.choice) for one in every])
-    groups = np.array([one.item for one in every])
-    smaller = len({one.item for one in every if one.choice})
-    weights = group_weights(groups)
-    rng = np.random.default_rng(0)
-    null = [auroc(truth, scores)(np.ones(len(truth))) for scores in rng.random((draws, len(truth)))]
-    low, high = np.quantile(null, [0.025, 0.975])
-    lines, values = [], {}
-    for name in (*MEASURES, "earlier in the text"):
-        scores = np.array([-one.share if name.startswith("earlier") else getattr(one, name) for one in every])
-        found = interval(auroc(truth, scores), weights, smaller=smaller)
-        values[name] = _auroc(found.value, found.low, found.high)
-        p = round(rank_p(found.value, null), 3) if np.isfinite(found.value) else None
-        lines.append((name, values[name], p))
-    table = Table(
-        title=f"{setting.name}: {label}: sentences that decide, ranked by their importance",
-        heads=("measure", "AUROC (95 % over problems)", "p against random scores"),
-        lines=tuple(lines),
-        notes=(
-            f"{int(truth.sum())} of {len(truth)} sentences decide ({', '.join(CHOICES)}), in {len(set(groups))} problems. {draws} random "
-            f"scores reach {low:.3f} to {high:.3f} (95 %). Below 0.5 a measure ranks other sentences first.",
-        ),
-    )
-    sentence = (
-        f"{setting.name}: {label}: sentences that decide are told from others with AUROC "
-        f"{'; '.join(f'{name} {values[name]}' for name in MEASURES)}; random scores reach {low:.2f} to {high:.2f}."
-    )
-    return table, sentence
-
-
-def _auroc(value: float, low: float, high: float) -> str:
-    if not np.isfinite(value):
-        return "not defined (one class)"
-    around = f"{low:.3f} to {high:.3f}" if np.isfinite(low) else "too few problems for an interval"
-    return f"{value:.3f} ({around})"
-
-
-def _by_kind(setting: Setting, label: str, every: list[Importance], builtin: bool) -> Table:
-    def part(one: Importance) -> str:
-        return one.kind if builtin else ("first third", "middle third", "last third")[min(2, int(3 * one.share))]
-
-    lines = []
-    for name in sorted({part(one) for one in every}, key=lambda name: (name not in CHOICES, name)):
-        own = [one for one in every if part(one) == name]
-        errors = [one.counterfactual_se for one in own if one.counterfactual_se is not None]
-        lines.append(
-            (
-                name, len(own), round(float(np.mean([one.forced for one in own])), 3),
-                f"{np.mean([one.resampling for one in own]):.3f} ({np.mean([one.resampling_se for one in own]):.3f})",
-                f"{np.mean([one.counterfactual for one in own]):.3f} ({np.mean(errors):.3f})" if errors else "0",
-                sum(one.p <= 0.05 for one in own), len(own) - len(errors),
-            )
-        )  # fmt: skip
-    return Table(
-        title=f"{setting.name}: {label}: importance by {'kind' if builtin else 'place'} of sentence, nats",
-        heads=(
-            *("kind" if builtin else "place", "sentences", "forced", "resampling (SE of one)", "counterfactual (SE of one)"),
-            *("resampling p <= 0.05", "always written so"),
-        ),
-        lines=tuple(lines),
-        notes=(
-            f"Means over sentences. Always written so: fewer than {FEW} resamples say something else, so that the counterfactual "
-            f"importance is 0. By chance 5 % of the sentences have p <= 0.05.",
-        ),
-    )  # fmt: skip
-
-
-def _detectable(setting: Setting, label: str, every: list[Importance], options: SentenceOptions) -> str:
-    clear = sum(one.p <= 0.05 for one in every)
-    top = sorted((one.resampling for one in every), reverse=True)
-    count = max(1, len(top) // 10)
-    total = sum(value for value in top if value > 0)
-    share = f"; the tenth that matters most holds {100 * sum(top[:count]) / total:.0f} % of it" if total > 0 else ""
-    return (
-        f"{setting.name}: {label}: of {len(every)} sentences {clear} change the answers of {options.samples} continuations detectably (p "
-        f"<= 0.05 each; {0.05 * len(every):.0f} would by chance), mean resampling importance {np.mean(top):.3f} nats{share}."
-    )
-
-
 def _digest(contexts: list[tuple[int, ...]]) -> str:
     import hashlib
 
@@ -236,9 +162,10 @@ CARD = Card(
     title="Which sentences matter",
     systems=("S26",),
     papers=("2506.19143", "2510.27484"),
-    measures="KL between the answer's distributions with a sentence and without it: forced, resampled, and where it says something else",
-    control="random scores and the place in the text, against the sentences that are known to decide",
+    measures="KL between the answer's distributions with a sentence and without it, and attention to it: suppressed, and by receiver heads",
+    control="random scores and the place in the text, against the sentences that are known to decide; as many other sentences",
     quick=SentenceOptions(n=6),
-    full=SentenceOptions(n=40, samples=100),
+    full=SentenceOptions(n=40, samples=100, anchors=40, others=99),
     run=run,
+    version=2,
 )
