@@ -57,7 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "sentences": {"n": 2, "samples": 4, "draws": 20},
     "faithfulness": {"n": 2, "edits": 1, "resilient": 1, "samples": 2},
-    "information-gain": {"n": 2},
+    "information-gain": {"n": 2, "shuffles": 2},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
     "compression": {"n": 4, "n_dev": 4, "samples": 2, "doses": [1.0], "draws": 2},
