@@ -84,15 +84,16 @@ def deep_thinking(
         said.append(f"{setting.name}: {arm.label}: {_sentence(texts, [one['stays'] for one in read])}")
     where = f"near: a Jensen-Shannon divergence of at most {threshold:g} bits from the last layer's prediction"
     orders = (
-        "Shuffled: the same tokens in random orders behind the same prompt; rank p: one-sided, never below "
-        f"{1 / (1 + shuffles):.3g}. Another's text: another question's of the same arm behind this prompt, both cut to equal length."
+        f"Shuffled: the same tokens in {shuffles} random orders behind the same prompt; rank p: two-sided, never below "
+        f"{2 / (1 + shuffles):.3g}. Another's text: another question's of the same arm behind this prompt, both cut to equal length; means "
+        "over texts."
     )
     return [
         Table(
             title=f"{setting.name}: deep-thinking ratio",
             heads=(
                 *("arm", "settled where", "texts", "tokens", "deep % (95 % over texts)", "shuffled % (range)"),
-                *("rank p, more", "rank p, fewer", "another's text %", "own minus another's (95 %; p)"),
+                *("orders with fewer", "rank p", "another's text %", "own minus another's (95 %; p)"),
             ),
             lines=tuple(lines),
             notes=(f"Deep: settled late, {where}. {' '.join(notes)}", orders),
@@ -178,6 +179,11 @@ def _drawn(own: Sequence[Settled]) -> np.ndarray:
     return np.sum([one.shuffled for one in own], axis=0) / sum(len(one.own) for one in own)
 
 
+def two_sided(share: float, drawn: np.ndarray) -> float:
+    """Rank p of a share among drawn ones `[orders]`, in either direction."""
+    return min(1.0, 2 * min(rank_p(share, drawn), rank_p(-share, -drawn)))
+
+
 def _line(label: str, rule: str, own: Sequence[Settled]) -> tuple[str | int | float | None, ...]:
     hits, counts = [int(one.own.sum()) for one in own], [len(one.own) for one in own]
     share, interval, drawn = sum(hits) / sum(counts), wilson_clustered(hits, counts), _drawn(own)
@@ -186,7 +192,7 @@ def _line(label: str, rule: str, own: Sequence[Settled]) -> tuple[str | int | fl
         label, RULES[rule], len(own), sum(counts),
         f"{100 * share:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})",
         f"{100 * drawn.mean():.1f} ({100 * drawn.min():.1f} to {100 * drawn.max():.1f})",
-        round(rank_p(share, drawn), 3), round(rank_p(-share, -drawn), 3),
+        int((drawn < share - 1e-12).sum()), round(two_sided(share, drawn), 3),
     ]  # fmt: skip
     if not beside:
         return (*line, None, None)
@@ -236,11 +242,13 @@ def _sentence(texts: Sequence[Text], own: Sequence[Settled]) -> str:
     hits, counts = [int(one.own.sum()) for one in own], [len(one.own) for one in own]
     share, interval, drawn = sum(hits) / sum(counts), wilson_clustered(hits, counts), _drawn(own)
     verb = "not told from"
-    if rank_p(share, drawn) <= LEVEL / 2 or rank_p(-share, -drawn) <= LEVEL / 2:
-        verb = "more than" if share > drawn.mean() else "fewer than"
+    if 2 / (1 + len(drawn)) > LEVEL:
+        verb = f"which {len(drawn)} orders are too few to tell from"
+    elif two_sided(share, drawn) <= LEVEL:
+        verb = "more than in" if share > drawn.mean() else "fewer than in"
     words = (
         f"{100 * share:.1f} % of the tokens are deep-thinking ({100 * interval.low:.1f} to {100 * interval.high:.1f}; {len(own)} texts), "
-        f"{verb} in the same tokens shuffled ({100 * drawn.mean():.1f}; {100 * drawn.min():.1f} to {100 * drawn.max():.1f} in "
+        f"{verb} the same tokens shuffled ({100 * drawn.mean():.1f}; {100 * drawn.min():.1f} to {100 * drawn.max():.1f} in "
         f"{len(drawn)} orders)"
     )
     beside = [one for one in own if len(one.other)]

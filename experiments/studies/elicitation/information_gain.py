@@ -42,8 +42,8 @@ KINDS = {
 class GainOptions(Options):
     cue: str | None = None
     """Asks for an answer; by default the task's own words, or `So the answer is`."""
-    shuffles: int = Field(default=20, ge=1)
-    """Random orders of each text's tokens."""
+    shuffles: int = Field(default=40, ge=1)
+    """Random orders of each text's tokens; with fewer than 39 no ratio is told from theirs."""
     threshold: float = Field(default=THRESHOLD, ge=0, lt=1)
     """Bits from the last layer's prediction within which a prediction has settled."""
 
@@ -249,7 +249,7 @@ CARD = Card(
     control="another problem's trace; steps said once more behind the trace, which are post hoc by construction; of the ratio the "
     "same tokens in random orders, and another question's text of equal length",
     quick=GainOptions(n=24),
-    full=GainOptions(n=200, shuffles=40),
+    full=GainOptions(n=200),
     run=run,
     version=2,
 )
