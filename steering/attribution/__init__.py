@@ -1,8 +1,8 @@
 """What a direction does to a model's next token, layer by layer and position by position; and what writes a direction."""
 
 from .components import Contributions, contributions
-from .effects import attributed, patched
-from .metric import Metric, continuation, divergence, log_odds
+from .effects import attributed, measured, patched, replaced
+from .metric import Metric, continuation, distance, divergence, log_odds
 
 __all__ = [
     "Contributions",
@@ -10,7 +10,10 @@ __all__ = [
     "attributed",
     "continuation",
     "contributions",
+    "distance",
     "divergence",
     "log_odds",
+    "measured",
     "patched",
+    "replaced",
 ]

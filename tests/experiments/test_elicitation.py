@@ -30,7 +30,7 @@ steer = pytest.fixture(command)
 
 QUIET = Console(quiet=True)
 SMALL: dict[str, dict[str, Any]] = {
-    "cot-decoding": {"n": 4, "k": 3},
+    "cot-decoding": {"n": 4, "k": 3, "randoms": 2},
     "sampling": {"n": 3, "samples": 2, "steps": 1},
     "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
     "boundary": {"n": 3, "samples": 4, "most": 2},
