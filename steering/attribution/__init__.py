@@ -2,8 +2,8 @@
 text matter to which."""
 
 from .components import Contributions, contributions
-from .effects import attributed, patched
-from .metric import Metric, continuation, divergence, log_odds
+from .effects import attributed, measured, patched, replaced
+from .metric import Metric, continuation, distance, divergence, log_odds
 from .receiving import attention_between
 from .suppression import suppressed_divergence
 
@@ -14,8 +14,11 @@ __all__ = [
     "attributed",
     "continuation",
     "contributions",
+    "distance",
     "divergence",
     "log_odds",
+    "measured",
     "patched",
+    "replaced",
     "suppressed_divergence",
 ]

@@ -5,15 +5,17 @@
 2. `patched`: dose · u is added to the activation at one site and position, the rest of the model runs, and the metric is measured
    again; the effect is the difference to the run with nothing added. Layers below the patched one are shared with that run.
 3. Rows of one batch do not see each other; a position is always the row's own, padding never counts.
-4. Both give the same table: site, layer, row, position (0-based in the row's sequence), offset (from the end of its prompt, -1 being the
-   last prompt token), effect in the metric's units.
+4. `replaced`: the activation at one site and position of one row is replaced by given ones, such as those of another text, and the metric
+   is measured. Where the metric reads that very position, the last layer gives the other text's value by construction.
+5. The first two give the same table: site, layer, row, position (0-based in the row's sequence), offset (from the end of its prompt, -1
+   being the last prompt token), effect in the metric's units.
 
 Sources: attribution patching, Nanda 2023; per behaviour and layer, Venhoff et al. 2506.18167, section 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -214,3 +216,71 @@ def _patched(
     logits = model.runs.forward({vector.site: edit}, inputs, resume)
     repeated = _Padded(tuple(batch.rows[n] for n, _ in part), inputs["input_ids"], inputs["attention_mask"])
     return _values(metric, repeated, logits)
+
+
+@torch.inference_mode()
+def measured(model: LoadedModel, metric: Metric, *, batch_size: int = 32) -> list[float]:
+    """The metric of every row with nothing put in. Raises BadInput for sequences as `attributed`."""
+    metric.check(model)
+    return [
+        float(value)
+        for batch in _batches(model, metric, batch_size)
+        for value in _values(metric, batch, _read(model, batch, set(), {}))
+    ]
+
+
+@torch.inference_mode()
+def replaced(
+    model: LoadedModel, metric: Metric, position: int, values: Mapping[Site, Tensor], *, cells: int = 256
+) -> dict[Site, Tensor]:
+    """The metric `[cells]` of a metric's only row with the activation at `position` of its sequence replaced by each of `values[site]`
+    `[cells, d_model]` in turn, at one site at a time; float64 on the CPU. Up to `cells` of them run in one pass.
+
+    Raises BadInput for a metric of several rows, a position outside its sequence, a site that the model does not have, values of another
+    width, and as `attributed` for sequences.
+    """
+    metric.check(model)
+    if model.executor is not None:
+        raise BadInput("Attribution reads the model itself; load it without another executor.")
+    if len(metric.sequences) != 1 or not -len(metric.sequences[0]) <= position < len(metric.sequences[0]):
+        raise BadInput(
+            f"Activations are replaced in one row at one of its positions; the metric has {len(metric.sequences)} rows, the first of "
+            f"{len(metric.sequences[0])} tokens, and the position is {position}."
+        )
+    for site, given in values.items():
+        model.layout.check(site)
+        if given.ndim != 2 or given.shape[1] != model.d_model or not len(given):
+            raise BadInput(f"{site.name} takes values [cells, {model.d_model}], not {list(given.shape)}.")
+    (batch,) = _batches(model, metric, 1)
+    streams: dict[int, Tensor] = {}
+    _read(model, batch, {site.layer for site in values}, streams)
+    return {
+        site: torch.cat([_replaced(model, metric, batch, streams, site, position, part) for part in given.split(cells)])
+        for site, given in values.items()
+    }
+
+
+def _replaced(
+    model: LoadedModel,
+    metric: Metric,
+    batch: _Padded,
+    streams: dict[int, Tensor],
+    site: Site,
+    position: int,
+    given: Tensor,
+) -> Tensor:
+    """The metric `[cells]` with each of `given [cells, d_model]` at the position."""
+
+    def edit(hidden: Tensor) -> Tensor:
+        changed = hidden.clone()
+        changed[:, position] = given.to(hidden)
+        return changed
+
+    count = len(given)
+    whole = streams[site.layer].expand(count, -1, -1)
+    resume = (site.layer, whole) if model.runs.resumes and site.layer else None
+    inputs = {
+        "input_ids": batch.ids.expand(count, -1), "attention_mask": batch.mask.expand(count, -1), "use_cache": False
+    }  # fmt: skip
+    logits = model.runs.forward({site: edit}, inputs, resume)
+    return _values(metric, _Padded((0,) * count, inputs["input_ids"], inputs["attention_mask"]), logits).double().cpu()

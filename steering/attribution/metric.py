@@ -7,8 +7,10 @@
    its minimum, so its gradient is zero for every direction, layer and position: it has no first-order effect. What is left is its
    second-order form ½ d² · Var_p0(J u), J u being the change of the logits per unit of the direction u and d the dose
    (`curvature`). It says how much a direction moves the prediction, not whether towards a behaviour.
-4. A metric names the sequences that are run and the positions whose logits it reads, so that effects are measured where they
-   are asked for. All are in nats.
+4. `distance`: the Jensen-Shannon divergence in bits, mean over positions, from what the model predicts on another sequence of as many
+   tokens; 0 where something that is put in makes it predict the same.
+5. A metric names the sequences that are run and the positions whose logits it reads, so that effects are measured where they
+   are asked for. All but `distance` are in nats.
 
 Source: attribution patching of behaviours, Venhoff et al. 2506.18167, section 4; its metric is a KL divergence of the model
 with itself.
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from ..extraction.settling import jensen_shannon
 from ..model.models import LoadedModel
 
 Tokens = tuple[int, ...]
@@ -101,6 +104,25 @@ def divergence(model: LoadedModel, prompts: Sequence[Sequence[int]]) -> Metric:
 
     reads = tuple((len(s) - 1,) for s in sequences)
     return Metric("KL from unpatched", sequences, tuple(map(len, sequences)), reads, value, first_order=False)
+
+
+def distance(model: LoadedModel, sequence: Sequence[int], other: Sequence[int], reads: Sequence[int]) -> Metric:
+    """Jensen-Shannon divergence in bits of the predictions after `sequence` at positions `reads` from the model's own after `other` there,
+    mean over the positions; for exact patching only. Raises BadInput for sequences of unequal length, or no position inside them."""
+    if not sequence or len(sequence) != len(other) or not reads or not all(0 <= p < len(other) for p in reads):
+        raise BadInput(
+            f"Two sequences of as many tokens are compared at positions inside them; these have {len(sequence)} and {len(other)}, and the "
+            f"positions are {list(reads)[:8]}."
+        )
+    (one, two), places = _prompts([sequence, other]), tuple(reads)
+    with torch.inference_mode():
+        logits = model.model(input_ids=torch.tensor([two], device=model.device), use_cache=False).logits
+        own = logits[0, list(places)].double().log_softmax(-1)
+
+    def value(logits: Tensor, row: int) -> Tensor:
+        return jensen_shannon(logits.double().log_softmax(-1), own.to(logits.device)).mean()
+
+    return Metric("JSD from the other text", (one,), (len(one),), (places,), value, first_order=False)
 
 
 def curvature(before: Tensor, after: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ steer = pytest.fixture(command)
 
 QUIET = Console(quiet=True)
 SMALL: dict[str, dict[str, Any]] = {
-    "cot-decoding": {"n": 4, "k": 3},
+    "cot-decoding": {"n": 4, "k": 3, "randoms": 2},
     "sampling": {"n": 3, "samples": 2, "steps": 1},
     "switching": {"n": 3, "strengths": [5.0], "windows": [10], "draws": 2},
     "boundary": {"n": 3, "samples": 4, "most": 2},
@@ -57,7 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "sentences": {"n": 2, "samples": 4, "draws": 20, "anchors": 1},
     "faithfulness": {"n": 2, "edits": 1, "resilient": 1, "samples": 2},
-    "information-gain": {"n": 2},
+    "information-gain": {"n": 2, "shuffles": 2},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},
     "contamination": {"n": 7, "resamples": 100},
     "compression": {"n": 4, "n_dev": 4, "samples": 2, "doses": [1.0], "draws": 2},

@@ -348,7 +348,7 @@ def test_agreement_says_when_kappa_cannot_be_read() -> None:
 SIZES: dict[str, dict[str, object]] = {
     "sentences": {"n": 2, "samples": 4, "draws": 20, "anchors": 1},
     "faithfulness": {"n": 3, "edits": 2, "resilient": 1, "samples": 4},
-    "information-gain": {"n": 2},
+    "information-gain": {"n": 2, "shuffles": 2},
 }
 
 

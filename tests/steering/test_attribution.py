@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 
-from steering.attribution import attributed, continuation, contributions, divergence, log_odds, patched
+from steering.attribution import (
+    attributed,
+    continuation,
+    contributions,
+    distance,
+    divergence,
+    log_odds,
+    measured,
+    patched,
+    replaced,
+)
 from steering.attribution.metric import Metric, curvature
 from steering.errors import BadInput
+from steering.model.capture import capture
 from steering.model.hooks import hooked
 from steering.model.models import LoadedModel
 from steering.model.resolution import layout_of
@@ -183,3 +196,70 @@ def test_mistakes_are_refused() -> None:
         attributed(model, [vector(1)], log_odds([(1,) * 200], STARTS))
     with pytest.raises(BadInput, match="width 8"):
         patched(model, [vector(1, width=8)], log_odds(PROMPTS, STARTS))
+
+
+def other_text(model: LoadedModel) -> tuple[tuple[int, ...], tuple[int, ...], int, list[int]]:
+    """Two texts that differ at one position, that position, and later ones."""
+    one, two = (1, 9, 17, 33, 8, 40, 12), (1, 9, 17, 51, 8, 40, 12)
+    return one, two, 3, [4, 5, 6]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_an_activation_of_another_text_is_put_in_as_a_naive_loop_does(family: str) -> None:
+    model = precise(family)
+    one, two, at, reads = other_text(model)
+    sites, metric = [Site(layer) for layer in range(model.n_layers)], distance(model, one, two, reads)
+    seen: dict[Site, torch.Tensor] = {}
+
+    def keep(site: Site) -> Callable[[torch.Tensor], None]:
+        return lambda hidden: seen.update({site: hidden[0, at].clone()})
+
+    with torch.inference_mode(), hooked(model.layout, {site: keep(site) for site in sites}):
+        target = model.model(input_ids=torch.tensor([two]), use_cache=False).logits[0, reads].softmax(-1)
+    drawn = torch.randn(4, model.d_model, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values = {site: torch.stack([seen[site], *drawn]) for site in sites}
+    found = replaced(model, metric, at, values, cells=2)
+    for site in sites:
+        for cell, given in enumerate(values[site]):
+
+            def put(hidden: torch.Tensor, given: torch.Tensor = given) -> torch.Tensor:
+                changed = hidden.clone()
+                changed[0, at] = given
+                return changed
+
+            with torch.inference_mode(), hooked(model.layout, {site: put}):
+                read = model.model(input_ids=torch.tensor([one]), use_cache=False).logits[0, reads].softmax(-1)
+            wanted = [jensenshannon(a.numpy(), b.numpy(), base=2) ** 2 for a, b in zip(read, target, strict=True)]
+            assert float(found[site][cell]) == pytest.approx(sum(wanted) / len(wanted), abs=1e-9)
+    (apart,) = measured(model, metric)
+    own = [float(found[site][0]) for site in sites]
+    assert apart > 1e-6 and own[0] < apart and own[-1] == pytest.approx(apart, rel=1e-9), "nothing reads the last layer"
+    assert measured(model, distance(model, two, two, reads)) == [pytest.approx(0, abs=1e-12)]
+
+
+def test_at_the_position_itself_another_text_is_predicted_whatever_the_layer() -> None:
+    """Why recovery is read at later positions: nothing else differs there."""
+    model = precise("llama")
+    one, two, at, _ = other_text(model)
+    (batch,) = capture(model, [two], [Site(layer) for layer in range(model.n_layers)])
+    values = {site: value[0, at][None] for site, value in batch.values.items()}
+    found = replaced(model, distance(model, one, two, [at]), at, values)
+    assert all(float(value) == pytest.approx(0, abs=1e-12) for value in found.values())
+    assert measured(model, distance(model, one, two, [at]))[0] > 1e-4
+
+
+def test_what_cannot_be_put_in_is_refused() -> None:
+    model = tiny("llama")
+    metric, width = distance(model, (1, 9, 8), (1, 7, 8), [2]), model.d_model
+    for position, values, words in (
+        (3, torch.zeros(1, width), "the position is 3"),
+        (1, torch.zeros(1, width + 1), f"takes values .cells, {width}"),
+        (1, torch.zeros(width), f"takes values .cells, {width}"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            replaced(model, metric, position, {Site(0): values})
+    with pytest.raises(BadInput, match="2 rows"):
+        replaced(model, log_odds(((1, 2), (1, 3)), (4,)), 0, {Site(0): torch.zeros(1, width)})
+    for other, reads in (((1, 7), [1]), ((1, 7, 8), [3]), ((1, 7, 8), [])):
+        with pytest.raises(BadInput, match="as many tokens"):
+            distance(model, (1, 9, 8), other, reads)

@@ -7,6 +7,7 @@
    whatever the answer is, so it stands beside IG and not in its place.
 3. Two controls are read as the trace is: another problem's trace, and steps said once more behind the trace, which are post hoc by
    construction: what they say was known. A measure of information is about 0 on the latter.
+4. The deep-thinking ratio of the same texts stands beside it (`deep_thinking`): a measure of effort, which knows no answer.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 
 from steering.engine.forced import unsteered_logprob
+from steering.extraction.settling import THRESHOLD
 from steering.model.models import LoadedModel
 
 from ...decoders.paths import cue_ids
 from ...statistics import paired_difference, wilson_clustered
 from .asked import Setting
 from .card import Card, Options
+from .deep_thinking import deep_thinking
 from .findings import Point, Table
 from .points import points_of
 from .steps import Trace, answer_ids, cue_of, distinct, trace_run, traces_of
@@ -38,6 +42,10 @@ KINDS = {
 class GainOptions(Options):
     cue: str | None = None
     """Asks for an answer; by default the task's own words, or `So the answer is`."""
+    shuffles: int = Field(default=40, ge=1)
+    """Random orders of each text's tokens; with fewer than 39 no ratio is told from theirs."""
+    threshold: float = Field(default=THRESHOLD, ge=0, lt=1)
+    """Bits from the last layer's prediction within which a prediction has settled."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,9 @@ def run(room: Workroom, options: GainOptions) -> tuple[list[Point], list[Table],
             if room.asked.builtin:
                 tables.append(_kinds(setting, own, {s: readings[s, "own"] for s in scorers}))
             said += [_sentence(setting, own[0].label, scorer, readings) for scorer in scorers]
+        beside, words = deep_thinking(room, found, setting, options.shuffles, options.threshold)
+        tables += beside
+        said += words
     return points, tables, said
 
 
@@ -232,10 +243,13 @@ CARD = Card(
     name="information-gain",
     title="Information gain of steps",
     systems=("S14",),
-    papers=("2506.02126",),
-    measures="gain in log-probability of the right answer per step, read by both models, beside the fall of the whole text's perplexity",
-    control="another problem's trace; steps said once more behind the trace, which are post hoc by construction",
+    papers=("2506.02126", "2602.13517"),
+    measures="gain in log-probability of the right answer per step, read by both models, beside the fall of the whole text's "
+    "perplexity; the deep-thinking ratio of the texts",
+    control="another problem's trace; steps said once more behind the trace, which are post hoc by construction; of the ratio the "
+    "same tokens in random orders, and another question's text of equal length",
     quick=GainOptions(n=24),
     full=GainOptions(n=200),
     run=run,
+    version=2,
 )

@@ -5,6 +5,7 @@
 2. Self-consistency draws k samples of the same prompt: as many texts, without branching at the first token.
 3. Confidence is compared between right and wrong paths (AUROC), and where the task says whether a text reasons, between those that do and
    those that do not: a confidence that prefers answers without reasoning would be one of format.
+4. Which layers read the first token, and so which one commits, is tried by putting another path's first token in its place (`committing`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...statistics import wilson
 from ...store.runs import Run
 from .asked import Setting
 from .card import Card, Options
+from .committing import committing
 from .findings import Point, Table
 from .points import points_of, said_of
 from .workroom import Workroom
@@ -40,6 +42,12 @@ class PathOptions(Options):
     k: int = Field(default=10, ge=2)
     cue: str | None = None
     """Asks for an answer where a path has none; by default the task's own words, or `So the answer is`."""
+    questions: int = Field(default=20, ge=1)
+    """Questions in which the first token's activations are replaced."""
+    tokens: int = Field(default=8, ge=2)
+    """Of the other path that are read, its first one included."""
+    randoms: int = Field(default=20, ge=1)
+    """Random first tokens beside the other path's."""
 
 
 def run(room: Workroom, options: PathOptions) -> tuple[list[Point], list[Table], list[str]]:
@@ -66,6 +74,9 @@ def run(room: Workroom, options: PathOptions) -> tuple[list[Point], list[Table],
         tables.append(_ranks(paths, setting))
         said += [said_of(point) for point in own if point.arm in ("aggregated", "max", "self-consistency")]
         said.append(_separates(paths, setting))
+        layers, words = committing(room, found, setting, options.questions, options.tokens, options.randoms, cue)
+        tables += layers
+        said += words
     return points, tables, said
 
 
@@ -143,10 +154,12 @@ CARD = Card(
     title="CoT-decoding",
     systems=("S4",),
     papers=("2402.10200",),
-    measures="accuracy of the path with the surest answer among the greedy paths from the k likeliest first tokens",
-    control="the same paths by log-probability; a majority of as many samples; the prompt that asks to think first",
+    measures="accuracy of the path with the surest answer among the greedy paths from the k likeliest first tokens; which "
+    "layers read the first token",
+    control="the same paths by log-probability; a majority of as many samples; the prompt that asks to think first; random first tokens "
+    "put in the place of the first one",
     quick=PathOptions(n=60),
-    full=PathOptions(n=200),
+    full=PathOptions(n=200, questions=60),
     run=run,
-    version=2,
+    version=3,
 )
