@@ -5,9 +5,10 @@
 2. At one layer after the other the stream at the first token's position (`resid_post`) is replaced in run A by run B's. Predictions are
    read at *later* positions alone, which must attend to it: at that position itself nothing else differs, and it would predict as in run B
    whatever the layer.
-3. Recovery = 1 - D(patched, B) / D(A, B), D being the Jensen-Shannon divergence, mean over positions: the part of the difference that is
-   handed on from there by layers behind the patched one. It falls from about 1 to 0 at the last layer, by construction. Where it falls is
-   where the first token is read; the layer by which half of it is read is the one that commits.
+3. Recovery = (patched - A) / (B - A), of the log-probability of path B's next tokens (`told`), and of the nearness of the whole
+   prediction to run B's, which is minus the Jensen-Shannon divergence and 0 in run B: along path B (`path`), and behind the cue (`cue`). It
+   is the part that layers behind the patched one still hand on from there: about 1 where none has read it, and 0 at the last layer by
+   construction. The layer by which half of it is read is the one that commits.
 4. Other first tokens, drawn at random, are put there in the same way: they too take run A's away, and lead to no path B.
 """
 
@@ -21,8 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steering.attribution import distance, measured, replaced
-from steering.engine.forced import unsteered_logprob
+from steering.attribution import continuation, distance, measured, replaced
 from steering.engine.generation import Row, generate
 from steering.engine.predicted import next_logprobs
 from steering.engine.sampling import GenerationSettings
@@ -39,19 +39,24 @@ from .asked import Setting
 from .findings import Table
 from .workroom import Workroom
 
-READS = {"path": "path B's next tokens", "cue": "the answer, behind the cue"}
+READS = {
+    "told": "log-probability of path B's next tokens, nats",
+    "path": "divergence along path B, bits",
+    "cue": "divergence of the answer behind the cue, bits",
+}
 LEAST = 4
 """Questions below which nothing is said."""
 MATTERS = 0.01
-"""Bits below which the first token hardly changes what is read."""
+"""Bits or nats below which the first token hardly changes what is read."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """One question in one reading, in bits from run B: run A, with run B's stream at each layer `[layers]`, with each random token's
-    `[tokens, layers]`."""
+    """One question in one reading, higher being nearer to run B: run A, run B, run A with run B's stream put in at each layer `[layers]`,
+    and with each random token's `[tokens, layers]`."""
 
-    apart: float
+    one: float
+    other: float
     patched: np.ndarray
     random: np.ndarray
 
@@ -77,33 +82,32 @@ def committing(
     said = []
     for name, title in READS.items():
         read = [
-            Layers(one[name]["apart"], np.array(one[name]["patched"]), np.array(one[name]["random"])) for one in made
+            Layers(found["one"], found["other"], np.array(found["patched"]), np.array(found["random"]))
+            for one in made
+            if (found := one[name])
         ]
+        if len(read) < LEAST:
+            said.append(f"{setting.name}: {title}: only {len(read)} questions have it.")
+            continue
         own = [recovered(read, layer) for layer in range(len(read[0].patched))]
         lines += [_line(title, layer, read, one) for layer, one in enumerate(own)]
         said.append(f"{setting.name}: {title}: {sentence(read, own)}")
-    told = [one["told"] for one in made if one["told"]]
-    gap = (
-        f" Run B predicts path B's tokens by {np.mean([b - a for a, b in told]):+.4f} nats per token more than run A."
-        if told
-        else ""
-    )
     note = (
         f"First tokens, A and B: {words}; of {len(rows)} questions {len(made)} have both, and in "
-        f"{sum(one['other'] for one in made)} the paths answer otherwise.{gap}"
+        f"{sum(one['otherwise'] for one in made)} the paths answer otherwise."
     )
     return [
         Table(
             title=f"{setting.name}: which layers read the first token",
             heads=(
-                *("read", "B's first token put in after layer", "questions", "A from B, bits", "recovery (95 % over questions)"),
+                *("read", "B's first token put in after layer", "questions", "B from A", "recovery (95 % over questions)"),
                 *(f"{randoms} random tokens (range)", "rank p"),
             ),
             lines=tuple(lines),
             notes=(
                 note,
-                "Recovery: of the divergence from run B at later positions, means over questions; 0 at the last layer by construction, "
-                f"below 0 where the prediction moves away from run B's. Rank p: one-sided, never below {1 / (1 + randoms):.3g}.",
+                "Recovery: of the difference at later positions, means over questions; 0 at the last layer by construction, below 0 where "
+                f"the prediction moves away from run B's. Rank p: one-sided, never below {1 / (1 + randoms):.3g}.",
             ),
         )
     ], said  # fmt: skip
@@ -123,13 +127,13 @@ def _question(room: Workroom, row: dict[str, Any], tokens: int, randoms: int, cu
     }  # fmt: skip
     seed = own_seed(stream_seed(row["item"], 0), rank)
     made = room.part("commits", facts, lambda: read(room.base, prompt, rank, tokens, randoms, asked, seed))
-    return made | {"other": paths[0]["answer"] != paths[rank]["answer"]} if made else None
+    return made | {"otherwise": paths[0]["answer"] != paths[rank]["answer"]} if made else None
 
 
 def read(
     model: LoadedModel, prompt: tuple[int, ...], rank: int, tokens: int, randoms: int, cue: tuple[int, ...], seed: int
 ) -> dict[str, Any] | None:
-    """Both readings of one prompt with its likeliest first token and that of rank `rank` (0-based); None where path B has no second token
+    """All readings of one prompt with its likeliest first token and that of rank `rank` (0-based); None where path B has no second token
     or no room."""
     ranked = next_logprobs(model, [Row(prompt)])[0].topk(rank + 1).indices.tolist()
     one, other = ranked[0], ranked[rank]
@@ -146,43 +150,53 @@ def read(
     texts = [(*prompt, token) for token in (other, *drawn)]
     streams = [{site: batch.values[site][:, at].clone() for site in sites} for batch in capture(model, texts, sites)]
     values = {site: torch.cat([part[site] for part in streams]) for site in sites}
-    found: dict[str, Any] = {"first": [model.tokenizer.decode([token]).strip() for token in (one, other)], "told": []}
-    for name, tail in (("path", path), ("cue", cue)):
-        reads = range(at + 1, at + 1 + len(path)) if name == "path" else [at + len(cue)]
-        apart = distance(model, (*prompt, one, *tail), (*prompt, other, *tail), reads)
-        table = torch.stack(list(replaced(model, apart, at, values).values()), dim=1)
-        found[name] = {"apart": measured(model, apart)[0], "patched": table[0].tolist(), "random": table[1:].tolist()}
+    whole = [(*prompt, token, *path) for token in (one, other)]
+    asked = [(*prompt, token, *cue) for token in (one, other)]
+    ahead = range(at + 1, at + 1 + len(path))
+    metrics = {
+        "path": distance(model, whole[0], whole[1], ahead),
+        "cue": distance(model, asked[0], asked[1], [at + len(cue)]),
+    }
     if len(path) > 1:
-        scored = unsteered_logprob(model, [((*prompt, token), path) for token in (one, other)])
-        found["told"] = [float(np.mean(score[1:])) for score in scored]
-    return found
+        metrics["told"] = continuation([whole[0][: at + 2]], [path[1:]])
+        (ceiling,) = measured(model, continuation([whole[1][: at + 2]], [path[1:]]))
+    found: dict[str, Any] = dict.fromkeys(READS)
+    for name, metric in metrics.items():
+        scale, best = (len(path) - 1, ceiling) if name == "told" else (-1, 0.0)
+        table = torch.stack(list(replaced(model, metric, at, values).values()), dim=1) / scale
+        found[name] = {
+            "one": measured(model, metric)[0] / scale, "other": best / scale, "patched": table[0].tolist(),
+            "random": table[1:].tolist(),
+        }  # fmt: skip
+    return found | {"first": [model.tokenizer.decode([token]).strip() for token in (one, other)]}
 
 
 def recovered(read: Sequence[Layers], layer: int) -> GapRecovered:
-    """The part of the divergence that is gone with run B's stream put in after a layer (0-based), means over questions."""
-    apart = [-one.apart for one in read]
-    return gap_recovered(apart, [-one.patched[layer] for one in read], np.zeros(len(read)))
+    """The part of run B minus run A that run B's stream at a layer (0-based) brings, means over questions."""
+    return gap_recovered([one.one for one in read], [one.patched[layer] for one in read], [one.other for one in read])
 
 
 def by_random(read: Sequence[Layers], layer: int) -> np.ndarray:
     """The same by the stream of each random token, `[tokens]`; a question's n-th token is another one in each question."""
-    apart = float(np.mean([one.apart for one in read]))
-    return 1 - np.mean([one.random[:, layer] for one in read], axis=0) / apart
+    given = np.mean([one.random[:, layer] - one.one for one in read], axis=0)
+    return given / np.mean([one.other - one.one for one in read])
 
 
 def beyond(read: Sequence[Layers], own: Sequence[GapRecovered]) -> list[int]:
-    """Layers, counted from 1, whose interval lies above a half and above every random token's recovery."""
+    """Layers, counted from 1, after which the interval lies above a half and above every random token's recovery."""
     return [
         layer + 1
-        for layer, one in enumerate(own)
+        for layer, one in enumerate(own[:-1])
         if one.interval is not None and one.interval.low > max(0.5, float(by_random(read, layer).max()))
     ]
 
 
 def _line(title: str, layer: int, read: Sequence[Layers], own: GapRecovered) -> tuple[str | int | float | None, ...]:
-    line = (title, f"{layer + 1} of {len(read[0].patched)}", len(read), f"{np.mean([one.apart for one in read]):.5f}")
+    line = (title, f"{layer + 1} of {len(read[0].patched)}", len(read), f"{own.gap:.5f}")
     if own.value is None or own.interval is None:
         return (*line, f"none: {own.reason}", None, None)
+    if layer + 1 == len(read[0].patched):
+        return (*line, "0 by construction", None, None)
     drawn = by_random(read, layer)
     return (
         *line, f"{own.value:.2f} ({own.interval.low:.2f} to {own.interval.high:.2f})",
@@ -191,24 +205,23 @@ def _line(title: str, layer: int, read: Sequence[Layers], own: GapRecovered) -> 
 
 
 def sentence(read: Sequence[Layers], own: Sequence[GapRecovered]) -> str:
-    """Which layer commits, by the intervals and the random tokens."""
-    apart, last = float(np.mean([one.apart for one in read])), len(own)
-    words = f"the two first tokens put the predictions {apart:.5f} bits apart ({len(read)} questions)"
-    if apart < MATTERS:
-        words += f", which is hardly anything (below {MATTERS:g}): what is fed behind them says it all"
+    """Which layer commits, by the intervals and the random tokens: the one behind the last after which more than half is handed on, where
+    that is less than half after it."""
+    last = len(own)
+    words = f"the first token makes {own[0].gap:.5f} of difference ({len(read)} questions)"
+    if own[0].gap < MATTERS:
+        words += f", which is hardly anything (below {MATTERS:g}): what is fed behind it says it all"
     if own[0].interval is None:
-        return f"{words}; which layer reads them is not said, for {own[0].reason}."
+        return f"{words}; which layer reads it is not said, for {own[0].reason}."
     found = beyond(read, own)
-    if not found:
-        return (
-            f"{words}; after no layer does the first token's position hand on clearly more than half of that and more than any random "
-            f"token there ({own[0].value:.2f} after layer 1, {own[0].interval.low:.2f} to {own[0].interval.high:.2f}): no layer is told."
-        )
-    first, until = found[0], found[-1]
-    value = own[until - 1]
-    assert value.value is not None and value.interval is not None
-    return (
-        f"{words}; the first layer after which the first token's position hands on more than half of that, and more than any random token "
-        f"there, is {first} of {last}, the last {until} ({value.value:.2f}, {value.interval.low:.2f} to {value.interval.high:.2f}): layer "
-        f"{until + 1} commits."
-    )
+    below = [
+        n for n, one in enumerate(own[:-1], 1) if n > max(found, default=0) and one.interval and one.interval.high < 0.5
+    ]
+    first, until = max(found, default=0) + 1, min(below, default=last)
+    if found:
+        words += f"; layers after which more than half is handed on, and more than by any random token: {found[0]}"
+        words += f" to {found[-1]} of {last}" if len(found) > 1 else f" of {last}"
+    else:
+        words += f"; after no layer of {last} is clearly more than half handed on, and more than by any random token"
+    which = f"layer {first} commits" if first == until else f"which of layers {first} to {until} commits is not told"
+    return f"{words}; {which}."
