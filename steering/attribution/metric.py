@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..extraction.settling import jensen_shannon
+from ..model.divergence import jensen_shannon
 from ..model.models import LoadedModel
 
 Tokens = tuple[int, ...]

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..model.capture import capture
+from ..model.divergence import jensen_shannon
 from ..model.models import LoadedModel
 from ..model.sites import Site
 
@@ -80,13 +81,6 @@ def _predicted(model: LoadedModel, streams: Tensor) -> Tensor:
     if not bool(logits.isfinite().all()):
         raise BadInput("A text cannot be read: the model's numbers become NaN or infinite. Load the model in float32.")
     return logits.log_softmax(-1)
-
-
-def jensen_shannon(one: Tensor, other: Tensor) -> Tensor:
-    """Jensen-Shannon divergence `[...]` in bits of two distributions given as log-probabilities in nats `[..., vocabulary]`; in [0, 1]."""
-    middle = torch.logaddexp(one, other) - math.log(2)
-    halves = [torch.where(p > -math.inf, p.exp() * (p - middle), 0.0).sum(-1) for p in (one, other)]
-    return ((halves[0] + halves[1]) / (2 * math.log(2))).clamp(0.0, 1.0)
 
 
 def settling_layers(divergence: Tensor, threshold: float = THRESHOLD) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ SMALL: dict[str, dict[str, Any]] = {
             "n_dev": 2,
         },
     },
-    "sentences": {"n": 2, "samples": 4, "draws": 20, "anchors": 1},
+    "sentences": {"n": 2, "samples": 4, "draws": 20, "anchors": 0},
     "faithfulness": {"n": 2, "edits": 1, "resilient": 1, "samples": 2},
     "information-gain": {"n": 2, "shuffles": 2},
     "reflection": {"n": 4, "directions": 2, "permutations": 5},

@@ -11,7 +11,8 @@ from scipy.spatial.distance import jensenshannon
 
 from steering.errors import BadInput
 from steering.extraction import settling
-from steering.extraction.settling import jensen_shannon, late_from, lens_divergence, settling_layers
+from steering.extraction.settling import late_from, lens_divergence, settling_layers
+from steering.model.divergence import jensen_shannon
 from steering.model.hooks import hooked
 from steering.model.models import LoadedModel
 from steering.model.sites import Site

@@ -164,7 +164,7 @@ CARD = Card(
     papers=("2506.19143", "2510.27484"),
     measures="KL between the answer's distributions with a sentence and without it, and attention to it: suppressed, and by receiver heads",
     control="random scores and the place in the text, against the sentences that are known to decide; as many other sentences",
-    quick=SentenceOptions(n=6),
+    quick=SentenceOptions(n=5),
     full=SentenceOptions(n=40, samples=100, anchors=40, others=99),
     run=run,
     version=2,
