@@ -175,7 +175,8 @@ def test_a_vector_is_added_at_the_first_tokens_of_the_sentences_and_nowhere_else
     text = base.tokenizer.decode(written.token_ids, skip_special_tokens=True)
     room = Workroom(THINK, Store(tmp_path), QUIET, {"builtin:base": base, "builtin:thinking": base})
     trace = trace_of(base, problem, text)
-    trace = replace(trace, answer=verify(problem, text).answer and str(verify(problem, text).answer))
+    said_answer = verify(problem, text).answer
+    trace = replace(trace, answer=None if said_answer is None else str(said_answer))
     vector = vector_of(room, None)
     assert vector is not None
     how = Anchoring(vector, 8.0, 2, 0.1, 3)
