@@ -70,10 +70,25 @@ def test_a_bank_whose_words_do_everything_writes_a_token_and_one_whose_words_do_
     assert "it writes a token" in token[0] and "it keeps 0.00" in token[1]
     assert "it does more than write a token" in more[0] and "it keeps 1.00" in more[1]
     assert "writes a token:" not in silent[0].replace("not decided whether it does more than write a token", "")
-    assert all("20 random" in said[2] for said in (token, more, silent)), token
+    assert all(
+        "0 of 20 banks of random vectors" in said[2] and "not this bank's own" not in said[2]
+        for said in (token, more, silent)
+    )
 
 
 def test_without_an_effect_there_is_no_share(model: LoadedModel, bank: ShiftBank) -> None:
     same = {arm: np.array([1.0, 0.0] * 20) for arm in ("base", "bank", "words")}
     table, said = audited(SETTING, model, bank, 2, same, {"bank": "the bank", "words": "words"}, ("words",), 0.2)
     assert "not defined" in said[0] and "not defined" in str(table.lines[1][3])
+
+
+def test_a_bank_that_does_harm_gains_nothing_and_one_that_random_banks_equal_has_nothing_of_its_own(
+    model: LoadedModel, bank: ShiftBank
+) -> None:
+    n = 200
+    right = {"base": RNG.random(n) < 0.8, "bank": RNG.random(n) < 0.3, "words": RNG.random(n) < 0.3}
+    right |= {f"draw-{seed}": RNG.random(n) < (0.3 if seed % 2 else 0.8) for seed in range(20)}
+    values = {arm: own.astype(float) for arm, own in right.items()}
+    said = audited(SETTING, model, bank, 2, values, {"bank": "the bank", "words": "words"}, ("words",), 0.2)[1]
+    assert "lowers accuracy" in said[0] and "no gain" in said[0] and len(said) == 2
+    assert "not this bank's own" in said[1]

@@ -84,6 +84,8 @@ def audited(
     undefined = next((share.reason for share in shares.values() if not share.defined), None)
     if 0 in effect.interval or undefined:
         said = [f"{head}: the word share is not defined: {undefined or 'the effect may be zero'}."]
+    elif effect.difference < 0:
+        said = [f"{head}: it lowers accuracy, {size}, so that there is no gain which words could have a share of."]
     else:
         said = [f"{head}: {verdict(shares, start, right, whole, about, strength='')} (the bank's effect: {size})."]
         kept = next((arm for arm in others if arm.startswith("bank-without")), None)
@@ -92,7 +94,13 @@ def audited(
                 f"{head}: without its words it keeps {written(share_of_effect(start, right[kept], whole))} of its effect."
             )
     if drawn:
-        said.append(f"{head}: {against_directions(whole, np.stack(drawn), lowers=effect.difference < 0).note}.")
+        beside = against_directions(whole, np.stack(drawn), lowers=effect.difference < 0)
+        p, count = beside.rank_p, beside.directions
+        told = "" if p <= 0.05 else ", too few to tell" if beside.few else ", so that the effect is not this bank's own"
+        said.append(
+            f"{head}: {beside.as_good} of {count} banks of random vectors do at least as much (one-sided p = {p:.3f}, never below "
+            f"{1 / (1 + count):.3f}; {100 * min(beside.means):.1f} to {100 * max(beside.means):.1f} % right){told}."
+        )
     words = [
         " ".join(repr(base.tokenizer.decode([token]).strip()) for token in ids) for ids in words_of_bank(base, bank, count)
     ]  # fmt: skip
