@@ -71,7 +71,8 @@ def test_a_bank_whose_words_do_everything_writes_a_token_and_one_whose_words_do_
     assert "it does more than write a token" in more[0] and "it keeps 1.00" in more[1]
     assert "writes a token:" not in silent[0].replace("not decided whether it does more than write a token", "")
     assert all(
-        "0 of 20 banks of random vectors" in said[2] and "not this bank's own" not in said[2]
+        "0 of 20 banks of random vectors" in said[2]
+        and "nothing says that the effect is this bank's own" not in said[2]
         for said in (token, more, silent)
     )
 
@@ -91,4 +92,4 @@ def test_a_bank_that_does_harm_gains_nothing_and_one_that_random_banks_equal_has
     values = {arm: own.astype(float) for arm, own in right.items()}
     said = audited(SETTING, model, bank, 2, values, {"bank": "the bank", "words": "words"}, ("words",), 0.2)[1]
     assert "lowers accuracy" in said[0] and "no gain" in said[0] and len(said) == 2
-    assert "not this bank's own" in said[1]
+    assert "nothing says that the effect is this bank's own" in said[1]

@@ -96,7 +96,13 @@ def audited(
     if drawn:
         beside = against_directions(whole, np.stack(drawn), lowers=effect.difference < 0)
         p, count = beside.rank_p, beside.directions
-        told = "" if p <= 0.05 else ", too few to tell" if beside.few else ", so that the effect is not this bank's own"
+        told = (
+            ""
+            if p <= 0.05
+            else ", too few to tell"
+            if beside.few
+            else ", so that nothing says that the effect is this bank's own"
+        )
         said.append(
             f"{head}: {beside.as_good} of {count} banks of random vectors do at least as much (one-sided p = {p:.3f}, never below "
             f"{1 / (1 + count):.3f}; {100 * min(beside.means):.1f} to {100 * max(beside.means):.1f} % right){told}."
