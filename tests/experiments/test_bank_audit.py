@@ -91,5 +91,7 @@ def test_a_bank_that_does_harm_gains_nothing_and_one_that_random_banks_equal_has
     right |= {f"draw-{seed}": RNG.random(n) < (0.3 if seed % 2 else 0.8) for seed in range(20)}
     values = {arm: own.astype(float) for arm, own in right.items()}
     said = audited(SETTING, model, bank, 2, values, {"bank": "the bank", "words": "words"}, ("words",), 0.2)[1]
+    table = audited(SETTING, model, bank, 2, values, {"bank": "the bank", "words": "words"}, ("words",), 0.2)[0]
+    assert all(note.count("'") == 4 for note in table.notes), "two words per category"
     assert "lowers accuracy" in said[0] and "no gain" in said[0] and len(said) == 2
     assert "nothing says that the effect is this bank's own" in said[1]

@@ -95,7 +95,7 @@ def audited(
             )
     if drawn:
         beside = against_directions(whole, np.stack(drawn), lowers=effect.difference < 0)
-        p, count = beside.rank_p, beside.directions
+        p, draws = beside.rank_p, beside.directions
         told = (
             ""
             if p <= 0.05
@@ -104,8 +104,8 @@ def audited(
             else ", so that nothing says that the effect is this bank's own"
         )
         said.append(
-            f"{head}: {beside.as_good} of {count} banks of random vectors do at least as much (one-sided p = {p:.3f}, never below "
-            f"{1 / (1 + count):.3f}; {100 * min(beside.means):.1f} to {100 * max(beside.means):.1f} % right){told}."
+            f"{head}: {beside.as_good} of {draws} banks of random vectors do at least as much (one-sided p = {p:.3f}, never below "
+            f"{1 / (1 + draws):.3f}; {100 * min(beside.means):.1f} to {100 * max(beside.means):.1f} % right){told}."
         )
     words = [
         " ".join(repr(base.tokenizer.decode([token]).strip()) for token in ids) for ids in words_of_bank(base, bank, count)
