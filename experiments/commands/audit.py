@@ -26,7 +26,9 @@ def audit(
     forms: Annotated[
         str, typer.Option(help="Of another task: the direct prompt form and the one that asks to think first.")
     ] = "",
-    split: Annotated[str, typer.Option(help="Of another task: the split that is graded; its last by default.")] = "",
+    split: Annotated[
+        str, typer.Option(help="Of another task: the split that is graded; `test`, or its last, by default.")
+    ] = "",
     dev: Annotated[str | None, typer.Option(help="The split on which biases are matched.")] = None,
     n: Annotated[int, typer.Option(help="Questions that are graded.")] = 60,
     n_dev: Annotated[int, typer.Option(help="Questions on which biases are matched.")] = 60,

@@ -31,7 +31,9 @@ def elicit(
     forms: Annotated[
         str, typer.Option(help="Of another task: the direct prompt form and the one that asks to think first.")
     ] = "",
-    split: Annotated[str, typer.Option(help="Of another task: the split that is asked; its last by default.")] = "",
+    split: Annotated[
+        str, typer.Option(help="Of another task: the split that is asked; `test`, or its last, by default.")
+    ] = "",
     preset: Annotated[str, typer.Option(help="quick (minutes on a laptop) or full.")] = "quick",
     sets: Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
@@ -87,7 +89,7 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
                 f"--forms{f' {forms}' if forms else ''}: name two prompt forms of task {known.name}, the direct one first; it has "
                 f"{', '.join(known.forms)}."
             )
-        where = split or known.splits[-1]
+        where = split or ("test" if "test" in known.splits else known.splits[-1])
         settings = [
             Setting(name=name, split=where, form=form)
             for name, form in zip(("direct prompts", "think-first prompts"), named, strict=True)

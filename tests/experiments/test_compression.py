@@ -90,6 +90,7 @@ def test_what_cannot_be_asked_is_refused_before_a_model_is_loaded(tmp_path: Path
     for given, words in (
         ({"brief": "short"}, "brief"),
         ({"doses": [0.0]}, "doses are positive"),
+        ({"doses": [float("nan")]}, "doses are positive"),
         ({"dev": "hard-test"}, "no other split"),
     ):
         with pytest.raises(BadInput, match=words):

@@ -63,7 +63,11 @@ def refuse(asked: Elicit, options: CeilingOptions) -> None:
         raise BadInput(f"card ceiling: templates: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
     Templated(asked.found, {"a template": as_template(SLOT)})
     for setting in asked.settings:
-        asked.found.items(development(asked, setting, options, "ceiling"), _development(asked, options))
+        needed, split = _development(asked, options), development(asked, setting, options, "ceiling")
+        try:
+            asked.found.items(split, needed)
+        except BadInput as error:
+            raise BadInput(f"card ceiling: {error} The search reads {needed}; --set n_dev=N reads fewer.") from error
 
 
 def _development(asked: Elicit, options: CeilingOptions) -> int:

@@ -11,6 +11,7 @@ Sources: 2507.04742 (the direction), 2506.08343 (lists), 2501.18585 (the penalty
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from .workroom import Workroom
 
 BRIEF = {"find-start": "quick"}
 """The form that asks for less, by task."""
+FEWEST = 20
+"""Texts below which intervals of tokens, which are resampled, are too narrow."""
 
 
 class CompressionOptions(Options):
@@ -182,6 +185,8 @@ def _pareto(
         over = paired_difference(cut, right)
         around = saved.interval
         shown = f"{saved.difference:+.1f} ({around.low:+.1f} to {around.high:+.1f}), {100 * saved.difference / spent.mean():+.0f} %"
+        if len(cost) < FEWEST:
+            shown = f"{saved.difference:+.1f} (no interval of tokens below {FEWEST} texts)"
         shown = shown if (cost != spent).any() else "none saved"
         lines.append(
             (
@@ -258,7 +263,7 @@ def _against_random(setting: Setting, points: list[Point], shorter: list[Arm]) -
 def refuse(asked: Elicit, options: CompressionOptions) -> None:
     if options.brief is not None and options.brief not in asked.found.forms:
         raise unknown("prompt form", options.brief, asked.found.forms, where="card compression: brief")
-    if not options.doses or min(options.doses) <= 0:
+    if not options.doses or not all(math.isfinite(dose) and dose > 0 for dose in options.doses):
         raise BadInput(
             "card compression: doses are positive, in units of the activation's norm, such as [0.1, 0.3, 1]."
         )

@@ -196,7 +196,13 @@ def _sentences(
             f" Cut at the limit: {ends} of its {len(cut[arm.name])} texts on the questions themselves." if ends else ""
         )
         if (found.rights[arm.name] == found.rights["base"]).all():
-            said.append(f"{setting.name}: {arm.label} is right where the base is, so that nothing changes.{limit}")
+            right = int(found.rights["base"].sum())
+            where = (
+                f"right where the base is, {right} of {len(found.rights['base'])} times"
+                if right
+                else "right nowhere, as the base is"
+            )
+            said.append(f"{setting.name}: {arm.label} is {where}: there is no level or slope to tell apart.{limit}")
             continue
         change = change_of(found, arm.name, drawn)
         if change is None:
