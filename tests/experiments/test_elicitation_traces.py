@@ -8,193 +8,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from sklearn.metrics import cohen_kappa_score
 
 from experiments.evaluation.loading import load
-from experiments.pair.problem import Problem, split_problems
+from experiments.pair.problem import split_problems
 from experiments.pair.verifier import verify
 from experiments.statistics import agreement, histogram_kl, kl
 from experiments.store.runs import Store
 from experiments.studies.elicitation import steps as stepping
-from experiments.studies.elicitation.anchors import Anchoring, places_of, plan_at, steered_at, top_steps, vector_of
-from experiments.studies.elicitation.asked import Elicit, Setting
-from experiments.studies.elicitation.attended import attended, halves, heads_table, scores
 from experiments.studies.elicitation.edits import edits_of, leads_to_goal, lines_of, outcome, reworded
-from experiments.studies.elicitation.importance import Importance, forced_importance, measured
 from experiments.studies.elicitation.information_gain import Reading, last_share, read
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import run_card
 from experiments.studies.elicitation.same_answers import OUTCOMES, area_over
-from experiments.studies.elicitation.sentence_tables import ranks
-from experiments.studies.elicitation.steps import Trace, answer_distributions, answer_ids, meaning, steps_of
+from experiments.studies.elicitation.steps import answer_distributions, answer_ids, meaning, steps_of
 from experiments.studies.elicitation.workroom import Workroom
-from experiments.tasks.items import Item
-from steering.attribution import receiving, suppression
 from steering.engine.generation import Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.model.models import LoadedModel
+from tests.experiments.planted_traces import QUIET, SETTING, THINK, searched, trace_of
 from tests.tiny import tiny
-
-QUIET = Console(quiet=True)
-SETTING = Setting(name="think-first prompts", split="standard-test", form="think")
-THINK = Elicit(settings=(SETTING,))
 
 
 @pytest.fixture(scope="module")
 def base() -> LoadedModel:
     return load("builtin:base", None)
-
-
-def trace_of(model: LoadedModel, problem: Problem, text: str, number: int = 0) -> Trace:
-    """A trace of the base with this response."""
-    ids = tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
-    prompt = tuple(model.tokenizer(problem.prompt("think"))["input_ids"])
-    item = Item(f"standard-test/{number:05d}", str(problem.answer), problem)
-    steps, answer = steps_of(model, ids, problem)[:-1], verify(problem, text).answer
-    listed = tuple(map(str, problem.candidates))
-    return Trace(item, "base", "base", "builtin:base", prompt, ids, steps, str(answer), False, listed)
-
-
-def searched(problem: Problem, check: bool = False) -> str:
-    """A careful trace that tries the candidates in order."""
-    words, previous = [], None
-    for candidate in problem.candidates:
-        words.append(f"not {previous} try {candidate} ;" if previous is not None else f"let us try {candidate} ;")
-        value = candidate
-        for rule in problem.rules:
-            words.append(f"{value} {rule} = {rule(value)} ;")
-            if check:
-                words.append(f"check {value} {rule} = {rule(value)} ok ;")
-            value = rule(value)
-        if value == problem.goal:
-            return " ".join([*words, f"goal {problem.goal} yes ; so answer {candidate}"])
-        words.append(f"goal {problem.goal} no back ;")
-        previous = candidate
-    raise AssertionError
-
-
-def planted(trace: Trace, samples: int = 32) -> tuple[dict[str, list[list[object]]], np.ndarray]:
-    """Continuations and forced distributions of a writer whose answer changes at the sentences that decide, and nowhere else."""
-    rng = np.random.default_rng(len(trace.ids))
-    k = len(trace.candidates)
-    believed, spread = 0, [np.full(k + 1, 1 / (k + 1))]
-    for step in trace.steps:
-        if step.choice:
-            believed = (believed + 1) % k
-        peaked = np.full(k + 1, 0.05 / k)
-        peaked[believed] = 0.95
-        spread.append(peaked if believed or step.choice else spread[-1])
-    draws = [[trace.candidates[min(n, k - 1)] for n in rng.choice(k + 1, samples, p=own)] for own in spread]
-    differs = [[bool(rng.random() < (0.6 if step.choice else 0.3)) for _ in range(samples)] for step in trace.steps]
-    returns = [[False] * samples for _ in trace.steps]
-    return {"answers": draws, "differs": differs, "returns": returns}, np.array(spread)
-
-
-def test_every_measure_ranks_planted_choice_points_first(base: LoadedModel) -> None:
-    every: list[Importance] = []
-    for number, problem in enumerate(split_problems("hard-test", 6)):
-        trace = trace_of(base, problem, searched(problem), number)
-        drawn, spread = planted(trace)
-        every += measured(trace, drawn, forced_importance(spread))
-    table, said = ranks(SETTING, "planted", every, 50)
-    found = {str(line[0]): line for line in table.lines}
-    for name in ("forced", "resampling", "counterfactual"):
-        assert float(str(found[name][2]).split()[0]) >= 0.9, (name, found[name])
-        assert found[name][3] == pytest.approx(1 / 51, abs=1e-3), "no random score ranks them so well"
-    assert "random scores reach" in said and not 0.8 < float(str(found["earlier in the text"][2]).split()[0])
-    deciding = [one for one in every if one.choice]
-    others = [one for one in every if not one.choice]
-    assert np.mean([one.resampling for one in others]) == pytest.approx(0, abs=0.05)
-    assert np.mean([one.resampling for one in deciding]) > 1
-
-
-def test_measures_of_attention_are_ranked_over_the_sentences_that_have_them(base: LoadedModel) -> None:
-    every: list[Importance] = []
-    for number, problem in enumerate(split_problems("hard-test", 6)):
-        trace = trace_of(base, problem, searched(problem), number)
-        own = measured(trace, *planted(trace, 4)[:1], [0.0] * len(trace.steps))
-        every += [
-            replace(one, suppression=float(one.choice), receiver=-float(one.choice) if place < 9 else float("nan"))
-            for place, one in enumerate(own)
-        ]
-    table, said = ranks(SETTING, "planted", every, 50)
-    found = {str(line[0]): line for line in table.lines}
-    assert float(str(found["suppression"][2]).split()[0]) == 1 and found["suppression"][1] == len(every)
-    assert float(str(found["receiver"][2]).split()[0]) == 0 and found["receiver"][3] == 1.0
-    assert found["receiver"][1] == found["earlier, of those that receive"][1] == 6 * 9
-    assert "suppression 1.000" in said
-    without = ranks(SETTING, "planted", [replace(one, receiver=float("nan")) for one in every], 50)[0]
-    assert "receiver" not in {line[0] for line in without.lines}
-
-
-def test_receiver_heads_are_chosen_on_the_other_half_of_the_traces() -> None:
-    kurtosis = np.zeros((4, 2, 3))
-    kurtosis[::2, 0, 1], kurtosis[1::2, 1, 2] = 9.0, 7.0
-    kurtosis[0, 1, 0] = np.nan
-    assert halves(kurtosis, 1) == (((1, 2),), ((0, 1),))
-    assert halves(kurtosis[:1], 1) == ((), ((0, 1),)), "one trace leaves nothing to choose on"
-    own = scores(np.array([[1.0, 3.0, 2.0, np.nan], [20.0, 20.0, 20.0, np.nan]]))
-    assert own[:3] == pytest.approx([0.75, 1.25, 1.0]) and np.isnan(own[3])
-
-
-def test_a_model_without_readable_attention_is_named_with_the_reason(
-    base: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (suppression, receiving):
-        monkeypatch.setattr(module, "refusal", lambda model: "it has none")
-    problem = split_problems("standard-test", 1)[0]
-    trace = trace_of(base, problem, searched(problem))
-    room = Workroom(THINK, Store("unused"), QUIET, {"builtin:base": base})
-    found = attended(room, [trace], 3)
-    assert found.reasons == (
-        f"attention is not suppressed in {base.id}: it has none",
-        f"receiver heads of {base.id} are not read: it has none",
-    )
-    assert np.isnan([*found.suppression, *found.receiver]).all() and heads_table(SETTING, {"base": found}) == ([], [])
-
-
-def test_as_many_other_sentences_are_drawn_as_matter_most(base: LoadedModel) -> None:
-    importance = [(0.0, 0.1), (0.5, 0.0), (0.0, 0.3), (0.0, 0.3), (0.5, 0.2), *[(-1.0, 0.0)] * 25]
-    assert top_steps(importance, 0.1) == (1, 2, 4) and top_steps(importance[:4], 0.1) == (1,)
-    problem = split_problems("hard-test", 1)[0]
-    trace = trace_of(base, problem, searched(problem))
-    own = [(float(place == 2), 0.0) for place in range(len(trace.steps))]
-    top, *drawn = places_of(trace, own, 0.2, 40)
-    assert 2 in top and len(drawn) == 40 and len(set(drawn)) > 20
-    assert all(len(one) == len(top) and not set(one) & set(top) for one in drawn)
-    assert places_of(trace, own, 0.2, 40) == [top, *drawn] and places_of(trace, own, 0.5, 40) == []
-
-
-def test_a_vector_is_added_at_the_first_tokens_of_the_sentences_and_nowhere_else(
-    base: LoadedModel, tmp_path: Path
-) -> None:
-    problem = next(p for p in split_problems("hard-test", 9) if p.answer != p.candidates[0])
-    prompt = tuple(base.tokenizer(problem.prompt("think"))["input_ids"])
-    (written,) = generate(base, [Row(prompt)], GenerationSettings(360), detail="tokens")
-    text = base.tokenizer.decode(written.token_ids, skip_special_tokens=True)
-    room = Workroom(THINK, Store(tmp_path), QUIET, {"builtin:base": base, "builtin:thinking": base})
-    trace = trace_of(base, problem, text)
-    said_answer = verify(problem, text).answer
-    trace = replace(trace, answer=None if said_answer is None else str(said_answer))
-    vector = vector_of(room, None)
-    assert vector is not None
-    how = Anchoring(vector, 8.0, 2, 0.1, 3)
-    steps = [trace.steps[1], trace.steps[4]]
-    end = steps[-1].start + 2
-    plan = plan_at(how, steps)
-    (steered,) = generate(base, [Row(prompt, plan, begun=trace.ids[:end])], GenerationSettings(360), detail="tokens")
-    expected = [len(prompt) + step.start + n for step in steps for n in range(2)]
-    assert list(steered.receipt.positions) == expected and steered.receipt.fired == 4
-    importance = [(float(-place), 0.0) for place in range(len(trace.steps))]
-    for dose, moves in ((1e-6, False), (8.0, True)):
-        (table,), said = steered_at(room, SETTING, "base", [(trace, importance)], replace(how, dose=dose))
-        cells = {str(line[0]): line for line in table.lines}
-        moved = float(str(cells["others, 3 draws"][6]).split()[0])
-        assert (moved > 1e-3) == moves, "without a dose the trace is written again"
-        if not moves:
-            assert "changes no answer, nor does it at others" in said[0] and cells["rank p"][4] == "1.000"
-            assert cells["nowhere"][5] == cells["those that matter most"][5]
 
 
 def test_two_samples_of_one_distribution_lie_apart_by_about_nothing() -> None:
