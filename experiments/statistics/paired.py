@@ -45,6 +45,11 @@ class PairedDifference:
     mean_square: float
     """Mean squared difference of an item: for one 0/1 value per item, the share of discordant pairs."""
 
+    @property
+    def clear(self) -> bool:
+        """Whether interval and test agree that there is a difference. They are of different methods, and near the edge they need not."""
+        return 0 not in self.interval and self.p <= 1 - self.interval.level
+
 
 def paired_difference(
     a: ArrayLike, b: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95

@@ -1,7 +1,8 @@
 """Accuracy against tokens: which arms no other arm beats on both.
 
-An arm is on the front where no other is at least as accurate with at most as many tokens, and better in one. Means of a sample say so with
-uncertainty: `share` is how often it is on the front when the items, shared by all arms, are resampled.
+An arm is on the front where no other is at least as accurate with at most as many tokens, and better in one. An arm that is right nowhere
+is on no front: nothing is bought with its tokens. Means of a sample say so with uncertainty: `share` is how often an arm is on the front
+when the items, shared by all arms, are resampled.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class FrontPoint:
     share: float
     """Share of bootstrap samples of items in which it is on the front."""
     beaten_by: str | None
-    """The arm that beats it, most accurate first; None on the front."""
+    """The arm that beats it, most accurate first; None on the front, and of an arm that is right nowhere but costs least."""
     accuracy_difference: PairedDifference | None
     """That arm minus this one, on the same items."""
     token_difference: PairedDifference | None
@@ -73,8 +74,8 @@ def _beats(accuracy: float, tokens: float, other: float, others: float) -> bool:
 
 
 def _front(accuracy: Floats, tokens: Floats) -> np.ndarray:
-    """`[samples, arms]` booleans: on the front of its sample. Sums of weights are compared up to rounding."""
+    """`[samples, arms]` booleans: on the front of its sample, and right somewhere. Sums of weights are compared up to rounding."""
     a, t = np.round(accuracy, 12), np.round(tokens, 9)
     no_worse = (a[:, :, None] >= a[:, None, :]) & (t[:, :, None] <= t[:, None, :])
     better = (a[:, :, None] > a[:, None, :]) | (t[:, :, None] < t[:, None, :])
-    return np.asarray(~(no_worse & better).any(axis=1))
+    return np.asarray(~(no_worse & better).any(axis=1) & (a > 0))

@@ -86,11 +86,27 @@ def test_without_questions_of_another_split_there_is_no_direction_and_that_is_sa
     assert few.vector is None and "fewer than 4" in few.said
 
 
+def test_texts_that_all_end_at_the_limit_and_arms_that_are_right_nowhere_are_said_to(tmp_path: Path) -> None:
+    given = {"n": 4, "n_dev": 4, "samples": 2, "doses": [1.0], "draws": 1}
+    asked = Elicit(settings=(HARD,), max_new_tokens=4)
+    found = run_card(card_named("compression"), asked, Store(tmp_path), given=given, console=QUIET)
+    base = next(said for said in found.said if "which is shortened" in said)
+    assert "all its 4 texts end at the limit of 4 tokens" in base
+    table = next(table for table in found.tables if "beside the whole ones" in table.title)
+    right, cut, front = (
+        table.heads.index(h) for h in ("right % (95 %)", "at the limit", "on the front in % of resamples")
+    )
+    assert table.lines[0][cut] == 4
+    nowhere = [line for line in table.lines if str(line[right]).startswith("0.0 ")]
+    assert len(nowhere) > 1 and {line[front] for line in nowhere} == {"none: nothing is right"}
+    assert any("there is no front" in said for said in found.said) == (len(nowhere) == len(table.lines))
+
+
 def test_what_cannot_be_asked_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
     for given, words in (
         ({"brief": "short"}, "brief"),
         ({"doses": [0.0]}, "doses are positive"),
-        ({"doses": [float("nan")]}, "doses are positive"),
+        ({"doses": [float("nan")]}, "doses.0 is nan: a number that is finite"),
         ({"dev": "hard-test"}, "no other split"),
     ):
         with pytest.raises(BadInput, match=words):

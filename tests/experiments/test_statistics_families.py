@@ -141,6 +141,10 @@ def test_the_front_is_what_no_arm_beats() -> None:
     assert worse.token_difference is not None and worse.token_difference.interval.high < 0
     equal = pareto_front(["a", "b"], correct[:1].repeat(2, 0), tokens[:1].repeat(2, 0))
     assert all(p.on_front and p.share == 1.0 for p in equal), "equal arms do not beat each other"
+    silent = np.stack([np.zeros(200), correct[1]])
+    (cheap, right) = pareto_front(["cheap", "right"], silent, np.stack([np.ones(200), tokens[1]]))
+    assert not cheap.on_front and cheap.share == 0.0 and cheap.beaten_by is None, "what is right nowhere is on no front"
+    assert right.on_front and right.share == 1.0
     with pytest.raises(ValueError, match="per arm"):
         pareto_front(["a", "a"], correct[:2], tokens[:2])
 

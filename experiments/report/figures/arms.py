@@ -178,7 +178,15 @@ def pareto(evidence: Evidence, split: str) -> Drawing:
         f"Accuracy against mean tokens, n = {int(frame['n'].iloc[0])} items. The line joins the arms that none beats on both; by how "
         f"much the others are beaten on the same items is in the marks' titles and in the data.{note}"
     )
-    return Drawing(f"pareto-{slug(split)}", title, words, frame, figure, tips, f"On the front: {on}.")
+    return Drawing(
+        f"pareto-{slug(split)}",
+        title,
+        words,
+        frame,
+        figure,
+        tips,
+        f"On the front: {on or 'no arm, for none is right anywhere'}.",
+    )
 
 
 def _front_tip(line: dict[str, object], frame: pd.DataFrame) -> str:
@@ -187,7 +195,11 @@ def _front_tip(line: dict[str, object], frame: pd.DataFrame) -> str:
         f"{line['label']}\n{value:.1f} % right ({low:.1f} to {high:.1f}), {line['tokens']:.1f} tokens, n = {line['n']}"
     )
     if line["beaten_by"] is None or line["beaten_by"] != line["beaten_by"]:
-        return f"{tip}\non the front; in {share:.0f} % of resamples"
+        return (
+            f"{tip}\non the front; in {share:.0f} % of resamples"
+            if line["on_front"]
+            else f"{tip}\nright nowhere, so on no front"
+        )
     by = frame.set_index("arm")["label"][str(line["beaten_by"])]
     behind = [points(float(line[k])) for k in ("accuracy_behind", "accuracy_behind_low", "accuracy_behind_high")]  # type: ignore[arg-type]
     tokens = [f"{float(line[k]):+.1f}" for k in ("tokens_behind", "tokens_behind_low", "tokens_behind_high")]  # type: ignore[arg-type]

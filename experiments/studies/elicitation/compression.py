@@ -27,7 +27,7 @@ from ...store.runs import Arm, Run
 from .asked import Elicit, Setting
 from .card import Card, Options
 from .findings import Point, Table
-from .points import between, difference_said, points_of
+from .points import DIFFERENCES, between, cut_said, difference_said, points_of
 from .shortening import along, cut_to, development, length_direction
 from .stated import Reflected, texts_of
 from .steps import cue_of, distinct
@@ -161,18 +161,25 @@ def _pareto(
     forced = forced_along(room, setting, whole, kept, cue, room.base, how)
     full, spent = _both([(float(text.right), float(text.tokens)) for text in kept])
     arms: list[tuple[str, Floats, Floats]] = [(whole.label, full, spent)]
+    ended = [sum(text.cut for text in kept)]
+    if words := cut_said(ended[0], len(kept), room.asked.max_new_tokens):
+        said.append(f"{setting.name}: {whole.label}, which is shortened: {words.removeprefix('; ')}.")
     for arm in shorter:
         own = texts_of(room, found, setting, arm)
         own = [text for text in own if text.item in {t.item for t in kept}]
         arms.append((arm.label, *_both([(float(text.right), float(text.tokens)) for text in own])))
+        ended.append(sum(text.cut for text in own))
     arms.append(("stopped at its first candidate", *_both([_first(text) for text in kept])))
+    ended.append(sum(text.cut for text in kept if not text.candidates))
+    if not any(right.any() for _, right, _ in arms):
+        said.append(f"{setting.name}: no arm is right anywhere, so there is no front of accuracy and tokens.")
     front = pareto_front([name for name, *_ in arms], [right for _, right, _ in arms], [cost for *_, cost in arms])
     lines: list[tuple[str | int | float | None, ...]] = []
-    for (label, right, cost), place in zip(arms, front, strict=True):
+    for (label, right, cost), cuts, place in zip(arms, ended, front, strict=True):
         around = wilson(int(right.sum()), len(right))
         level = f"{100 * right.mean():.1f} ({between(around.low, around.high, False)})"
-        stated = (label, len(right), level, f"{cost.mean():.1f}")
-        share = f"{100 * place.share:.0f}"
+        stated = (label, len(right), level, f"{cost.mean():.1f}", cuts)
+        share = f"{100 * place.share:.0f}" if right.any() else "none: nothing is right"
         if label == whole.label:
             lines.append((*stated, None, None, None, None, share))
             continue
@@ -200,20 +207,24 @@ def _pareto(
         )
         said.append(
             f"{setting.name}: {label}: tokens {shown}, accuracy {difference_said(moved)} points against the whole texts, "
-            f"{difference_said(over)} against these cut at {price:.1f} tokens (n {len(kept)})."
+            f"{difference_said(over)} against these cut at {price:.1f} tokens (n {len(kept)})"
+            f"{cut_said(cuts, len(cost), room.asked.max_new_tokens)}."
         )
     return Table(
         title=f"{setting.name}: shorter texts beside the whole ones, and beside these cut at equal tokens",
         heads=(
-            *("arm", "texts", "right % (95 %)", "tokens", "tokens minus the whole (95 %)", "right, minus the whole (95 %; McNemar)"),
-            *("whole texts cut at equal tokens, right %", "minus the cut texts (95 %; McNemar)", "on the front in % of resamples"),
+            *("arm", "texts", "right % (95 %)", "tokens", "at the limit", "tokens minus the whole (95 %)"),
+            *("right, minus the whole (95 %; McNemar)", "whole texts cut at equal tokens, right %"),
+            *("minus the cut texts (95 %; McNemar)", "on the front in % of resamples"),
         ),
         lines=tuple(lines),
         notes=(
             "Tokens are without the end token. "
             "Cut texts cost what is kept and the cue; the forced answer itself is not counted, which favours them. Where an arm costs "
             "less than a bare cue, the answer is forced before the first step. Front: no other arm of this table is as accurate with as "
-            "few tokens, over resampled questions.",
+            "few tokens, over resampled questions; an arm that is right nowhere is on none. At the limit: texts that end because "
+            f"{room.asked.max_new_tokens} tokens are written, with their answers, if any, unfinished.",
+            DIFFERENCES,
         ),
     ), said  # fmt: skip
 
@@ -247,6 +258,7 @@ def _against_random(setting: Setting, points: list[Point], shorter: list[Arm]) -
                 round(rank_p(-own.tokens, [-value for value in tokens]), 3),
             )
         )  # fmt: skip
+    full = sum(point.truncated == point.n for point in points if point.arm.startswith("random-"))
     return Table(
         title=f"{setting.name}: the same by random lists and directions",
         heads=(
@@ -255,6 +267,7 @@ def _against_random(setting: Setting, points: list[Point], shorter: list[Arm]) -
         ),
         lines=tuple(lines),
         notes=(
+            *([f"Of {full} random ones every text ends at the token limit."] if full else []),
             "Random lists occur about equally often in the whole texts; random directions are as long and added at the same tokens.",
         ),
     )
@@ -283,4 +296,5 @@ CARD = Card(
     full=CompressionOptions(n=200, n_dev=200, draws=39),
     run=run,
     refuse=refuse,
+    version=2,
 )

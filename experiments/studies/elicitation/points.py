@@ -8,9 +8,17 @@ import numpy as np
 
 from ...evaluation.summarise import pair_grid, summary_of
 from ...statistics import PairedDifference, paired_difference
+from ...statistics.directions import LEVEL
 from ...store.runs import Run
 from .asked import Setting
 from .findings import Point
+
+DIFFERENCES = (
+    "Paired differences: the interval is a score interval (Tango) of shares, else a bootstrap (BCa); p is that of the exact McNemar test "
+    "of one 0/1 value per question, else of random signs over questions. They are different methods, and near the edge one can leave 0 out "
+    "where the other does not: what is called clear is so by both."
+)
+"""What stands below a table of differences with intervals and p."""
 
 
 def points_of(run: Run, setting: Setting, controls: Mapping[str, str] | None = None) -> list[Point]:
@@ -57,11 +65,34 @@ def difference_said(found: PairedDifference) -> str:
     return f"{100 * found.difference:+.1f} ({between(found.interval.low, found.interval.high)}; p {found.p:.3f})"
 
 
+def hedged(low: float, high: float, p: float | None) -> str:
+    """What stands before a difference that is not clear by its interval and by its test; by the interval alone where there is no test."""
+    outside, small = low > 0 or high < 0, p is not None and p <= LEVEL
+    if outside and (small or p is None):
+        return ""
+    if not outside and not small:
+        return "no detectable difference, "
+    ways = (
+        ("the interval leaves 0 out", "the test does not reject it")
+        if outside
+        else ("the interval holds 0", "the test rejects it")
+    )
+    return f"not clear ({ways[0]}, {ways[1]}: p {p:.3f}), "
+
+
+def cut_said(cut: int, texts: int, limit: int) -> str:
+    """That texts of an arm end at the token limit, behind what is said of their tokens; empty where none does."""
+    if not cut:
+        return ""
+    if cut < texts:
+        return f"; {cut} of its {texts} texts end at the limit of {limit} tokens"
+    return f"; all its {texts} texts end at the limit of {limit} tokens, so their length is the limit's and how they go on is not known"
+
+
 def said_of(point: Point, base: str = "the greedy base") -> str:
     """How far an arm lies from the baseline, which is called `base`, in a sentence."""
     assert point.difference is not None and point.difference_low is not None and point.difference_high is not None
-    clear = point.difference_low > 0 or point.difference_high < 0
-    verb = "" if clear else "no detectable difference, "
+    verb = hedged(point.difference_low, point.difference_high, point.p)
     cut = f" {point.truncated} of its texts were cut at the limit." if point.truncated else ""
     return (
         f"{point.setting}: {point.label}: {verb}{100 * point.difference:+.1f} points against {base} "

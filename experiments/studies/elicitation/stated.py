@@ -108,6 +108,8 @@ class Reflected:
     ends: tuple[int, ...]
     """Tokens behind which its steps end."""
     ids: tuple[int, ...]
+    cut: bool = False
+    """Whether it ends at the token limit."""
 
     @property
     def behaviour(self) -> int:
@@ -119,7 +121,7 @@ def texts_of(room: Workroom, found: Run, setting: Setting, arm: Arm) -> list[Ref
     """The texts of an arm, by question."""
     model, task = room.model(str(arm.model)), room.asked.found
     items = {item.id: item for item in task.items(setting.split, found.manifest.splits[setting.split])}
-    columns = ["split", "item", "prompt_ids", "token_ids", "text", "answer", "correct"]
+    columns = ["split", "item", "prompt_ids", "token_ids", "text", "answer", "correct", "finish"]
     texts = []
     for row in found.table(columns=columns, arms=[arm.name]).to_pylist():
         if row["split"] != setting.split:
@@ -131,7 +133,8 @@ def texts_of(room: Workroom, found: Run, setting: Setting, arm: Arm) -> list[Ref
         ends = tuple(step.end for step in steps_of(model, ids))
         texts.append(
             Reflected(
-                item.id, len(ids), bool(row["correct"]), row["answer"], candidates, checks, agrees, tuple(row["prompt_ids"]), ends, ids
+                item.id, len(ids), bool(row["correct"]), row["answer"], candidates, checks, agrees, tuple(row["prompt_ids"]), ends, ids,
+                row["finish"] == "length",
             )
         )  # fmt: skip
     return sorted(texts, key=lambda text: text.item)
