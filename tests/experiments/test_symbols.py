@@ -12,10 +12,10 @@ from rich.console import Console
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.findings import Findings
-from experiments.studies.elicitation.gaps import Gap, among_directions, gap_between, other_gap, verdict
+from experiments.studies.elicitation.gaps import Gap, among_directions, gap_between, other_gap, rank_of, verdict
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import options_of, run_card
-from experiments.studies.elicitation.symbols import OWN
+from experiments.studies.elicitation.symbols import DRAW, OWN, TRACES, UNSAID
 from experiments.studies.elicitation.variants import variants
 from experiments.tasks.findstart import FindStart
 from experiments.tasks.graders.grade import NOTHING, Grade, Known
@@ -74,6 +74,18 @@ def test_a_gap_is_ranked_among_random_directions_by_how_low_it_is() -> None:
     )
 
 
+def test_a_rank_in_a_table_is_the_one_of_the_sentence_or_says_why_there_is_none() -> None:
+    rng = np.random.default_rng(3)
+    knowers = [drawn(rng, 0.8, 0.5, 60, guessing=0.2) for _ in range(20)]
+    guessers = [drawn(rng, 0.2, 0.2, 60, guessing=0.2) for _ in range(20)]
+    arm, guesser = drawn(rng, 0.8, 0.9, 60, guessing=0.2), drawn(rng, 0.2, 0.2, 60, guessing=0.2)
+    cell, words = rank_of(arm, knowers)
+    assert cell == pytest.approx(1 / 21, abs=1e-3) and f"p {cell:.3f}" in words
+    for own, others, told in ((arm, guessers, "guess"), (guesser, knowers, "guess"), (arm, knowers[:3], "too few")):
+        cell, words = rank_of(own, others)
+        assert told in str(cell) and told in words and (told == "too few") == (" p " in words), words
+
+
 def test_gaps_are_between_the_same_questions() -> None:
     gap = gap_between({"a": 1.0, "b": 0.0, "c": 1.0}, {"c": 0.0, "a": 1.0}, {"a": 0.5, "b": 1.0, "c": 0.25})
     assert gap is not None and gap.items == ("a", "c") and gap.each.tolist() == [0.0, 1.0] and gap.guessing == 0.375
@@ -118,6 +130,19 @@ def test_the_card_finds_no_gap_where_there_is_none(found: Findings) -> None:
     assert not any("shrinks" in said or "widens" in said for said in found.said)
 
 
+def test_a_difference_of_gaps_that_a_sentence_withholds_stands_in_no_table(tmp_path: Path) -> None:
+    sizes = SIZES | {"n": 6, "directions": 2, "n_directions": 2}
+    found = run_card(card_named("symbols"), ASKED, Store(tmp_path), given=sizes, console=Console(quiet=True))
+    assert any("no gap to compare with" in said for said in found.said), "two tokens of six questions are guesses"
+    for title, head in (
+        ("same in other symbols", "minus the base's gap (95 %; p)"),
+        ("random directions", "rank p, as low"),
+    ):
+        table = next(table for table in found.tables if title in table.title)
+        cells = [str(line[table.heads.index(head)]) for line in table.lines]
+        assert cells and all(cell.startswith("none") for cell in cells), cells
+
+
 def test_stored_runs_of_twins_name_them_and_are_graded_by_them(tmp_path: Path) -> None:
     found = run_card(
         card_named("symbols"),
@@ -139,6 +164,21 @@ def test_stored_runs_of_twins_name_them_and_are_graded_by_them(tmp_path: Path) -
         assert all(golds[row["item"]] == row["gold"] for row in run.table(["item", "gold"]).to_pylist())
 
 
+def test_cut_texts_are_counted_on_questions_and_on_twins(tmp_path: Path) -> None:
+    sizes = SIZES | {"n": 3, "directions": 1, "n_directions": 1}
+    found = run_card(card_named("symbols"), ASKED, Store(tmp_path), given=sizes, console=Console(quiet=True))
+    table = next(table for table in found.tables if "same in other symbols" in table.title)
+    place = table.heads.index("cut, question, twin")
+    cuts = {line[1]: str(line[place]) for line in table.lines if line[0] == "renamed"}
+    assert cuts["base, asked to think first"] == "3, 3", "two tokens end no trace"
+    (said,) = [one for one in found.said if "gap of renamed (" in one]
+    for arm, counted in cuts.items():
+        own, twin = counted.split(", ")
+        part = next(part for part in said.split("; ") if str(arm) in part)
+        words = f"cut at the limit {own} of its 3 texts on questions and {twin} of those on twins"
+        assert (words in part) == (counted != "0, 0"), part
+
+
 def test_the_card_says_what_it_needs() -> None:
     card = card_named("symbols")
     forms = (Setting(name="direct prompts", split="test", form="direct"),)
@@ -157,6 +197,19 @@ def test_the_card_says_what_it_needs() -> None:
         options = type(card.quick).model_validate(card.quick.model_dump() | {"n": 4} | given)
         with pytest.raises(BadInput, match=said):
             card.refuse(asked, options)
+
+
+def test_columns_that_words_do_not_have_are_left_out_and_it_is_said_why(tmp_path: Path) -> None:
+    forms = (Setting(name="direct prompts", split="test", form="direct"),)
+    story = Elicit(thinking=None, task="short:story", think="think", settings=forms, max_new_tokens=2)
+    for words, said in (({"coins": "wugs"}, 2), ({"coins": "wugs", "stamps": "daxes"}, 1)):
+        given = {"n": 4, "words": words}
+        found = run_card(card_named("symbols"), story, Store(tmp_path), given=given, console=Console(quiet=True))
+        (table,) = found.tables
+        assert (DRAW in table.heads) == (len(words) > 1) and TRACES not in table.heads
+        assert [note in table.notes for note in UNSAID.values()] == [True, said == 2]
+        empty = [head for n, head in enumerate(table.heads) if all(line[n] is None for line in table.lines)]
+        assert not empty and all(len(line) == len(table.heads) for line in table.lines)
 
 
 def test_words_without_a_blank_behind_the_colon_are_refused() -> None:

@@ -59,6 +59,15 @@ class Table(BaseModel):
     notes: tuple[str, ...] = ()
 
 
+Line = tuple[str | int | float | None, ...]
+
+
+def filled(heads: Sequence[str], lines: Sequence[Line]) -> tuple[tuple[str, ...], tuple[Line, ...]]:
+    """Heads and lines without the columns in which no line says anything; all of them where there is no line."""
+    kept = [place for place in range(len(heads)) if not lines or any(line[place] is not None for line in lines)]
+    return tuple(heads[place] for place in kept), tuple(tuple(line[place] for place in kept) for line in lines)
+
+
 class Findings(BaseModel):
     """What a card found, as it is stored."""
 

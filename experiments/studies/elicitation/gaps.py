@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...statistics import AgainstDirections, Floats, PairedDifference, against_directions, paired_difference, wilson
+from ...statistics.directions import FEW_DIRECTIONS
 from ...store.runs import Run
-from .points import between
+from .points import between, hedged
 
 Marks = Mapping[str, float]
 """By id of the question, 1 where it was answered rightly."""
@@ -75,16 +76,43 @@ def other_gap(base: Gap, arm: Gap) -> PairedDifference:
     return paired_difference(base.each, arm.each)
 
 
+def why_not(base: Gap, arm: Gap) -> str:
+    """Why an arm's gap is not compared with the base's; empty where it is."""
+    if base.guesses or arm.guesses:
+        return f"{'the base' if base.guesses else 'it'} is not detectably above guessing"
+    return ""
+
+
 def verdict(base: Gap, arm: Gap) -> str:
     """What the arm does to the base's gap, by rule."""
-    if base.guesses or arm.guesses:
-        return f"{'the base' if base.guesses else 'it'} is not detectably above guessing, so nothing can be said"
-    if (change := other_gap(base, arm).interval).high < 0:
-        narrower = base.found.interval.low > 0
-        return (
-            "the gap shrinks" if narrower else "the gap is lower than the base's, which itself is not clearly above 0"
-        )
-    return "the gap widens" if change.low > 0 else "no detectable change of the gap"
+    if why := why_not(base, arm):
+        return f"{why}, so nothing can be said"
+    change = other_gap(base, arm)
+    if not change.clear:
+        unclear = hedged(change.interval.low, change.interval.high, change.p)
+        return f"{unclear.replace('difference, ', 'change of the gap').removesuffix(', ')}"
+    if change.difference > 0:
+        return "the gap widens"
+    wider = base.found.clear and base.found.difference > 0
+    return "the gap shrinks" if wider else "the gap is lower than the base's, which itself is not clearly above 0"
+
+
+def rank_of(arm: Gap, others: Sequence[Gap]) -> tuple[float | str, str]:
+    """The rank p of the arm's gap among those of random directions as a table has it, and in a sentence; both say the same, and where there
+    is nothing to rank or to be ranked among, why."""
+    guessers, few = sum(other.guesses for other in others), len(others) < FEW_DIRECTIONS
+    if arm.guesses:
+        return "none: it guesses", "it is not detectably above guessing, so its gap is nothing to be ranked"
+    if 2 * guessers > len(others):
+        words = f"{guessers} of {len(others)} random directions are at the level of guessing, so their gaps are nothing to be ranked among"
+        return "none: most random ones guess", words
+    found = among_directions(arm, others)
+    words = (
+        f"{found.as_good} of {found.directions} random directions have a gap as low (n {found.n}, p {found.rank_p:.3f}"
+    )
+    if few:
+        return f"{found.rank_p:.3f}, too few to tell", f"{words}, too few to tell anything)"
+    return round(found.rank_p, 3), f"{words})"
 
 
 def among_directions(arm: Gap, others: Sequence[Gap]) -> AgainstDirections:

@@ -20,14 +20,19 @@ from ...store.runs import Arm
 from ...tasks.twins import TwinFindStart, trained_chains
 from .asked import Elicit, Setting
 from .card import Card
-from .findings import Point, Table
-from .gaps import Gap, among_directions, gap_between, marks_of, other_gap, verdict
-from .points import difference_said, points_of
+from .findings import Line, Point, Table, filled
+from .gaps import Gap, gap_between, marks_of, other_gap, rank_of, verdict, why_not
+from .points import DIFFERENCES, difference_said, points_of
 from .steered import Steered, SteeredOptions, steered_by
-from .variants import Variant, guessing_of, variants
+from .variants import Variant, absent_words, frequent_words, guessing_of, variants
 from .workroom import Workroom
 
-Line = tuple[str | int | float | None, ...]
+TRACES, DRAW = "whole trace right %, question, twin", "first draw minus this one"
+UNSAID = {
+    TRACES: "Whether whole traces are right is verified in the built-in task alone.",
+    DRAW: "There is no other draw of these twins to compare with: words can be given to each other from two of them on.",
+}
+"""What is said of columns that are left out, because no line has them."""
 Marked = dict[str, dict[str, dict[str, float]]]
 """By what was asked, by arm, by question."""
 OWN = "the questions"
@@ -40,8 +45,17 @@ class SymbolsOptions(SteeredOptions):
     @field_validator("words", mode="before")
     @classmethod
     def _pairs(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not all(isinstance(new, str) for new in data.values()):
-            raise ValueError("give old words with new ones, a blank behind each colon: {apples: blickets, red: wug}")
+        wanted = "give old words with new ones, a blank behind each colon: {apples: blickets, red: wug}"
+        if not isinstance(data, dict):
+            raise ValueError(f"{data!r} maps no words to others; {wanted}")
+        for old, new in data.items():
+            if new is None:
+                raise ValueError(f"{old!r} has no new word; {wanted}")
+            if not (isinstance(old, str) and isinstance(new, str)):
+                raise ValueError(
+                    f"{old!r}: {new!r} is no pair of words, for what stands without quotes is read as a number, a truth, a list or a map; "
+                    f"{wanted}, in quotes what looks like one: {{'2': '5'}}"
+                )
         return data
 
 
@@ -52,9 +66,11 @@ def refuse(asked: Elicit, options: SymbolsOptions) -> None:
             if among:
                 variant.task.items(setting.split, among)
             elif not asked.builtin:
+                often = ", ".join(frequent_words(asked.found, setting.split, options.n))
                 raise BadInput(
-                    f"card symbols: none of the first {options.n} questions of {setting.split} has one of the words "
-                    f"{', '.join(options.words)}."
+                    f"card symbols: words: none of the first {options.n} questions of {setting.split} has one of the words "
+                    f"{', '.join(options.words)}; give words that stand there{f', such as {often}' if often else ''}, or more questions, "
+                    "--set n=N."
                 )
 
 
@@ -67,6 +83,10 @@ def run(room: Workroom, options: SymbolsOptions) -> tuple[list[Point], list[Tabl
         first = room.evaluate("symbols", setting, arms, options.n, steered.vectors if steered else None)
         points += points_of(first, setting)
         own = variants(room.asked, options.words)
+        if nowhere := absent_words(room.asked.found, setting.split, options.n, options.words):
+            said.append(
+                f"{setting.name}: {', '.join(nowhere)}: in none of the first {options.n} questions of {setting.split}, so changed nowhere."
+            )
         marked, traced, cut = _marked(room, setting, own, arms, options.n, steered)
         guessing = guessing_of(room.asked.found, setting.split, options.n)
         gaps = {
@@ -84,8 +104,7 @@ def run(room: Workroom, options: SymbolsOptions) -> tuple[list[Point], list[Tabl
         else:
             said.append(f"{setting.name}: no vector was named, so no arm is steered; give --set file=FILE.")
         for one in own:
-            ended = {arm.name: int(sum(cut[one.name][arm.name].values())) for arm in arms}
-            said.append(_sentence(room, setting, one, arms, gaps[one.name], ended, ranks.get(one.name, ""), options.n))
+            said.append(_sentence(room, setting, one, arms, gaps[one.name], cut, ranks.get(one.name, ""), options.n))
     return points, tables, said
 
 
@@ -113,6 +132,17 @@ def _marked(
     return found
 
 
+def _ended(cut: Marked, arm: str, variant: Variant, gap: Gap) -> list[int]:
+    """How many texts of an arm end at the token limit: on the questions, and on their twins."""
+    return [int(sum(cut[name][arm][item] for item in gap.items)) for name in (OWN, variant.name)]
+
+
+def _cut_said(ends: list[int], gap: Gap) -> str:
+    if not any(ends):
+        return ""
+    return f", cut at the limit {ends[0]} of its {len(gap.items)} texts on questions and {ends[1]} of those on twins"
+
+
 def _share(values: Floats | list[float]) -> str | None:
     return f"{100 * sum(values) / len(values):.1f}" if len(values) else None
 
@@ -133,8 +163,8 @@ def _gaps(
                 _share([traced[name][arm.name][item] for item in gap.items if item in traced[name][arm.name]])
                 for name in (OWN, variant.name)
             ]
-            ends = [int(sum(cut[name][arm.name][item] for item in gap.items)) for name in (OWN, variant.name)]
-            change = None if arm.name == "base" else difference_said(other_gap(base, gap))
+            ends = _ended(cut, arm.name, variant, gap)
+            change = _compared(base, gap, arm.name == "base")
             drawn = gap_between(marked[variant.again][arm.name], marked[variant.name][arm.name], {}) if variant.again else None  # fmt: skip
             lines.append(
                 (
@@ -142,18 +172,42 @@ def _gaps(
                     None if whole[0] is None else f"{whole[0]}, {whole[1]}", f"{ends[0]}, {ends[1]}", None if drawn is None else drawn.said,
                 )
             )  # fmt: skip
+    heads, filled_ = filled(
+        (
+            *(
+                "twins",
+                "arm",
+                "n",
+                "question right %",
+                "twin right %",
+                "gap (95 %; p)",
+                "minus the base's gap (95 %; p)",
+            ),
+            *(TRACES, "cut, question, twin", DRAW),
+        ),
+        lines,
+    )
+    missing = [words for head, words in UNSAID.items() if head not in heads]
     return Table(
         title=f"{setting.name}: the questions against the same in other symbols",
-        heads=(
-            *("twins", "arm", "n", "question right %", "twin right %", "gap (95 %; p)", "minus the base's gap (95 %; p)"),
-            *("whole trace right %, question, twin", "cut, question, twin", "first draw minus this one"),
-        ),
-        lines=tuple(lines),
+        heads=heads,
+        lines=filled_,
         notes=(
-            "Gap: questions minus twins, paired. Minus the base's: does the arm need the familiar symbols less? Where a base guesses, it "
-            "has no gap to be made less. A trace is right in every line where it applies the rules as they are written.",
+            "Gap: questions minus twins, paired. Minus the base's: does the arm need the familiar symbols less? Where one of the "
+            "two is not detectably above guessing, that is not asked. A trace is right in every "
+            "line where it applies the rules as they are written.",
+            DIFFERENCES,
+            *missing,
         ),
     )  # fmt: skip
+
+
+def _compared(base: Gap, gap: Gap, own: bool) -> str | None:
+    """An arm's gap minus the base's; of the base itself, and where one of the two guesses, what the sentence says."""
+    if own:
+        return "none to compare with: it guesses" if base.guesses else None
+    why = why_not(base, gap)
+    return f"none: {why}" if why else difference_said(other_gap(base, gap))
 
 
 def _among(
@@ -168,7 +222,8 @@ def _among(
         others = [gap_between(drawn[OWN][name], drawn[variant.name][name], guessing) for name in names]
         whole = [gap for gap in others if gap is not None]
         if not whole or gaps[variant.name]["steered"] is None:
-            lines.append((variant.name, 0, *(None,) * 7))
+            lines.append((variant.name, 0, *(None,) * 6, "none: no question"))
+            ranks[variant.name] = "; no question that the random directions answer has such a twin"
             continue
         items = whole[0].items
         arm, base = (
@@ -176,48 +231,43 @@ def _among(
             for name in ("steered", "base")
         )
         assert arm is not None and base is not None
-        found = among_directions(arm, whole)
-        few, guessers = ", too few to tell anything" if found.few else "", sum(gap.guesses for gap in whole)
+        rank, words = rank_of(arm, whole)
         levels, theirs = [gap.own.mean() for gap in whole], [gap.each.mean() for gap in whole]
         lines.append(
             (
                 variant.name, len(items), _share(base.own), _share(arm.own), f"{100 * arm.each.mean():+.1f}", len(whole),
                 f"{100 * sum(theirs) / len(theirs):+.1f} ({100 * min(theirs):+.1f} to {100 * max(theirs):+.1f}); right on the questions "
                 f"{100 * sum(levels) / len(levels):.1f} % ({100 * min(levels):.1f} to {100 * max(levels):.1f})",
-                guessers, round(found.rank_p, 3),
+                sum(gap.guesses for gap in whole), rank,
             )
         )  # fmt: skip
-        ranks[variant.name] = (
-            f"; {guessers} of {len(whole)} random directions are at the level of guessing, so their gaps are nothing to be ranked among"
-            if 2 * guessers > len(whole)
-            else f"; {found.as_good} of {len(whole)} random directions have a gap as low (n {len(items)}, p {found.rank_p:.3f}{few})"
-        )
+        ranks[variant.name] = f"; {words}"
     table = Table(
         title=f"{setting.name}: the steered arm's gap among random directions",
-        heads=("twins", "n", "base right %", "steered right %", "its gap", "random ones", "their gaps (range)", "guess", "rank p, lower"),
+        heads=("twins", "n", "base right %", "steered right %", "its gap", "random ones", "their gaps (range)", "guess", "rank p, as low"),
         lines=tuple(lines),
         notes=(
-            "One-sided: how many random directions of the same length have a gap as low. One that makes everything wrong has none.",
+            "One-sided: how many random directions of the same length have a gap as low. One that makes everything wrong has none. No rank "
+            "is stated where the steered arm guesses, or most random ones do.",
         ),
     )  # fmt: skip
     return table, ranks
 
 
 def _sentence(
-    room: Workroom, setting: Setting, variant: Variant, arms: list[Arm], gaps: dict[str, Gap | None], cut: dict[str, int], ranks: str,
+    room: Workroom, setting: Setting, variant: Variant, arms: list[Arm], gaps: dict[str, Gap | None], cut: Marked, ranks: str,
     n: int,
 ) -> str:  # fmt: skip
     base = gaps["base"]
     if base is None:
         return f"{setting.name}: {variant.name}: no question has such a twin."
-    words = [
-        f"{arms[0].label} {base.said}" + (", at the level of guessing: no gap to compare with" if base.guesses else "")
-    ]
+    first = f"{arms[0].label} {base.said}{_cut_said(_ended(cut, arms[0].name, variant, base), base)}"
+    words = [first + (", at the level of guessing: no gap to compare with" if base.guesses else "")]
     for arm in arms[1:]:
         gap = gaps[arm.name]
         if gap is not None:
             rank = ranks if arm.name == "steered" else ""
-            ends = f", {cut[arm.name]} of its texts on twins cut at the limit" if cut[arm.name] else ""
+            ends = _cut_said(_ended(cut, arm.name, variant, gap), gap)
             words.append(f"{arm.label} {gap.said}{ends}{'' if base.guesses else f': {verdict(base, gap)}'}{rank}")
     task, what = variant.task, ""
     among = variant.among(room.asked.found, setting.split, n)
@@ -240,4 +290,5 @@ CARD = Card(
     full=SymbolsOptions(n=400, n_choice=48, n_directions=100),
     run=run,
     refuse=refuse,
+    version=2,
 )

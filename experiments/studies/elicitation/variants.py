@@ -6,6 +6,8 @@ read again from a stored run.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,8 @@ from steering.errors import BadInput
 
 from ...pair.problem import Problem
 from ...tasks.findstart import FindStart
-from ...tasks.rewording import Reworded
+from ...tasks.formed import Formed
+from ...tasks.rewording import Reworded, as_words
 from ...tasks.task import Task, resolve_task
 from ...tasks.twins import TwinFindStart
 from .asked import Elicit
@@ -72,6 +75,24 @@ def variants(asked: Elicit, words: Mapping[str, str]) -> list[Variant]:
             Variant("other words, given to each other", spec | {"words": dict(words), "draw": 1}, again="other words")
         )
     return own
+
+
+def absent_words(task: Task, split: str, n: int, words: Mapping[str, str]) -> list[str]:
+    """Which of the words stand in none of the first n questions."""
+    if not isinstance(task, Formed):
+        return []
+    texts = [task.question(item) for item in task.items(split, n)]
+    return [old for old, new in words.items() if not any(as_words({old: new}).found(text) for text in texts)]
+
+
+def frequent_words(task: Task, split: str, n: int, most: int = 3) -> list[str]:
+    """The words of four letters and more that stand in most of the first n questions, for an example."""
+    if not isinstance(task, Formed):
+        return []
+    found = Counter(
+        word for item in task.items(split, n) for word in set(re.findall(r"[a-z]{4,}", task.question(item).lower()))
+    )
+    return [word for word, _ in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:most]]
 
 
 def guessing_of(task: Task, split: str, n: int) -> dict[str, float]:
