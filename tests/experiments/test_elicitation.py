@@ -226,8 +226,8 @@ WORDS = {
 
 
 def five_questions(folder: Path) -> dict[str, object]:
-    """A task of five questions in a file."""
-    lines = [json.dumps({"question": f"w{n + 8} w{n + 20}", "answer": f"w{n + 30}"}) for n in range(5)]
+    """A task of five questions of different length in a file."""
+    lines = [json.dumps({"question": f"w{n + 8} w{n + 20}{' w7' * n}", "answer": f"w{n + 30}"}) for n in range(5)]
     (folder / "five.jsonl").write_text("\n".join(lines))
     (folder / "dev.jsonl").write_text("\n".join(line.replace("w8", "w50") for line in lines[:4]))
     return {

@@ -17,16 +17,18 @@ from experiments.pair.problem import parse_problem
 from experiments.pair.trace import STYLES, think_response
 from experiments.pair.verifier import verify
 from experiments.store.runs import Arm, Store
+from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.axes import PLACES, axes_of, place_of, wide
 from experiments.studies.elicitation.chains import Chain, predicted, product_law, step_accuracy
 from experiments.studies.elicitation.named import card_named
 from experiments.studies.elicitation.run import run_card
-from experiments.studies.elicitation.shift import _among as among
+from experiments.studies.elicitation.shift_ranks import ranked_changes as among
 from experiments.studies.elicitation.shifted import OWN, Shifted, change_of, shifted, verdict
 from experiments.tasks.findstart import FindStart
 from experiments.tasks.graders.grade import NOTHING, Grade, Known
 from experiments.tasks.items import Item
 from experiments.tasks.task import resolve_task
+from steering.errors import BadInput
 from tests.experiments.test_symbols import ASKED, VECTOR
 
 WIDE = FindStart((2, 8), (2, 20))
@@ -199,6 +201,53 @@ def test_the_card_finds_a_slope_that_a_grader_planted(tmp_path: Path, monkeypatc
     assert any("too few to tell anything" in one for one in said.said)
 
 
+def test_questions_without_an_axis_that_varies_are_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    lines = [f'{{"question": "how many {word}", "answer": "{n}"}}' for n, word in enumerate(("cats", "dogs", "owls"))]
+    (tmp_path / "three.jsonl").write_text("\n".join(lines))
+    task = {"dataset": str(tmp_path / "three.jsonl"), "grader": "exact"}
+    forms = tuple(Setting(name=form, split="test", form=form) for form in ("bare", "cot"))
+    alike = Elicit(base="no/such-model", thinking=None, task=task, think="cot", settings=forms)
+    one = ASKED.model_copy(update={"base": "no/such-model", "thinking": None})
+    for asked, given, words in (
+        (alike, {"n": 3}, "axes ten words, numbers varies among the first 3 questions of test.*--set n=N"),
+        (one, {"n": 1, "twins": False}, "axes rules, candidates varies.*--set twins=true"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            run_card(card_named("shift"), asked, Store(tmp_path), given=given, console=Console(quiet=True))
+
+
+def guessed(self: FindStart, item: Item, text: str, known: Known = NOTHING) -> Grade:
+    """A grader of guesses: right as often as there are candidates, by the text alone."""
+    drawn = int.from_bytes(hashlib.sha256(f"{item.id}/{text}/{self.name}".encode()).digest()[:4]) / 2**32
+    correct = drawn < 1 / len(item.data.candidates)
+    return Grade(item.gold if correct else "none", correct, True, correct, True, (), "grammar", grader="planted")
+
+
+def test_levels_and_slopes_of_a_base_that_guesses_are_said_to_say_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FindStart, "grade", guessed)
+    sizes = {"n": 24, "file": VECTOR, "directions": 2, "n_directions": 24, "resamples": 30, "permutations": 19}
+    found = run_card(card_named("shift"), ASKED, Store(tmp_path), given=sizes, console=Console(quiet=True))
+    levels = next(table for table in found.tables if table.title.endswith("level and slopes"))
+    base = next(line for line in levels.lines if line[0] == "base, greedy")
+    assert "at the level of guessing" in str(base[levels.heads.index("remark")])
+    assert any("permutations of the axes" in note and "different methods" in note for note in levels.notes)
+    for title in ("minus the base's", "among random directions"):
+        table = next(table for table in found.tables if title in table.title)
+        assert any("The base is at the level of guessing" in note for note in table.notes), table.notes
+    compared = [said for said in found.said if "against the base" in said and "log-odds" in said]
+    assert compared and all("a level or slope against it says little" in said for said in compared)
+
+
+def test_an_arm_above_guessing_is_not_said_to_guess(found: tuple[Shifted, dict[str, Any]]) -> None:
+    own, drawn = found
+    guessing = {name: 1 / len(item.data.candidates) for name, item in ITEMS.items()}
+    assert not own.guesses("higher", guessing, float(np.quantile(drawn["higher"][:, 0], 0.025)))
+    assert own.guesses("higher", dict.fromkeys(ITEMS, 0.9), -np.inf) and not own.guesses("higher", {}, -np.inf)
+    assert not own.guesses("higher", guessing, -np.inf), "accuracy alone is enough"
+
+
 def test_the_steered_arm_is_ranked_among_random_directions_by_each_change() -> None:
     arms = {"base": (0.5, -0.6, 0.0), "steered": (3.0, -0.6, 0.0)} | {
         f"random-{n}": (0.5, -0.6, 0.0) for n in range(20)
@@ -206,6 +255,7 @@ def test_the_steered_arm_is_ranked_among_random_directions_by_each_change() -> N
     table, said = among(ASKED.settings[0], answered(arms))
     ranks = {line[0]: line[-1] for line in table.lines}
     assert ranks["level"] == pytest.approx(1 / 21, abs=1e-3) and ranks["candidates"] > 0.05 and "too few" not in said
+    assert said.count("(one-sided, as high)") == len(table.lines) and "one-sided" in table.heads[-1]
     few = answered({"base": (0.5, -0.6, 0.0), "steered": (30.0, 0.0, 0.0), "random-0": (0.5, -0.6, 0.0)})
     table, said = among(ASKED.settings[0], few)
     assert not table.lines and "no rank: of the steered arm, all 900 answers are right" in said

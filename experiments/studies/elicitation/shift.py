@@ -15,26 +15,28 @@ from typing import Any
 from pydantic import Field
 from scipy.special import expit
 
-from ...statistics import Floats, rank_p, wilson
-from ...statistics.directions import FEW_DIRECTIONS
-from ...statistics.slopes import around, slopes_of
+from steering.errors import BadInput
+
+from ...statistics import Floats, wilson
+from ...statistics.slopes import around, slopes_of, varies
 from ...store.runs import Arm, Run
 from ...tasks.findstart import FindStart
 from ...tasks.items import Item
 from ...tasks.task import resolve_task
 from ...tasks.twins import TwinFindStart
 from .asked import Elicit, Setting
-from .axes import PLACES, axes_of, place_of, wide
+from .axes import PLACES, axes_of, place_of, table_of, wide
 from .card import Card
 from .chains import chains_of, product_law
-from .findings import Point, Table
+from .findings import Line, Point, Table, filled
 from .gaps import marks_of
 from .points import points_of
-from .shifted import LEVEL, OWN, Shifted, change_of, number, shifted, verdict
+from .shift_ranks import guessing_said, ranked_changes
+from .shifted import OWN, Shifted, change_of, number, shifted, verdict
 from .steered import Steered, SteeredOptions, steered_by
+from .variants import guessing_of
 from .workroom import Workroom
 
-Line = tuple[str | int | float | None, ...]
 TWINS = {"renamed": "renamed", "unseen operands": "unseen"}
 
 
@@ -48,7 +50,16 @@ class ShiftOptions(SteeredOptions):
 def refuse(asked: Elicit, options: ShiftOptions) -> None:
     for setting in asked.settings:
         place, task = _wide(asked, setting)
-        axes_of(task, task.items(place.split, options.n), [OWN])
+        items, variants = task.items(place.split, options.n), list(_variants(asked, task, options))
+        axes = axes_of(task, items, variants)
+        if not varies(table_of(axes, [(item, variant) for item in items for variant in variants])):
+            twins = (
+                ", or ask them in other symbols too, --set twins=true" if asked.builtin and not options.twins else ""
+            )
+            raise BadInput(
+                f"card shift: none of the axes {', '.join(axis.name for axis in axes)} varies among the first {options.n} questions of "
+                f"{place.split}, so there is no slope; give more questions, --set n=N, or others that differ in these axes{twins}."
+            )
 
 
 def _wide(asked: Elicit, setting: Setting) -> tuple[Setting, Any]:
@@ -79,12 +90,14 @@ def run(room: Workroom, options: ShiftOptions) -> tuple[list[Point], list[Table]
         axes = axes_of(task, list(items.values()), list(variants))
         found = shifted(axes, items, {name: marks_of(one, setting.split) for name, one in runs.items()})
         drawn = found.resampled(options.resamples)
+        guessing = guessing_of(task, setting.split, options.n)
+        guessers = {arm.name: found.guesses(arm.name, guessing, _lowest(drawn.get(arm.name))) for arm in arms}
         if room.asked.builtin:
             tables.append(_observed(setting, arms, runs[OWN], items))
-        tables.append(_levels(room, setting, arms, found, drawn, items, options))
+        tables.append(_levels(room, setting, arms, found, drawn, items, options, guessers))
         if len(arms) > 1:
-            tables.append(_changes(setting, arms, found, drawn))
-        said += _sentences(setting, arms, found, drawn, marks_of(runs[OWN], setting.split, "truncated"))
+            tables.append(_changes(setting, arms, found, drawn, guessers))
+        said += _sentences(setting, arms, found, drawn, marks_of(runs[OWN], setting.split, "truncated"), guessers)
         if steered:
             count = min(options.n, options.n_directions)
             random = steered.random(room, setting)
@@ -93,7 +106,9 @@ def run(room: Workroom, options: ShiftOptions) -> tuple[list[Point], list[Table]
             )
             few = {item.id: item for item in task.items(setting.split, count)}
             own = axes_of(task, list(few.values()), [OWN])
-            table, sentence = _among(setting, shifted(own, few, {OWN: marks_of(beside, setting.split)}))
+            table, sentence = ranked_changes(
+                setting, shifted(own, few, {OWN: marks_of(beside, setting.split)}), guessers["base"]
+            )
             tables += [table] if table.lines else []
             said.append(sentence)
         else:
@@ -104,6 +119,11 @@ def run(room: Workroom, options: ShiftOptions) -> tuple[list[Point], list[Table]
             tables.append(table)
             said += sentences
     return points, tables, said
+
+
+def _lowest(drawn: Floats | None) -> float:
+    """The lower end of an arm's resampled level; none where nothing was fitted."""
+    return float("-inf") if drawn is None else around(drawn[:, 0]).low
 
 
 def _asked(
@@ -132,7 +152,7 @@ def _observed(setting: Setting, arms: list[Arm], made: Run, items: dict[str, Ite
 
 def _levels(
     room: Workroom, setting: Setting, arms: list[Arm], found: Shifted, drawn: dict[str, Floats], items: dict[str, Item],
-    options: ShiftOptions,
+    options: ShiftOptions, guessers: dict[str, str],
 ) -> Table:  # fmt: skip
     lines: list[Line] = []
     for arm in arms:
@@ -148,7 +168,9 @@ def _levels(
             for place, (slope, p) in enumerate(zip(fit.slopes, ps, strict=True), 1)
         ]
         reference = f"{100 * fit.share:.1f} ({100 * expit(level.low):.1f} to {100 * expit(level.high):.1f})"
-        lines.append((*start, reference, *slopes, None))
+        lines.append(
+            (*start, reference, *slopes, f"{guessers[arm.name]}, so they say little" if guessers[arm.name] else None)
+        )
     if room.asked.builtin and found.names:
         guessed = slopes_of([1 / len(items[item].data.candidates) for item in found.items], found.table)
         if guessed is not None:
@@ -156,19 +178,26 @@ def _levels(
             lines.append(("one who guesses", len(found.items), None, f"{100 * guessed.share:.1f}", *falls, None))
     where = "3 rules, 5 candidates and own symbols" if room.asked.builtin else "the questions' mean words and numbers"
     left = f" Without variation, and left out: {', '.join(found.constant)}." if found.constant else ""
+    heads, filled_ = filled(
+        ("arm", "rows", "right %", "right at the reference %", *(f"slope of {name}, log-odds" for name in found.names), "remark"), lines
+    )  # fmt: skip
     return Table(
         title=f"{setting.name}: level and slopes",
-        heads=("arm", "rows", "right %", "right at the reference %", *(f"slope of {name}, log-odds" for name in found.names), "no slope"),
-        lines=tuple(lines),
+        heads=heads,
+        lines=filled_,
         notes=(
-            f"Reference: {where}. 95 % over questions; p: two-sided, among {options.permutations} permutations of the axes among questions."
-            f"{left}",
+            f"Reference: {where}.{left}",
+            f"The interval (95 %) is that of slopes over {options.resamples} resamples of the questions; p is two-sided, the place of the "
+            f"slope among those after {options.permutations} permutations of the axes among the questions. They are different methods, and "
+            "near the edge one can leave 0 out where the other does not: a slope is clear where both do.",
             *(() if room.asked.builtin else ("Length and numbers are a proxy of difficulty: long questions need not be hard.",)),
         ),
     )  # fmt: skip
 
 
-def _changes(setting: Setting, arms: list[Arm], found: Shifted, drawn: dict[str, Floats]) -> Table:
+def _changes(
+    setting: Setting, arms: list[Arm], found: Shifted, drawn: dict[str, Floats], guessers: dict[str, str]
+) -> Table:
     lines: list[Line] = []
     for arm in arms[1:]:
         change = change_of(found, arm.name, drawn)
@@ -181,14 +210,21 @@ def _changes(setting: Setting, arms: list[Arm], found: Shifted, drawn: dict[str,
         heads=("arm", "level, log-odds", *(f"slope of {name}" for name in found.names)),
         lines=tuple(lines),
         notes=(
-            "Interactions of arm and axis. A level is one at the reference: where slopes differ, it is another elsewhere.",
+            "Interactions of arm and axis; intervals (95 %) over resampled questions, without a test. A level is one at the reference: "
+            "where slopes differ, it is another elsewhere.",
+            *(
+                [f"The base is {guessers['base']}: slopes and levels against it say little."]
+                if guessers["base"]
+                else []
+            ),
         ),
     )
 
 
 def _sentences(
-    setting: Setting, arms: list[Arm], found: Shifted, drawn: dict[str, Floats], cut: dict[str, dict[str, float]]
-) -> list[str]:
+    setting: Setting, arms: list[Arm], found: Shifted, drawn: dict[str, Floats], cut: dict[str, dict[str, float]],
+    guessers: dict[str, str],
+) -> list[str]:  # fmt: skip
     said = []
     for arm in arms[1:]:
         ends = int(sum(cut[arm.name].values()))
@@ -215,50 +251,9 @@ def _sentences(
         numbers = "; ".join(f"{name} {number(value, around_)}" for name, value, around_ in each)
         said.append(
             f"{setting.name}: {arm.label} against the base: {verdict(change)} ({numbers} log-odds; "
-            f"{len(set(found.items))} questions).{limit}"
+            f"{len(set(found.items))} questions).{guessing_said(guessers['base'], guessers[arm.name])}{limit}"
         )
     return said
-
-
-def _among(setting: Setting, found: Shifted) -> tuple[Table, str]:
-    """The steered arm's changes among those of random directions."""
-    beside = {
-        arm: change for arm in found.rights if arm.startswith("random-") and (change := _plain(found, arm)) is not None
-    }
-    own, lines, told = _plain(found, "steered"), list[Line](), list[str]()
-    left = sum(arm.startswith("random-") for arm in found.rights) - len(beside)
-    if own is not None and beside:
-        for place, name in enumerate((LEVEL, *found.names)):
-            theirs = [change[place] for change in beside.values()]
-            p = rank_p(own[place], theirs)
-            spread = f"{sum(theirs) / len(theirs):+.2f} ({min(theirs):+.2f} to {max(theirs):+.2f})"
-            lines.append((name, len(set(found.items)), f"{own[place]:+.2f}", len(theirs), spread, round(p, 3)))
-            told.append(f"{name} {own[place]:+.2f} against {spread}, p {p:.3f}")
-    few = ", too few to tell anything" if len(beside) < FEW_DIRECTIONS else ""
-    whose = next(
-        (
-            f"of the {who}, {found.why_not(arm)}"
-            for arm, who in (("base", "base"), ("steered", "steered arm"))
-            if found.why_not(arm)
-        ),
-        None,
-    )
-    words = "; ".join(told) + few if told else f"no rank: {whose or 'no random direction has slopes'}"
-    return Table(
-        title=f"{setting.name}: the steered arm's changes among random directions",
-        heads=("change, log-odds", "questions", "steered", "random ones", "theirs (range)", "rank p, higher"),
-        lines=tuple(lines),
-        notes=(
-            f"Own symbols. {left} random directions without slopes (all right, all wrong, or separated) are left out.",
-        ),
-    ), f"{setting.name}: steered, among {len(beside)} random directions (n {len(set(found.items))}): {words}."
-
-
-def _plain(found: Shifted, arm: str) -> tuple[float, ...] | None:
-    own, base = found.fits[arm], found.fits["base"]
-    if own is None or base is None or found.why_not(arm) or found.why_not("base"):
-        return None
-    return (own.level - base.level, *(a - b for a, b in zip(own.slopes, base.slopes, strict=True)))
 
 
 CARD = Card(
@@ -272,4 +267,5 @@ CARD = Card(
     full=ShiftOptions(n=400, n_choice=48, n_directions=100, resamples=1000, permutations=1000),
     run=run,
     refuse=refuse,
+    version=2,
 )

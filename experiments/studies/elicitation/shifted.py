@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...statistics import Floats
+from ...statistics import Floats, wilson_clustered
 from ...statistics.shares import Interval
 from ...statistics.slopes import Fitted, around, permuted_slopes, resampled_slopes, slope_p, slopes_of, varies
 from ...tasks.items import Item
@@ -48,6 +48,23 @@ class Shifted:
         if fit is None:
             return "no axis varies"
         return "the axes tell right from wrong without an error, so slopes have no bound" if fit.separated else ""
+
+    def guesses(self, arm: str, guessing: Mapping[str, float], level: float) -> str:
+        """That an arm is not detectably above guessing, with the numbers: neither its accuracy over all rows is (its interval), nor its
+        success at the reference (`level`, the lower end of its log-odds there). `guessing` is by question. Empty where one of the two is,
+        and of tasks in which guessing gives nothing."""
+        rows: dict[str, list[float]] = {}
+        for item, right in zip(self.items, self.rights[arm], strict=True):
+            rows.setdefault(item, []).append(float(right))
+        share = float(np.mean([guessing.get(item, 0.0) for item in self.items]))
+        around_ = wilson_clustered([sum(own) for own in rows.values()], [len(own) for own in rows.values()])
+        guessed = slopes_of([guessing.get(item, 0.0) for item in self.items], self.table) if self.names else None
+        if not share or around_.low > share or (guessed is not None and level > guessed.level):
+            return ""
+        return (
+            f"at the level of guessing ({100 * self.rights[arm].mean():.1f} % right, {100 * around_.low:.1f} to {100 * around_.high:.1f}; "
+            f"who guesses {100 * share:.1f})"
+        )
 
     def resampled(self, resamples: int) -> dict[str, Floats]:
         """Coefficients `[resamples, 1 + axes]` by arm, over the same resampled questions."""
