@@ -199,4 +199,5 @@ CARD = Card(
     full=CeilingOptions(n=200, n_dev=128, count=32, draws=39),
     run=run,
     refuse=refuse,
+    version=2,
 )

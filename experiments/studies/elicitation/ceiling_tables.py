@@ -11,7 +11,7 @@ from ...tasks.templated import Template
 from .asked import Setting
 from .findings import Point, Table
 from .halving import Round
-from .points import arms_difference, between, difference_said, said_of
+from .points import DIFFERENCES, arms_difference, between, difference_said, hedged, said_of
 from .templates import Named, added
 from .workroom import Workroom
 
@@ -63,7 +63,7 @@ def beside_table(setting: Setting, found: Run, own: Sequence[Point]) -> Table:
         title=f"{setting.name}: the searched prompt against the other arms",
         heads=("arm", "right %", "searched prompt minus it (95 %; McNemar)", "tokens"),
         lines=tuple(lines),
-        notes=("Held-out questions, paired.",),
+        notes=("Held-out questions, paired.", DIFFERENCES),
     )
 
 
@@ -121,6 +121,6 @@ def sentences(
     for point in own:
         if point.role in ("steered", "reference") or point.arm in ("prompt", "one-shot"):
             moved = arms_difference(found, setting.split, point.arm, "chosen")
-            verb = "no detectable difference, " if moved.interval.low <= 0 <= moved.interval.high else ""
+            verb = hedged(moved.interval.low, moved.interval.high, moved.p)
             said.append(f"{head} the searched prompt against {point.label}: {verb}{difference_said(moved)}.")
     return said

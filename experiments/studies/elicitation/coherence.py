@@ -130,4 +130,5 @@ CARD = Card(
     full=CoherenceOptions(n=200, permutations=200, directions=39, n_random=100),
     run=run,
     refuse=refuse,
+    version=2,
 )

@@ -12,7 +12,7 @@ from .asked import Setting
 from .exploring import ERRORS
 from .findings import Table
 from .judged import Text, moved, pooled, shuffled, strangers, with_pairs
-from .points import between, difference_said
+from .points import DIFFERENCES, between, difference_said
 
 Labels = Mapping[str, str]
 Texts = Mapping[str, Sequence[Text]]
@@ -63,7 +63,10 @@ def overview(setting: Setting, labels: Labels, texts: Texts, builtin: bool) -> T
             *("valid traces %", "coherent minus valid (95 %; McNemar)"),
         ),
         lines=tuple(lines),
-        notes=(f"{exact} Intervals over texts. Texts without a pair to test are left out of all shares.",),
+        notes=(
+            f"{exact} Intervals over texts. Texts without a pair to test are left out of all shares.",
+            *([DIFFERENCES] if builtin else []),
+        ),
     )  # fmt: skip
 
 
@@ -158,6 +161,7 @@ def changes(setting: Setting, labels: Labels, texts: Texts, reference: str) -> t
         notes=(
             "Shares of coherent pairs are averaged over texts here; below 20 questions their interval is the wider one of 0/1 values. "
             "Newly right: wrong in the arm that is compared with.",
+            DIFFERENCES,
         ),
     ), said  # fmt: skip
 
@@ -270,7 +274,7 @@ def sentences(
             gap = paired_difference(valid, whole)
             more = (
                 "more traces are coherent than valid"
-                if gap.interval.low > 0
+                if gap.clear and gap.difference > 0
                 else "coherent and valid traces do not differ detectably"
             )
             words += f"; {share_said(int(valid.sum()), len(own))} % are valid: {more}, {difference_said(gap)}"

@@ -25,7 +25,7 @@ from ...store.runs import Arm, Run
 from ...tasks.items import stream_seed
 from .asked import Setting
 from .findings import Table
-from .points import difference_said
+from .points import DIFFERENCES, difference_said
 from .steps import ids_hash
 from .workroom import Workroom
 
@@ -96,7 +96,7 @@ def deep_thinking(
                 *("orders with fewer", "rank p", "another's text %", "own minus another's (95 %; p)"),
             ),
             lines=tuple(lines),
-            notes=(f"Deep: settled late, {where}. {' '.join(notes)}", orders),
+            notes=(f"Deep: settled late, {where}. {' '.join(notes)}", orders, DIFFERENCES),
         ),
         Table(
             title=f"{setting.name}: deep-thinking ratio of right and of wrong texts",
@@ -108,6 +108,7 @@ def deep_thinking(
             notes=(
                 "Means over texts, of each its own share. Pairs: right and wrong texts of nearest length, both cut to the shorter. They "
                 f"answer other questions, which may be harder. With fewer than {FEW} of either nothing is compared.",
+                DIFFERENCES,
             ),
         ),
     ], said  # fmt: skip

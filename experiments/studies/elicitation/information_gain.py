@@ -251,5 +251,5 @@ CARD = Card(
     quick=GainOptions(n=24),
     full=GainOptions(n=200),
     run=run,
-    version=2,
+    version=3,
 )

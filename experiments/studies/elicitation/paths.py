@@ -161,5 +161,5 @@ CARD = Card(
     quick=PathOptions(n=60),
     full=PathOptions(n=200, questions=60),
     run=run,
-    version=3,
+    version=4,
 )

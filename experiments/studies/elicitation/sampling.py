@@ -113,5 +113,5 @@ CARD = Card(
     quick=SamplingOptions(n=40),
     full=SamplingOptions(n=200, steps=8),
     run=run,
-    version=3,
+    version=4,
 )

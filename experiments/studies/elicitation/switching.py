@@ -285,5 +285,5 @@ CARD = Card(
     full=SwitchingOptions(n=200, draws=39),
     run=run,
     refuse=refuse,
-    version=2,
+    version=3,
 )
