@@ -57,6 +57,8 @@ def elicit(
         key, equals, value = text.partition("=")
         if not equals:
             raise BadInput(f"--set {text}: write field=value, for example --set n=100.")
+        if key in given:
+            raise BadInput(f"--set {text}: {key} is set twice; set it once.")
         given[key] = read_yaml(value, f"--set {text}")
     asked = asked_of(pair, task, forms, split, max_new_tokens)
     _run(chosen, asked, runs, preset, given, "json" if as_json else "markdown" if as_markdown else "")
@@ -66,6 +68,7 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
     """What the options ask. Raises BadInput."""
     from pydantic import ValidationError
 
+    from ..evaluation.refusals import refusals
     from ..evaluation.spec_files import located_task
     from ..studies.elicitation.asked import Elicit, Setting
     from ..tasks.task import resolve_task
@@ -89,6 +92,11 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
                 f"--forms{f' {forms}' if forms else ''}: name two prompt forms of task {known.name}, the direct one first; it has "
                 f"{', '.join(known.forms)}."
             )
+        if named[0] == named[1]:
+            raise BadInput(
+                f"--forms {forms} names one form twice, so that both settings ask the same questions in one form; name the direct form "
+                f"first and then another of {', '.join(known.forms)}."
+            )
         where = split or ("test" if "test" in known.splits else known.splits[-1])
         settings = [
             Setting(name=name, split=where, form=form)
@@ -98,9 +106,7 @@ def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) 
     try:
         return Elicit.model_validate(facts)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{place}: {first['msg']}".removeprefix(": ").replace("Value error, ", "")) from error
+        raise BadInput("; ".join(refusals(error))) from error
 
 
 def one_form(as_json: bool, as_markdown: bool) -> None:

@@ -149,6 +149,13 @@ class SteeringVector:
         """Raises BadInput when the vector cannot be used at its site in the model: wrong width, or no such site."""
         self.check_width(model, model.layout.check(self.site))
 
+    def check_config(self, model: Sited) -> None:
+        """Raises BadInput for what a configuration alone tells (`reader.Reader`): no such layer, or another width than the stream's.
+        Kinds of sites inside a layer and widths of heads are known from a loaded model alone (`check`)."""
+        model.layout.check(Site(self.site.layer))
+        if self.site.kind != "z":
+            self.check_width(model, self.site)
+
     def check_width(self, model: Sited, site: Site) -> None:
         """Raises BadInput when the vector's width is not that of the activations at a site."""
         width = model.layout.width(site)

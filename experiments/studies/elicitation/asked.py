@@ -56,9 +56,15 @@ class Elicit(BaseModel):
             check_form(self.found, form)
         names = [setting.name for setting in self.settings]
         if len(set(names)) < len(names):
-            raise ValueError("two settings have one name")
-        if len({(setting.split, setting.form) for setting in self.settings}) < len(self.settings):
-            raise ValueError("two settings ask the same questions in one form; name two forms")
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise ValueError(f"two settings are called {twice!r}; give each a name of its own")
+        seen: dict[tuple[str, str], str] = {}
+        for setting in self.settings:
+            if (other := seen.setdefault((setting.split, setting.form), setting.name)) != setting.name:
+                raise ValueError(
+                    f"{other} and {setting.name} ask the same questions, those of {setting.split}, in one form, {setting.form}; name two "
+                    f"of {', '.join(self.found.forms)}"
+                )
         if self.thinking == self.base:
             raise ValueError(f"{self.base} is both models of the pair; name another thinking model, or one model alone")
         return self

@@ -20,6 +20,11 @@ QUICK = "quick"
 DEMO_LATENT = {"sae": "builtin:base", "latents": (183,), "latent_edit": "raise 12f"}
 
 
+def _names(files: Any) -> bool:
+    """Whether it is a list of names; what is not is refused by its type."""
+    return isinstance(files, list | tuple) and bool(files) and all(isinstance(one, str) for one in files)
+
+
 class GivenVectors(Options):
     """Options of a card that is given vectors in files."""
 
@@ -37,9 +42,17 @@ class GivenVectors(Options):
     @model_validator(mode="before")
     @classmethod
     def _known_by_their_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("files"):
+        if isinstance(data, dict) and _names(data.get("files")):
             data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
         return data
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        return self.files
+
+    @property
+    def vector_site(self) -> str | None:
+        return self.site
 
 
 class AuditOptions(GivenVectors):
@@ -57,6 +70,26 @@ class AuditOptions(GivenVectors):
     directions: int = Field(default=20, ge=1)
     texts: int = Field(default=24, ge=2)
     """Texts that the Jacobian lens is fitted on."""
+
+    def added(self) -> list[tuple[str, SteeringVector]]:
+        return [*super().added(), *((vector.name, vector) for vector in self.latent_vectors())]
+
+    def latent_vectors(self) -> list[SteeringVector]:
+        """The decoder rows of the latents that are named. Raises BadInput for a latent that the autoencoder does not have."""
+        if self.sae is None:
+            return []
+        from saes.loading import load_dictionary
+
+        known = load_dictionary(self.sae)
+        for number in self.latents:
+            if not 0 <= number < known.latents:
+                raise BadInput(
+                    f"card audit: latents: {self.sae} has latents 0 to {known.latents - 1}; {number} is none of them."
+                )
+        return [
+            SteeringVector(f"latent {number} of {known.name}", known.site, known.decoder[number], known.provenance)
+            for number in self.latents
+        ]
 
 
 class Developing(Protocol):

@@ -101,8 +101,6 @@ def _latent(room: Workroom, options: AuditOptions, number: int, setting: Setting
     from saes.loading import load_dictionary
 
     dictionary = load_dictionary(str(options.sae))
-    if not 0 <= number < dictionary.latents:
-        raise BadInput(f"{options.sae} has latents 0 to {dictionary.latents - 1}; {number} is none of them.")
     name = f"latent {number} of {dictionary.name}"
     edit = edit_plan(dictionary.features((number,)), options.latent_edit, options.span)
     task = room.asked.found

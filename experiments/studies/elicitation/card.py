@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector
 
 from .findings import Point, Table
 
@@ -20,9 +23,25 @@ Preset = Literal["quick", "full"]
 class Options(BaseModel):
     """Sizes of a card. Cards have fields of their own beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     n: int = Field(default=200, ge=1)
     """Questions per setting."""
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        """Files of the vectors that are added to the base's activations."""
+        return ()
+
+    @property
+    def vector_site(self) -> str | None:
+        """Where they are added; None where that is their own site."""
+        return None
+
+    def added(self) -> list[tuple[str, SteeringVector]]:
+        """What is added to the base's activations, each with what names it. Raises BadInput for a file that is no vector."""
+        read = [(path, SteeringVector.load(path)) for path in self.vector_files]
+        site = self.vector_site
+        return read if site is None else [(path, replace(one, site=Site.parse(site))) for path, one in read]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from .. import demo
 from .asked import Setting
 from .card import Card, Options
 from .findings import Point, Table
-from .points import difference_said, points_of, said_of
+from .points import DIFFERENCES, difference_said, points_of, said_of
 from .stated import Reflected, texts_of
 from .stopping import Stopping, stopping
 from .switching import random_lists, words_known, words_of
@@ -60,9 +60,13 @@ class ReflectionOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _known_by_its_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("file"):
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and data["file"]:
             data = data | {"digest": SteeringVector.load(data["file"]).digest}
         return data
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        return () if self.file is None else (self.file,)
 
 
 def run(room: Workroom, options: ReflectionOptions) -> tuple[list[Point], list[Table], list[str]]:
@@ -178,7 +182,7 @@ def _four_way(setting: Setting, arms: list[Arm], texts: dict[str, list[Reflected
             *("first right %", "last minus first (95 %; McNemar)", "tokens after the first %", "last one is the graded answer"),
         ),
         lines=tuple(lines),
-        notes=("Texts without a candidate are left out. A reflection that only confirms lies in the outer columns.",),
+        notes=("Texts without a candidate are left out. A reflection that only confirms lies in the outer columns.", DIFFERENCES),
     )  # fmt: skip
 
 
@@ -204,7 +208,10 @@ def _checks(setting: Setting, arms: list[Arm], texts: dict[str, list[Reflected]]
             "after minus before (95 %; by text)",
         ),
         lines=tuple(lines),
-        notes=("Right is what the line's own arithmetic gives. Wrong results that are not checked do not stand here.",),
+        notes=(
+            "Right is what the line's own arithmetic gives. Wrong results that are not checked do not stand here.",
+            DIFFERENCES,
+        ),
     )
 
 
@@ -241,7 +248,7 @@ def _steered(
             *("right % minus the base (95 %)", "random right % (range)", "rank p, better"),
         ),
         lines=tuple(lines),
-        notes=("Checks: computed again, in the built-in task; elsewhere candidates after the first one.",),
+        notes=("Checks: computed again, in the built-in task; elsewhere candidates after the first one.", DIFFERENCES),
     )  # fmt: skip
 
 
@@ -255,5 +262,5 @@ CARD = Card(
     quick=ReflectionOptions(n=60),
     full=ReflectionOptions(n=200, directions=39, permutations=1000),
     run=run,
-    version=3,
+    version=4,
 )

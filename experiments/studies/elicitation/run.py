@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from steering.errors import BadInput, unknown
+from steering.errors import unknown
 from steering.model.models import LoadedModel
 
 from ...progress import talk
@@ -22,6 +22,8 @@ from ...store.runs import Store
 from .asked import Elicit
 from .card import Card, Options, Preset
 from .findings import Findings
+from .misfits import refuse_misfits
+from .refused import check_given, refused
 from .workroom import Workroom
 
 
@@ -31,17 +33,11 @@ def options_of(card: Card, preset: Preset, given: Mapping[str, Any] | None = Non
     for name in given or {}:
         if name not in type(start).model_fields:
             raise unknown("field", name, type(start).model_fields, where=f"card {card.name}")
-    for name, value in (given or {}).items():
-        if isinstance(value, bool) and not isinstance(getattr(start, name), bool):
-            raise BadInput(
-                f"card {card.name}: {name} is {str(value).lower()}; give a value such as {getattr(start, name)}."
-            )
+    check_given(card, start, given or {})
     try:
         return type(start).model_validate(start.model_dump() | dict(given or {}))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise BadInput(f"card {card.name}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise refused(card, start, error) from error
 
 
 def run_card(
@@ -59,6 +55,7 @@ def run_card(
     for setting in asked.settings:
         asked.found.items(setting.split, options.n)
     card.refuse(asked, options)
+    refuse_misfits(asked, options, models or {})
     room = Workroom(asked, store, console or talk(), models)
     facts = options.model_dump(mode="json")
     name = f"{card.name}-{asked.digest(room.pair, card=card.name, version=card.version, options=facts)}.json"

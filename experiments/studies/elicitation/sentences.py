@@ -76,9 +76,13 @@ class SentenceOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _known_by_its_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("file"):
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and data["file"]:
             data = data | {"digest": SteeringVector.load(data["file"]).digest}
         return data
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        return () if self.file is None else (self.file,)
 
 
 def run(room: Workroom, options: SentenceOptions) -> tuple[list[Point], list[Table], list[str]]:

@@ -43,7 +43,7 @@ class SteeredOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _known_by_its_bytes(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("file"):
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and data["file"]:
             data = data | {"digest": SteeringVector.load(data["file"]).digest}
         return data
 
@@ -52,6 +52,10 @@ class SteeredOptions(Options):
         Span.parse(self.span)
         Dose.parse(self.dose)
         return self
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        return () if self.file is None else (self.file,)
 
 
 @dataclass(frozen=True)
