@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from pydantic import Field, model_validator
 
 from steering.errors import BadInput
+from steering.model.sites import Site
 from steering.plan.plan import Dose, Span
 from steering.vector.vectors import SteeringVector
 
@@ -45,6 +46,14 @@ class GivenVectors(Options):
         if isinstance(data, dict) and _names(data.get("files")):
             data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
         return data
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> GivenVectors:
+        if self.site is not None and not self.files:
+            raise ValueError(f"site {self.site} is where vectors of files are added; give files too, or leave site out.")
+        if self.site is not None:
+            Site.parse(self.site)
+        return self
 
     @property
     def vector_files(self) -> tuple[str, ...]:
@@ -102,6 +111,10 @@ class Developing(Protocol):
 def development(asked: Elicit, setting: Setting, options: Developing, card: str = "audit") -> str:
     """The split of development questions. Raises BadInput where there is none beside the one that is graded."""
     known = asked.found.splits
+    if options.dev is not None and (options.dev not in known or options.dev == setting.split):
+        what = "the split that is graded" if options.dev == setting.split else f"no split of task {asked.found.name}"
+        others = [name for name in known if name != setting.split]
+        raise BadInput(f"card {card}: dev is {options.dev!r}, {what}; name another one: {', '.join(others) or 'it has none'}.")
     guesses = [options.dev] if options.dev else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
     for name in guesses:
         if name in known and name != setting.split:
@@ -113,16 +126,33 @@ def development(asked: Elicit, setting: Setting, options: Developing, card: str 
 
 
 def check_edit(card: str, span: str, dose: str) -> None:
-    """Raises BadInput for a span or a dose at which no vector can be added."""
-    Span.parse(span)
-    read = Dose.parse(dose)
+    """Raises BadInput, which names the card and the option, for a span or a dose at which no vector can be added."""
+    try:
+        refuse_edit(span, dose)
+    except BadInput as error:
+        raise BadInput(f"card {card}: {error}") from error
+
+
+def refuse_edit(span: str, dose: str) -> None:
+    """Raises BadInput, which names the option, for a span or a dose at which no vector can be added."""
+    try:
+        Span.parse(span)
+    except BadInput as error:
+        raise BadInput(f"span: {error}") from error
+    try:
+        read = Dose.parse(dose)
+    except BadInput as error:
+        raise BadInput(f"dose: {error}") from error
     if read.unit not in ("vector", "raw", "residual") or read.schedule.kind != "constant" or not read.amount:
-        raise BadInput(f"card {card}: dose {dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r.")
+        raise BadInput(f"dose {dose}: a vector is added, by a constant amount such as 1v, 4 or 0.5r.")
 
 
 def refuse(asked: Elicit, options: AuditOptions) -> None:
     check_edit("audit", options.span, options.dose)
-    parse_operation(options.latent_edit)
+    try:
+        parse_operation(options.latent_edit)
+    except BadInput as error:
+        raise BadInput(f"card audit: latent_edit: {error}") from error
     if (options.sae is None) != (not options.latents):
         raise BadInput("card audit: give sae and latents together: an autoencoder, and numbers of its latents.")
     for setting in asked.settings:

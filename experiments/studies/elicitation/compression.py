@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from steering.errors import BadInput, unknown
+from steering.model.reader import load_reader
 from steering.vector.vectors import random_like
 
 from ...decoders.paths import cue_ids
@@ -278,8 +279,10 @@ def refuse(asked: Elicit, options: CompressionOptions) -> None:
         raise unknown("prompt form", options.brief, asked.found.forms, where="card compression: brief")
     if not options.doses or not all(math.isfinite(dose) and dose > 0 for dose in options.doses):
         raise BadInput(
-            "card compression: doses are positive, in units of the activation's norm, such as [0.1, 0.3, 1]."
+            "card compression: doses are positive, in units of the activation's norm, such as --set doses=[0.1,0.3,1]."
         )
+    if options.layer is not None and options.layer >= (layers := load_reader(asked.base).n_layers):
+        raise BadInput(f"card compression: layer is {options.layer}; {asked.base} has layers 0 to {layers - 1}.")
     for setting in asked.settings:
         if split := development(asked, setting, options.dev):
             asked.found.items(split, options.n_dev)

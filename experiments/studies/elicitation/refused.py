@@ -16,13 +16,14 @@ NEEDED = {
     "tuple_type": "a list is needed", "dict_type": "a map is needed", "string_type": "text is needed",
     "int_type": "a whole number is needed", "int_parsing": "a whole number is needed", "int_from_float": "a whole number is needed",
     "float_type": "a number is needed", "float_parsing": "a number is needed", "finite_number": "a number that is finite is needed",
+    "too_short": "at least one value is needed", "too_long": "fewer values are needed",
     "bool_type": "true or false is needed", "bool_parsing": "true or false is needed",
 }  # fmt: skip
 """What is needed, by the kind of pydantic's error."""
 EXAMPLES = {
     "file": "think.safetensors", "files": "[think.safetensors]", "site": "blocks.2.hook_resid_post", "dev": "train", "brief": "quick",
     "lists": "{switch: [wait, hmm]}", "words": "{apples: blickets, red: wug}", "sae": "builtin:base", "latents": "[183]", "layer": "2",
-    "templates": "['{question} Think first.']", "cue": "'So the answer is'", "filler": "' ...'", "word": "think", "empty": "well",
+    "templates": "['{question} Think first.']", "cue": "So the answer is", "filler": "...", "word": "think", "empty": "well",
     "answer_tokens": "12", "development": "{train: 48}", "read": "{train: 200}", "hybrid": "{epochs: 4}",
 }  # fmt: skip
 """A value of a field that has none by itself, as it is written behind `--set`."""
@@ -32,7 +33,7 @@ SHOWN = 80
 
 
 def check_given(card: Card, start: Options, given: Mapping[str, Any]) -> None:
-    """Raises BadInput for values that no field of a card can have: a truth for a number, one value twice, and what is found out."""
+    """Raises BadInput for values that no field of a card can have: a truth for a number, and what is found out."""
     for name, value in given.items():
         if isinstance(value, bool) and not isinstance(getattr(start, name), bool):
             raise BadInput(f"card {card.name}: {name} is {str(value).lower()}; {instead(start, name)}.")
@@ -40,7 +41,13 @@ def check_given(card: Card, start: Options, given: Mapping[str, Any]) -> None:
             raise BadInput(
                 f"card {card.name}: {name} is found out from the vector's file; leave it out and give the file."
             )
-        if isinstance(value, list | tuple):
+
+
+def check_made(card: Card, options: Options) -> None:
+    """Raises BadInput where a list names one value twice: it would be asked once, and shown as two."""
+    for name in type(options).model_fields:
+        value = getattr(options, name)
+        if isinstance(value, tuple):
             twice = next((one for place, one in enumerate(value) if one in value[:place]), None)
             if twice is not None:
                 raise BadInput(f"card {card.name}: {name} names {twice} twice; name each once.")
@@ -63,5 +70,14 @@ def instead(start: Options, name: str) -> str:
     """A value that a field can have, as it is given."""
     value = getattr(start, name)
     value = list(value) if isinstance(value, tuple) else value
-    example = EXAMPLES.get(name) if value in (None, [], {}) else json.dumps(value, default=str)
-    return f"give a value such as --set {name}={example}" if example else "give another value"
+    example = EXAMPLES.get(name, "") if value in (None, [], {}) else json.dumps(value, default=str)
+    if len(example) > SHOWN:
+        example = EXAMPLES.get(name, "")
+    if not example:
+        return "give another value"
+    return f"give a value such as --set {_quoted(f'{name}={example}')}"
+
+
+def _quoted(text: str) -> str:
+    """What stands behind `--set` as a shell takes it for one word."""
+    return text if " " not in text and "{" not in text else f'"{text}"' if "'" in text else f"'{text}'"

@@ -23,7 +23,7 @@ from .asked import Elicit
 from .card import Card, Options, Preset
 from .findings import Findings
 from .misfits import refuse_misfits
-from .refused import check_given, refused
+from .refused import check_given, check_made, refused
 from .workroom import Workroom
 
 
@@ -35,9 +35,11 @@ def options_of(card: Card, preset: Preset, given: Mapping[str, Any] | None = Non
             raise unknown("field", name, type(start).model_fields, where=f"card {card.name}")
     check_given(card, start, given or {})
     try:
-        return type(start).model_validate(start.model_dump() | dict(given or {}))
+        made = type(start).model_validate(start.model_dump() | dict(given or {}))
     except ValidationError as error:
         raise refused(card, start, error) from error
+    check_made(card, made)
+    return made
 
 
 def run_card(

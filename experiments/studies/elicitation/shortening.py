@@ -42,7 +42,8 @@ def development(asked: Elicit, setting: Setting, given: str | None) -> str | Non
     """A split beside the one that is graded; None where the task has none. Raises BadInput for a name that it does not have."""
     known = asked.found.splits
     if given is not None and (given not in known or given == setting.split):
-        raise BadInput(f"card compression: {given!r} is no other split of the task; it has {', '.join(known)}.")
+        others = ", ".join(name for name in known if name != setting.split)
+        raise BadInput(f"card compression: dev is {given!r}, no other split of the task; name another one: {others or 'it has none'}.")
     guesses = [given] if given else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
     return next((name for name in guesses if name in known and name != setting.split), None)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from steering.plan.plan import Dose, Plan, Span
+from steering.plan.plan import Plan
 from steering.vector.vectors import SteeringVector, random_like
 
 from ...store.runs import Arm
 from .asked import Setting
-from .audit_options import AuditOptions
+from .audit_options import AuditOptions, refuse_edit
 from .audit_subjects import Subject, given
 from .card import Options
 from .workroom import Workroom
@@ -49,8 +49,7 @@ class SteeredOptions(Options):
 
     @model_validator(mode="after")
     def _applied(self) -> SteeredOptions:
-        Span.parse(self.span)
-        Dose.parse(self.dose)
+        refuse_edit(self.span, self.dose)
         return self
 
     @property

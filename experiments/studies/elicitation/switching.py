@@ -270,8 +270,12 @@ def _underthinking(setting: Setting, measured: dict[str, dict[str, Any]]) -> str
 def refuse(asked: Elicit, options: SwitchingOptions) -> None:
     from steering.errors import BadInput
 
+    if not options.strengths or not all(strength > 0 for strength in options.strengths):
+        raise BadInput("card switching: strengths are positive, in nats, such as --set strengths=[3,10].")
+    if not options.windows or not all(window > 0 for window in options.windows):
+        raise BadInput("card switching: windows are positive, in tokens, such as --set windows=[10,40].")
     if options.lists is not None and not options.lists.get("switch"):
-        raise BadInput("card switching: lists needs the words of `switch`, which the penalty's grid takes.")
+        raise BadInput("card switching: lists needs the words of `switch`, which the penalty's grid takes: --set 'lists={switch: [wait, hmm]}'.")
 
 
 CARD = Card(
