@@ -1,6 +1,8 @@
 """Elicitation: what draws reasoning out of the base, what does it cost, and does its control do the same?
 
-1. One figure per setting: accuracy against all tokens generated, every elicitor a point with its interval, controls beside them.
+1. Accuracy against all tokens generated, every elicitor a point with its interval, controls beside them. A figure holds points on questions
+   of one split: a card that asks others than the setting's has a figure of its own. Points on fewer of these questions are faint, and
+   stand on no front.
 2. The table has every number of the figure, and each arm's difference to the greedy base and to its own control.
 3. What a card says of its numbers stands below, with its tables; a link leads to the run and the traces of every point.
 """
@@ -10,15 +12,15 @@ from __future__ import annotations
 from collections import Counter
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import address
-from app.escaping import for_markdown, for_plotly, one_line
+from app.elicitation_figure import by_split, pareto
+from app.escaping import for_markdown, one_line
 from app.library import Unreadable, runs_root
 from app.roles import look
 from experiments.store.runs import Store, StoreError
-from experiments.studies.elicitation.findings import Findings, Point, stored_findings
+from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.written import signed
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
@@ -53,9 +55,16 @@ def page() -> None:
     if not points:
         st.info("This card has no arms in this setting.")
     else:
-        figure, words = pareto(points)
-        st.plotly_chart(figure, key="eli_pareto", config=PLOT, alt=words)
-        st.caption(words)
+        splits = by_split(points)
+        for place, (split, own) in enumerate(splits.items()):
+            if len(splits) > 1:
+                cards = [f.card for f in shown if any(p.setting == setting and p.split == split for p in f.points)]
+                st.markdown(
+                    f"**Questions of {for_markdown(split)}** ({', '.join(map(for_markdown, dict.fromkeys(cards)))})"
+                )
+            figure, words = pareto(own)
+            st.plotly_chart(figure, key=f"eli_pareto_{place}", config=PLOT, alt=words)
+            st.caption(words)
         st.dataframe(
             table(shown, setting), hide_index=True, key="eli_table", alt="Every arm of the setting, with its control."
         )
@@ -89,61 +98,6 @@ def _names(findings: list[Findings]) -> list[str]:
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name}, {seen[name]}")
     return found
-
-
-def distinct(points: list[Point]) -> list[Point]:
-    """Points without those that several cards share: one arm of one run's questions is drawn once."""
-    found: dict[tuple[str, str, int, float, float], Point] = {}
-    for point in points:
-        found.setdefault((point.label, point.role, point.n, point.accuracy, point.tokens), point)
-    return list(found.values())
-
-
-def pareto(points: list[Point]) -> tuple[go.Figure, str]:
-    """Accuracy against tokens, and the figure in words."""
-    figure, drawn = go.Figure(), distinct(points)
-    front = [p for p in drawn if not any(_beats(q, p) for q in drawn)]
-    for role in dict.fromkeys(point.role for point in drawn):
-        own, appearance = [point for point in drawn if point.role == role], look(role)
-        figure.add_trace(
-            go.Scatter(
-                x=[max(p.tokens, 0.5) for p in own], y=[100 * p.accuracy for p in own], mode="markers+text", name=role,
-                marker={"color": appearance.colour, "symbol": appearance.symbol, "size": 11},
-                error_y={
-                    "type": "data", "symmetric": False, "array": [100 * (p.high - p.accuracy) for p in own],
-                    "arrayminus": [100 * (p.accuracy - p.low) for p in own], "color": appearance.colour, "thickness": 1.2,
-                },
-                text=[for_plotly(p.label, 34) if p in front else "" for p in own], textposition="top center", textfont={"size": 10},
-                hovertext=[
-                    f"{for_plotly(p.label)}<br>{100 * p.accuracy:.1f} % ({100 * p.low:.1f} to {100 * p.high:.1f}), "
-                    f"{p.tokens:.0f} tokens, n = {p.n}"
-                    for p in own
-                ],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-        )  # fmt: skip
-    figure.update_xaxes(title="tokens generated per question, all texts (log)", type="log")
-    figure.update_yaxes(title="right, %", range=[-3, 109])
-    figure.update_layout(
-        height=470, margin={"l": 10, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": 1.08}
-    )
-    named = ", ".join(
-        f"{one_line(p.label, 50)} ({100 * p.accuracy:.0f} %, {p.tokens:.0f} tokens)"
-        for p in sorted(front, key=lambda p: p.tokens)
-    )
-    return (
-        figure,
-        f"{len(drawn)} arms. In this sample no other arm is at least as accurate with at most as many tokens as: {named}.",
-    )
-
-
-def _beats(one: Point, other: Point) -> bool:
-    """Whether one arm is no less accurate with no more tokens, and better in one of the two."""
-    return (
-        one.accuracy >= other.accuracy
-        and one.tokens <= other.tokens
-        and (one.accuracy, one.tokens) != (other.accuracy, other.tokens)
-    )
 
 
 def table(findings: list[Findings], setting: str) -> pd.DataFrame:

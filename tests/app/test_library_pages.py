@@ -418,6 +418,15 @@ def test_every_elicitor_stands_beside_its_control(tmp_path: Path, monkeypatch: P
     (tmp_path / FOLDER / "zero.json").write_text(older.model_dump_json())
     other = found.model_copy(update={"options": {"n": 40, "k": 3}, "preset": "quick"})
     (tmp_path / FOLDER / "three.json").write_text(other.model_dump_json())
+    wide = found.model_copy(
+        update={"card": "shift", "points": (point("base", 0.1, 3, "baseline").model_copy(update={"split": "test"}),)}
+    )
+    (tmp_path / FOLDER / "four.json").write_text(wide.model_dump_json())
+    both = show("elicitation", tmp_path, monkeypatch)
+    headed = [m.value.replace("\\", "") for m in both.markdown if "Questions of" in m.value]
+    assert headed == ["**Questions of standard-test** (cot-decoding)", "**Questions of test** (shift)"]
+    assert len([c for c in both.caption if "In this sample" in c.value]) == 2
+    (tmp_path / FOLDER / "four.json").unlink()
     app = show("elicitation", tmp_path, monkeypatch)
     assert not app.exception
     lines = app.dataframe[0].value
@@ -425,6 +434,7 @@ def test_every_elicitor_stands_beside_its_control(tmp_path: Path, monkeypatch: P
     warned = app.warning[0].value.replace("\\", "")
     assert "two.json holds no findings" in warned
     (words,) = [c.value for c in app.caption if "In this sample" in c.value]
+    assert "40 questions of standard-test" in words and not any("Questions of" in m.value for m in app.markdown)
     assert "base" in words and "surest" in words and "samples" not in words
     words = "".join(m.value for m in app.markdown)
     assert "of every setting" in words and "an older version" not in words

@@ -50,9 +50,17 @@ def test_a_value_that_no_field_takes_is_named_with_the_card_the_field_and_an_exa
     [
         ("symbols", {"words": {2: 5}}, "words: 2: 5 is no pair of words.*in quotes what looks like one"),
         ("symbols", {"words": {"apples:wugs": None}}, "'apples:wugs' has no new word.*a blank behind each colon"),
-        ("audit", {"files": "think.safetensors"}, r"files is 'think.safetensors': a list is needed.*--set files=\[think"),
+        (
+            "audit",
+            {"files": "think.safetensors"},
+            r"files is 'think.safetensors': a list is needed.*--set files=\[think",
+        ),
         ("shift", {"file": ["think.safetensors"]}, "file is .*: text is needed.*--set file=think.safetensors"),
-        ("compression", {"lists": {"switch": "wait"}}, "lists.switch is 'wait': a list is needed.*--set 'lists={switch: "),
+        (
+            "compression",
+            {"lists": {"switch": "wait"}},
+            "lists.switch is 'wait': a list is needed.*--set 'lists={switch: ",
+        ),
         ("compression", {"doses": [0.3, 0.3]}, "doses names 0.3 twice; name each once"),
         ("compression", {"layer": 4, "brief": None}, "layer is 4; builtin:base has layers 0 to 3"),
         ("compression", {"dev": "nowhere"}, "dev is 'nowhere', no other split of the task; name another one"),
@@ -72,7 +80,9 @@ def test_what_is_said_of_values_that_a_card_does_not_take(card: str, given: dict
 
 
 def test_words_that_stand_in_no_question_are_named_and_others_offered(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="none of the first 4 questions of test has one of the words zebra; give words.*such as"):
+    with pytest.raises(
+        BadInput, match="none of the first 4 questions of test has one of the words zebra; give words.*such as"
+    ):
         run_card(card_named("symbols"), STORY, Store(tmp_path), given={"n": 4, "words": {"zebra": "wug"}})
 
 
@@ -90,7 +100,10 @@ def test_forms_and_fields_that_are_given_twice_are_refused(steer: Steer, tmp_pat
 def test_two_settings_that_are_one_are_named() -> None:
     one = Setting(name="one", split="test", form="direct")
     for two, words in (
-        (one.model_copy(update={"name": "two"}), "one and two ask the same questions, those of test, in one form, direct; name two"),
+        (
+            one.model_copy(update={"name": "two"}),
+            "one and two ask the same questions, those of test, in one form, direct; name two",
+        ),
         (one.model_copy(update={"form": "think"}), "two settings are called 'one'"),
     ):
         with pytest.raises(ValueError, match=words):

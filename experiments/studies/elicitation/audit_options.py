@@ -50,7 +50,9 @@ class GivenVectors(Options):
     @model_validator(mode="after")
     def _somewhere(self) -> GivenVectors:
         if self.site is not None and not self.files:
-            raise ValueError(f"site {self.site} is where vectors of files are added; give files too, or leave site out.")
+            raise ValueError(
+                f"site {self.site} is where vectors of files are added; give files too, or leave site out."
+            )
         if self.site is not None:
             Site.parse(self.site)
         return self
@@ -114,7 +116,9 @@ def development(asked: Elicit, setting: Setting, options: Developing, card: str 
     if options.dev is not None and (options.dev not in known or options.dev == setting.split):
         what = "the split that is graded" if options.dev == setting.split else f"no split of task {asked.found.name}"
         others = [name for name in known if name != setting.split]
-        raise BadInput(f"card {card}: dev is {options.dev!r}, {what}; name another one: {', '.join(others) or 'it has none'}.")
+        raise BadInput(
+            f"card {card}: dev is {options.dev!r}, {what}; name another one: {', '.join(others) or 'it has none'}."
+        )
     guesses = [options.dev] if options.dev else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
     for name in guesses:
         if name in known and name != setting.split:

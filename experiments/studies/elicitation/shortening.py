@@ -43,7 +43,9 @@ def development(asked: Elicit, setting: Setting, given: str | None) -> str | Non
     known = asked.found.splits
     if given is not None and (given not in known or given == setting.split):
         others = ", ".join(name for name in known if name != setting.split)
-        raise BadInput(f"card compression: dev is {given!r}, no other split of the task; name another one: {others or 'it has none'}.")
+        raise BadInput(
+            f"card compression: dev is {given!r}, no other split of the task; name another one: {others or 'it has none'}."
+        )
     guesses = [given] if given else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
     return next((name for name in guesses if name in known and name != setting.split), None)
 

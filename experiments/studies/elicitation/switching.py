@@ -275,7 +275,9 @@ def refuse(asked: Elicit, options: SwitchingOptions) -> None:
     if not options.windows or not all(window > 0 for window in options.windows):
         raise BadInput("card switching: windows are positive, in tokens, such as --set windows=[10,40].")
     if options.lists is not None and not options.lists.get("switch"):
-        raise BadInput("card switching: lists needs the words of `switch`, which the penalty's grid takes: --set 'lists={switch: [wait, hmm]}'.")
+        raise BadInput(
+            "card switching: lists needs the words of `switch`, which the penalty's grid takes: --set 'lists={switch: [wait, hmm]}'."
+        )
 
 
 CARD = Card(
