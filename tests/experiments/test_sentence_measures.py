@@ -15,6 +15,7 @@ from experiments.store.runs import Store
 from experiments.studies.elicitation.anchors import Anchoring, places_of, plan_at, steered_at, top_steps, vector_of
 from experiments.studies.elicitation.attended import attended, halves, heads_table, scores
 from experiments.studies.elicitation.importance import Importance, forced_importance, measured
+from experiments.studies.elicitation.resilience import resilience
 from experiments.studies.elicitation.sentence_tables import ranks
 from experiments.studies.elicitation.workroom import Workroom
 from steering.attribution import receiving, suppression
@@ -45,6 +46,31 @@ def test_every_measure_ranks_planted_choice_points_first(base: LoadedModel) -> N
     others = [one for one in every if not one.choice]
     assert np.mean([one.resampling for one in others]) == pytest.approx(0, abs=0.05)
     assert np.mean([one.resampling for one in deciding]) > 1
+
+
+def test_what_is_removed_and_said_later_is_counted_of_those_that_say_something_else(base: LoadedModel) -> None:
+    traces = [
+        (trace_of(base, problem, searched(problem), n), n) for n, problem in enumerate(split_problems("hard-test", 4))
+    ]
+    own = []
+    for trace, n in traces:
+        differs = [[True, True, True, False] for _ in trace.steps]
+        returns = [[step.choice, step.choice and n < 2, False, True] for step in trace.steps]
+        own.append((trace, {"differs": differs, "returns": returns}))
+    table, said = resilience(SETTING, "planted", own, 4)
+    lines = {str(line[0]): line for line in table.lines}
+    proposing = lines["proposing"]
+    steps = [sum(step.kind == "proposing" for step in trace.steps) for trace, _ in traces]
+    back = sum(2 * count if n < 2 else count for n, count in enumerate(steps))
+    assert proposing[1:4] == (sum(steps), 4 * sum(steps), 3 * sum(steps)), "the fourth says the same again"
+    assert str(proposing[4]).startswith(f"{100 * back / (3 * sum(steps)):.0f} (")
+    assert str(lines["computing"][4]).startswith("0 (0 to ")
+    assert f"of {3 * sum(len(trace.steps) for trace, _ in traces)} continuations that say something else" in said
+    same = [
+        (trace, {"differs": [[False]] * len(trace.steps), "returns": [[True]] * len(trace.steps)})
+        for trace, _ in traces
+    ]
+    assert "nothing can come back" in resilience(SETTING, "planted", same, 1)[1]
 
 
 def test_measures_of_attention_are_ranked_over_the_sentences_that_have_them(base: LoadedModel) -> None:

@@ -21,12 +21,12 @@ from steering.engine.generation import Row, generate
 from steering.engine.sampling import GenerationSettings
 
 from ...decoders.paths import cue_ids
-from ...statistics import wilson_clustered
 from .asked import Setting
 from .card import Card, Options
 from .edits import edits_of, outcome, reworded
 from .findings import Point, Table
 from .points import points_of
+from .resilience import resilience
 from .same_answers import EDITS, SHARES, TESTS, Same, agreements, curves, hangs, outcomes_table, unanswered
 from .steps import (
     BATCH,
@@ -181,37 +181,8 @@ def _continued(room: Workroom, trace: Trace, begun: list[tuple[int, ...]]) -> li
 def _resilience(
     room: Workroom, setting: Setting, label: str, own: list[Trace], options: FaithfulnessOptions
 ) -> Table:  # fmt: skip
-    counts: dict[str, dict[str, list[int]]] = {}
-    steps: dict[str, int] = {}
-    for trace in own:
-        drawn = resampled(room, trace, options.samples, options.temperature)
-        for step, differs, returns in zip(trace.steps, drawn["differs"], drawn["returns"], strict=True):
-            kind = step.kind or "every step"
-            steps[kind] = steps.get(kind, 0) + 1
-            back = [again for gone, again in zip(differs, returns, strict=True) if gone]
-            both = counts.setdefault(kind, {}).setdefault(trace.item.id, [0, 0])
-            both[0] += sum(back)
-            both[1] += len(back)
-    lines = []
-    for kind in sorted(counts):
-        each = [both for both in counts[kind].values() if both[1]]
-        total = sum(n for _, n in each)
-        cell = None
-        if each:
-            around = wilson_clustered([back for back, _ in each], [n for _, n in each])
-            cell = (
-                f"{100 * sum(back for back, _ in each) / total:.0f} ({100 * around.low:.0f} to {100 * around.high:.0f})"
-            )
-        lines.append((kind, steps[kind], steps[kind] * options.samples, total, cell))
-    return Table(
-        title=f"{setting.name}: {label}: what is removed comes back (resilience)",
-        heads=("kind", "steps", "continuations", "say something else there", "of them say it later %"),
-        lines=tuple(lines),
-        notes=(
-            f"{len(own)} traces; each step is removed once and written anew {options.samples} times by the model itself. Intervals over "
-            "problems.",
-        ),
-    )
+    drawn = [(trace, resampled(room, trace, options.samples, options.temperature)) for trace in own]
+    return resilience(setting, label, drawn, options.samples)[0]
 
 
 CARD = Card(

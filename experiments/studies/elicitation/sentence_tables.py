@@ -44,6 +44,8 @@ def ranks(setting: Setting, label: str, every: list[Importance], draws: int) -> 
             f"scores reach {low:.3f} to {high:.3f} (95 %) on all of them. Below 0.5 a measure ranks other sentences first. "
             f"A sentence that no other follows far enough on has no receiver score, and one that is alone before all that follow it has "
             f"no suppression.",
+            "The interval is one over resampled problems, p the rank of the AUROC among random scores: different methods, which can differ "
+            "near the edge. A measure is told from chance where both say so.",
         ),
     )
     sentence = (

@@ -10,7 +10,8 @@
 4. In the built-in task it is known which sentences decide (`steps.CHOICES`). Every measure is asked how well it ranks them first (AUROC,
    its interval over problems), beside random scores and the place in the text, which know nothing of the sentence. In every task it is
    said how the measures go together.
-5. A vector is added at the sentences that matter most and at as many others (`anchors`).
+5. How often what is removed comes back later, of the same continuations (`resilience`).
+6. A vector is added at the sentences that matter most and at as many others (`anchors`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .card import Card, Options
 from .findings import Point, Table
 from .importance import FEW, MEASURES, Importance, forced_importance, measured, with_attention
 from .points import points_of
+from .resilience import resilience
 from .sentence_tables import by_kind, detectable, ranks
 from .steps import (
     Trace,
@@ -104,13 +106,17 @@ def run(room: Workroom, options: SentenceOptions) -> tuple[list[Point], list[Tab
             label = own[0].label
             looked[label] = attended(room, own, options.heads)
             said += [f"{setting.name}: {label}: {reason}." for reason in looked[label].reasons]
+            drawn = [resampled(room, trace, options.samples, options.temperature) for trace in own]
             parts = [
-                with_attention(importances(room, trace, options, cue), looked[label], number)
+                with_attention(importances(room, trace, drawn[number], cue), looked[label], number)
                 for number, trace in enumerate(own)
             ]
             every = [one for part in parts for one in part]
             tables.append(by_kind(setting, label, every, room.asked.builtin))
             said.append(detectable(setting, label, every, options.samples))
+            table, sentence = resilience(setting, label, list(zip(own, drawn, strict=True)), options.samples)
+            tables.append(table)
+            said.append(sentence)
             if room.asked.builtin:
                 table, sentence = ranks(setting, label, every, options.draws)
                 tables.append(table)
@@ -139,9 +145,8 @@ def run(room: Workroom, options: SentenceOptions) -> tuple[list[Point], list[Tab
     return points, tables, said
 
 
-def importances(room: Workroom, trace: Trace, options: SentenceOptions, cue: str) -> list[Importance]:
-    """Every sentence of a trace."""
-    drawn = resampled(room, trace, options.samples, options.temperature)
+def importances(room: Workroom, trace: Trace, drawn: dict[str, list[list[Any]]], cue: str) -> list[Importance]:
+    """Every sentence of a trace, from the continuations of its prefixes."""
     seen = Counter(answer for own in drawn["answers"] for answer in own if answer is not None)
     answers = list(trace.candidates) or [answer for answer, _ in sorted(seen.items(), key=lambda a: (-a[1], a[0]))]
     model = room.model(trace.model)
@@ -171,5 +176,5 @@ CARD = Card(
     quick=SentenceOptions(n=5),
     full=SentenceOptions(n=40, samples=100, anchors=40, others=99),
     run=run,
-    version=2,
+    version=3,
 )
