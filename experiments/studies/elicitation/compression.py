@@ -268,7 +268,7 @@ def _against_random(setting: Setting, points: list[Point], shorter: list[Arm]) -
         ),
         lines=tuple(lines),
         notes=(
-            *([f"Of {full} random ones every text ends at the token limit."] if full else []),
+            *([f"Random ones of which every text ends at the token limit: {full}."] if full else []),
             "Random lists occur about equally often in the whole texts; random directions are as long and added at the same tokens.",
         ),
     )
