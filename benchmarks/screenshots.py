@@ -69,7 +69,9 @@ def main(
                         page.wait_for_selector(IDLE)
                         if page.locator('[data-testid="stException"]').count():
                             faults.append(f"{name}: an exception is shown")
-                        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
+                        whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+                        # The octree keeps the colours of few pixels, which tell roles apart; the median cut mixes them.
+                        picture = whole.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
                         picture.save(out / f"{name}-{width}-{scheme}.png", optimize=True)
                         page.close()
                 print(name, flush=True)

@@ -212,6 +212,14 @@ def test_columns_that_words_do_not_have_are_left_out_and_it_is_said_why(tmp_path
         assert not empty and all(len(line) == len(table.heads) for line in table.lines)
 
 
+def test_words_that_stand_in_none_of_the_questions_are_named_beside_those_that_do(tmp_path: Path) -> None:
+    forms = (Setting(name="direct prompts", split="test", form="direct"),)
+    story = Elicit(thinking=None, task="short:story", think="think", settings=forms, max_new_tokens=2)
+    given = {"n": 4, "words": {"coins": "wugs", "Zebra": "dax"}}
+    found = run_card(card_named("symbols"), story, Store(tmp_path), given=given, console=Console(quiet=True))
+    assert "direct prompts: Zebra: in none of the first 4 questions of test, so changed nowhere." in found.said
+
+
 def test_words_without_a_blank_behind_the_colon_are_refused() -> None:
     for given in ({"apples:wugs": None}, ["apples"], {"apples": 3}):
         with pytest.raises(BadInput, match="a blank behind each colon"):

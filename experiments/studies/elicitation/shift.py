@@ -169,7 +169,12 @@ def _levels(
         ]
         reference = f"{100 * fit.share:.1f} ({100 * expit(level.low):.1f} to {100 * expit(level.high):.1f})"
         lines.append(
-            (*start, reference, *slopes, f"{guessers[arm.name]}: level and slopes say little" if guessers[arm.name] else None)
+            (
+                *start,
+                reference,
+                *slopes,
+                f"{guessers[arm.name]}: level and slopes say little" if guessers[arm.name] else None,
+            )
         )
     if room.asked.builtin and found.names:
         guessed = slopes_of([1 / len(items[item].data.candidates) for item in found.items], found.table)
