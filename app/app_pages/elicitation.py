@@ -108,7 +108,8 @@ def table(findings: list[Findings], setting: str) -> pd.DataFrame:
         for p in found.points:
             if p.setting == setting:
                 lines.append({
-                    "card": found.card, "arm": f"{look(p.role).glyph} {one_line(p.label, 70)}", "n": p.n,
+                    "card": found.card, "arm": f"{look(p.role).glyph} {one_line(p.label, 70)}", "questions": one_line(p.split, 40),
+                    "n": p.n,
                     "right %": round(100 * p.accuracy, 1), "95 %": f"{100 * p.low:.1f} to {100 * p.high:.1f}", "tokens": round(p.tokens, 1),
                     "points over the base": signed(p.difference, p.difference_low, p.difference_high),
                     "its control": one_line(labels.get(p.control or "", ""), 60),
