@@ -117,7 +117,8 @@ def development(asked: Elicit, setting: Setting, options: Developing, card: str 
         what = "the split that is graded" if options.dev == setting.split else f"no split of task {asked.found.name}"
         others = [name for name in known if name != setting.split]
         raise BadInput(
-            f"card {card}: dev is {options.dev!r}, {what}; name another one: {', '.join(others) or 'it has none'}."
+            f"card {card}: dev is {options.dev!r}, {what}; name another one, whose questions are not graded: "
+            f"{', '.join(others) or 'it has none'}."
         )
     guesses = [options.dev] if options.dev else [setting.split.replace("test", "dev"), "dev", "validation", "train"]
     for name in guesses:
