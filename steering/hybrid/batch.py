@@ -210,7 +210,7 @@ class Hybrid:
         thought: list[int | None] = [None] * len(rows) if thoughts is None else thoughts.tolist()
         final = logits.clone() if opened else logits
         forced: dict[int, int | None] = {}
-        for rule, members in by_controller(rows, opened):
+        for rule, members in by_controller(rows, opened, lambda rule: (rule.how, id(rule.bank), id(rule.bias))):
             index = torch.tensor(members, device=logits.device)
             chosen = torch.tensor([found.get(n, 0) for n in members], device=logits.device)
             if rule.how == "shift":

@@ -119,7 +119,7 @@ class Controller:
         if self.categories is not None:
             self.categories.check(thinking if self.which == "thinking" and thinking is not None else base)
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """Plain data; banks and readouts by digest."""
         facts: dict[str, Any] = {"when": self.when, "which": self.which, "how": self.how}
@@ -134,7 +134,7 @@ class Controller:
             facts["revert"] = False
         return facts
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of `facts`: 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,11 +4,12 @@
    reaches it.
 2. `categories` is given activations; no token and no logit of either model reaches it.
 3. Draws are the row's own, by its seed and the number of tokens it has, so they do not depend on the batch.
+4. Rows whose rules ask the same thing are asked together, each against its own threshold and share: many rules cost as little as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,12 +24,18 @@ CATEGORY_STREAM = 0x5EED
 """Added to a row's seed for draws of random categories, so that they differ from those of `share`."""
 
 
-def by_controller(rows: Sequence[Writing], members: Sequence[int]) -> list[tuple[Controller, list[int]]]:
-    """Places of `members` in `rows`, by their controller, in order of appearance."""
-    groups: dict[int, tuple[Controller, list[int]]] = {}
+def by_controller(
+    rows: Sequence[Writing], members: Sequence[int], asks: Callable[[Controller], Hashable] = id
+) -> list[tuple[Controller, list[int]]]:
+    """Places of `members` in `rows`, by their controller, in order of appearance; controllers of which `asks` says the same stand
+    together, behind the first of them."""
+    groups: dict[Hashable, tuple[Controller, list[int]]] = {}
+    keys: dict[int, Hashable] = {}
     for n in members:
         rule = rows[n].asked.controller
-        groups.setdefault(id(rule), (rule, []))[1].append(n)
+        if id(rule) not in keys:
+            keys[id(rule)] = asks(rule)
+        groups.setdefault(keys[id(rule)], (rule, []))[1].append(n)
     return list(groups.values())
 
 
@@ -59,29 +66,33 @@ def gates(
     """The rows whose gate opens. `apart [rows]` is the divergence of the two predictions, where a rule asks for it. `logits [rows,
     vocabulary]` and `read [rows, d]` per site are the base's, unsteered; rows whose rule decides within the pass are left to it."""
     opened: list[int] = []
-    for rule, members in by_controller(rows, [n for n, r in enumerate(rows) if not r.asked.controller.in_pass]):
+    asked = [n for n, row in enumerate(rows) if not row.asked.controller.in_pass]
+    for rule, members in by_controller(rows, asked, lambda rule: (rule.when, id(rule.trigger))):
         index = torch.tensor(members, device=logits.device)
         if rule.when == "disagreement":
             found = [not agrees[n] for n in members]
         elif rule.when == "divergence":
             assert apart is not None
-            found = (apart[index.to(apart.device)] > rule.threshold).tolist()
+            found = _above(rows, members, apart[index.to(apart.device)])
         elif rule.when == "early":
-            found = [len(rows[n].tokens) < rule.threshold for n in members]
+            found = [len(rows[n].tokens) < rows[n].asked.controller.threshold for n in members]
         elif rule.when == "trigger":
             assert rule.trigger is not None
-            found = (rule.trigger.probability(read[rule.trigger.site][index]) > rule.threshold).tolist()
+            found = _above(rows, members, rule.trigger.probability(read[rule.trigger.site][index]))
         elif rule.when == "entropy":
-            found = (torch.distributions.Categorical(logits=logits[index]).entropy() > rule.threshold).tolist()
+            found = _above(rows, members, torch.distributions.Categorical(logits=logits[index]).entropy())
         else:
             found = [rule.when == "anywhere" or rows[n].starts_sentence for n in members]
-        passed = [n for n, yes in zip(members, found, strict=True) if yes]
-        opened += (
-            passed
-            if rule.share == 1
-            else [n for n, u in zip(passed, _drawn(rows, passed), strict=True) if u < rule.share]
-        )
-    return sorted(opened)
+        opened += [n for n, yes in zip(members, found, strict=True) if yes]
+    shared = [n for n in opened if rows[n].asked.controller.share != 1]
+    shut = {n for n, u in zip(shared, _drawn(rows, shared), strict=True) if u >= rows[n].asked.controller.share}
+    return sorted(n for n in opened if n not in shut)
+
+
+def _above(rows: Sequence[Writing], members: Sequence[int], values: Tensor) -> list[bool]:
+    """Whether each value is above the threshold of its row's rule."""
+    thresholds = [rows[n].asked.controller.threshold for n in members]
+    return (values > torch.tensor(thresholds, dtype=values.dtype, device=values.device)).tolist()  # type: ignore[no-any-return]
 
 
 def categories(
@@ -90,14 +101,13 @@ def categories(
     """Category of each gated row that needs one, from activations `[rows, d]` per site of the base (`read`) or of the thinking model
     (`theirs`), or a draw."""
     found: dict[int, int] = {}
-    for rule, members in by_controller(rows, gated):
-        if rule.bank is None:
-            continue
+    banks = {n: bank for n in gated if (bank := rows[n].asked.controller.bank) is not None}
+    for rule, members in by_controller(rows, list(banks), lambda rule: (rule.which, id(rule.categories))):
         if rule.which == "only":
             found |= dict.fromkeys(members, 0)
         elif rule.which == "random":
             drawn = _drawn(rows, members, CATEGORY_STREAM)
-            found |= {n: int(u * rule.bank.k) for n, u in zip(members, drawn, strict=True)}
+            found |= {n: int(u * banks[n].k) for n, u in zip(members, drawn, strict=True)}
         else:
             assert rule.categories is not None
             values = (theirs if rule.which == "thinking" else read)[rule.categories.site]

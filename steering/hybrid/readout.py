@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Readout:
         logits = self.logits(h)
         return logits[..., 0].sigmoid() if self.n == 1 else logits.softmax(-1)[..., -1]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of the numbers and the site: 16 hexadecimal digits."""
         found = hashlib.sha256(f"{self.site.name} {self.unit} {self.n}".encode())

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class ShiftBank:
         facts = {**self.provenance, "vectors": f"random, norm-matched, seed {seed}", "parent": self.digest}
         return replace(self, vectors=drawn.to(self.vectors.device), provenance=facts)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of the numbers and the site: 16 hexadecimal digits."""
         found = hashlib.sha256(f"{self.site.name} {self.scale!r}".encode())

@@ -6,7 +6,8 @@
 2. Thresholds are set on development problems so that a selector takes its budget of the thinking model's tokens there; what it took on the
    test problems is reported, for a base that ends early gives it little to take.
 3. Beside the bank at its widest budget stand R banks of random vectors of equal norms, each its own draw.
-4. Where the token is worth as much as the vector, the vector writes a token: the sentence says in how many comparisons it is not, and what
+4. Cells of one and the same rule (a selector that takes all it can before the budget is reached) are one arm.
+5. Where the token is worth as much as the vector, the vector writes a token: the sentence says in how many comparisons it is not, and what
    advantage the intervals leave it.
 """
 
@@ -14,13 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from steering.compile.text import token_facts
 from steering.errors import BadInput
+from steering.hybrid import Controller
 
-from ...statistics import PairedDifference, rank_p
-from ...store.runs import Run
 from ...tasks.task import asked_ids
 from ..hybrid.arms import Parts, hybrid_arm
 from ..hybrid.making import Making
@@ -30,10 +28,11 @@ from .asked import Elicit, Setting
 from .audit_verdict import corrects
 from .bank_audit import EXTRA, audited
 from .card import Card
+from .decision_tables import Cell, Grid, against_token, grid_table, told
 from .findings import Point, Table
-from .points import arms_difference, between, points_of
+from .points import points_of
 from .positions import enriched, ranks
-from .selecting import DEVELOPMENT, SELECTORS, WORDS, WRITERS, DecisionOptions, Taking, controller, taking
+from .selecting import DEVELOPMENT, SELECTORS, WORDS, WRITERS, DecisionOptions, biases_of, controller, taking
 from .signals import Signals, read_signals
 from .workroom import Workroom
 
@@ -61,33 +60,35 @@ def run(room: Workroom, options: DecisionOptions) -> tuple[list[Point], list[Tab
         dev = {DEVELOPMENT[setting.split]: options.n_development} if room.asked.builtin else options.development
         signals = _signals(room, setting, parts, dev)
         takings = {(s, b): taking(signals, s, b) for s in options.selectors for b in options.budgets}
-        rules, arms = {}, []
+        biases = biases_of(room.base, parts)
+        cells: dict[Cell, str] = {}
+        rules: dict[str, Controller] = {}
+        arms, names = [], {}
         for (selector, budget), own in takings.items():
             for writer in options.writers:
-                name = f"{selector}-{writer}-{100 * budget:g}"
-                rules[name] = controller(room.base, parts, own, writer)
-                label = f"{WRITERS[writer]} at {SELECTORS[selector]}, {100 * budget:g} %"
-                role = "control" if selector in ("random", "early") else "steered"
-                arms.append(hybrid_arm(making.spec, name, label, rules[name], role))
+                rule, name = controller(room.base, parts, own, writer, biases), f"{selector}-{writer}-{100 * budget:g}"
+                if (known := names.setdefault(rule.digest, name)) == name:
+                    rules[name] = rule
+                    label = f"{WRITERS[writer]} at {SELECTORS[selector]}, {100 * budget:g} %"
+                    role = "control" if selector in ("random", "early") else "steered"
+                    arms.append(hybrid_arm(making.spec, name, label, rule, role))
+                cells[selector, writer, budget] = known
         widest = takings.get(("divergence", max(options.budgets))) or next(iter(takings.values()))
         for writer, label in EXTRA.items():
-            rules[f"bank-{writer}"] = controller(room.base, parts, widest, writer)
+            rules[f"bank-{writer}"] = controller(room.base, parts, widest, writer, biases)
             arms.append(hybrid_arm(making.spec, f"bank-{writer}", label, rules[f"bank-{writer}"], "control"))
         for seed in range(options.random):
-            rules[f"draw-{seed}"] = controller(room.base, parts, widest, "bank", seed)
+            rules[f"draw-{seed}"] = controller(room.base, parts, widest, "bank", biases, seed)
             arms.append(hybrid_arm(making.spec, f"draw-{seed}", f"random vectors, draw {seed}", rules[f"draw-{seed}"]))
         found = room.evaluate(
             "decisions", setting, [*room.references(setting), *arms], options.n, controllers=list(rules.values())
         )
         own_points = points_of(found, setting)
         points += [point for point in own_points if not point.arm.startswith("draw-")]
-        tables += [
-            _grid(found, setting, own_points, options, takings),
-            _against(found, setting, options),
-            ranks(setting, signals),
-        ]
-        said += _said(found, setting, own_points, options)
-        table, sentences = _bank(room, found, setting, parts, options)
+        grid = Grid(found, setting, cells, takings)
+        tables += [grid_table(grid, own_points, options), against_token(grid), ranks(setting, signals)]
+        said += told(grid, own_points, options)
+        table, sentences = _bank(room, grid, parts, options)
         tables += [table] if table else []
         said += sentences
         if room.asked.builtin:
@@ -117,110 +118,20 @@ def _signals(room: Workroom, setting: Setting, parts: Parts, splits: dict[str, i
     return read_signals(room.base, thinking, prompts, parts.trigger, ends, room.asked.max_new_tokens)  # type: ignore[arg-type]
 
 
-def _reached(found: Run, setting: Setting) -> dict[str, float]:
-    """Share of an arm's tokens that its gate opened at."""
-    rows = found.table(columns=["arm", "split", "token_ids", "choices"]).to_pandas()
-    rows = rows[(rows["split"] == setting.split) & rows["choices"].notna()]
-    gated, written = (
-        rows["choices"].map(len).groupby(rows["arm"]).sum(),
-        rows["token_ids"].map(len).groupby(rows["arm"]).sum(),
-    )
-    return {str(arm): float(gated[arm] / written[arm]) for arm in gated.index}
-
-
-def _grid(
-    found: Run,
-    setting: Setting,
-    points: list[Point],
-    options: DecisionOptions,
-    takings: dict[tuple[str, float], Taking],
-) -> Table:
-    named, reached = {point.arm: point for point in points}, _reached(found, setting)
-    lines: list[tuple[Any, ...]] = []
-    for (selector, budget), own in takings.items():
-        cells = []
-        for writer in options.writers:
-            name = f"{selector}-{writer}-{100 * budget:g}"
-            point = named[name]
-            cells.append(
-                f"{100 * point.accuracy:.1f} ({100 * point.low:.0f}-{100 * point.high:.0f}), {100 * reached.get(name, 0):.1f} %"
-            )
-        lines.append((SELECTORS[selector], f"{100 * budget:g}", f"{100 * own.took:.1f}", *cells))
-    return Table(
-        title=f"{setting.name}: right % (95 %) and share of tokens reached",
-        heads=("selector", "budget %", "took on development %", *(WRITERS[writer] for writer in options.writers)),
-        lines=tuple(lines),
-        notes=(f"n {named['base'].n}; base {100 * named['base'].accuracy:.1f} %.",),
-    )
-
-
-def _pairs(found: Run, setting: Setting, options: DecisionOptions) -> list[tuple[str, float, PairedDifference]]:
-    """Vector minus token at equal selector and budget."""
-    if not {"token", "bank"} <= set(options.writers):
-        return []
-    return [
-        (selector, budget, arms_difference(found, setting.split, *(f"{selector}-{w}-{100 * budget:g}" for w in ("token", "bank"))))
-        for selector in options.selectors
-        for budget in options.budgets
-    ]  # fmt: skip
-
-
-def _against(found: Run, setting: Setting, options: DecisionOptions) -> Table:
-    lines = tuple(
-        (
-            SELECTORS[selector], f"{100 * budget:g}", f"{100 * one.difference:+.1f} ({between(one.interval.low, one.interval.high)})",
-            one.helped, one.hurt, one.n,
-        )
-        for selector, budget, one in _pairs(found, setting, options)
-    )  # fmt: skip
-    return Table(
-        title=f"{setting.name}: the bank's vectors minus the thinking model's token, same selector and budget",
-        heads=("selector", "budget %", "points (95 %)", "vector alone right", "token alone right", "n"),
-        lines=lines,
-    )
-
-
-def _bank(
-    room: Workroom, found: Run, setting: Setting, parts: Parts, options: DecisionOptions
-) -> tuple[Table | None, list[str]]:
+def _bank(room: Workroom, grid: Grid, parts: Parts, options: DecisionOptions) -> tuple[Table | None, list[str]]:
     budget = max(options.budgets)
-    at = {writer: f"divergence-{writer}-{100 * budget:g}" for writer in options.writers}
-    if "divergence" not in options.selectors or "bank" not in at:
+    at = {
+        writer: grid.cells["divergence", writer, budget]
+        for writer in options.writers
+        if "divergence" in options.selectors
+    }
+    if "bank" not in at:
         return None, []
     about = {at["bank"]: WRITERS["bank"]} | {f"bank-{writer}": label for writer, label in EXTRA.items()}
     about |= {at[writer]: WRITERS[writer] for writer in ("mean", "words", "token") if writer in at}
     biases = tuple(at[writer] for writer in ("mean", "words") if writer in at)
-    return audited(setting, room.base, parts.bank, WORDS, corrects(found, setting.split), about, biases, budget)
-
-
-def _said(found: Run, setting: Setting, points: list[Point], options: DecisionOptions) -> list[str]:
-    pairs = _pairs(found, setting, options)
-    named = {point.arm: point for point in points}
-    said = []
-    if pairs:
-        more = [one for one in pairs if one[2].interval.low > 0]
-        less = [one for one in pairs if one[2].interval.high < 0]
-        places = ", ".join(f"{SELECTORS[selector]} {100 * budget:g} %" for selector, budget, _ in more)
-        most = max(one[2].interval.high for one in pairs)
-        verdict = (
-            f"in {len(more)} the vector is worth more ({places}), one of many such comparisons being so by chance"
-            if more
-            else "in none the vector is"
-        )
-        said.append(
-            f"{setting.name}: of {len(pairs)} comparisons of vector and token at equal selector and budget, in {len(less)} the token is "
-            f"worth more, and {verdict}; the intervals leave the vector an advantage of at most {100 * most:+.1f} points."
-        )
-    name = f"divergence-bank-{100 * max(options.budgets):g}"
-    drawn = [point.accuracy for point in points if point.arm.startswith("draw-")]
-    if name in named and drawn:
-        own = named[name]
-        said.append(
-            f"{setting.name}: the bank's vectors at the {100 * max(options.budgets):g} % of largest divergence are right in "
-            f"{100 * own.accuracy:.1f} %, {len(drawn)} banks of random vectors of equal norms in {100 * np.mean(drawn):.1f} "
-            f"({100 * min(drawn):.1f} to {100 * max(drawn):.1f}), rank p {rank_p(own.accuracy, drawn):.3f}; n {own.n}."
-        )
-    return said
+    right = corrects(grid.run, grid.setting.split)
+    return audited(grid.setting, room.base, parts.bank, WORDS, right, about, biases, budget)
 
 
 QUICK = {
@@ -245,5 +156,5 @@ CARD = Card(
     full=DecisionOptions(n=200),
     run=run,
     refuse=refuse,
-    version=2,
+    version=3,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +79,16 @@ def taking(signals: Signals, selector: str, budget: float) -> Taking:
     return drawn("anywhere", np.ones(signals.n))
 
 
-def controller(base: LoadedModel, parts: Parts, own: Taking, writer: str, draw: int | None = None) -> Controller:
-    """A selector with a writer; `draw` replaces the bank's vectors by random ones."""
+def controller(
+    base: LoadedModel,
+    parts: Parts,
+    own: Taking,
+    writer: str,
+    biases: Mapping[str, torch.Tensor],
+    draw: int | None = None,
+) -> Controller:
+    """A selector with a writer; `biases [K, vocabulary]` are those of the writers that have one (`biases_of`), `draw` replaces the bank's
+    vectors by random ones."""
     common: dict[str, Any] = {"when": own.when, "threshold": own.threshold, "share": own.share}
     if own.when == "trigger":
         common["trigger"] = parts.trigger
@@ -87,10 +96,9 @@ def controller(base: LoadedModel, parts: Parts, own: Taking, writer: str, draw: 
         return Controller(**common, how="substitute")
     if writer == "one":
         return Controller(**common, which="only", bank=parts.one)
-    if writer in ("mean", "words"):
-        bias = parts.bias if writer == "mean" else on_words(base, parts)
+    if writer in biases:
         return Controller(
-            **common, which="thinking", how="bias", bank=parts.bank, categories=parts.categories, bias=bias
+            **common, which="thinking", how="bias", bank=parts.bank, categories=parts.categories, bias=biases[writer]
         )
     bank = parts.bank if draw is None else parts.bank.with_random_vectors(draw)
     if writer in EXTRA:
@@ -98,10 +106,11 @@ def controller(base: LoadedModel, parts: Parts, own: Taking, writer: str, draw: 
     return Controller(**common, which="thinking", bank=bank, categories=parts.categories)
 
 
-def on_words(base: LoadedModel, parts: Parts) -> torch.Tensor:
-    """The mean effect on the logits of each category's five words that its vector promotes most by the logit lens; nothing elsewhere."""
+def biases_of(base: LoadedModel, parts: Parts) -> dict[str, torch.Tensor]:
+    """`[K, vocabulary]` by writer: the mean effect on the logits, and that effect on the five words per category that its vector promotes
+    most by the logit lens, with nothing elsewhere."""
     kept = torch.zeros_like(parts.bias)
     for category, vector in enumerate(parts.bank.vectors):
         words = lens_logits(base, vector.float().cpu()).topk(WORDS).indices
         kept[category, words] = parts.bias[category, words]
-    return kept
+    return {"mean": parts.bias, "words": kept}
