@@ -113,18 +113,13 @@ def naive_gradient(
     for text, gain in zip(texts, gains, strict=True):
         own = {site: v.clone().requires_grad_() for site, v in vectors.items()}
         ids, prompt = (*text.prompt_ids, *text.token_ids[:-1]), len(text.prompt_ids)
+        edited = [spans_position(span, p, list(ids), prompt, model) for p in range(len(ids))]
         handles = []
         for site, v in own.items():
 
-            def hook(module: object, args: object, output: Any, v: Tensor = v) -> Any:
+            def hook(module: object, args: object, output: Any, v: Tensor = v, edited: list[bool] = edited) -> Any:
                 hidden = output if isinstance(output, Tensor) else output[0]
-                new = torch.stack(
-                    [
-                        hidden[:, p] + (v if spans_position(span, p, list(ids), prompt, model) else 0)
-                        for p in range(len(ids))
-                    ],
-                    1,
-                )
+                new = torch.stack([hidden[:, p] + (v if here else 0) for p, here in enumerate(edited)], 1)
                 return new if isinstance(output, Tensor) else (new, *output[1:])
 
             handles.append(model.layout.layers[site.layer].register_forward_hook(hook))
@@ -161,9 +156,10 @@ def test_an_update_equals_the_naive_loop() -> None:
     assert len(written) == 12 and (gains != 0).any()
     wanted = naive_gradient(model, written, gains, start.values, Span.parse(spec.span), spec.max_new_tokens)
     for site, gradient in wanted.items():
-        assert torch.allclose(state.moments[site][0], 0.1 * gradient, rtol=1e-3, atol=1e-8)
+        noise = 1e-4 * float(gradient.abs().max())  # of float32, in which the two loops add up in another order
+        assert torch.allclose(state.moments[site][0], 0.1 * gradient, rtol=1e-3, atol=0.1 * noise)
         change = start.values[site] - state.values[site]
-        solid = gradient.abs() > 1e-6
+        solid = gradient.abs() > max(1e-6, 2 * noise)
         assert solid.any() and torch.allclose(change[solid], 0.3 * gradient.sign()[solid], atol=0.01)
 
 
