@@ -5,13 +5,15 @@
 2. The loss of an update is GRPO's without a KL term: minus the sum, over texts and their tokens, of min(rho A, clip(rho) A), divided by the
    number of texts and by the token limit (2503.20783: no length in the divisor). A is a text's reward minus the mean of its group, divided
    by the group's deviation where `scale` asks for it. With one gradient step per batch rho is 1 and nothing is clipped.
-3. What is trained is a vector per site, or one number per site along a direction that is given. Weights are left alone.
+3. What is trained is a vector per place, or one number along a direction that is given. Steps and norms are shares of the activation's norm
+   there, so that they carry over to other models. Weights are left alone.
 4. A state after each update goes on to the same numbers: draws depend on seed, update, prompt and sample alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,6 +34,7 @@ from ..plan.plan import Intervention, Plan
 from ..plan.span import Span
 from ..vector.vectors import Provenance, SteeringVector
 from .optimised import still
+from .place import Place
 from .policy import Rollout, logprobs, packed
 
 Reward = Callable[[int, Generation], float]
@@ -52,15 +55,18 @@ class Reinforcing:
     max_new_tokens: int = 256
     temperature: float = 1.0
     span: str = "all"
-    rate: float = 0.5
-    """Adam's step, in residual-stream units per coordinate."""
+    rate: float = 0.25
+    """Adam's step, as a share of the activation: a coordinate moves by that share of their root mean square, a number along a direction by
+    that share of the norm."""
     reuse: int = 1
     """Gradient steps per batch of rollouts; above 1 the ratio is clipped."""
     clip: tuple[float, float] = (0.2, 0.28)
     """Below and above 1."""
     scale: Literal["none", "group"] = "none"
-    start_norm: float = 1.0
-    """Norm of the random vector per site to start from; the number along a direction that is given starts at it."""
+    shuffled: bool = False
+    """Deal the rewards of each group out anew to its texts: as many of each, and of none. A control."""
+    start_norm: float = 0.05
+    """Norm of the random vector to start from, as a share of the activation's; a number along a direction starts at it."""
     seed: int = 0
     batch_size: int = 256
 
@@ -100,28 +106,27 @@ class Reinforced:
     generated and trained on, norm of all vectors together."""
 
 
-def begin(
-    model: LoadedModel,
-    sites: Sequence[Site],
-    spec: Reinforcing,
-    directions: Mapping[Site, Tensor] | None = None,
-) -> Reinforced:
+def begin(model: LoadedModel, places: Sequence[Place], spec: Reinforcing) -> Reinforced:
     """Before the first update. Raises BadInput for sites that the model lacks, none at all, or directions that do not fit."""
+    sites = [place.site for place in places]
     if not sites or len(set(sites)) < len(sites):
         raise BadInput("Vectors are trained at one site or several different ones; name each once.")
     generator, values = torch.Generator().manual_seed(spec.seed), {}
-    for site in sorted(map(model.layout.check, sites), key=lambda site: site.order):
+    for place in sorted(places, key=lambda place: place.site.order):
+        site = model.layout.check(place.site)
         if model.layout.width(site) != model.d_model:
             raise BadInput(
                 f"{site} is not as wide as the stream; vectors are trained at sites such as blocks.0.hook_resid_post."
             )
-        if directions is None:
+        if place.direction is None:
             drawn = torch.randn(model.d_model, generator=generator)
-            values[site] = drawn / drawn.norm() * spec.start_norm
-            continue
-        if site not in directions or directions[site].shape != (model.d_model,):
-            raise BadInput(f"The directions hold none of {model.d_model} numbers at {site}; give one per site.")
-        values[site] = torch.full((1,), spec.start_norm)
+            values[site] = drawn / drawn.norm() * spec.start_norm * math.sqrt(model.d_model)
+        elif len(place.direction) != model.d_model:
+            raise BadInput(
+                f"{site}: the direction has {len(place.direction)} numbers, but the stream has {model.d_model}."
+            )
+        else:
+            values[site] = torch.full((1,), spec.start_norm)
     return Reinforced(values, {site: (torch.zeros_like(v), torch.zeros_like(v)) for site, v in values.items()})
 
 
@@ -130,19 +135,19 @@ def reinforce(
     pool: Sequence[tuple[int, ...]],
     reward: Reward,
     state: Reinforced,
+    places: Sequence[Place],
     spec: Reinforcing,
-    directions: Mapping[Site, Tensor] | None = None,
 ) -> Iterator[Reinforced]:
-    """The state after each update that is left. `pool` holds prompts as fed, with BOS; `directions [d_model]` are those of `begin`.
+    """The state after each update that is left. `pool` holds prompts as fed, with BOS; `places` are those of `begin`.
 
     Raises BadInput for a pool smaller than a batch, a reward or a gradient that is not finite.
     """
     if len(pool) < spec.prompts:
         raise BadInput(f"{len(pool)} prompts do not fill a batch of {spec.prompts}; give more, or smaller batches.")
-    units = None if directions is None else {s: d.float() / d.float().norm() for s, d in directions.items()}
+    made = {place.site: place for place in places}
     for update in range(len(state.curve), spec.updates):
         chosen = random.Random(f"{spec.seed}/{update}").sample(range(len(pool)), spec.prompts)
-        vectors = {site: _vector(value, site, units) for site, value in state.values.items()}
+        vectors = {site: made[site].vector(value) for site, value in state.values.items()}
         rows = [
             Row(pool[number], plan_of(model, vectors, spec.span), _seed(spec.seed, update, number, sample))
             for number in chosen
@@ -156,7 +161,8 @@ def reinforce(
         )
         if not np.isfinite(rewards).all():
             raise BadInput(f"Update {update}: a reward is not finite ({rewards[~np.isfinite(rewards)][0]}).")
-        state, clipped, trained = _updated(model, texts, advantages(rewards, spec), state, spec, units)
+        dealt = _dealt(rewards, spec, update) if spec.shuffled else rewards
+        state, clipped, trained = _updated(model, texts, advantages(dealt, spec), state, made, spec)
         lengths = np.array([len(text.token_ids) for text in texts])
         groups = rewards.reshape(-1, spec.samples)
         state = Reinforced(
@@ -173,11 +179,16 @@ def reinforce(
                     "clipped": clipped,
                     "generated": int(lengths.sum()),
                     "trained": trained,
-                    "norm": float(torch.cat([_vector(v, s, units) for s, v in state.values.items()]).norm()),
+                    "norm": float(torch.cat([made[s].vector(v) for s, v in state.values.items()]).norm()),
                 },
             ),
         )
         yield state
+
+
+def _dealt(rewards: np.ndarray, spec: Reinforcing, update: int) -> np.ndarray:
+    rng = np.random.default_rng([spec.seed, update])
+    return np.concatenate([rng.permutation(group) for group in rewards.reshape(-1, spec.samples)])
 
 
 def advantages(rewards: np.ndarray, spec: Reinforcing) -> np.ndarray:
@@ -216,8 +227,8 @@ def _updated(
     texts: Sequence[Generation],
     gains: np.ndarray,
     state: Reinforced,
+    made: Mapping[Site, Place],
     spec: Reinforcing,
-    units: Mapping[Site, Tensor] | None,
 ) -> tuple[Reinforced, float, int]:
     """One batch of rollouts: `reuse` gradient steps; also the share of ratios clipped and the tokens trained on."""
     used = [n for n, text in enumerate(texts) if gains[n] != 0 and text.token_ids and text.finish != "nonfinite"]
@@ -236,7 +247,7 @@ def _updated(
         for _ in range(spec.reuse):
             total = {site: torch.zeros_like(value) for site, value in values.items()}
             for number, batch in enumerate(batches):
-                vectors = {site: _vector(value, site, units) for site, value in values.items()}
+                vectors = {site: made[site].vector(value) for site, value in values.items()}
                 own = logprobs(model, batch, vectors, spec.temperature)
                 before = old.setdefault(number, own.detach())
                 gain = torch.tensor(gains[[used[n] for n in batch.texts]], dtype=own.dtype, device=own.device)
@@ -261,36 +272,33 @@ def _updated(
 def reinforced_vectors(
     model: LoadedModel,
     state: Reinforced,
+    places: Sequence[Place],
     spec: Reinforcing,
-    directions: Mapping[Site, Tensor] | None = None,
     name: str = "reinforced",
     **notes: Any,
 ) -> list[SteeringVector]:
     """The vectors as they are, with how they came to be; one per site, in forward order."""
-    units = None if directions is None else {s: d.float() / d.float().norm() for s, d in directions.items()}
-    facts = {"updates": len(state.curve), "rewards": [row["reward"] for row in state.curve], **asdict(spec), **notes}
-    several = len(state.values) > 1
+    made = {place.site: place for place in places}
+    sizes = {str(site): place.size for site, place in made.items()}
+    rewards = [row["reward"] for row in state.curve]
+    facts = {"updates": len(state.curve), "rewards": rewards, "sizes": sizes, **asdict(spec), **notes}
+    number = any(place.direction is not None for place in places)
+    what = "a number along a given direction" if number else "a vector"
+    contrast = f"{what} at each of {len(places)} sites, trained while it was added over {spec.span}"
+    whence = Provenance(
+        "reinforced",
+        model.fingerprint,
+        model.id,
+        contrast=contrast,
+        counts=(int(sum(row["generated"] for row in state.curve)),),
+        notes=facts,
+    )
     return [
         SteeringVector(
-            f"{name}-{site.layer}" if several else name,
-            site,
-            _vector(value, site, units),
-            Provenance(
-                "reinforced",
-                model.fingerprint,
-                model.id,
-                contrast=f"{'a number along a given direction' if units else 'a vector'} per site at {len(state.values)} sites, added over "
-                f"{spec.span} while it was trained",
-                counts=(int(sum(row["generated"] for row in state.curve)),),
-                notes=facts,
-            ),
+            f"{name}, layer {site.layer}" if len(places) > 1 else name, site, made[site].vector(value), whence
         )
         for site, value in state.values.items()
     ]
-
-
-def _vector(value: Tensor, site: Site, units: Mapping[Site, Tensor] | None) -> Tensor:
-    return value if units is None else value * units[site].to(value)
 
 
 def _seed(*facts: int) -> int:
