@@ -40,12 +40,13 @@ from .runs import print_tables, runs_app
 from .saes import sae_app
 from .sweeps import sweep_app
 from .traces import trace_app
+from .train import train
 from .vectors import vectors_app
 
 ORDER = (
     "demo", "doctor", "app", "models", "get", "pair",
     "extract", "vectors", "plan", "prompt", "generate",
-    "eval", "sweep", "ablate", "hybrid", "elicit", "attribute", "sae", "probe",
+    "eval", "sweep", "ablate", "hybrid", "elicit", "train", "attribute", "sae", "probe",
     "runs", "report", "trace", "import",
 )  # fmt: skip
 """Verbs in the order of a first page: begin, make and look at, measure, read."""
@@ -87,6 +88,7 @@ app.command("ablate")(ablate)
 app.command("hybrid")(hybrid)
 app.command("families")(families)
 app.command("elicit")(elicit)
+app.command("train")(train)
 app.command("prompt")(prompt)
 app.command("attribute")(attribute)
 app.command("report")(report)

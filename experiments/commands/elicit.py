@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,15 +42,29 @@ def elicit(
     as_markdown: MarkdownOption = False,
 ) -> None:
     """Run elicitation cards; a card that was stopped goes on where it was, and what is stored is read."""
-    from steering.documents import read_yaml
-
-    from ..studies.elicitation.named import CARDS, card_named
+    from ..studies.elicitation.named import CARDS
 
     if card == "list":
-        _list(list(CARDS.values()), as_json)
+        list_cards(list(CARDS.values()), as_json)
         return
     one_form(as_json, as_markdown)
-    chosen = list(CARDS.values()) if card == "all" else [card_named(card)]
+    given = overrides(preset, sets)
+    asked = asked_of(pair, task, forms, split, max_new_tokens)
+    form = "json" if as_json else "markdown" if as_markdown else ""
+    run_cards(chosen_cards(card, CARDS), asked, runs, preset, given, form)
+
+
+def chosen_cards(name: str, cards: Mapping[str, Card]) -> list[Card]:
+    """The card of that name, or `all` of them. Raises BadInput."""
+    if name != "all" and name not in cards:
+        raise unknown("card", name, cards)
+    return list(cards.values()) if name == "all" else [cards[name]]
+
+
+def overrides(preset: str, sets: list[str] | None) -> dict[str, Any]:
+    """Fields that `--set` gives. Raises BadInput for these, or for an unknown preset."""
+    from steering.documents import read_yaml
+
     if preset not in ("quick", "full"):
         raise unknown("preset", preset, ("quick", "full"), "--preset")
     given: dict[str, Any] = {}
@@ -60,8 +75,7 @@ def elicit(
         if key in given:
             raise BadInput(f"--set {text}: {key} is set twice; set it once.")
         given[key] = read_yaml(value, f"--set {text}")
-    asked = asked_of(pair, task, forms, split, max_new_tokens)
-    _run(chosen, asked, runs, preset, given, "json" if as_json else "markdown" if as_markdown else "")
+    return given
 
 
 def asked_of(pair: str, task: str, forms: str, split: str, max_new_tokens: int) -> Elicit:
@@ -115,7 +129,8 @@ def one_form(as_json: bool, as_markdown: bool) -> None:
         raise BadInput("--json and --markdown: ask for one of them.")
 
 
-def _run(cards: list[Card], asked: Elicit, runs: str, preset: str, given: dict[str, Any], form: str) -> None:
+def run_cards(cards: list[Card], asked: Elicit, runs: str, preset: str, given: dict[str, Any], form: str) -> None:
+    """Run cards and print what they found: `form` is json, markdown or, by default, tables."""
     from ..store.runs import Store
     from ..studies.elicitation.run import run_card
     from ..studies.elicitation.written import markdown
@@ -169,7 +184,8 @@ def show(found: Findings, console: Console) -> None:
     console.print(f"Runs: {', '.join(found.runs)}.", highlight=False)
 
 
-def _list(cards: list[Card], as_json: bool) -> None:
+def list_cards(cards: list[Card], as_json: bool) -> None:
+    """Names, systems, papers, what is measured and by which control."""
     if as_json:
         facts = [
             {

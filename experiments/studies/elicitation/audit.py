@@ -50,7 +50,7 @@ def run(room: Workroom, options: AuditOptions) -> tuple[list[Point], list[Table]
         asking.append((quick, latents_of(room, options.model_copy(update=DEMO_LATENT), quick)))
     for setting, subjects in asking:
         for number, subject in enumerate(subjects):
-            own, table, words = _audit(room, setting, subject, options, number == 0)
+            own, table, words = audited(room, setting, subject, options, number == 0)
             points += own
             tables.append(table)
             said += words
@@ -87,7 +87,7 @@ def _lens(room: Workroom, subject: Subject, read: Read, options: AuditOptions) -
         return None, f"No Jacobian lens: {error}"
 
 
-def _audit(
+def audited(
     room: Workroom, setting: Setting, subject: Subject, options: AuditOptions, first: bool
 ) -> tuple[list[Point], Table, list[str]]:
     split = development(room.asked, setting, options)

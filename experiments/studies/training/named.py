@@ -1,0 +1,8 @@
+"""The training cards by name."""
+
+from __future__ import annotations
+
+from ..elicitation.card import Card
+from . import reinforced
+
+CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (reinforced,)}

@@ -1,0 +1,200 @@
+"""Tables and sentences of trained vectors: what a budget of numbers recovers of the gap, how reward rose, and which way the vectors point.
+
+Several seeds of one training are averaged within a question; their range stands beside the mean, for an interval over questions does not
+speak of other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector
+
+from ...statistics import Floats, gap_recovered, paired_difference
+from ..elicitation.asked import Setting
+from ..elicitation.findings import Table
+from ..elicitation.points import between, difference_said
+from ..elicitation.workroom import Workroom
+from .trained import Trained
+
+LAST = 3
+"""Updates at the end that a reward is averaged over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """An arm of one seed, in its group, and its training where it was trained by reward."""
+
+    group: str
+    label: str
+    arm: str
+    own: Trained | None
+
+
+def groups_of(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Lines by group, in order of appearance."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.group, []).append(line)
+    return found
+
+
+def together(right: Mapping[str, Floats], members: Sequence[Line]) -> Floats:
+    """Verdicts of a group's seeds, `[items, seeds]`."""
+    return np.stack([right[line.arm] for line in members], 1)
+
+
+def as_often(right: Mapping[str, Floats], arm: str, values: Floats) -> Floats:
+    """An arm's verdicts beside those of a group, `[items, seeds]`: the same for every seed."""
+    return np.repeat(right[arm][:, None], values.shape[1], 1)
+
+
+def gap_said(right: Mapping[str, Floats], values: Floats) -> str | None:
+    """The share of the gap from base to thinking model that is recovered, with its interval."""
+    if "thinking" not in right:
+        return None
+    found = gap_recovered(as_often(right, "base", values), values, as_often(right, "thinking", values))
+    if found.value is None or found.interval is None:
+        return f"not defined: {found.reason}"
+    return f"{100 * found.value:.0f} % ({100 * found.interval.low:.0f} to {100 * found.interval.high:.0f})"
+
+
+def budget_table(
+    room: Workroom, setting: Setting, right: Mapping[str, Floats], lines: Sequence[Line], updates: int
+) -> Table:
+    shown: list[tuple[Any, ...]] = []
+    for members in groups_of(lines).values():
+        values = together(right, members)
+        seeds = 100 * values.mean(0)
+        moved = paired_difference(as_often(right, "base", values), values)
+        owns = [line.own for line in members if line.own is not None]
+        rewards = [[row["reward"] for row in own.curve] for own in owns]
+        shown.append(
+            (
+                members[0].label, owns[0].parameters if owns else None, len(members),
+                f"{seeds.mean():.1f}" + (f" ({seeds.min():.1f} to {seeds.max():.1f})" if len(members) > 1 else ""),
+                f"{100 * moved.difference:+.1f} ({between(moved.interval.low, moved.interval.high)})", gap_said(right, values),
+                f"{np.mean([own[0] for own in rewards]):.2f} to {np.mean([np.mean(own[-LAST:]) for own in rewards]):.2f}" if owns else None,
+                round(float(np.mean([sum(row["generated"] for row in own.curve) for own in owns]))) if owns else None,
+                round(float(np.mean([sum(row["trained"] for row in own.curve) for own in owns]))) if owns else None,
+            )
+        )  # fmt: skip
+    if "thinking" in right:
+        weights = sum(parameter.numel() for parameter in room.model(str(room.asked.thinking)).model.parameters())
+        shown.append(
+            (
+                "thinking model: all weights",
+                weights,
+                1,
+                f"{100 * right['thinking'].mean():.1f}",
+                None,
+                "100 %",
+                None,
+                None,
+                None,
+            )
+        )
+    return Table(
+        title=f"{setting.name}: numbers trained, and the gap that they recover",
+        heads=(
+            "what", "numbers trained", "seeds", "right %, mean (range over seeds)", "minus the base (95 %)",
+            "gap recovered (95 %)", "reward in training, first to last", "tokens generated", "tokens trained on",
+        ),
+        lines=tuple(shown),
+        notes=(
+            f"n {len(right['base'])}; base {100 * right['base'].mean():.1f} %. {updates} updates; the last reward is the mean of the last "
+            f"{LAST}. Intervals are over questions, with the seeds averaged; other seeds are not covered by them.",
+        ),
+    )  # fmt: skip
+
+
+def curve_table(lines: Sequence[Line]) -> Table:
+    """Reward by update, averaged over seeds."""
+    groups = {group: members for group, members in groups_of(lines).items() if members[0].own is not None}
+    length = max((len(line.own.curve) for line in lines if line.own is not None), default=0)
+    shown = sorted({0, *range(length // 6, length, max(1, length // 6)), length - 1}) if length else []
+    rows = []
+    for update in shown:
+        cells = []
+        for members in groups.values():
+            values = [
+                line.own.curve[update] for line in members if line.own is not None and update < len(line.own.curve)
+            ]
+            cells.append(f"{np.mean([v['reward'] for v in values]):.2f}, {np.mean([v['tokens'] for v in values]):.0f}")
+        rows.append((update + 1, *cells))
+    return Table(
+        title="Reward and tokens of sampled texts, by update",
+        heads=("update", *(members[0].label for members in groups.values())),
+        lines=tuple(rows),
+        notes=("Mean over seeds; texts are sampled at temperature 1 on training questions.",),
+    )
+
+
+def cosine_table(lines: Sequence[Line], chosen: SteeringVector, vectors: Mapping[str, Any], site: Site) -> Table:
+    """Cosines at the site where one vector is trained: among the seeds of a training, and with the mean difference there."""
+    named: dict[str, list[torch.Tensor]] = {}
+    for line in lines:
+        if line.own is not None:
+            named.setdefault(line.label, []).extend(v.direction for v in line.own.vectors if v.site == site)
+    others = {v.name: v.direction for v in vectors.values() if v.site == site and v.name.startswith("fitted")}
+    for direction in others.values():
+        named.setdefault("one vector, fitted to own right texts", []).append(direction)
+    if chosen.site == site:
+        named["mean difference"] = [chosen.direction]
+    heads = list(named)
+    rows = []
+    for label, own in named.items():
+        cells: list[str | None] = []
+        for other in heads:
+            pairs = [
+                float(torch.cosine_similarity(a, b, 0))
+                for n, a in enumerate(own)
+                for m, b in enumerate(named[other])
+                if other != label or n < m
+            ]
+            cells.append(f"{np.mean(pairs):+.2f} ({min(pairs):+.2f} to {max(pairs):+.2f})" if pairs else None)
+        rows.append((label, *cells))
+    width = len(chosen.direction)
+    return Table(
+        title=f"Cosines at {site}: mean (range) over seeds",
+        heads=("", *heads),
+        lines=tuple(rows),
+        notes=(
+            f"Two random directions of {width} numbers have a cosine of 0, with a standard deviation of {width**-0.5:.2f}.",
+        ),
+    )
+
+
+def told(setting: Setting, right: Mapping[str, Floats], lines: Sequence[Line]) -> list[str]:
+    """What each group recovers, and whether the trained vector is worth more than its controls."""
+    groups, said = groups_of(lines), []
+    for members in groups.values():
+        values = together(right, members)
+        moved = paired_difference(as_often(right, "base", values), values)
+        gap = gap_said(right, values)
+        share = "" if gap is None else f"; gap recovered {gap}"
+        said.append(
+            f"{setting.name}: {members[0].label}: {difference_said(moved)} points against the base{share} (n {len(values)})."
+        )
+    if "vector" in groups:
+        own = together(right, groups["vector"])
+        for group in ("shuffled", "fitted", "elsewhere", "difference"):
+            if group in groups:
+                other = together(right, groups[group])
+                if other.shape[1] == 1:
+                    other = as_often(right, groups[group][0].arm, own)
+                over = (
+                    paired_difference(other, own)
+                    if other.shape == own.shape
+                    else paired_difference(other.mean(1), own.mean(1))
+                )
+                said.append(
+                    f"{setting.name}: the trained vectors minus {groups[group][0].label}: {difference_said(over)} points."
+                )
+    return said
