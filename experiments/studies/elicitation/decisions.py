@@ -63,7 +63,8 @@ def run(room: Workroom, options: DecisionOptions) -> tuple[list[Point], list[Tab
         biases = biases_of(room.base, parts)
         cells: dict[Cell, str] = {}
         rules: dict[str, Controller] = {}
-        arms, names = [], {}
+        names: dict[str, str] = {}
+        arms = []
         for (selector, budget), own in takings.items():
             for writer in options.writers:
                 rule, name = controller(room.base, parts, own, writer, biases), f"{selector}-{writer}-{100 * budget:g}"

@@ -16,7 +16,7 @@ import torch
 from steering.model.sites import Site
 from steering.vector.vectors import SteeringVector
 
-from ...statistics import Floats, gap_recovered, paired_difference
+from ...statistics import Floats, GapRecovered, gap_recovered, paired_difference
 from ..elicitation.asked import Setting
 from ..elicitation.findings import Table
 from ..elicitation.points import between, difference_said
@@ -55,13 +55,19 @@ def as_often(right: Mapping[str, Floats], arm: str, values: Floats) -> Floats:
     return np.repeat(right[arm][:, None], values.shape[1], 1)
 
 
-def gap_said(right: Mapping[str, Floats], values: Floats) -> str | None:
-    """The share of the gap from base to thinking model that is recovered, with its interval."""
+def gap_of(right: Mapping[str, Floats], values: Floats) -> GapRecovered | None:
+    """The share of the gap from base to thinking model that is recovered; None without a thinking model."""
     if "thinking" not in right:
         return None
-    found = gap_recovered(as_often(right, "base", values), values, as_often(right, "thinking", values))
+    return gap_recovered(as_often(right, "base", values), values, as_often(right, "thinking", values))
+
+
+def gap_said(found: GapRecovered | None) -> str | None:
+    """A share of the gap with its interval, in per cent."""
+    if found is None:
+        return None
     if found.value is None or found.interval is None:
-        return f"not defined: {found.reason}"
+        return "not defined"
     return f"{100 * found.value:.0f} % ({100 * found.interval.low:.0f} to {100 * found.interval.high:.0f})"
 
 
@@ -79,7 +85,7 @@ def budget_table(
             (
                 members[0].label, owns[0].parameters if owns else None, len(members),
                 f"{seeds.mean():.1f}" + (f" ({seeds.min():.1f} to {seeds.max():.1f})" if len(members) > 1 else ""),
-                f"{100 * moved.difference:+.1f} ({between(moved.interval.low, moved.interval.high)})", gap_said(right, values),
+                f"{100 * moved.difference:+.1f} ({between(moved.interval.low, moved.interval.high)})", gap_said(gap_of(right, values)),
                 f"{np.mean([own[0] for own in rewards]):.2f} to {np.mean([np.mean(own[-LAST:]) for own in rewards]):.2f}" if owns else None,
                 round(float(np.mean([sum(row["generated"] for row in own.curve) for own in owns]))) if owns else None,
                 round(float(np.mean([sum(row["trained"] for row in own.curve) for own in owns]))) if owns else None,
@@ -100,6 +106,8 @@ def budget_table(
                 None,
             )
         )
+    why = gap_of(right, right["base"][:, None])
+    undefined = () if why is None or why.defined else (f"Gap recovered: {why.reason}.",)
     return Table(
         title=f"{setting.name}: numbers trained, and the gap that they recover",
         heads=(
@@ -110,6 +118,7 @@ def budget_table(
         notes=(
             f"n {len(right['base'])}; base {100 * right['base'].mean():.1f} %. {updates} updates; the last reward is the mean of the last "
             f"{LAST}. Intervals are over questions, with the seeds averaged; other seeds are not covered by them.",
+            *undefined,
         ),
     )  # fmt: skip
 
@@ -177,7 +186,7 @@ def told(setting: Setting, right: Mapping[str, Floats], lines: Sequence[Line]) -
     for members in groups.values():
         values = together(right, members)
         moved = paired_difference(as_often(right, "base", values), values)
-        gap = gap_said(right, values)
+        gap = gap_said(gap_of(right, values))
         share = "" if gap is None else f"; gap recovered {gap}"
         said.append(
             f"{setting.name}: {members[0].label}: {difference_said(moved)} points against the base{share} (n {len(values)})."
