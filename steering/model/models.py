@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..errors import BadInput, listed, unknown
 from .adapters import adapted, base_of, base_revision, has_tokenizer
+from .deltas import apply_delta, delta_facts
 from .executor import Executor, HookExecutor
 from .layout import Layout, text_config
 from .memory import parameters_of, refuse_too_large
@@ -168,6 +169,8 @@ def load_model(
     the one that the adapter names. `trial=False` takes a model on which the engine's way of reading differs from the naive one, for reading
     activations.
 
+    A folder with `delta.safetensors` (`deltas`) is its base with some weights changed; `base` names another place of that base.
+
     Raises BadInput for an unknown built-in, dtype, folder, revision or architecture, for weights that are damaged, incomplete, too large
     for the memory that is free, or pickled with more than tensors, and for a model that the trial refuses.
     """
@@ -178,6 +181,13 @@ def load_model(
     device = auto_device() if device == "auto" else device
     dtype = auto_dtype(device, spread=device_map is not None or tp_plan is not None) if dtype == "auto" else dtype
     source = adapter = find_source(name)
+    if source.is_delta:
+        if quantization is not None:
+            raise BadInput(f"{name} changes weights in float32, bfloat16 or float16; leave quantization out.")
+        return _changed(
+            source, base, trial, revision=revision, dtype=dtype, device=device, device_map=device_map, tp_plan=tp_plan,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
     if adapter.is_adapter:
         if quantization is not None:
             raise BadInput(
@@ -222,6 +232,23 @@ def load_model(
     loaded = LoadedModel(name, model, tokenizer, layout_of(model), commit)
     if trial:
         loaded.trial.refuse(name)
+    return loaded
+
+
+def _changed(source: Source, base: str | None, trial: bool, **options: Any) -> LoadedModel:
+    """The base of a delta with its weights changed."""
+    assert isinstance(source.place, Path)
+    named = base or str(delta_facts(source.place)["base"])
+    try:
+        under = load_model(named, trial=False, **options)
+    except BadInput as error:
+        raise BadInput(
+            f"{source.name} changes weights of {named!r}, which cannot be loaded: {error} Or pass base."
+        ) from error
+    apply_delta(under.model, source.place, named)
+    loaded = LoadedModel(source.name, under.model, under.tokenizer, under.layout, under.revision)
+    if trial:
+        loaded.trial.refuse(source.name)
     return loaded
 
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, Pre
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .adapters import base_of, has_tokenizer
+from .deltas import delta_facts
 from .layout import Block, Layout, text_config
 from .memory import parameters_of
 from .sources import find_source, refusal
@@ -93,6 +94,11 @@ def load_reader(
 ) -> Reader:
     """The reader of a model, named as for `load_model`. Raises BadInput as `load_model` for what is not there or cannot be read."""
     source = find_source(name)
+    if source.is_delta:
+        under = load_reader(
+            base or str(delta_facts(Path(source.place))["base"]), revision=revision, trust_remote_code=trust_remote_code
+        )
+        return Reader(name, under.tokenizer, under.config, under.place)
     model, own = source, source
     if source.is_adapter:
         model = find_source(base or base_of(source))

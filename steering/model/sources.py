@@ -1,4 +1,4 @@
-"""Where a model's files are: built in, known by name, a GGUF file, an adapter's folder, a checkpoint folder, or the hub.
+"""Where a model's files are: built in, known by name, a GGUF file, the folder of an adapter, a delta or a checkpoint, or the hub.
 
 1. Nothing is loaded to find it, and nothing is fetched: a known name whose file is not here is refused with the command that fetches it.
 2. A name that is none of these is refused with the nearest that is.
@@ -18,6 +18,7 @@ from pathlib import Path
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from ..errors import BadInput, unknown
+from .deltas import DELTA, PREFIX, kept_delta
 from .gguf_models import gguf_checkpoint, gguf_in
 from .named import NAMED, named_file
 from .weight_files import is_pickled
@@ -41,6 +42,11 @@ class Source:
         return isinstance(self.place, Path) and (self.place / ADAPTER).is_file()
 
     @property
+    def is_delta(self) -> bool:
+        """Whether it holds what of a base model's weights is changed."""
+        return isinstance(self.place, Path) and (self.place / DELTA).is_file()
+
+    @property
     def is_pickled(self) -> bool:
         """Whether its weights are pickled (`pytorch_model.bin`), and not there as safetensors."""
         return isinstance(self.place, Path) and self.place.is_dir() and is_pickled(self.place)
@@ -58,13 +64,15 @@ def find_source(name: str) -> Source:
         if not (BUILTINS[name] / "model.safetensors").exists():
             raise BadInput(f"{name} has no weights in {BUILTINS[name]}. Train the pair: steer pair train.")
         return Source(name, BUILTINS[name])
+    if name.startswith(PREFIX):
+        return Source(name, kept_delta(name))
     if not name.strip():
         raise BadInput(
             f"The model's name is empty. Give a hub id, a folder, a .gguf file, or one of {', '.join([*BUILTINS, *NAMED])}."
         )
     path = Path(name).expanduser()
     if path.is_dir():
-        return Source(name, (None if (path / ADAPTER).is_file() else gguf_in(path)) or path)
+        return Source(name, (None if (path / ADAPTER).is_file() or (path / DELTA).is_file() else gguf_in(path)) or path)
     if name in NAMED:
         return Source(name, named_file(name))
     if path.suffix == ".gguf":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -38,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "n": 4, "seeds": [0, 1], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "fits": 2,
         "directions": 2, "texts": 2,
     },
+    "sparsity": {"n": 4, "shares": [0.05, 1.0], "draws": 2},
 }  # fmt: skip
 """The smallest sizes of every card."""
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=48)
@@ -135,8 +137,12 @@ def numbers(folder: Path) -> tuple[str, Path]:
     known.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     tokenizer.chat_template = "{% for m in messages %}<bos> {{ m['content'] }} ; {% endfor %}"
-    model.model.save_pretrained(folder / "model")
-    copy.deepcopy(tokenizer).save_pretrained(folder / "model")
+    for name in ("model", "other"):
+        model.model.save_pretrained(folder / name)
+        copy.deepcopy(tokenizer).save_pretrained(folder / name)
+    weights = load_file(folder / "other" / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"][0, :5] += 1
+    save_file(weights, folder / "other" / "model.safetensors", {"format": "pt"})
     for split, start in (("train", 0), ("dev", 20), ("test", 60)):
         lines = [
             json.dumps({"question": f"w{8 + n % 20} w{40 + n // 20} w{35 + n % 5}", "answer": "7"})
@@ -159,19 +165,51 @@ def asked_of(folder: Path) -> Elicit:
     return Elicit(base=model, thinking=None, task=task, think="cot", max_new_tokens=2, settings=forms)
 
 
-@pytest.mark.parametrize("name", list(SMALL))
-def test_every_card_runs_on_a_tiny_model_with_a_chat_template_and_a_file_of_questions(
-    name: str, tmp_path: Path
-) -> None:
+def test_trained_vectors_on_a_tiny_model_with_a_chat_template_and_a_file_of_questions(tmp_path: Path) -> None:
     asked = asked_of(tmp_path)
     with pytest.raises(BadInput, match="names the questions that are trained on"):
-        run_card(CARDS[name], asked, Store(tmp_path / "runs"), given=SMALL[name], console=QUIET)
-    findings = run_card(
-        CARDS[name], asked, Store(tmp_path / "runs"), given=SMALL[name] | {"read": {"train": 12}}, console=QUIET
-    )
+        run_card(CARDS["reinforced"], asked, Store(tmp_path / "runs"), given=SMALL["reinforced"], console=QUIET)
+    given = SMALL["reinforced"] | {"read": {"train": 12}}
+    findings = run_card(CARDS["reinforced"], asked, Store(tmp_path / "runs"), given=given, console=QUIET)
     assert {point.setting for point in findings.points} == {"direct prompts", "think-first prompts"}
     assert stored_findings(Store(tmp_path / "runs")) == ([findings], [])
     assert not any("gap recovered" in sentence for sentence in findings.said), "there is no thinking model"
+
+
+def test_sparsity_of_an_update_that_is_known(tmp_path: Path) -> None:
+    """Five numbers of the other model differ by 1."""
+    asked = asked_of(tmp_path)
+    with pytest.raises(BadInput, match="compares two models"):
+        run_card(CARDS["sparsity"], asked, Store(tmp_path / "runs"), given=SMALL["sparsity"], console=QUIET)
+    pair = asked.model_copy(update={"thinking": str(tmp_path / "other")})
+    findings = run_card(CARDS["sparsity"], pair, Store(tmp_path / "runs"), given=SMALL["sparsity"], console=QUIET)
+    assert {point.setting for point in findings.points} == {"direct prompts", "think-first prompts"}
+    total = sum(p.numel() for p in load_model(asked.base).model.parameters())
+    left = findings.tables[0]
+    assert all(line[1] == line[2] == f"{100 * (1 - 5 / total):.2f}" for line in left.lines), (
+        "at every tolerance, in both precisions"
+    )
+    assert all(float(str(line[3])) < 100 for line in left.lines)
+    (kind,) = findings.tables[1].lines
+    assert kind[0] == "MLP" and kind[1] == 1
+    whole_texts = {p.arm: p.accuracy for p in findings.points if p.setting == "direct prompts"}
+    assert whole_texts["top-100"] == whole_texts["thinking"], "all new values are the other model"
+
+
+def test_the_builtin_pair_in_whole_and_in_parts(tmp_path: Path) -> None:
+    findings = run_card(CARDS["sparsity"], BARE, Store(tmp_path), given=SMALL["sparsity"], console=QUIET)
+    run = Store(tmp_path).open(findings.runs[0])
+    texts = {(row["arm"], row["item"]): row["text"] for row in run.table(["arm", "item", "text"]).to_pylist()}
+    items = {item for _, item in texts}
+    assert all(texts["top-100", item] == texts["thinking", item] for item in items)
+    assert any(texts["top-100-drawn-0", item] == texts["thinking", item] for item in items), (
+        "all numbers, drawn, are all numbers"
+    )
+    models = {arm.model for arm in run.manifest.arms if arm.name.startswith("top-")}
+    assert all(name.startswith("delta:") for name in models) and len(models) == 4, (
+        "a transplant of everything is one model"
+    )
+    assert load_model(next(iter(models))).fingerprint in run.manifest.facts["models"].values()
 
 
 def test_a_planted_reward_is_learned_and_the_audit_says_that_it_is_a_word(tmp_path: Path) -> None:
