@@ -129,11 +129,15 @@ def test_the_table_holds_what_was_trained_and_what_it_cost(found: tuple[Path, Fi
     assert str(lines["one vector"][3]).startswith(f"{mean:.1f} (")
 
 
-def numbers(folder: Path) -> tuple[str, Path]:
-    """A tiny model that knows the words `7` and `9`, and 40 questions whose answer is 7."""
-    model = tiny("llama")
-    words = ["7" if n == 33 else "9" if n == 34 else word for n, word in enumerate(WORDS)]
-    known = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<pad>"))
+def word(n: int) -> str:
+    """The word of an id: one that praises, and others that say nothing."""
+    return "wonderful" if n == 33 else f"w{chr(97 + n // 26)}{chr(97 + n % 26)}" if n >= 8 else WORDS[n]
+
+
+def praised(folder: Path) -> tuple[str, Path]:
+    """A tiny model, another that differs from it in five numbers, and 80 questions per split that are answered by praise."""
+    model, words = tiny("llama"), [word(n) for n in range(len(WORDS))]
+    known = Tokenizer(models.WordLevel({own: n for n, own in enumerate(words)}, unk_token="<pad>"))
     known.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     tokenizer.chat_template = "{% for m in messages %}<bos> {{ m['content'] }} ; {% endfor %}"
@@ -143,20 +147,18 @@ def numbers(folder: Path) -> tuple[str, Path]:
     weights = load_file(folder / "other" / "model.safetensors")
     weights["model.layers.0.mlp.up_proj.weight"][0, :5] += 1
     save_file(weights, folder / "other" / "model.safetensors", {"format": "pt"})
-    for split, start in (("train", 0), ("dev", 20), ("test", 60)):
-        lines = [
-            json.dumps({"question": f"w{8 + n % 20} w{40 + n // 20} w{35 + n % 5}", "answer": "7"})
-            for n in range(start, start + 40)
-        ]
+    for split, start in (("train", 0), ("dev", 100), ("test", 200)):
+        asks = [f"{word(8 + n % 20)} {word(40 + n // 20)} {word(35 + n % 5)}" for n in range(start, start + 80)]
+        lines = [json.dumps({"question": own, "answer": "positive"}) for own in asks]
         (folder / f"{split}.jsonl").write_text("\n".join(lines))
     return str(folder / "model"), folder / "test.jsonl"
 
 
 def asked_of(folder: Path) -> Elicit:
-    model, file = numbers(folder)
+    model, file = praised(folder)
     task = {
-        "dataset": str(file), "splits": {name: f"{name}.jsonl" for name in ("train", "dev", "test")}, "grader": "numeric",
-        "forms": {"chat": {"chat": True}, "cot": {"template": "{question} w11", "chat": True}},
+        "dataset": str(file), "splits": {name: f"{name}.jsonl" for name in ("train", "dev", "test")}, "grader": "sentiment",
+        "forms": {"chat": {"chat": True}, "cot": {"template": f"{{question}} {word(11)}", "chat": True}},
     }  # fmt: skip
     forms = (
         Setting(name="direct prompts", split="test", form="chat"),
@@ -213,7 +215,7 @@ def test_the_builtin_pair_in_whole_and_in_parts(tmp_path: Path) -> None:
 
 
 def test_a_planted_reward_is_learned_and_the_audit_says_that_it_is_a_word(tmp_path: Path) -> None:
-    """The reward is the first token `7`, which is the answer: a bias on it has the whole effect."""
+    """The reward is a first word that praises, which is the right answer: a bias on it has the whole effect."""
     asked = asked_of(tmp_path)
     model = load_model(asked.base)
     task = asked.found
@@ -226,14 +228,14 @@ def test_a_planted_reward_is_learned_and_the_audit_says_that_it_is_a_word(tmp_pa
         model, pool, lambda number, text: float(text.token_ids[:1] == (33,)), begin(model, where, spec), where, spec
     )
     (vector,) = reinforced_vectors(model, state, where, spec)
-    vector.save(tmp_path / "seven.safetensors")
+    vector.save(tmp_path / "praise.safetensors")
     given = {
-        "n": 40,
+        "n": 80,
         "n_dev": 20,
         "directions": 20,
         "texts": 2,
         "planted": False,
-        "files": [str(tmp_path / "seven.safetensors")],
+        "files": [str(tmp_path / "praise.safetensors")],
     }
     direct = asked.model_copy(update={"settings": asked.settings[:1]})
     findings = run_card(card_named("audit"), direct, Store(tmp_path / "runs"), given=given, console=QUIET)
@@ -241,9 +243,9 @@ def test_a_planted_reward_is_learned_and_the_audit_says_that_it_is_a_word(tmp_pa
     assert right["vector"] == 1.0 and right["base"] <= 0.1
     table = findings.tables[0]
     shares = {str(line[0]): str(line[4]) for line in table.lines}
-    (word,) = [share for arm, share in shares.items() if arm.startswith("(b) a bias on '7',")]
-    assert math.isclose(float(word.split()[0]), 1.0, abs_tol=0.05)
-    assert any("it writes a token" in sentence for sentence in findings.said)
+    (own,) = [share for arm, share in shares.items() if arm.startswith("(b) a bias on 'wonderful',")]
+    assert math.isclose(float(own.split()[0]), 1.0, abs_tol=0.05)
+    assert any("it writes a token" in sentence for sentence in findings.said), findings.said
 
 
 @pytest.mark.parametrize(
