@@ -16,7 +16,9 @@ from torch import Tensor
 from ..compile.compilation import CompiledPlans, RowPlan, compile_plans
 from ..errors import BadInput
 from ..model.cache import Masks
+from ..model.hooks import Edit
 from ..model.models import LoadedModel
+from ..model.sites import Site
 from ..plan.plan import Plan
 from .batch import Batch
 from .record import Progress, Row
@@ -47,12 +49,7 @@ def forced_divergence(model: LoadedModel, texts: Sequence[ForcedText]) -> list[F
     """Read every text twice, with its plan and without. Raises BadInput for an empty text, one longer than the context, or a plan with an
     entropy gate, and for one on which the model's numbers become NaN or infinite."""
     _check_lengths(model, texts)
-    for index, text in enumerate(texts):
-        if any(i.gate is not None and i.gate.kind == "entropy" for i in text.plan.interventions):
-            raise BadInput(
-                f"Text {index}: an entropy gate reads the prediction before each token, which a forced reading makes all at once; "
-                f"use a gate that reads activations."
-            )
+    _check_gates(texts)
     compiled = compile_plans([text.plan for text in texts if text.plan], model)
     masks = Masks(model.runs.config)
     readings: dict[int, ForcedReading] = {}
@@ -123,15 +120,75 @@ def _length(text: ForcedText) -> int:
     return len(text.prompt_ids) + len(text.token_ids)
 
 
+def forced_activations(
+    model: LoadedModel, texts: Sequence[ForcedText], sites: Sequence[Site]
+) -> list[dict[Site, Tensor]]:
+    """Per text and site the activations at the positions that predict its forced tokens, `[forced tokens, width]` float32 on the CPU, under
+    the text's plan and behind what the plan edits there.
+
+    Raises BadInput for an empty text, one longer than the context, a site that the model lacks, a plan with an entropy gate, and for one on
+    which the model's numbers become NaN or infinite.
+    """
+    _check_lengths(model, texts)
+    _check_gates(texts)
+    for site in sites:
+        model.layout.check(site)
+    compiled = compile_plans([text.plan for text in texts if text.plan], model)
+    masks, found = Masks(model.runs.config), dict[int, dict[Site, Tensor]]()
+    for chunk in chunks_of(model, [_length(text) for text in texts]):
+        chosen = [texts[i] for i in chunk]
+        noted: dict[Site, Tensor] = {}
+        predictions(model, compiled, masks, chosen, True, noted, sites)
+        for place, (index, text) in enumerate(zip(chunk, chosen, strict=True)):
+            found[index] = {site: noted[site][place, -len(text.token_ids) - 1 : -1].float().cpu() for site in sites}
+            if not all(bool(values.isfinite().all()) for values in found[index].values()):
+                raise BadInput(
+                    f"Text {index} cannot be read: under its plan the model's numbers become NaN or infinite. Give a smaller dose, or load "
+                    f"the model in float32."
+                )
+    return [found[i] for i in range(len(texts))]
+
+
+def _check_gates(texts: Sequence[ForcedText]) -> None:
+    for index, text in enumerate(texts):
+        if any(i.gate is not None and i.gate.kind == "entropy" for i in text.plan.interventions):
+            raise BadInput(
+                f"Text {index}: an entropy gate reads the prediction before each token, which a forced reading makes all at once; "
+                f"use a gate that reads activations."
+            )
+
+
+def _noting(site: Site, inner: Edit | None, noted: dict[Site, Tensor]) -> Edit:
+    """An edit that keeps what it leaves behind."""
+
+    def edit(hidden: Tensor) -> Tensor | None:
+        edited = inner(hidden) if inner is not None else None
+        noted[site] = hidden if edited is None else edited
+        return edited
+
+    return edit
+
+
 @torch.inference_mode()
 def predictions(
-    model: LoadedModel, compiled: CompiledPlans, masks: Masks, texts: Sequence[ForcedText], steered: bool
+    model: LoadedModel,
+    compiled: CompiledPlans,
+    masks: Masks,
+    texts: Sequence[ForcedText],
+    steered: bool,
+    noted: dict[Site, Tensor] | None = None,
+    sites: Sequence[Site] = (),
 ) -> list[Tensor]:
-    """Log-probabilities `[forced tokens, vocabulary]` of each text, read left-padded in one pass per token limit."""
+    """Log-probabilities `[forced tokens, vocabulary]` of each text, read left-padded in one pass per token limit. `noted` gets the
+    activations at `sites`, `[texts, width, ...]`, behind their edits."""
     lengths = [len(t.prompt_ids) + len(t.token_ids) for t in texts]
     width = max(lengths)
     batch = Batch(model, compiled, len(texts), width, width, masks)
     batch.column = width
+    if noted is not None:
+        batch.edits = {
+            site: _noting(site, batch.edits.get(site), noted) for site in dict.fromkeys([*batch.edits, *sites])
+        }
     for place, text in enumerate(texts):
         plan = None
         if text.plan and steered:

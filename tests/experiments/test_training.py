@@ -40,6 +40,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "directions": 2, "texts": 2,
     },
     "sparsity": {"n": 4, "shares": [0.05, 1.0], "draws": 2},
+    "fingerprint": {
+        "n": 6, "seeds": [0], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "draws": 20,
+    },
 }  # fmt: skip
 """The smallest sizes of every card."""
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=48)
@@ -196,6 +199,36 @@ def test_sparsity_of_an_update_that_is_known(tmp_path: Path) -> None:
     assert kind[0] == "MLP" and kind[1] == 1
     whole_texts = {p.arm: p.accuracy for p in findings.points if p.setting == "direct prompts"}
     assert whole_texts["top-100"] == whole_texts["thinking"], "all new values are the other model"
+
+
+def test_a_fingerprint_holds_every_elicitor_and_a_model_that_is_itself(tmp_path: Path) -> None:
+    given = SMALL["fingerprint"] | {"models": ["builtin:base"]}
+    findings = run_card(CARDS["fingerprint"], BARE, Store(tmp_path), given=given, console=QUIET)
+    last = [table for table in findings.tables if "blocks.3" in table.title]
+    assert len(last) == 2, "on the base's own texts and on the thinking model's"
+    for table in last:
+        labels = [str(line[0]) for line in table.lines]
+        assert {"asked to think", "thinking model", "trained vector, seed 0", "random vector"} <= set(labels)
+        assert "builtin:base" not in labels and any(
+            "Without a shift at this layer: builtin:base" in note for note in table.notes
+        )
+        cosines = {
+            (a, b): float(str(line[n + 1]))
+            for line, a in zip(table.lines, labels, strict=True)
+            for n, b in enumerate(labels)
+        }
+        assert all(cosines[a, b] == cosines[b, a] for a, b in cosines), "both ways round"
+        assert all(-1 <= value <= 1 for value in cosines.values()) and cosines["thinking model", "thinking model"] > 0.5
+    assert any("ceilings" in sentence and "flipped signs" in sentence for sentence in findings.said)
+
+
+def test_a_fingerprint_on_a_tiny_model_with_a_chat_template(tmp_path: Path) -> None:
+    asked = asked_of(tmp_path).model_copy(update={"thinking": str(tmp_path / "other")})
+    given = SMALL["fingerprint"] | {"read": {"train": 12}}
+    findings = run_card(CARDS["fingerprint"], asked, Store(tmp_path / "runs"), given=given, console=QUIET)
+    assert len(findings.tables) >= 4 and findings.points
+    with pytest.raises(BadInput, match="at least 4"):
+        run_card(CARDS["fingerprint"], asked, Store(tmp_path / "runs"), given=given | {"n": 3}, console=QUIET)
 
 
 def test_the_builtin_pair_in_whole_and_in_parts(tmp_path: Path) -> None:

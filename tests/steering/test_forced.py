@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from steering.engine.forced import ForcedText, forced_divergence, unsteered_logprob
+from steering.engine.forced import ForcedText, forced_activations, forced_divergence, unsteered_logprob
 from steering.engine.generation import Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
+from steering.model.sites import Site
 from steering.plan.gate import Gate
 from steering.plan.plan import Plan
 from tests.naive import naive_logits
@@ -67,3 +70,38 @@ def test_anyones_text_is_read_without_a_plan(family: str) -> None:
     for text in (((1, 20), ()), ((), (20,)), ((1,), (20,) * 200)):
         with pytest.raises(BadInput, match="Text 0"):
             unsteered_logprob(model, [text])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+def test_activations_along_forced_texts_are_those_of_a_bare_loop(family: str) -> None:
+    """Behind the plan's own edits, at the positions that predict forced tokens."""
+    model, sites = tiny(family), [Site(0), Site(1)]
+    plans = [plan(amount=3.0), plan(span="all", amount=1.0), Plan()]
+    texts = [ForcedText((1, 20, 5)[: 2 + i % 2], (22, 5, 23, 24)[: 2 + i], p) for i, p in enumerate(plans)]
+    for text, found in zip(texts, forced_activations(model, texts, sites), strict=True):
+        ids, start = [*text.prompt_ids, *text.token_ids], len(text.prompt_ids)
+        seen: dict[Site, torch.Tensor] = {}
+        handles = []
+        for site in sites:  # what enters the next layer is what the edits left
+
+            def read(module: object, args: Any, kwargs: Any, site: Site = site, seen: Any = seen) -> None:
+                seen[site] = (args[0] if args else kwargs["hidden_states"])[0]
+
+            following = model.layout.layers[site.layer + 1]
+            handles.append(following.register_forward_pre_hook(read, with_kwargs=True))
+        try:
+            naive_logits(model, ids, text.plan, start)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for site in sites:
+            assert found[site].shape == (len(text.token_ids), model.d_model)
+            assert torch.allclose(found[site], seen[site][start - 1 : len(ids) - 1], atol=2e-4, rtol=1e-4)
+
+
+def test_activations_that_cannot_be_read_are_refused() -> None:
+    model = tiny("llama")
+    with pytest.raises(BadInput, match="entropy gate"):
+        forced_activations(model, [ForcedText((1, 20), (21,), plan(gate=Gate("entropy", 1.0)))], [Site(0)])
+    with pytest.raises(BadInput):
+        forced_activations(model, [ForcedText((1, 20), (21,), Plan())], [Site(9)])

@@ -1,0 +1,184 @@
+"""Elicitor fingerprint (S22): do elicitors move the model the same way?
+
+1. Every elicitor is read on the same forced texts, the base's own greedy ones and the thinking model's apart, so that a shift is the
+   elicitor's doing and not another text's: asking to think, the thinking model's weights, the mean difference of prompts, vectors trained
+   by reward (several seeds), vectors of files, further models, and random vectors.
+2. The matrix holds cosines of mean shifts across halves of the questions (`shifts`), its diagonal the split-half ceiling; beside it stands
+   what flipped signs make of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from steering.engine.forced import ForcedText, forced_activations
+from steering.errors import BadInput
+from steering.model.models import LoadedModel
+from steering.model.sites import Site
+from steering.plan.plan import Plan
+from steering.vector.vectors import SteeringVector, random_like
+
+from ...statistics import Floats, rank_p
+from ...store.runs import Run
+from ...tasks.items import Item
+from ...tasks.task import asked_ids
+from ..elicitation.asked import Elicit, Setting
+from ..elicitation.card import Card
+from ..elicitation.findings import Point, Table
+from ..elicitation.points import points_of
+from ..elicitation.workroom import Workroom
+from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, places_of, spec_of
+from .reinforced import refuse as refuse_training
+from .shifts import across_halves, floor_of, halvings
+from .trained import trained
+
+RANDOM = "random vector"
+Source = tuple[LoadedModel, str, Plan]
+"""Whose activations, asked in which form, under which plan."""
+
+
+class FingerprintOptions(ReinforcedOptions):
+    seeds: tuple[int, ...] = Field(default=(0, 1), min_length=1)
+    files: tuple[str, ...] = ()
+    """Vectors that are read too, at 1v over the span."""
+    models: tuple[str, ...] = ()
+    """Models that are read too."""
+    layers: tuple[int, ...] = ()
+    """Where shifts are compared; by default the layer of the trained vector, the middle one behind it, and the last."""
+    draws: int = Field(default=200, ge=20)
+    """Flips of signs."""
+
+    @property
+    def vector_files(self) -> tuple[str, ...]:
+        return self.files
+
+
+def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[Table], list[str]]:
+    first = room.asked.settings[0]
+    bench = bench_of(room, options)
+    chosen, dose = chosen_difference(room, bench, options)
+    sources: dict[str, Source] = {"asked to think": (room.base, room.asked.think, Plan())}
+    for name in (room.asked.thinking, *options.models):
+        if name is not None:
+            sources["thinking model" if name == room.asked.thinking else name] = (room.model(name), first.form, Plan())
+
+    def vector(label: str, *vectors: SteeringVector, size: float = 1.0) -> None:
+        sources[label] = (room.base, first.form, adding(list(vectors), options.span, dose=size))
+
+    vector(f"mean difference, {dose:g}v", chosen, size=dose)
+    for seed in options.seeds:
+        own = trained(
+            room,
+            bench.items,
+            first.form,
+            places_of(bench, "vector"),
+            spec_of(options, seed),
+            f"trained vector, seed {seed}",
+        )
+        vector(f"trained vector, seed {seed}", *own.vectors)
+        if seed == options.seeds[0]:
+            vector(RANDOM, random_like(own.vectors[0], 0))
+    for path in options.files:
+        vector(path, SteeringVector.load(path))
+    layers = options.layers or tuple(
+        sorted({bench.site.layer, (bench.site.layer + room.base.n_layers) // 2, room.base.n_layers - 1})
+    )
+    sites = [room.base.layout.check(Site(layer)) for layer in layers]
+    found = room.evaluate("fingerprint", first, room.references(first), options.n)
+    points = points_of(found, first)
+    tables, said = [], []
+    for arm, whose in (("base", "the base's own texts"), ("thinking", "the thinking model's texts")):
+        texts = _texts(room, found, first, arm)
+        if len(texts) < 4:
+            said.append(f"{first.name}: {len(texts)} of {whose} hold a token, too few to compare shifts on.")
+            continue
+        items = [item for item in room.asked.found.items(first.split, options.n) if item.id in texts]
+        shifts = {label: _shifts(room, items, texts, source, sites) for label, source in sources.items()}
+        base = _shifts(room, items, texts, (room.base, first.form, Plan()), sites)
+        for site in sites:
+            moved = {label: own[site] - base[site] for label, own in shifts.items()}
+            table, sentences = _matrix(first, site, whose, moved, options.draws)
+            tables.append(table)
+            said += sentences
+    return points, tables, said
+
+
+def _texts(room: Workroom, found: Run, setting: Setting, arm: str) -> dict[str, tuple[int, ...]]:
+    """Texts of an arm by question, without their end."""
+    if all(one.name != arm for one in found.manifest.arms):
+        return {}
+    rows = found.table(columns=["item", "split", "token_ids", "finish"], arms=[arm]).to_pylist()
+    texts = {
+        row["item"]: tuple(token for token in row["token_ids"] if token not in room.base.eos_ids)
+        for row in rows
+        if row["split"] == setting.split and row["finish"] != "nonfinite"
+    }
+    return {item: ids for item, ids in texts.items() if ids}
+
+
+def _shifts(
+    room: Workroom, items: list[Item], texts: dict[str, tuple[int, ...]], source: Source, sites: list[Site]
+) -> dict[Site, Floats]:
+    """Mean activation over each forced text, `[questions, width]` by site."""
+    model, form, plan = source
+    forced = [ForcedText(tuple(asked_ids(room.asked.found, model, item, form)), texts[item.id], plan) for item in items]
+    read = forced_activations(model, forced, sites)
+    return {site: np.stack([own[site].double().mean(0).numpy() for own in read]) for site in sites}
+
+
+def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats], draws: int) -> tuple[Table, list[str]]:
+    labels = [label for label, values in moved.items() if float(np.abs(values).max()) > 0]
+    still = [label for label in moved if label not in labels]
+    halves = halvings(len(next(iter(moved.values()))))
+    lines: list[tuple[Any, ...]] = []
+    said = []
+    for label in labels:
+        lines.append((label, *(f"{across_halves(moved[label], moved[other], halves):+.2f}" for other in labels)))
+    for number, label in enumerate(labels):
+        for other in labels[number + 1 :]:
+            if RANDOM in (label, other) or not {"thinking model"} & {label, other}:
+                continue
+            own = across_halves(moved[label], moved[other], halves)
+            floor = floor_of(moved[label], moved[other], halves, draws)
+            ceilings = [across_halves(moved[one], moved[one], halves) for one in (label, other)]
+            said.append(
+                f"{setting.name}: {label} and {other} at {site}, on {whose}: cosine {own:+.2f} (ceilings {ceilings[0]:.2f} and "
+                f"{ceilings[1]:.2f}; flipped signs {np.mean(floor):+.2f}, up to {max(floor):+.2f}; one-sided p {rank_p(own, floor):.3f})."
+            )
+    notes = [
+        f"Mean shifts of {len(next(iter(moved.values())))} questions, one half of them against the other, mean of {len(halves)} halvings. "
+        "Diagonal: the split-half ceiling, which equal elicitors reach.",
+    ]
+    if still:
+        notes.append(f"Without a shift at this layer: {', '.join(still)}.")
+    return Table(
+        title=f"{setting.name}: cosines of mean shifts at {site}, on {whose}",
+        heads=("", *labels),
+        lines=tuple(lines),
+        notes=tuple(notes),
+    ), said
+
+
+def refuse(asked: Elicit, options: FingerprintOptions) -> None:
+    refuse_training(asked, options)
+    if options.n < 4:
+        raise BadInput(
+            f"card fingerprint: n is {options.n}; shifts of one half of the questions are compared with the other: at least 4."
+        )
+
+
+CARD = Card(
+    name="fingerprint",
+    title="Elicitor fingerprint",
+    systems=("S22",),
+    papers=("2505.18706", "2504.20571", "2506.10947"),
+    measures="cosines of the mean shifts that elicitors make of activations on the same forced texts",
+    control="split-half ceilings, flipped signs, a random vector",
+    quick=FingerprintOptions(n=100),
+    full=FingerprintOptions(n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, samples=12, n_dev=60),
+    run=run,
+    refuse=refuse,
+)
