@@ -45,7 +45,7 @@ def write_delta(folder: Path | str, base_id: str, base: Mapping[str, Tensor], ch
                 f"{base_id} has no tensor {name} of shape {list(value.shape)}, so no delta can be made of it."
             )
         new, old = value.detach().cpu().contiguous(), base[name].detach().cpu()
-        places = (new != old.to(new.dtype)).reshape(-1).nonzero()[:, 0]
+        places = _differ(new, old.to(new.dtype).contiguous()).nonzero()[:, 0]
         if not len(places):
             continue
         touched.append(name)
@@ -62,11 +62,19 @@ def write_delta(folder: Path | str, base_id: str, base: Mapping[str, Tensor], ch
     return path
 
 
+def _differ(one: Tensor, other: Tensor) -> Tensor:
+    """Which numbers differ in any bit, `[numbers]`."""
+    bits = [value.reshape(-1, 1).view(torch.uint8) for value in (one, other)]
+    return (bits[0] != bits[1]).any(1)
+
+
 def keep_delta(base_id: str, base: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> str:
     """Store a delta in the cache, where it is not there yet; returns the name under which it loads. Raises BadInput as `write_delta`."""
     digest = hashlib.sha256(f"{weights_digest(base)} {weights_digest({**base, **changed})}".encode()).hexdigest()[:16]
     folder = cache_root() / FOLDER / digest
-    if not (folder / DELTA).is_file():
+    if Path(base_id).is_dir():
+        base_id = str(Path(base_id).resolve())  # a delta in the cache is loaded from anywhere
+    if not (folder / DELTA).is_file() or delta_facts(folder)["base"] != base_id:
         write_delta(folder, base_id, base, changed)
     return f"{PREFIX}{digest}"
 

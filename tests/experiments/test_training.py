@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -28,7 +29,7 @@ from steering.extraction.place import Place
 from steering.extraction.reinforced import Reinforcing, begin, reinforce, reinforced_vectors
 from steering.model.models import load_model
 from steering.model.sites import Site
-from steering.vector.vectors import SteeringVector
+from steering.vector.vectors import Provenance, SteeringVector
 from tests.experiments.command_line import Steer, command
 from tests.tiny import WORDS, tiny
 
@@ -39,9 +40,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "n": 4, "seeds": [0, 1], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "fits": 2,
         "directions": 2, "texts": 2,
     },
-    "sparsity": {"n": 4, "shares": [0.05, 1.0], "draws": 2},
+    "sparsity": {"n": 4, "shares": [0.05, 0.5], "draws": 2},
     "fingerprint": {
-        "n": 6, "seeds": [0], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "draws": 20,
+        "n": 6, "seeds": [0], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "random": 2,
     },
 }  # fmt: skip
 """The smallest sizes of every card."""
@@ -197,8 +198,9 @@ def test_sparsity_of_an_update_that_is_known(tmp_path: Path) -> None:
     assert all(float(str(line[3])) < 100 for line in left.lines)
     (kind,) = findings.tables[1].lines
     assert kind[0] == "MLP" and kind[1] == 1
-    whole_texts = {p.arm: p.accuracy for p in findings.points if p.setting == "direct prompts"}
-    assert whole_texts["top-100"] == whole_texts["thinking"], "all new values are the other model"
+    few = {"shares": [1e-9]}
+    with pytest.raises(BadInput, match="is less than one; give a larger share"):
+        run_card(CARDS["sparsity"], pair, Store(tmp_path / "runs"), given=SMALL["sparsity"] | few, console=QUIET)
 
 
 def test_a_fingerprint_holds_every_elicitor_and_a_model_that_is_itself(tmp_path: Path) -> None:
@@ -207,24 +209,32 @@ def test_a_fingerprint_holds_every_elicitor_and_a_model_that_is_itself(tmp_path:
     last = [table for table in findings.tables if "blocks.3" in table.title]
     assert len(last) == 2, "on the base's own texts and on the thinking model's"
     for table in last:
-        labels = [str(line[0]) for line in table.lines]
-        assert {"asked to think", "thinking model", "trained vector, seed 0", "random vector"} <= set(labels)
+        *rows, chance = table.lines
+        labels = [str(line[0]) for line in rows]
+        assert str(chance[0]).startswith("2 random vectors") and "to" in str(chance[1])
+        assert {"asked to think", "thinking model", "trained vector, seed 0"} <= set(labels)
         assert "builtin:base" not in labels and any(
             "Without a shift at this layer: builtin:base" in note for note in table.notes
         )
         cosines = {
-            (a, b): float(str(line[n + 1]))
-            for line, a in zip(table.lines, labels, strict=True)
-            for n, b in enumerate(labels)
+            (a, b): float(str(line[n + 1])) for line, a in zip(rows, labels, strict=True) for n, b in enumerate(labels)
         }
         assert all(cosines[a, b] == cosines[b, a] for a, b in cosines), "both ways round"
         assert all(-1 <= value <= 1 for value in cosines.values()) and cosines["thinking model", "thinking model"] > 0.5
-    assert any("ceilings" in sentence and "flipped signs" in sentence for sentence in findings.said)
+    assert any("ceilings" in sentence and "for more, never below 0.333" in sentence for sentence in findings.said)
 
 
 def test_a_fingerprint_on_a_tiny_model_with_a_chat_template(tmp_path: Path) -> None:
     asked = asked_of(tmp_path).model_copy(update={"thinking": str(tmp_path / "other")})
     given = SMALL["fingerprint"] | {"read": {"train": 12}}
+    with pytest.raises(BadInput, match="builtin:base has another tokenizer"):
+        run_card(
+            CARDS["fingerprint"],
+            asked,
+            Store(tmp_path / "runs"),
+            given=given | {"models": ["builtin:base"]},
+            console=QUIET,
+        )
     findings = run_card(CARDS["fingerprint"], asked, Store(tmp_path / "runs"), given=given, console=QUIET)
     assert len(findings.tables) >= 4 and findings.points
     with pytest.raises(BadInput, match="at least 4"):
@@ -234,16 +244,8 @@ def test_a_fingerprint_on_a_tiny_model_with_a_chat_template(tmp_path: Path) -> N
 def test_the_builtin_pair_in_whole_and_in_parts(tmp_path: Path) -> None:
     findings = run_card(CARDS["sparsity"], BARE, Store(tmp_path), given=SMALL["sparsity"], console=QUIET)
     run = Store(tmp_path).open(findings.runs[0])
-    texts = {(row["arm"], row["item"]): row["text"] for row in run.table(["arm", "item", "text"]).to_pylist()}
-    items = {item for _, item in texts}
-    assert all(texts["top-100", item] == texts["thinking", item] for item in items)
-    assert any(texts["top-100-drawn-0", item] == texts["thinking", item] for item in items), (
-        "all numbers, drawn, are all numbers"
-    )
     models = {arm.model for arm in run.manifest.arms if arm.name.startswith("top-")}
-    assert all(name.startswith("delta:") for name in models) and len(models) == 4, (
-        "a transplant of everything is one model"
-    )
+    assert all(name.startswith("delta:") for name in models) and len(models) == 6
     assert load_model(next(iter(models))).fingerprint in run.manifest.facts["models"].values()
 
 
@@ -286,7 +288,8 @@ def test_a_planted_reward_is_learned_and_the_audit_says_that_it_is_a_word(tmp_pa
     [
         ({"budgets": ["matrix"]}, "'matrix'.*card reinforced: budgets"), ({"seeds": [1, 1]}, "seeds names 1 twice"),
         ({"span": "nowhere"}, "nowhere"), ({"prompts": 300}, "256 training questions do not fill an update of 300"),
-        ({"read": {"standard-test": 20}}, "split standard-test is graded"), ({"updates": 0}, "updates"),
+        ({"read": {"standard-dev": 20}}, "the built-in one draws its own"), ({"updates": 0}, "updates"), ({"doses": []}, "doses"),
+        ({"doses": [-1]}, "doses"), ({"seeds": [-1]}, "seeds"), ({"budgets": []}, "budgets"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_before_a_model_is_loaded(
@@ -303,6 +306,42 @@ def test_a_setting_that_asks_to_think_already_is_refused(tmp_path: Path) -> None
     think = Elicit(settings=(Setting(name="think-first prompts", split="hard-test", form="think"),))
     with pytest.raises(BadInput, match="asks to think already"):
         run_card(CARDS["reinforced"], think, Store(tmp_path), given=SMALL["reinforced"], console=QUIET)
+
+
+@pytest.mark.parametrize("shares", [[], [1.0], [0.0], [0.05, 0.0500000001]])
+def test_shares_that_are_none_are_refused(shares: list[float], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="shares"):
+        run_card(CARDS["sparsity"], BARE, Store(tmp_path), given={"shares": shares}, console=QUIET)
+
+
+def test_a_training_without_a_signal_says_that_nothing_was_learned(tmp_path: Path) -> None:
+    """Of one token no text ends with a right answer."""
+    findings = run_card(
+        CARDS["reinforced"], BARE, Store(tmp_path), given=SMALL["reinforced"] | {"tokens": 1}, console=QUIET
+    )
+    assert any("one vector (vector-0) learned nothing" in sentence for sentence in findings.said)
+    assert any("samples no right text" in sentence for sentence in findings.said)
+    assert not any(run.startswith("elicit-audit-") for run in findings.runs)
+
+
+def test_another_vector_in_a_file_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    base, file = load_model("builtin:base"), tmp_path / "v.safetensors"
+    found = []
+    for seed in (0, 1):
+        direction = torch.randn(base.d_model, generator=torch.Generator().manual_seed(seed))
+        SteeringVector("v", Site(1), 10 * direction, Provenance("own", base.fingerprint, base.id)).save(file)
+        given = SMALL["fingerprint"] | {"files": [str(file)]}
+        found.append(run_card(CARDS["fingerprint"], BARE, Store(tmp_path / "runs"), given=given, console=QUIET))
+    assert found[0].tables != found[1].tables
+
+
+def test_a_damaged_state_says_to_delete_it(tmp_path: Path) -> None:
+    model = tiny("llama")
+    path = tmp_path / "a.state.safetensors"
+    training.write_state(path, begin(model, [Place(Site(1), 4.0)], Reinforcing()))
+    path.write_bytes(path.read_bytes()[:80])
+    with pytest.raises(BadInput, match="delete it, to train anew"):
+        read_state(path)
 
 
 def test_the_list_names_systems_and_papers(steer: Steer) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from steering.errors import BadInput
@@ -94,3 +96,26 @@ def test_kept_deltas_are_named_by_what_they_hold(cache: Path) -> None:
     assert (cache / "deltas" / one.removeprefix("delta:") / DELTA).is_file()
     with pytest.raises(BadInput, match="not in this machine's cache"):
         load_model("delta:0123456789abcdef")
+
+
+def test_a_base_in_a_folder_is_found_from_anywhere_and_one_that_moved_is_named_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model("builtin:base", trial=False)
+    for name in ("one", "two"):
+        model.model.save_pretrained(tmp_path / name)
+        model.tokenizer.save_pretrained(tmp_path / name)
+    base, key = weights(), "model.layers.1.mlp.up_proj.weight"
+    monkeypatch.chdir(tmp_path)
+    kept = keep_delta("one", base, {key: base[key] + 1})
+    monkeypatch.chdir(cache)
+    assert torch.equal(load_model(kept, trial=False).model.state_dict()[key], base[key] + 1)
+    shutil.rmtree(tmp_path / "one")
+    assert keep_delta(str(tmp_path / "two"), base, {key: base[key] + 1}) == kept
+    assert load_model(kept, trial=False).fingerprint
+
+
+def test_a_sign_of_zero_is_a_bit_too(tmp_path: Path) -> None:
+    write_delta(tmp_path, "own", {"w": torch.zeros(4)}, {"w": torch.tensor([0.0, -0.0, 0.0, 0.0])})
+    assert load_file(tmp_path / DELTA)
+    assert "w" in json.loads(safe_open(tmp_path / DELTA, "pt").metadata()["delta"])["tensors"]

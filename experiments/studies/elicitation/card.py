@@ -33,6 +33,11 @@ class Options(BaseModel):
         return ()
 
     @property
+    def further_models(self) -> tuple[str, ...]:
+        """Models beside the pair; findings are those of their weights."""
+        return ()
+
+    @property
     def vector_site(self) -> str | None:
         """Where they are added; None where that is their own site."""
         return None

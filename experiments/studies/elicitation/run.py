@@ -60,7 +60,9 @@ def run_card(
     refuse_misfits(asked, options, models or {})
     room = Workroom(asked, store, console or talk(), models)
     facts = options.model_dump(mode="json")
-    name = f"{card.name}-{asked.digest(room.pair, card=card.name, version=card.version, options=facts)}.json"
+    beside = {name: room.model(name).fingerprint for name in options.further_models}
+    key = {"card": card.name, "version": card.version, "options": facts} | ({"beside": beside} if beside else {})
+    name = f"{card.name}-{asked.digest(room.pair, **key)}.json"
     path = room.folder / name
     if path.exists():
         return Findings.model_validate_json(path.read_bytes())

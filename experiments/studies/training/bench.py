@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -28,8 +28,8 @@ from .questions import outcome, training_items
 
 
 class ReinforcedOptions(Options):
-    budgets: tuple[str, ...] = ("number", "vector", "vectors")
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    budgets: tuple[str, ...] = Field(default=("number", "vector", "vectors"), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     updates: int = Field(default=24, ge=1)
     prompts: int = Field(default=8, ge=1)
     """Per update."""
@@ -48,7 +48,7 @@ class ReinforcedOptions(Options):
     span: str = "last_prompt"
     layer: int | None = Field(default=None, ge=0)
     """Where one vector is trained; by default the last layer of the first half."""
-    doses: tuple[float, ...] = (0.5, 1.0, 2.0)
+    doses: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
     """Of the mean difference, in units of its norm."""
     n_dev: int = Field(default=24, ge=2)
     dev: str | None = None
@@ -70,13 +70,18 @@ class Bench:
     site: Site
 
 
+def site_of(room: Workroom, options: ReinforcedOptions) -> Site:
+    """Where one vector is trained. Raises BadInput for a layer that the base does not have."""
+    layer = max(0, room.base.n_layers // 2 - 1) if options.layer is None else options.layer
+    return room.base.layout.check(Site(layer))
+
+
 def bench_of(room: Workroom, options: ReinforcedOptions) -> Bench:
-    base, task, first = room.base, room.asked.found, room.asked.settings[0]
+    base, task, first, site = room.base, room.asked.found, room.asked.settings[0], site_of(room, options)
     items = training_items(room.asked, options.read, options.pool, "reinforced")
     pool = [tuple(asked_ids(task, base, item, first.form)) for item in items]
     thinking = [asked_ids(task, base, item, room.asked.think) for item in items]
     sites = [Site(layer) for layer in range(base.n_layers)]
-    layer = max(0, base.n_layers // 2 - 1) if options.layer is None else options.layer
     found = mean_difference(
         base,
         Reading.last_token(thinking),
@@ -86,7 +91,7 @@ def bench_of(room: Workroom, options: ReinforcedOptions) -> Bench:
         contrast=f"mean at the last token of prompts in the form {room.asked.think} minus in the form {first.form}",
     )
     sizes = {site: float(f"{size:.4g}") for site, size in sizes_of(base, pool, sites).items()}
-    return Bench(items, pool, sizes, found, base.layout.check(Site(layer)))
+    return Bench(items, pool, sizes, found, site)
 
 
 def places_of(bench: Bench, budget: str) -> list[Place]:
@@ -116,8 +121,8 @@ def adding(vectors: Sequence[SteeringVector], span: str, site: Site | None = Non
 
 
 def fitted(room: Workroom, bench: Bench, options: ReinforcedOptions, seed: int) -> SteeringVector | None:
-    """As many numbers, fitted by gradient descent to right texts that the unsteered base samples on the questions of one update; None
-    where it samples none."""
+    """As many numbers, fitted by gradient descent to right texts that the unsteered base samples itself, on twice as many questions as an
+    update has and at most as many texts; None where it samples none that are right."""
     base, size = room.base, bench.sizes[bench.site]
     chosen = torch.randperm(len(bench.pool), generator=torch.Generator().manual_seed(seed))[
         : options.prompts * 2

@@ -3,8 +3,8 @@
 1. Every elicitor is read on the same forced texts, the base's own greedy ones and the thinking model's apart, so that a shift is the
    elicitor's doing and not another text's: asking to think, the thinking model's weights, the mean difference of prompts, vectors trained
    by reward (several seeds), vectors of files, further models, and random vectors.
-2. The matrix holds cosines of mean shifts across halves of the questions (`shifts`), its diagonal the split-half ceiling; beside it stands
-   what flipped signs make of it.
+2. The matrix holds cosines of mean shifts across halves of the questions (`shifts`), its diagonal the split-half ceiling. Every elicitor's
+   cosine with the reference (the thinking model, or without one the prompt that asks to think) stands among those of R random vectors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from steering.engine.forced import ForcedText, forced_activations
 from steering.errors import BadInput
@@ -30,12 +30,13 @@ from ..elicitation.card import Card
 from ..elicitation.findings import Point, Table
 from ..elicitation.points import points_of
 from ..elicitation.workroom import Workroom
-from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, places_of, spec_of
+from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, places_of, site_of, spec_of
 from .reinforced import refuse as refuse_training
-from .shifts import across_halves, floor_of, halvings
+from .shifts import across_halves, halvings
 from .trained import trained
 
 RANDOM = "random vector"
+ASKED, THINKING = "asked to think", "thinking model"
 Source = tuple[LoadedModel, str, Plan]
 """Whose activations, asked in which form, under which plan."""
 
@@ -48,49 +49,59 @@ class FingerprintOptions(ReinforcedOptions):
     """Models that are read too."""
     layers: tuple[int, ...] = ()
     """Where shifts are compared; by default the layer of the trained vector, the middle one behind it, and the last."""
-    draws: int = Field(default=200, ge=20)
-    """Flips of signs."""
+    random: int = Field(default=20, ge=2)
+    """Random vectors of the trained one's norm."""
+    digests: tuple[str, ...] = ()
+    """Of the vectors in the files; found out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_their_bytes(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("files"):
+            data = data | {"digests": tuple(SteeringVector.load(path).digest for path in data["files"])}
+        return data
 
     @property
     def vector_files(self) -> tuple[str, ...]:
         return self.files
 
+    @property
+    def further_models(self) -> tuple[str, ...]:
+        return self.models
+
 
 def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
+    sites = _sites(room, options)
+    others = [name for name in (room.asked.thinking, *options.models) if name is not None]
+    for name in others:
+        _check_read(room, name, sites)
     bench = bench_of(room, options)
     chosen, dose = chosen_difference(room, bench, options)
-    sources: dict[str, Source] = {"asked to think": (room.base, room.asked.think, Plan())}
-    for name in (room.asked.thinking, *options.models):
-        if name is not None:
-            sources["thinking model" if name == room.asked.thinking else name] = (room.model(name), first.form, Plan())
+    sources: dict[str, Source] = {ASKED: (room.base, room.asked.think, Plan())}
+    for name in others:
+        sources[THINKING if name == room.asked.thinking else name] = (room.model(name), first.form, Plan())
 
     def vector(label: str, *vectors: SteeringVector, size: float = 1.0) -> None:
         sources[label] = (room.base, first.form, adding(list(vectors), options.span, dose=size))
 
     vector(f"mean difference, {dose:g}v", chosen, size=dose)
     for seed in options.seeds:
-        own = trained(
-            room,
-            bench.items,
-            first.form,
-            places_of(bench, "vector"),
-            spec_of(options, seed),
-            f"trained vector, seed {seed}",
-        )
-        vector(f"trained vector, seed {seed}", *own.vectors)
+        label = f"trained vector, seed {seed}"
+        own = trained(room, bench.items, first.form, places_of(bench, "vector"), spec_of(options, seed), label)
+        vector(label, *own.vectors)
         if seed == options.seeds[0]:
-            vector(RANDOM, random_like(own.vectors[0], 0))
+            for draw in range(options.random):
+                vector(f"{RANDOM} {draw}", random_like(own.vectors[0], draw))
     for path in options.files:
         vector(path, SteeringVector.load(path))
-    layers = options.layers or tuple(
-        sorted({bench.site.layer, (bench.site.layer + room.base.n_layers) // 2, room.base.n_layers - 1})
-    )
-    sites = [room.base.layout.check(Site(layer)) for layer in layers]
     found = room.evaluate("fingerprint", first, room.references(first), options.n)
     points = points_of(found, first)
     tables, said = [], []
-    for arm, whose in (("base", "the base's own texts"), ("thinking", "the thinking model's texts")):
+    read = [("base", "the base's own texts")]
+    if room.asked.thinking is not None:
+        read.append(("thinking", "the thinking model's texts"))
+    for arm, whose in read:
         texts = _texts(room, found, first, arm)
         if len(texts) < 4:
             said.append(f"{first.name}: {len(texts)} of {whose} hold a token, too few to compare shifts on.")
@@ -100,7 +111,7 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
         base = _shifts(room, items, texts, (room.base, first.form, Plan()), sites)
         for site in sites:
             moved = {label: own[site] - base[site] for label, own in shifts.items()}
-            table, sentences = _matrix(first, site, whose, moved, options.draws)
+            table, sentences = _matrix(first, site, whose, moved)
             tables.append(table)
             said += sentences
     return points, tables, said
@@ -129,31 +140,68 @@ def _shifts(
     return {site: np.stack([own[site].double().mean(0).numpy() for own in read]) for site in sites}
 
 
-def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats], draws: int) -> tuple[Table, list[str]]:
-    labels = [label for label, values in moved.items() if float(np.abs(values).max()) > 0]
-    still = [label for label in moved if label not in labels]
-    halves = halvings(len(next(iter(moved.values()))))
+def _sites(room: Workroom, options: FingerprintOptions) -> list[Site]:
+    """Where shifts are compared. Raises BadInput for a layer that the base does not have."""
+    n = room.base.n_layers
+    own = site_of(room, options).layer
+    layers = options.layers or tuple(sorted({own, (own + n) // 2, n - 1}))
+    return [room.base.layout.check(Site(layer)) for layer in layers]
+
+
+def _check_read(room: Workroom, name: str, sites: list[Site]) -> None:
+    """Raises BadInput for a model that the base's tokens mean nothing to, or whose activations are others."""
+    other, base = room.model(name), room.base
+    why = None
+    if other.tokenizer_fingerprint != base.tokenizer_fingerprint:
+        why = "has another tokenizer"
+    elif (other.d_model, other.n_layers) != (base.d_model, base.n_layers):
+        why = f"has {other.n_layers} layers of width {other.d_model}, not {base.n_layers} of {base.d_model}"
+    if why:
+        raise BadInput(
+            f"card fingerprint: {name} {why}, so that its shifts on the texts of {base.id} are no shifts; give models of one "
+            f"architecture and tokenizer."
+        )
+
+
+def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats]) -> tuple[Table, list[str]]:
+    still = [
+        label for label, values in moved.items() if not float(np.abs(values).max()) and not label.startswith(RANDOM)
+    ]
+    labels = [label for label in moved if label not in still and not label.startswith(RANDOM)]
+    drawn = [values for label, values in moved.items() if label.startswith(RANDOM) and float(np.abs(values).max())]
+    n = len(next(iter(moved.values())))
+    halves = halvings(n)
+    reference = THINKING if THINKING in labels else ASKED
     lines: list[tuple[Any, ...]] = []
     said = []
     for label in labels:
         lines.append((label, *(f"{across_halves(moved[label], moved[other], halves):+.2f}" for other in labels)))
-    for number, label in enumerate(labels):
-        for other in labels[number + 1 :]:
-            if RANDOM in (label, other) or not {"thinking model"} & {label, other}:
+    if drawn:
+        cells = []
+        for label in labels:
+            chance = [across_halves(moved[label], one, halves) for one in drawn]
+            cells.append(f"{np.mean(chance):+.2f} ({min(chance):+.2f} to {max(chance):+.2f})")
+        lines.append((f"{len(drawn)} random vectors, mean (range)", *cells))
+    if reference in labels and drawn:
+        chance = [across_halves(moved[reference], one, halves) for one in drawn]
+        for label in labels:
+            if label == reference:
                 continue
-            own = across_halves(moved[label], moved[other], halves)
-            floor = floor_of(moved[label], moved[other], halves, draws)
-            ceilings = [across_halves(moved[one], moved[one], halves) for one in (label, other)]
+            own = across_halves(moved[label], moved[reference], halves)
+            ceilings = [across_halves(moved[one], moved[one], halves) for one in (label, reference)]
             said.append(
-                f"{setting.name}: {label} and {other} at {site}, on {whose}: cosine {own:+.2f} (ceilings {ceilings[0]:.2f} and "
-                f"{ceilings[1]:.2f}; flipped signs {np.mean(floor):+.2f}, up to {max(floor):+.2f}; one-sided p {rank_p(own, floor):.3f})."
+                f"{setting.name}: {label} and {reference} at {site}, on {whose}: cosine {own:+.2f} (ceilings {ceilings[0]:.2f} and "
+                f"{ceilings[1]:.2f}); {len(drawn)} random vectors {np.mean(chance):+.2f} ({min(chance):+.2f} to {max(chance):+.2f}), "
+                f"one-sided rank p {rank_p(own, chance):.3f} for more, never below {1 / (1 + len(drawn)):.3f} (n {n})."
             )
     notes = [
-        f"Mean shifts of {len(next(iter(moved.values())))} questions, one half of them against the other, mean of {len(halves)} halvings. "
-        "Diagonal: the split-half ceiling, which equal elicitors reach.",
+        f"Mean shifts of {n} questions, one half of them against the other, mean of {len(halves)} halvings. Diagonal: the split-half "
+        "ceiling, which equal elicitors reach.",
     ]
     if still:
         notes.append(f"Without a shift at this layer: {', '.join(still)}.")
+    if not drawn:
+        notes.append("Random vectors have no shift at this layer, so that no cosine has a chance level here.")
     return Table(
         title=f"{setting.name}: cosines of mean shifts at {site}, on {whose}",
         heads=("", *labels),
@@ -176,7 +224,7 @@ CARD = Card(
     systems=("S22",),
     papers=("2505.18706", "2504.20571", "2506.10947"),
     measures="cosines of the mean shifts that elicitors make of activations on the same forced texts",
-    control="split-half ceilings, flipped signs, a random vector",
+    control="split-half ceilings, random vectors of equal norm",
     quick=FingerprintOptions(n=100),
     full=FingerprintOptions(n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, samples=12, n_dev=60),
     run=run,

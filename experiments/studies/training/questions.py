@@ -30,6 +30,10 @@ def training_items(asked: Elicit, read: Mapping[str, int], n: int, card: str) ->
         rng = random.Random("training/0")
         problems = [draw_problem(rng, HARD if rng.random() < HARD_SHARE else STANDARD, "train") for _ in range(n)]
         return [Item(f"training/{i:05d}", str(p.answer), p) for i, p in enumerate(problems)]
+    if asked.builtin:
+        raise BadInput(
+            f"card {card}: read names training questions of another task; the built-in one draws its own. Leave it out."
+        )
     graded = {setting.split for setting in asked.settings}
     if not read:
         raise BadInput(

@@ -13,6 +13,7 @@ Sources: 2505.18706, 2509.06608.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from steering.errors import BadInput, unknown
@@ -30,7 +31,7 @@ from ..elicitation.card import Card
 from ..elicitation.findings import Point, Table
 from ..elicitation.points import points_of
 from ..elicitation.workroom import Workroom
-from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, fitted, places_of, spec_of
+from .bench import Bench, ReinforcedOptions, adding, bench_of, chosen_difference, fitted, places_of, spec_of
 from .questions import training_items
 from .reinforced_tables import Line, budget_table, cosine_table, curve_table, told
 from .trained import Trained, trained
@@ -74,24 +75,9 @@ def run(room: Workroom, options: ReinforcedOptions) -> tuple[list[Point], list[T
 
     for (budget, seed), own in trainings.items():
         add(budget, BUDGETS[budget], seed, adding(own.vectors, options.span), own=own)
-    for seed in options.seeds:
-        place = [Place(bench.site, bench.sizes[bench.site])]
-        dealt = trained(
-            room,
-            bench.items,
-            first.form,
-            place,
-            spec_of(options, seed, shuffled=True),
-            f"one vector, shuffled rewards, seed {seed}",
-        )
-        add("shuffled", "one vector, shuffled rewards", seed, adding(dealt.vectors, options.span), "control", dealt)
-        texts = fitted(room, bench, options, seed)
-        if texts is not None:
-            add("fitted", "one vector, fitted to own right texts", seed, adding([texts], options.span), "control")
-        if (one := trainings.get(("vector", seed))) is not None:
-            other = Site((bench.site.layer + max(1, room.base.n_layers // 2)) % room.base.n_layers)
-            moved = adding(one.vectors, options.span, other)
-            add("elsewhere", f"one vector, put at layer {other.layer}", seed, moved, "control")
+    said: list[str] = []
+    if "vector" in options.budgets:
+        said += _beside(room, bench, options, trainings, add)
     chosen, dose = chosen_difference(room, bench, options)
     add(
         "difference",
@@ -101,7 +87,7 @@ def run(room: Workroom, options: ReinforcedOptions) -> tuple[list[Point], list[T
         "control",
     )
     points: list[Point] = []
-    tables, said = [], []
+    tables: list[Table] = []
     for setting in asked.settings:
         own_arms = [arm.model_copy(update={"form": setting.form}) for arm in arms]
         found = room.evaluate("reinforced", setting, [*room.references(setting), *own_arms], options.n, vectors)
@@ -111,7 +97,9 @@ def run(room: Workroom, options: ReinforcedOptions) -> tuple[list[Point], list[T
         tables.append(budget_table(room, setting, right, lines, options.updates))
         said += told(setting, right, lines)
     tables += [curve_table(lines), cosine_table(lines, chosen, vectors, bench.site)]
-    if (one := trainings.get(("vector", options.seeds[0]))) is not None:
+    said += [f"{first.name}: {line}" for line in _unlearned([line for line in lines if line.own is not None])]
+    one = trainings.get(("vector", options.seeds[0]))
+    if one is not None and any(row["trained"] for row in one.curve):
         subject = Subject(
             "trained",
             f"the vector of seed {options.seeds[0]}",
@@ -130,6 +118,46 @@ def run(room: Workroom, options: ReinforcedOptions) -> tuple[list[Point], list[T
     if names:
         said.append(f"{first.name}: vectors lie under .elicitation/trained of the runs folder: {names}.")
     return points, tables, said
+
+
+def _beside(
+    room: Workroom,
+    bench: Bench,
+    options: ReinforcedOptions,
+    trainings: dict[tuple[str, int], Trained],
+    add: Callable[..., None],
+) -> list[str]:
+    """The controls of one vector; a sentence for each that there is not."""
+    said, first = [], room.asked.settings[0]
+    layers = room.base.n_layers
+    for seed in options.seeds:
+        place = [Place(bench.site, bench.sizes[bench.site])]
+        label = "one vector, shuffled rewards"
+        dealt = trained(
+            room, bench.items, first.form, place, spec_of(options, seed, shuffled=True), f"{label}, seed {seed}"
+        )
+        add("shuffled", label, seed, adding(dealt.vectors, options.span), "control", dealt)
+        texts = fitted(room, bench, options, seed)
+        if texts is None:
+            said.append(f"{first.name}: seed {seed}: the base samples no right text that a vector could be fitted to.")
+        else:
+            label = "one vector, fitted to own right texts"
+            add("fitted", label, seed, adding([texts], options.span), "control")
+        if layers > 1:
+            other = Site((bench.site.layer + layers // 2) % layers)
+            dose = bench.sizes[other] / bench.sizes[bench.site]  # as large a share of the activation
+            moved = adding(trainings["vector", seed].vectors, options.span, other, dose)
+            add("elsewhere", f"one vector, put at layer {other.layer} at equal share", seed, moved, "control")
+    return said
+
+
+def _unlearned(lines: list[Line]) -> list[str]:
+    """Trainings in which no group of texts had rewards that differ."""
+    empty = [line for line in lines if line.own is not None and not any(row["trained"] for row in line.own.curve)]
+    return [
+        f"{line.label} ({line.arm}) learned nothing: in no update did the rewards of a group differ, so that it is its random start."
+        for line in empty
+    ]
 
 
 def refuse(asked: Elicit, options: ReinforcedOptions) -> None:

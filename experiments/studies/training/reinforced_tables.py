@@ -91,22 +91,16 @@ def budget_table(
                 round(float(np.mean([sum(row["trained"] for row in own.curve) for own in owns]))) if owns else None,
             )
         )  # fmt: skip
-    if "thinking" in right:
-        weights = sum(parameter.numel() for parameter in room.model(str(room.asked.thinking)).model.parameters())
-        shown.append(
-            (
-                "thinking model: all weights",
-                weights,
-                1,
-                f"{100 * right['thinking'].mean():.1f}",
-                None,
-                "100 %",
-                None,
-                None,
-                None,
-            )
-        )
     why = gap_of(right, right["base"][:, None])
+    if why is not None:
+        base, other = (
+            {name: tuple(w.shape) for name, w in room.model(str(model)).model.named_parameters()}
+            for model in (room.asked.base, room.asked.thinking)
+        )
+        count = sum(int(np.prod(shape)) for shape in other.values()) if other == base else None
+        whole = "100 %" if why.defined else "not defined"
+        label = "thinking model: all weights" if count else "thinking model"
+        shown.append((label, count, 1, f"{100 * right['thinking'].mean():.1f}", None, whole, None, None, None))
     undefined = () if why is None or why.defined else (f"Gap recovered: {why.reason}.",)
     return Table(
         title=f"{setting.name}: numbers trained, and the gap that they recover",
@@ -135,10 +129,17 @@ def curve_table(lines: Sequence[Line]) -> Table:
             values = [
                 line.own.curve[update] for line in members if line.own is not None and update < len(line.own.curve)
             ]
-            cells.append(f"{np.mean([v['reward'] for v in values]):.2f}, {np.mean([v['tokens'] for v in values]):.0f}")
+            mean = {
+                name: float(np.mean([v[name] for v in values]))
+                for name in ("reward", "tokens", "cut", "groups", "clipped")
+            }
+            cells.append(
+                f"{mean['reward']:.2f}; {mean['tokens']:.0f}; {100 * mean['cut']:.0f}; {100 * (1 - mean['groups']):.0f}; "
+                f"{100 * mean['clipped']:.0f}"
+            )
         rows.append((update + 1, *cells))
     return Table(
-        title="Reward and tokens of sampled texts, by update",
+        title="Reward; tokens; % of texts cut off; % of groups without differing rewards; % of ratios clipped, by update",
         heads=("update", *(members[0].label for members in groups.values())),
         lines=tuple(rows),
         notes=("Mean over seeds; texts are sampled at temperature 1 on training questions.",),

@@ -4,7 +4,8 @@
 2. Two elicitors are compared across halves: the mean shift of one on half of the questions with that of the other on the other half, over
    many random halvings, so that noise of a question, which all elicitors share, makes no cosine. An elicitor with itself is the split-half
    ceiling: two equal elicitors have that cosine and no more.
-3. The floor flips the sign of every question's shift at random: the same sizes without a direction in common.
+3. Chance is what random vectors of equal norm, each its own draw, make of the same cosine: activations lie in a narrow cone, so that any
+   edit moves them partly alike.
 """
 
 from __future__ import annotations
@@ -44,10 +45,3 @@ def across_halves(one: Floats, other: Floats, halves: Sequence[np.ndarray]) -> f
         [_unit(part @ values / part.sum(1, keepdims=True)) for part in (masks, 1 - masks)] for values in (one, other)
     )
     return float(np.mean([(first[0] * second[1]).sum(-1), (first[1] * second[0]).sum(-1)]))
-
-
-def floor_of(one: Floats, other: Floats, halves: Sequence[np.ndarray], draws: int, seed: int = 0) -> Floats:
-    """The same after the signs of the other's questions were flipped at random, `[draws]`."""
-    rng = np.random.default_rng(seed)
-    signs = rng.choice([-1.0, 1.0], size=(draws, len(other), 1))
-    return np.array([across_halves(one, flipped * other, halves) for flipped in signs])

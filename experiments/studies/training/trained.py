@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from steering.errors import BadInput
 from steering.extraction.place import Place
 from steering.extraction.reinforced import Reinforced, Reinforcing, begin, reinforce, reinforced_vectors
 from steering.model.models import LoadedModel
@@ -103,7 +104,10 @@ def write_state(path: Path, state: Reinforced) -> None:
 
 def read_state(path: Path) -> Reinforced:
     """What `write_state` wrote. Raises BadInput for anything else."""
-    tensors, metadata = read_tensors(path, FORMAT, "state of a training")
+    try:
+        tensors, metadata = read_tensors(path, FORMAT, "state of a training")
+    except BadInput as error:
+        raise BadInput(f"{error} Or delete it, to train anew.") from error
     with whole(path, "delete it to train anew"):
         facts = json.loads(metadata["state"])
         sites = [Site.parse(name) for name in facts["sites"]]

@@ -4,7 +4,8 @@
    2509.04259), so it is given as a curve in both, beside dense noise of equal norm per tensor.
 2. Effective rank is exp of the entropy of the normalised singular values (Roy and Vetterli 2007); the principal share is
    ||U_k^T delta V_k||^2 / ||delta||^2 with the k first singular directions of the weights (2511.08567).
-3. A transplant gives the base the new values of some of its numbers: those that moved furthest, or as many that are drawn.
+3. A transplant gives the base the new values of some of its numbers: those that moved furthest, or drawn ones that hold as much of the
+   update's squared norm, which are many more.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def unchanged(before: Weights, after: Weights, tolerance: float, dtype: torch.dt
 
 
 def dense_noise(before: Weights, after: Weights, seed: int = 0) -> dict[str, Tensor]:
-    """The base with Gaussian noise on every number, of the update's norm in every tensor: what a dense update of equal size looks like."""
+    """The base with Gaussian noise on every number of the tensors that moved, of the update's norm in each: what a dense update of
+    equal size looks like."""
     generator = torch.Generator().manual_seed(seed)
     made = {}
     for name, old in sorted(before.items()):
@@ -86,17 +88,20 @@ def _split(values: Tensor, like: Weights) -> dict[str, Tensor]:
     return {name: part.reshape(like[name].shape) for name, part in zip(sorted(like), values.split(sizes), strict=True)}
 
 
-def transplant(before: Weights, after: Weights, share: float, seed: int | None = None) -> dict[str, Tensor]:
-    """The base with the new values of a share of all its numbers: those that moved furthest, or with a seed as many that are drawn."""
+def transplant(before: Weights, after: Weights, share: float, seed: int | None = None) -> tuple[dict[str, Tensor], int]:
+    """The base with the new values of a share of all its numbers, those that moved furthest, and how many they are; with a seed those of
+    numbers that are drawn until they hold as much of the update's squared norm."""
     old, new = _flat(before), _flat(after)
-    count = round(share * len(old))
-    if seed is None:
-        chosen = torch.topk((new - old).abs(), count).indices
-    else:
-        chosen = torch.randperm(len(old), generator=torch.Generator().manual_seed(seed))[:count]
+    squares = (new - old).double() ** 2
+    furthest = torch.topk(squares, round(share * len(old)))
+    chosen = furthest.indices
+    if seed is not None:
+        order = torch.randperm(len(old), generator=torch.Generator().manual_seed(seed))
+        held = squares[order].cumsum(0)
+        chosen = order[: int((held < furthest.values.sum() * (1 - 1e-9)).sum()) + 1]
     made = old.clone()
     made[chosen] = new[chosen]
-    return _split(made, before)
+    return _split(made, before), len(chosen)
 
 
 def moved(before: Weights, after: Weights, share: float) -> float:
