@@ -117,11 +117,11 @@ def _counted(grid: Grid, writer: str, found: Mapping[tuple[str, float], PairedDi
     less = sum(one.interval.high < 0 for _, one in pairs)
     most = max(one.interval.high for _, one in pairs)
     what = WRITERS[writer]
-    verdict = f"in none {what} is"
+    verdict = "in none less"
     if more:
         places = ", ".join(f"{SELECTORS[selector]} {100 * budget:g} %" for (selector, budget), _ in more)
-        verdict = f"in {len(more)} {what} is worth more ({places}), one of many such comparisons being so by chance"
+        verdict = f"in {len(more)} less ({places}), one of many such comparisons being so by chance"
     return (
         f"{grid.setting.name}: {what} against the token at equal selector and budget, {len(pairs)} comparisons: in {less} the token is "
-        f"worth more, and {verdict}; the intervals leave {what} an advantage of at most {100 * most:+.1f} points."
+        f"worth more, {verdict}; the intervals leave {what} an advantage of at most {100 * most:+.1f} points."
     )
