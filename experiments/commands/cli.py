@@ -24,7 +24,7 @@ from .ablation import ablate
 from .attribution import attribute
 from .demo import demo
 from .doctor import doctor
-from .elicit import elicit
+from .elicit import elicit, train
 from .extract import extract
 from .families import families
 from .get import get
@@ -40,7 +40,6 @@ from .runs import print_tables, runs_app
 from .saes import sae_app
 from .sweeps import sweep_app
 from .traces import trace_app
-from .train import train
 from .vectors import vectors_app
 
 ORDER = (

@@ -1,4 +1,4 @@
-"""`steer elicit`: what draws reasoning out of a model without training, each elicitor with its controls."""
+"""`steer elicit` and `steer train`: what draws reasoning out of a model, without and with training, each with its controls."""
 
 from __future__ import annotations
 
@@ -24,34 +24,75 @@ if TYPE_CHECKING:
     from ..studies.elicitation.findings import Findings
 
 
+CardArgument = Annotated[str, typer.Argument(help="A card's name, `all`, or `list`.")]
+PairOption = Annotated[str, typer.Option(help="builtin, two models as BASE,THINKING, or one model.")]
+FormsOption = Annotated[
+    str, typer.Option(help="Of another task: the direct prompt form and the one that asks to think first.")
+]
+SplitOption = Annotated[
+    str, typer.Option(help="Of another task: the split that is asked; `test`, or its last, by default.")
+]
+PresetOption = Annotated[str, typer.Option(help="quick (minutes on a laptop) or full.")]
+SetsOption = Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")]
+TokensOption = Annotated[int, typer.Option(help="Tokens per text that is graded.")]
+
+
 def elicit(
-    card: Annotated[str, typer.Argument(help="A card's name, `all`, or `list`.")],
-    pair: Annotated[str, typer.Option(help="builtin, two models as BASE,THINKING, or one model.")] = "builtin",
+    card: CardArgument,
+    pair: PairOption = "builtin",
     runs: RunsOption = RUNS,
     task: TaskOption = FIND_START,
-    forms: Annotated[
-        str, typer.Option(help="Of another task: the direct prompt form and the one that asks to think first.")
-    ] = "",
-    split: Annotated[
-        str, typer.Option(help="Of another task: the split that is asked; `test`, or its last, by default.")
-    ] = "",
-    preset: Annotated[str, typer.Option(help="quick (minutes on a laptop) or full.")] = "quick",
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 360,
+    forms: FormsOption = "",
+    split: SplitOption = "",
+    preset: PresetOption = "quick",
+    sets: SetsOption = None,
+    max_new_tokens: TokensOption = 360,
     as_json: JsonOption = False,
     as_markdown: MarkdownOption = False,
 ) -> None:
     """Run elicitation cards; a card that was stopped goes on where it was, and what is stored is read."""
     from ..studies.elicitation.named import CARDS
 
-    if card == "list":
-        list_cards(list(CARDS.values()), as_json)
+    cards(CARDS, card, (pair, task, forms, split, max_new_tokens), runs, preset, sets, as_json, as_markdown)
+
+
+def train(
+    card: CardArgument,
+    pair: PairOption = "builtin",
+    runs: RunsOption = RUNS,
+    task: TaskOption = FIND_START,
+    forms: FormsOption = "",
+    split: SplitOption = "",
+    preset: PresetOption = "quick",
+    sets: SetsOption = None,
+    max_new_tokens: TokensOption = 360,
+    as_json: JsonOption = False,
+    as_markdown: MarkdownOption = False,
+) -> None:
+    """Run training cards; a training that was stopped goes on after its last update, and what is stored is read."""
+    from ..studies.training.named import CARDS
+
+    cards(CARDS, card, (pair, task, forms, split, max_new_tokens), runs, preset, sets, as_json, as_markdown)
+
+
+def cards(
+    known: Mapping[str, Card],
+    name: str,
+    asking: tuple[str, str, str, str, int],
+    runs: str,
+    preset: str,
+    sets: list[str] | None,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    """List cards, or run those of a name; `asking` is what `asked_of` takes."""
+    if name == "list":
+        list_cards(list(known.values()), as_json)
         return
     one_form(as_json, as_markdown)
     given = overrides(preset, sets)
-    asked = asked_of(pair, task, forms, split, max_new_tokens)
     form = "json" if as_json else "markdown" if as_markdown else ""
-    run_cards(chosen_cards(card, CARDS), asked, runs, preset, given, form)
+    run_cards(chosen_cards(name, known), asked_of(*asking), runs, preset, given, form)
 
 
 def chosen_cards(name: str, cards: Mapping[str, Card]) -> list[Card]:

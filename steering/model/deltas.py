@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import BadInput
@@ -111,7 +111,7 @@ def delta_facts(folder: Path | str) -> dict[str, Any]:
             raise KeyError("base")
     except BadInput:
         raise
-    except Exception as error:  # safetensors raises an exception of its own kind for what is cut short
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} is corrupt or cut short ({error}); write it or copy it again.") from error
     return facts
 

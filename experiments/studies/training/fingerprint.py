@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -42,7 +42,7 @@ Source = tuple[LoadedModel, str, Plan]
 
 
 class FingerprintOptions(ReinforcedOptions):
-    seeds: tuple[int, ...] = Field(default=(0, 1), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1), min_length=1)
     files: tuple[str, ...] = ()
     """Vectors that are read too, at 1v over the span."""
     models: tuple[str, ...] = ()
