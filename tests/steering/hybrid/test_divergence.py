@@ -10,7 +10,8 @@ import torch
 
 from steering.engine.sampling import GenerationSettings
 from steering.hybrid import Controller, HybridRow, decode
-from steering.hybrid.decisions import divergence
+from steering.hybrid.decisions import divergence, gates
+from steering.hybrid.row import HybridRow, Writing
 from steering.model.models import LoadedModel, load_model
 
 PROMPTS = ("rules + 15 ; * 9 ; goal 31 start 42 91 9 ?", "rules - 4 ; goal 38 start 42 16 9 ? think first")
@@ -77,3 +78,21 @@ def test_early_positions_are_the_first_ones(pair: tuple[LoadedModel, LoadedModel
     assert [choice.token for choice in row.choices] == [0, 1, 2] and len(row.token_ids) > 3
     assert Controller.from_facts(rule.facts, {}, {}, {}).digest == rule.digest
     assert Controller("early", how="substitute", threshold=4).digest != rule.digest
+
+
+def test_rows_asked_together_keep_their_own_thresholds_and_shares() -> None:
+    """Rules of one kind in one batch open as each does alone."""
+    n = 40
+    generator = torch.Generator().manual_seed(0)
+    logits, apart = 3 * torch.randn(n, 7, generator=generator), torch.rand(n, generator=generator, dtype=torch.float64)
+    kinds = [("divergence", (0.2, 0.5, 0.8)), ("entropy", (0.4, 0.9, 1.4)), ("early", (1.0, 3.0)), ("anywhere", (0.5,))]
+    rules = [
+        Controller(when, how="substitute", threshold=threshold, share=share)  # type: ignore[arg-type]
+        for when, thresholds in kinds
+        for threshold in thresholds
+        for share in (1.0, 0.3)
+    ]
+    rows = [Writing(k, HybridRow((1, 2), rules[k % len(rules)], seed=k), tokens=[5] * (k % 4)) for k in range(n)]
+    together = gates(rows, [None] * n, apart, logits, {})
+    alone = [k for k in range(n) if gates([rows[k]], [None], apart[k : k + 1], logits[k : k + 1], {})]
+    assert together == alone and 0 < len(alone) < n
