@@ -11,7 +11,7 @@ import torch
 from steering.engine.sampling import GenerationSettings
 from steering.hybrid import Controller, HybridRow, decode
 from steering.hybrid.decisions import divergence, gates
-from steering.hybrid.row import HybridRow, Writing
+from steering.hybrid.row import Writing
 from steering.model.models import LoadedModel, load_model
 
 PROMPTS = ("rules + 15 ; * 9 ; goal 31 start 42 91 9 ?", "rules - 4 ; goal 38 start 42 16 9 ? think first")
