@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from steering.engine.record import Generation
 from steering.errors import BadInput
@@ -18,7 +18,7 @@ from steering.model.thinking import leaves_open, model_markers
 
 from ...pair.grpo import HARD_SHARE
 from ...pair.problem import HARD, STANDARD, draw_problem
-from ...tasks.graders.grade import Known
+from ...tasks.graders.grade import Grade, Known
 from ...tasks.items import Item
 from ...tasks.task import Encodes, Task
 from ..elicitation.asked import Elicit
@@ -47,8 +47,8 @@ def training_items(asked: Elicit, read: Mapping[str, int], n: int, card: str) ->
     return [item for split, count in read.items() for item in asked.found.items(split, count)]
 
 
-def outcome(model: LoadedModel, task: Task, items: list[Item], form: str) -> Reward:
-    """1 for a text of the item with that number, asked in a form, that ended with a right answer; else 0."""
+def graded(model: LoadedModel, task: Task, items: list[Item], form: str) -> Callable[[int, Generation], Grade | None]:
+    """The verdict on a text of the item with that number, asked in a form; None for one that did not end."""
     markers = model_markers(model)
     opened = []
     for item in items:
@@ -56,10 +56,21 @@ def outcome(model: LoadedModel, task: Task, items: list[Item], form: str) -> Rew
         question = str((item.data.get("question") if isinstance(item.data, Mapping) else None) or "")
         opened.append(leaves_open(fed, question, markers))
 
-    def reward(number: int, text: Generation) -> float:
+    def grade(number: int, text: Generation) -> Grade | None:
         if text.finish not in ("eos", "stop"):
-            return 0.0
+            return None
         body = model.tokenizer.decode([token for token in text.token_ids if token not in model.eos_ids])
-        return float(task.grade(items[number], body, Known(text.finish, opened[number], markers)).correct)
+        return task.grade(items[number], body, Known(text.finish, opened[number], markers))
+
+    return grade
+
+
+def outcome(model: LoadedModel, task: Task, items: list[Item], form: str) -> Reward:
+    """1 for a text of the item with that number, asked in a form, that ended with a right answer; else 0."""
+    grade = graded(model, task, items, form)
+
+    def reward(number: int, text: Generation) -> float:
+        found = grade(number, text)
+        return float(found is not None and found.correct)
 
     return reward

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,16 @@ LAST = 3
 """Updates at the end that a reward is averaged over."""
 
 
+class Training(Protocol):
+    """What was trained by reward: how many numbers, and the curve by update."""
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def curve(self) -> Sequence[Mapping[str, Any]]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Line:
     """An arm of one seed, in its group, and its training where it was trained by reward."""
@@ -34,7 +44,7 @@ class Line:
     group: str
     label: str
     arm: str
-    own: Trained | None
+    own: Training | None
 
 
 def groups_of(lines: Sequence[Line]) -> dict[str, list[Line]]:
@@ -150,7 +160,7 @@ def cosine_table(lines: Sequence[Line], chosen: SteeringVector, vectors: Mapping
     """Cosines at the site where one vector is trained: among the seeds of a training, and with the mean difference there."""
     named: dict[str, list[torch.Tensor]] = {}
     for line in lines:
-        if line.own is not None:
+        if isinstance(line.own, Trained):
             named.setdefault(line.label, []).extend(v.direction for v in line.own.vectors if v.site == site)
     others = {v.name: v.direction for v in vectors.values() if v.site == site and v.name.startswith("fitted")}
     for direction in others.values():

@@ -1,0 +1,95 @@
+"""Models trained by reward in a store, or read where they were trained before.
+
+A training is named by the base, the questions, their form, the reward and the recipe; its curve lies under `.elicitation/trained`, its
+weights are deltas of the base. One that was stopped goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from steering.errors import BadInput
+from steering.model.deltas import keep_delta, kept_delta
+
+from ...progress import progress
+from ...store.files import write_whole
+from ...tasks.items import Item
+from ...tasks.task import asked_ids
+from ..elicitation.workroom import Workroom
+from .recipe import Recipe
+from .rewards import Reward, rewarding
+from .trained import FOLDER
+
+VERSION = 1
+"""Raised when the same recipe trains to other weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A base after training."""
+
+    label: str
+    models: dict[int, str]
+    """Names under which the weights load, after how many updates."""
+    curve: tuple[dict[str, Any], ...]
+    parameters: int
+
+    @property
+    def model(self) -> str:
+        """After the last update."""
+        return self.models[max(self.models)]
+
+
+def trained_by_reward(
+    room: Workroom,
+    items: Sequence[Item],
+    form: str,
+    reward: Reward,
+    recipe: Recipe,
+    label: str,
+    kept: Sequence[int] = (),
+) -> TrainedModel:
+    """Train the base's weights on the questions, asked in a form; weights after `kept` updates are kept too."""
+    from .grpo import train_grpo
+
+    task, base = room.asked.found, room.base
+    pool = [tuple(asked_ids(task, base, item, form)) for item in items]
+    facts = [
+        VERSION, base.fingerprint, base.tokenizer_fingerprint, task.name, task.digest, pool, [item.gold for item in items],
+        asdict(reward), asdict(recipe), sorted(kept),
+    ]  # fmt: skip
+    name = f"grpo-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+    path = room.folder / FOLDER / f"{name}.json"
+    found = read_trained(path)
+    if found is None:
+        folder = room.folder / FOLDER / name
+        earns = rewarding(base, task, list(items), form, reward, recipe.seed)
+        with progress(f"training {label}", room.console) as report:
+            weights, curve = train_grpo(base, pool, earns, recipe, folder, report, kept)
+        own = {name: value.detach() for name, value in base.model.named_parameters()}
+        names = {str(update): keep_delta(base.id, own, changed) for update, changed in weights.items()}
+        found = {"models": names, "curve": curve, "reward": asdict(reward), "recipe": asdict(recipe)}
+        write_whole(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+        shutil.rmtree(folder, ignore_errors=True)
+    parameters = sum(value.numel() for value in base.model.parameters())
+    models = {int(update): model for update, model in found["models"].items()}
+    return TrainedModel(label, models, tuple(found["curve"]), parameters)
+
+
+def read_trained(path: Path) -> dict[str, Any] | None:
+    """What a training left, as plain JSON data; None where it was not done, or where its weights are no longer in the cache."""
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    try:
+        for model in found["models"].values():
+            kept_delta(model)
+    except BadInput:
+        return None
+    return found
