@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..elicitation.card import Card
-from . import fingerprint, reinforced, sparsity, spurious
+from . import fingerprint, forks, one_example, reinforced, sparsity, spurious
 
-CARDS: dict[str, Card] = {module.CARD.name: module.CARD for module in (reinforced, sparsity, fingerprint, spurious)}
+CARDS: dict[str, Card] = {
+    module.CARD.name: module.CARD for module in (reinforced, one_example, forks, spurious, sparsity, fingerprint)
+}

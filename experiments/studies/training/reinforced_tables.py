@@ -90,13 +90,13 @@ def budget_table(
         seeds = 100 * values.mean(0)
         moved = paired_difference(as_often(right, "base", values), values)
         owns = [line.own for line in members if line.own is not None]
-        rewards = [[row["reward"] for row in own.curve] for own in owns]
+        rewards = [[row["reward"] for row in own.curve] for own in owns if "reward" in own.curve[0]]
         shown.append(
             (
                 members[0].label, owns[0].parameters if owns else None, len(members),
                 f"{seeds.mean():.1f}" + (f" ({seeds.min():.1f} to {seeds.max():.1f})" if len(members) > 1 else ""),
                 f"{100 * moved.difference:+.1f} ({between(moved.interval.low, moved.interval.high)})", gap_said(gap_of(right, values)),
-                f"{np.mean([own[0] for own in rewards]):.2f} to {np.mean([np.mean(own[-LAST:]) for own in rewards]):.2f}" if owns else None,
+                f"{np.mean([own[0] for own in rewards]):.2f} to {np.mean([np.mean(own[-LAST:]) for own in rewards]):.2f}" if rewards else None,
                 round(float(np.mean([sum(row["generated"] for row in own.curve) for own in owns]))) if owns else None,
                 round(float(np.mean([sum(row["trained"] for row in own.curve) for own in owns]))) if owns else None,
             )
@@ -129,16 +129,20 @@ def budget_table(
 
 def curve_table(lines: Sequence[Line]) -> Table:
     """Reward by update, averaged over seeds."""
-    groups = {group: members for group, members in groups_of(lines).items() if members[0].own is not None}
+    lines = [line for line in lines if line.own is not None and "reward" in line.own.curve[0]]
+    groups = groups_of(lines)
     length = max((len(line.own.curve) for line in lines if line.own is not None), default=0)
     shown = sorted({0, *range(length // 6, length, max(1, length // 6)), length - 1}) if length else []
     rows = []
     for update in shown:
-        cells = []
+        cells: list[str | None] = []
         for members in groups.values():
             values = [
                 line.own.curve[update] for line in members if line.own is not None and update < len(line.own.curve)
             ]
+            if not values:
+                cells.append(None)
+                continue
             mean = {
                 name: float(np.mean([v[name] for v in values]))
                 for name in ("reward", "tokens", "cut", "groups", "clipped")

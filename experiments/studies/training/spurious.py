@@ -1,7 +1,7 @@
 """Spurious rewards (S10): how much of what reward training gives does a reward give that says nothing of the answer?
 
 1. Rewards: the right answer; the majority of the base's own answers; the majority where it is wrong; the answer's form; chance; chance
-   without clipping; nothing. The same questions, updates and seeds otherwise.
+   without clipping; nothing (one update, which changes nothing). The same questions, updates and seeds otherwise.
 2. A random reward has no expected gradient but through clipping (2506.10947, section 4.3), so that its arm says nothing where no ratio was
    ever clipped: such a training is refused, not reported.
 3. A second base can be trained by the same rewards: whether chance helps hangs on what pretraining made likely.
@@ -110,7 +110,7 @@ def _training(
         return chosen, Reward("label", tuple(labels[item.id]["answer"] for item in chosen)), {}
     if arm in ("random", "unclipped"):
         return items, Reward("random", chance=options.chance), {"clip": (0.0, 0.0)} if arm == "unclipped" else {}
-    return items, Reward(arm), {}  # type: ignore[arg-type]
+    return items, Reward(arm), {"updates": 1} if arm == "nothing" else {}  # type: ignore[arg-type]
 
 
 def majorities(room: Workroom, items: list[Item], options: SpuriousOptions) -> dict[str, Any]:
