@@ -75,7 +75,7 @@ def train_grpo(
     model.train()
     args = _arguments(base, recipe, folder)
     rollouts = _Rollouts(base, list(pool), rewarding, recipe, folder)
-    with warnings.catch_warnings(), _quiet():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         trainer = _Trainer(
             model=model,
@@ -248,7 +248,7 @@ def _arguments(base: LoadedModel, recipe: Recipe, folder: Path) -> GRPOConfig:
     )
 
 
-class _quiet:
+class quiet:
     """Without what TRL and transformers say of themselves while they train."""
 
     def __enter__(self) -> None:

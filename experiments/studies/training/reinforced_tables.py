@@ -96,7 +96,7 @@ def budget_table(
                 members[0].label, owns[0].parameters if owns else None, len(members),
                 f"{seeds.mean():.1f}" + (f" ({seeds.min():.1f} to {seeds.max():.1f})" if len(members) > 1 else ""),
                 f"{100 * moved.difference:+.1f} ({between(moved.interval.low, moved.interval.high)})", gap_said(gap_of(right, values)),
-                f"{np.mean([own[0] for own in rewards]):.2f} to {np.mean([np.mean(own[-LAST:]) for own in rewards]):.2f}" if rewards else None,
+                _rise(rewards),
                 round(float(np.mean([sum(row["generated"] for row in own.curve) for own in owns]))) if owns else None,
                 round(float(np.mean([sum(row["trained"] for row in own.curve) for own in owns]))) if owns else None,
             )
@@ -125,6 +125,13 @@ def budget_table(
             *undefined,
         ),
     )  # fmt: skip
+
+
+def _rise(rewards: Sequence[Sequence[float]]) -> str | None:
+    """From the first update's reward to the mean of the last; None where nothing was rewarded."""
+    if not rewards:
+        return None
+    return f"{np.mean([own[0] for own in rewards]):.2f} to {np.mean([np.mean(own[-LAST:]) for own in rewards]):.2f}"
 
 
 def curve_table(lines: Sequence[Line]) -> Table:

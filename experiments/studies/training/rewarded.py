@@ -22,6 +22,7 @@ from ..elicitation.workroom import Workroom
 from .questions import training_items
 from .recipe import Recipe
 from .reinforced_tables import Line, as_often, budget_table, curve_table, gap_of, gap_said, groups_of, together
+from .side_effects import drilled, formed
 from .trained_models import TrainedModel
 
 
@@ -102,8 +103,39 @@ def graded_everywhere(
         said += said_of_groups(setting, right, lines)
         said += versus(setting, right, lines, against)
         runs[setting.name] = found
-    tables.append(curve_table(lines))
+    if any(one.own.curve and "reward" in one.own.curve[0] for one in grown):
+        tables.append(curve_table(lines))
+    tables.append(side_effects(room, grown, runs))
     return points, tables, said, runs
+
+
+def side_effects(room: Workroom, grown: Sequence[Grown], runs: Mapping[str, Run]) -> Table:
+    """Format validity by setting, and arithmetic where the task is the built-in one; seeds as mean and range."""
+    names = {"base": ("base, greedy", [(room.asked.base, "base")])}
+    if room.asked.thinking is not None:
+        names["thinking"] = ("thinking model", [(room.asked.thinking, "thinking")])
+    for one in grown:
+        names.setdefault(one.group, (one.label, []))[1].append((one.model, one.line.arm))
+    shares = {setting: formed(run) for setting, run in runs.items()}
+    exact = room.asked.builtin
+    lines: list[tuple[Any, ...]] = []
+    for label, own in names.values():
+        cells = [_spread([100 * shares[setting][arm] for _, arm in own]) for setting in runs]
+        if exact:
+            cells.append(_spread([100 * float(drilled(room.model(model)).mean()) for model, _ in own]))
+        lines.append((label, *cells))
+    heads = [f"% of texts in form, {setting}" for setting in runs]
+    return Table(
+        title="Side effects: format, and what no reward looked at" if exact else "Side effects: format",
+        heads=("what", *heads, *(["% of results and goal tests of drills that are predicted right"] if exact else [])),
+        lines=tuple(lines),
+        notes=("Mean (range) over seeds. In form: ended, with an answer as the task wants it.",),
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.1f} to {max(values):.1f})"
 
 
 def _arm(room: Workroom, setting: Setting, one: Grown) -> Arm:

@@ -24,6 +24,7 @@ from ...tasks.task import asked_ids
 from ..elicitation.workroom import Workroom
 from .recipe import Recipe
 from .rewards import Reward, rewarding
+from .supervised import Lesson, Tuning
 from .trained import FOLDER
 
 VERSION = 1
@@ -80,6 +81,31 @@ def trained_by_reward(
     parameters = sum(value.numel() for value in base.model.parameters())
     models = {int(update): model for update, model in found["models"].items()}
     return TrainedModel(label, models, tuple(found["curve"]), parameters)
+
+
+def trained_on_texts(room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, label: str) -> TrainedModel:
+    """Train the base's weights on texts, or read them where they were trained before."""
+    from .supervised import train_supervised
+
+    base = room.base
+    facts = [VERSION, base.fingerprint, [[one.prompt_ids, one.token_ids] for one in lessons], asdict(tuning)]
+    name = f"texts-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+    path = room.folder / FOLDER / f"{name}.json"
+    found = read_trained(path)
+    if found is None:
+        folder = room.folder / FOLDER / name
+        with progress(f"training {label}", room.console) as report:
+            weights, curve = train_supervised(base, lessons, tuning, folder, report)
+        own = {name: value.detach() for name, value in base.model.named_parameters()}
+        found = {
+            "models": {str(tuning.steps): keep_delta(base.id, own, weights)},
+            "curve": curve,
+            "tuning": asdict(tuning),
+        }
+        write_whole(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+        shutil.rmtree(folder, ignore_errors=True)
+    parameters = sum(value.numel() for value in base.model.parameters())
+    return TrainedModel(label, {int(n): m for n, m in found["models"].items()}, tuple(found["curve"]), parameters)
 
 
 def read_trained(path: Path) -> dict[str, Any] | None:
