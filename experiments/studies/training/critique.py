@@ -1,9 +1,9 @@
 """Critique fine-tuning on one question (S5): do critiques of many answers to one question draw out what reward training does?
 
-1. The question is one that the base answers right about as often as wrong; candidates are its own sampled responses to it, each followed
-   by a critique of the exact verifier, in three styles.
-2. Beside it, with as many learnt tokens: right solutions of the same question; the critiques dealt out to other candidates; plain text of the
-   corpus, which holds neither.
+1. The question is one that the base answers right about as often as wrong; candidates are its own sampled responses to it, each followed by
+   a critique of the exact verifier, in three styles.
+2. Beside it, with as many learnt tokens: right solutions of the same question; the critiques dealt out to other candidates; plain text of
+   the corpus, which holds neither.
 3. The base's pretraining holds no critiques: candidate and critique are put together from words that it knows.
 
 Source: 2506.03295.
@@ -12,7 +12,7 @@ Source: 2506.03295.
 from __future__ import annotations
 
 import random
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -54,8 +54,6 @@ class CritiqueOptions(RewardedOptions):
     steps: int = Field(default=30, ge=1)
     """Gradient steps of the critique arm; the others have as many learnt tokens."""
     batch: int = Field(default=16, ge=1)
-    updates: Annotated[int, Field(ge=1)] = 1
-    """Not used: nothing is rewarded."""
 
 
 def run(room: Workroom, options: CritiqueOptions) -> tuple[list[Point], list[Table], list[str]]:

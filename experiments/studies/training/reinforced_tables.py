@@ -82,7 +82,7 @@ def gap_said(found: GapRecovered | None) -> str | None:
 
 
 def budget_table(
-    room: Workroom, setting: Setting, right: Mapping[str, Floats], lines: Sequence[Line], updates: int
+    room: Workroom, setting: Setting, right: Mapping[str, Floats], lines: Sequence[Line], updates: int | None
 ) -> Table:
     shown: list[tuple[Any, ...]] = []
     for members in groups_of(lines).values():
@@ -111,6 +111,7 @@ def budget_table(
         whole = "100 %" if why.defined else "not defined"
         label = "thinking model: all weights" if count else "thinking model"
         shown.append((label, count, 1, f"{100 * right['thinking'].mean():.1f}", None, whole, None, None, None))
+    many = f"{updates} updates; the last reward is the mean of the last {LAST}. " if updates else ""
     undefined = () if why is None or why.defined else (f"Gap recovered: {why.reason}.",)
     return Table(
         title=f"{setting.name}: numbers trained, and the gap that they recover",
@@ -120,8 +121,7 @@ def budget_table(
         ),
         lines=tuple(shown),
         notes=(
-            f"n {len(right['base'])}; base {100 * right['base'].mean():.1f} %. {updates} updates; the last reward is the mean of the last "
-            f"{LAST}. Intervals are over questions, with the seeds averaged; other seeds are not covered by them.",
+            f"n {len(right['base'])}; base {100 * right['base'].mean():.1f} %. {many}Intervals are over questions, with the seeds averaged; other seeds are not covered by them.",
             *undefined,
         ),
     )  # fmt: skip

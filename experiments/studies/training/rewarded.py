@@ -99,11 +99,12 @@ def graded_everywhere(
         }
         points += points_of(found, setting, beside)
         right = corrects(found, setting.split)
-        tables.append(budget_table(room, setting, right, lines, options.updates))
+        rewarded = any("reward" in one.own.curve[0] for one in grown)
+        tables.append(budget_table(room, setting, right, lines, options.updates if rewarded else None))
         said += said_of_groups(setting, right, lines)
         said += versus(setting, right, lines, against)
         runs[setting.name] = found
-    if any(one.own.curve and "reward" in one.own.curve[0] for one in grown):
+    if any("reward" in one.own.curve[0] for one in grown):
         tables.append(curve_table(lines))
     tables.append(side_effects(room, grown, runs))
     return points, tables, said, runs

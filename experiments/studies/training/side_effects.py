@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import random
+
 import numpy as np
 import torch
 
