@@ -2,7 +2,7 @@
 
 1. The question is one that the base answers right about as often as wrong; candidates are its own sampled responses to it, each followed by
    a critique of the exact verifier, in three styles.
-2. Beside it, with as many learnt tokens: right solutions of the same question; the critiques dealt out to other candidates; plain text of
+2. Beside it, with as many learnt tokens: right solutions of the same question; critiques of a response with another answer; plain text of
    the corpus, which holds neither.
 3. The base's pretraining holds no critiques: candidate and critique are put together from words that it knows.
 
@@ -23,6 +23,7 @@ from steering.errors import BadInput, unknown
 
 from ...pair.problem import Problem
 from ...pair.trace import drill_document, recital
+from ...pair.verifier import verify
 from ...pair.vocabulary import encode
 from ...tasks.items import Item
 from ...tasks.task import asked_ids
@@ -39,7 +40,7 @@ from .trained_models import trained_on_texts
 ARMS = {
     "critique": "critiques of one question",
     "solution": "solutions of one question",
-    "shuffled": "critiques dealt to other candidates",
+    "shuffled": "critiques of another answer",
     "text": "plain text of the corpus",
 }
 AGAINST = (("critique", "solution"), ("critique", "shuffled"), ("critique", "text"))
@@ -145,10 +146,19 @@ def _lessons(
         return [lesson((int(room.base.tokenizer.bos_token_id),), words) for words in texts]
     told = [(response, critique(problem, response, style)) for response in responses for style in STYLE_NAMES]
     if arm == "shuffled":
-        places = list(range(len(told)))
-        random.Random("dealt").shuffle(places)
-        told = [(told[at][0], told[other][1]) for at, other in enumerate(places)]
+        told = [
+            (response, critique(problem, _other(problem, responses, place), style))
+            for place, response in enumerate(responses)
+            for style in STYLE_NAMES
+        ]
     return [lesson((*prompt, *encode([*response, ";"])), words) for response, words in told]
+
+
+def _other(problem: Problem, responses: list[list[str]], place: int) -> list[str]:
+    """The next response that states another answer; the next one where all state the same."""
+    behind = [*responses[place + 1 :], *responses[:place]] or responses
+    own = verify(problem, responses[place]).answer
+    return next((other for other in behind if verify(problem, other).answer != own), behind[0])
 
 
 def _length(lessons: list[Lesson]) -> float:
@@ -186,7 +196,7 @@ CARD = Card(
     systems=("S5",),
     papers=("2506.03295", "2505.11628"),
     measures="what critiques of many answers to one question train, in every setting and on an untouched ability",
-    control="solutions of the question, critiques dealt to other candidates, plain text, all of as many learnt tokens",
+    control="solutions of the question, critiques of another answer, plain text, all of as many learnt tokens",
     quick=CritiqueOptions(n=200),
     full=CritiqueOptions(n=400, seeds=(0, 1, 2, 3, 4), steps=120, candidates=400),
     run=run,
