@@ -89,6 +89,22 @@ def text_of(item: str, problem: Problem, words: list[str]) -> Text:
     return Text(item, verdict.correct, False, verdict.trace_ok, read, _exact(problem), explored(problem, read, False))
 
 
+def test_a_text_that_ends_at_once_has_no_steps_and_tests_nothing() -> None:
+    assert clauses_of([]) == ()
+    assert explored(PROBLEM, (), cut=False)["skipped"] == len(PROBLEM.candidates)
+    empty = Text("a", False, False, False, (), _exact(PROBLEM), explored(PROBLEM, (), False))
+    whole = Text(
+        "b",
+        True,
+        False,
+        True,
+        clauses("try 12 ; 12 + 5 = 17 ; 17 * 3 = 51 ; goal 51 yes ; so answer 12"),
+        _exact(PROBLEM),
+        {},
+    )
+    assert not empty.pairs and not empty.behind(whole) and not whole.behind(empty)
+
+
 def test_a_valid_trace_is_coherent_and_without_errors_of_exploring() -> None:
     valid = 0
     for style in STYLES:

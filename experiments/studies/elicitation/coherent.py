@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ...pair.problem import MODULUS, Problem
 from ...pair.verifier import Equation, read_equation
@@ -44,11 +45,11 @@ class Clause:
 
 
 def clauses_of(texts: Sequence[str]) -> tuple[Clause, ...]:
-    """The steps of a text, each read by itself; what repairs a line is the step behind it."""
+    """The steps of a text, each read by itself; what repairs a line is the step behind it. Of a text without steps none."""
     read = [clause_of(text.split()) for text in texts]
     return tuple(
         replace(own, repaired=_repairs(behind, own)) if own.kind == "line" else own
-        for own, behind in zip(read, [*read[1:], Clause("")], strict=True)
+        for own, behind in pairwise([*read, Clause("")])
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from steering.model.models import LoadedModel
 
@@ -60,7 +61,7 @@ def _exact(problem: Problem, steps: Sequence[Step]) -> tuple[Stated, ...]:
     found, tried = [], None
     for number, step in enumerate(steps):
         words = step.text.split()
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in pairwise([*words, ""]):
             if word == "try" and following.isdigit():
                 tried = following
             passed = tried if word == "goal" and words[-2:] == ["yes", ";"] else None
