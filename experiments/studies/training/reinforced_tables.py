@@ -121,8 +121,8 @@ def budget_table(
         ),
         lines=tuple(shown),
         notes=(
-            f"n {len(right['base'])}; base {100 * right['base'].mean():.1f} %. {many}Intervals are over questions, with the seeds averaged; other "
-            "seeds are not covered by them.",
+            f"n {len(right['base'])}; base {100 * right['base'].mean():.1f} %. {many}Intervals are over questions, with the seeds "
+            "averaged; other seeds are not covered by them.",
             *undefined,
         ),
     )  # fmt: skip

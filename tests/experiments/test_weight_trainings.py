@@ -1,0 +1,341 @@
+"""Weights trained by reward and on texts: stopped trainings end with the same bytes, masks and rewards are what they say, and a planted
+reward is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from experiments.pair.problem import Problem, Rule
+from experiments.pair.trace import STYLES, think_response
+from experiments.pair.verifier import read_equation, verify
+from experiments.store.runs import Store
+from experiments.studies.elicitation.asked import Elicit, Setting
+from experiments.studies.elicitation.run import run_card
+from experiments.studies.elicitation.workroom import Workroom
+from experiments.studies.training.contrastive import Contrasting, chosen_tokens, pairs_of, train_contrastive
+from experiments.studies.training.critiques import STYLE_NAMES, critique, solutions
+from experiments.studies.training.grpo import as_many, drawn, train_grpo
+from experiments.studies.training.named import CARDS
+from experiments.studies.training.one_example import chosen, history_of
+from experiments.studies.training.questions import training_items
+from experiments.studies.training.recipe import Recipe
+from experiments.studies.training.rewards import Reward, rewarding
+from experiments.studies.training.supervised import Lesson, Tuning, train_supervised
+from experiments.studies.training.trained_models import trained_by_reward
+from experiments.tasks.task import asked_ids
+from steering.engine.generation import Generation, Row, generate
+from steering.engine.sampling import GenerationSettings
+from steering.errors import BadInput
+from steering.model.models import LoadedModel, load_model
+from tests.experiments.test_training import asked_of
+
+QUIET = Console(quiet=True)
+BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=48)
+LITTLE = Recipe(updates=6, prompts=2, samples=3, tokens=12)
+SMALL: dict[str, Any] = {
+    "n": 4, "seeds": [0, 1], "updates": 3, "prompts": 2, "samples": 3, "tokens": 16, "pool": 8,
+}  # fmt: skip
+CARDS_OF_WEIGHTS: dict[str, dict[str, Any]] = {
+    "spurious": SMALL | {"votes": 3, "pool": 24},
+    "one-example": SMALL | {"candidates": 4, "epochs": 2},
+    "forks": SMALL | {"asked": 24, "texts": 8, "steps": 2, "pool": 24},
+    "critique": {"n": 4, "seeds": [0, 1], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
+}
+
+
+@pytest.fixture(scope="module")
+def base() -> LoadedModel:
+    return load_model("builtin:base")
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Workroom:
+    return Workroom(BARE, Store(tmp_path_factory.mktemp("weights")), QUIET)
+
+
+def asking(room: Workroom, count: int = 4) -> tuple[list[Any], list[tuple[int, ...]]]:
+    items = training_items(BARE, {}, count, "test")
+    return items, [tuple(asked_ids(BARE.found, room.base, item, "bare")) for item in items]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def long(update: int, numbers: list[int], texts: list[Generation]) -> list[float]:
+    """A reward that differs within most groups."""
+    return [float(len(text.token_ids) > 3) + 0.01 * len(text.token_ids) for text in texts]
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_bytes(room: Workroom, tmp_path: Path) -> None:
+    _, pool = asking(room)
+    before = {name: value.clone() for name, value in room.base.model.named_parameters()}
+    unbroken, curve = train_grpo(room.base, pool, long, LITTLE, tmp_path / "one", kept=(2,))
+
+    def stop(update: int, _: int) -> None:
+        if update == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_grpo(room.base, pool, long, LITTLE, tmp_path / "two", stop, kept=(2,))
+    resumed, again = train_grpo(room.base, pool, long, LITTLE, tmp_path / "two", kept=(2,))
+    assert curve == again and len(curve) == 6
+    assert all(same(unbroken[update], resumed[update]) for update in (2, 6))
+    assert not same(unbroken[6], before) and same(before, dict(room.base.model.named_parameters())), (
+        "the base is as it was"
+    )
+    short, _ = train_grpo(room.base, pool, long, Recipe(**vars(LITTLE) | {"updates": 2}), tmp_path / "three")
+    assert same(short[2], unbroken[2]), "the first updates do not depend on how many follow"
+
+
+def test_without_a_difference_in_reward_nothing_is_trained(room: Workroom, tmp_path: Path) -> None:
+    items, _ = asking(room)
+    own = trained_by_reward(room, items, "bare", Reward("nothing"), Recipe(**vars(LITTLE) | {"updates": 1}), "nothing")
+    after = room.model(own.model).model
+    assert same(dict(room.base.model.named_parameters()), dict(after.named_parameters()))
+    assert own.curve[0]["groups"] == 0 and own.curve[0]["gradient"] == 0
+
+
+def test_a_planted_reward_is_learned_by_weights(room: Workroom, tmp_path: Path) -> None:
+    """The reward is a first word that opens a trace, which the base rarely writes."""
+    _, pool = asking(room, 8)
+    opens = {room.base.tokenizer.convert_tokens_to_ids(word) for word in ("let", "first", "hmm")}
+
+    def reward(update: int, numbers: list[int], texts: list[Generation]) -> list[float]:
+        return [float(text.token_ids[0] in opens) for text in texts]
+
+    recipe = Recipe(updates=8, prompts=4, samples=16, tokens=2, rate=1e-3)
+    _, curve = train_grpo(room.base, pool, reward, recipe, tmp_path)
+    rewards = [row["reward"] for row in curve]
+    assert rewards[0] < 0.5 and rewards[-1] > 0.9, rewards
+    assert any(row["clipped"] > 0 for row in curve), "two steps per batch clip some ratios"
+
+
+def test_nothing_is_clipped_in_the_only_step_of_a_batch(room: Workroom, tmp_path: Path) -> None:
+    _, pool = asking(room)
+    _, curve = train_grpo(room.base, pool, long, Recipe(**vars(LITTLE) | {"reuse": 1, "updates": 3}), tmp_path)
+    assert [row["clipped"] for row in curve] == [0, 0, 0]
+
+
+def test_questions_are_asked_as_often_as_each_other() -> None:
+    recipe = Recipe(updates=6, prompts=4, samples=2)
+    order = drawn(8, recipe)
+    assert len(order) == 24 and all(order.count(number) == 3 for number in range(8))
+    assert sorted(order[:8]) == list(range(8)) and order[:8] != order[8:16]
+    assert drawn(1, recipe) == [0] * 24
+    assert drawn(8, Recipe(updates=3, prompts=4, samples=2)) == order[:12]
+
+
+def test_as_many_tokens_are_drawn_as_are_chosen_among_those_that_are_there() -> None:
+    among = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    top = torch.tensor([[True, False, False, False], [True, False, False, False]])
+    draws = [as_many(top, among, seed) for seed in range(60)]
+    assert all(int(own.sum()) == 2 and not (own & ~among).any() for own in draws)
+    assert (torch.stack(draws).any(0) == among).all(), "every token can be drawn"
+    assert torch.equal(as_many(top, among, 7), draws[7])
+
+
+def test_the_masks_train_on_different_tokens(room: Workroom, tmp_path: Path) -> None:
+    _, pool = asking(room)
+    made = {
+        mask: train_grpo(room.base, pool, long, Recipe(**vars(LITTLE) | {"updates": 2, "mask": mask}), tmp_path / mask)[
+            0
+        ][2]
+        for mask in ("all", "top", "rest", "random")
+    }
+    names = list(made)
+    assert not any(same(made[one], made[other]) for place, one in enumerate(names) for other in names[:place])
+
+
+def rows(texts: list[str], base: LoadedModel, finish: str = "eos") -> list[Any]:
+    class Text:
+        def __init__(self, text: str) -> None:
+            self.token_ids = tuple(base.tokenizer.convert_tokens_to_ids(text.split()))
+            self.finish = finish
+
+    return [Text(text) for text in texts]
+
+
+def test_rewards_are_what_they_say(room: Workroom) -> None:
+    (item, *_), _ = asking(room)
+    answer = item.gold
+    wrong = str(next(c for c in item.data.candidates if str(c) != answer))
+    texts = rows([f"answer {answer}", f"answer {wrong}", "answer answer", "let us"], room.base)
+    numbers = [0] * 4
+
+    def earned(reward: Reward, own: list[Any] = texts, update: int = 0) -> list[float]:
+        return rewarding(room.base, BARE.found, [item], "bare", reward)(update, numbers, own)
+
+    assert earned(Reward()) == [1, 0, 0, 0]
+    assert earned(Reward("label", (wrong,))) == [0, 1, 0, 0]
+    assert earned(Reward("format")) == [1, 1, 0, 0]
+    assert earned(Reward("nothing")) == [0, 0, 0, 0]
+    cut = rows([f"answer {answer}"] * 4, room.base, "length")
+    assert earned(Reward(), cut) == earned(Reward("format"), cut) == [0] * 4
+    drawn_rewards = [value for update in range(200) for value in earned(Reward("random", chance=0.3), update=update)]
+    assert 0.25 < sum(drawn_rewards) / len(drawn_rewards) < 0.35
+    assert earned(Reward("random"), update=5) == earned(Reward("random"), update=5)
+    with pytest.raises(BadInput, match="0 labels for 1 questions"):
+        earned(Reward("label"))
+
+
+def test_the_example_is_the_question_whose_reward_varied_most() -> None:
+    curve = [
+        {"asked": [[0, 0.5], [1, 0.0]]}, {"asked": [[2, 0.9], [3, 0.4]]}, {"asked": [[0, 0.5], [1, 1.0]]}, {"asked": [[2, 1.0], [3, 0.1]]},
+        {"asked": [[4, 0.0]]},
+    ]  # fmt: skip
+    past = history_of(curve, 5)
+    assert past == {0: [0.5, 0.5], 1: [0.0, 1.0], 2: [0.9, 1.0], 3: [0.4, 0.1]}, "4 was asked once"
+    assert chosen(past) == (1, 3)
+
+
+def test_pairs_are_of_questions_of_middle_difficulty() -> None:
+    spec = Contrasting(low=0.25, high=0.75)
+    verdicts = [
+        [True] * 4,
+        [False] * 4,
+        [True, False, False, None],
+        [True, False, False, False, False, False],
+        [None, None],
+    ]
+    pairs = pairs_of(verdicts, spec)
+    assert len(pairs) == 1
+    ((question, right, wrong),) = pairs
+    assert question == 2 and right == 0 and wrong in (1, 2)
+
+
+def test_the_contrast_makes_right_texts_likelier_than_wrong_ones(room: Workroom) -> None:
+    items, pool = asking(room, 8)
+    sampled = [Row(ids, seed=number * 100 + draw) for number, ids in enumerate(pool) for draw in range(8)]
+    texts = generate(room.base, sampled, GenerationSettings(24, temperature=1.0), detail="tokens")
+    pairs = [(0, 1), (2, 3), (8, 9), (10, 11)]
+    spec = Contrasting(steps=6, pairs=4, share=0.3)
+    weights, curve = train_contrastive(room.base, texts, pairs, spec)
+    assert curve[0]["margin"] == pytest.approx(0, abs=1e-4) and curve[0]["kl"] == pytest.approx(0, abs=1e-6), (
+        "the adapter begins at nothing"
+    )
+    assert curve[-1]["margin"] > 0.5
+    again, _ = train_contrastive(room.base, texts, pairs, spec)
+    assert same(weights, again) and weights.keys() == dict(room.base.model.named_parameters()).keys()
+    top, _, least = chosen_tokens(room.base, texts, spec)
+    other, _, _ = chosen_tokens(room.base, texts, Contrasting(share=0.3, where="random"))
+    count = sum(int(own.sum()) for own in other)
+    assert sum(int(own.sum()) for own in top) >= count and least > 0
+    assert any(not torch.equal(a, b) for a, b in zip(top, other, strict=True))
+
+
+def test_only_what_follows_the_prompt_is_learnt(room: Workroom, tmp_path: Path) -> None:
+    _, pool = asking(room)
+    eos = int(room.base.tokenizer.eos_token_id)
+    lesson = Lesson(pool[0], (*room.base.tokenizer.convert_tokens_to_ids(["answer", "7"]), eos))
+    weights, curve = train_supervised(room.base, [lesson], Tuning(steps=12, batch=1), tmp_path / "one")
+    ids = torch.tensor([[*lesson.prompt_ids, *lesson.token_ids]])
+    with torch.no_grad():
+        told = room.base.model(input_ids=ids).logits[0, len(lesson.prompt_ids) - 1 : -1].log_softmax(-1)
+    loss = -float(told.gather(-1, torch.tensor(lesson.token_ids)[:, None]).mean())
+    assert curve[0]["loss"] == pytest.approx(loss, abs=1e-3) and curve[-1]["loss"] < loss / 2
+    assert len(curve) == 12 and all(row["trained"] == ids.shape[1] for row in curve)
+
+    def stop(step: int, _: int) -> None:
+        if step == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supervised(room.base, [lesson], Tuning(steps=12, batch=1), tmp_path / "two", stop)
+    resumed, again = train_supervised(room.base, [lesson], Tuning(steps=12, batch=1), tmp_path / "two")
+    assert same(weights, resumed) and curve == again
+
+
+PROBLEM = Problem((Rule("+", 5), Rule("*", 3)), 51, (7, 12, 40), 12)
+
+
+@pytest.mark.parametrize("style", STYLE_NAMES)
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [
+        ("answer 12", True), ("answer 7", False), ("let us", False),
+        ("let us try 12 ; 12 + 5 = 16 ; 16 * 3 = 48 ; goal 51 no back ; enough guess ; so answer 40", False),
+    ],
+)  # fmt: skip
+def test_critiques_are_true_and_end_with_the_right_answer(response: str, right: bool, style: str) -> None:
+    words = critique(PROBLEM, response.split(), style)
+    assert words[-3:] == ["so", "answer", "12"]
+    lines = [line for at in range(len(words)) if (line := read_equation(words[at : at + 5])) is not None]
+    assert lines and all(line.right for line in lines)
+    assert ("not" in words) == (not right and "answer" in response)
+    if "16" in response:
+        assert " ".join(words).startswith("wait check 12 + 5 = 17 ;")
+
+
+def test_solutions_are_valid() -> None:
+    assert all(verify(PROBLEM, own).trace_ok for own in solutions(PROBLEM, 20, 0))
+    assert STYLES["careful"].slip > 0 and think_response is not None
+
+
+@pytest.mark.parametrize("name", CARDS_OF_WEIGHTS)
+def test_the_cards_train_tell_and_read_what_is_stored(name: str, tmp_path: Path) -> None:
+    given = CARDS_OF_WEIGHTS[name]
+    findings = run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
+    roles = {point.role for point in findings.points}
+    assert {"baseline", "steered", "control"} <= roles
+    heads = {table.title.split(":")[0] for table in findings.tables}
+    assert "Side effects" in heads
+    stored = {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}
+    again = run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
+    assert again == findings and stored == {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}
+
+
+@pytest.mark.parametrize("name", ["spurious", "one-example", "forks"])
+def test_the_cards_run_on_a_tiny_model_with_a_chat_template(name: str, tmp_path: Path) -> None:
+    asked = asked_of(tmp_path)
+    given = CARDS_OF_WEIGHTS[name] | {"read": {"train": 12}, "tokens": 4, "rate": 0.05, "seeds": [0]}
+    given |= {"spurious": {"arms": ["truth", "random", "format"]}, "forks": {"asked": 12, "contrasts": []}}.get(
+        name, {}
+    )
+    given.pop("pool")
+    if name == "one-example":
+        given |= {"arms": ["full", "truth", "entropy"]}
+    findings = run_card(CARDS[name], asked, Store(tmp_path / "runs"), given=given, console=QUIET)
+    assert {point.setting for point in findings.points} == {"direct prompts", "think-first prompts"}
+    with pytest.raises(BadInput, match="names the questions that are trained on"):
+        run_card(CARDS[name], asked, Store(tmp_path / "other"), given=given | {"read": {}}, console=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("spurious", {"arms": ["luck"]}, "'luck'.*card spurious: arms"),
+        ("spurious", {"reuse": 1}, "one gradient step per update no ratio is ever clipped"),
+        ("spurious", {"prompts": 300}, "256 training questions do not fill an update of 300"),
+        ("one-example", {"arms": ["two"]}, "'two'.*card one-example: arms"),
+        ("one-example", {"candidates": 4, "prompts": 8}, "4 candidates do not fill"),
+        ("one-example", {"shown": [8], "updates": 8}, "shown has update 8"),
+        ("forks", {"masks": ["most"]}, "'most'.*card forks: masks"),
+        ("forks", {"shares": [1.0]}, "shares has 1"),
+        ("critique", {"arms": ["praise"]}, "'praise'.*card critique: arms"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_before_a_model_is_loaded(
+    name: str, given: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail: Callable[..., None] = lambda *a, **k: pytest.fail("a model was loaded")  # noqa: E731
+    monkeypatch.setattr("experiments.studies.elicitation.workroom.load", fail)
+    with pytest.raises(BadInput, match=said):
+        run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
+
+
+def test_a_random_reward_is_not_reported_where_nothing_was_clipped(tmp_path: Path) -> None:
+    given = SMALL | {"arms": ["random"], "seeds": [0], "rate": 1e-9}
+    with pytest.raises(BadInput, match="no ratio was clipped in 3 updates of seed 0"):
+        run_card(CARDS["spurious"], BARE, Store(tmp_path), given=given, console=QUIET)
+
+
+def test_critiques_need_the_exact_verifier(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="exact verifier of the built-in task"):
+        run_card(CARDS["critique"], asked_of(tmp_path), Store(tmp_path / "runs"), console=QUIET)
