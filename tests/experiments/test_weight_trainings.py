@@ -42,10 +42,10 @@ SMALL: dict[str, Any] = {
     "n": 4, "seeds": [0, 1], "updates": 3, "prompts": 2, "samples": 3, "tokens": 16, "pool": 8,
 }  # fmt: skip
 CARDS_OF_WEIGHTS: dict[str, dict[str, Any]] = {
-    "spurious": SMALL | {"votes": 3, "pool": 24},
-    "one-example": SMALL | {"candidates": 4, "epochs": 2},
-    "forks": SMALL | {"asked": 24, "texts": 8, "steps": 2, "pool": 24},
-    "critique": {"n": 4, "seeds": [0, 1], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
+    "spurious": SMALL | {"votes": 3, "pool": 24, "seeds": [0]},
+    "one-example": SMALL | {"candidates": 4, "epochs": 2, "arms": ["full", "truth", "wrong", "entropy"], "seeds": [0]},
+    "forks": SMALL | {"asked": 24, "texts": 8, "steps": 2, "pool": 24, "masks": ["top", "random"]},
+    "critique": {"n": 4, "seeds": [0], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
 }
 
 
@@ -338,4 +338,4 @@ def test_a_random_reward_is_not_reported_where_nothing_was_clipped(tmp_path: Pat
 
 def test_critiques_need_the_exact_verifier(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="exact verifier of the built-in task"):
-        run_card(CARDS["critique"], asked_of(tmp_path), Store(tmp_path / "runs"), console=QUIET)
+        run_card(CARDS["critique"], asked_of(tmp_path), Store(tmp_path / "runs"), given={"n": 4}, console=QUIET)

@@ -87,8 +87,9 @@ def train_supervised(
     curve = []
     for row in trainer.state.log_history:
         if "loss" in row:
-            read = float(row.get("num_tokens", seen))
-            curve.append({"loss": float(row["loss"]), "trained": round(read - seen), "generated": 0})
+            read = float(row["num_tokens"])
+            before = seen if read > seen else 0.0  # TRL counts anew where a training goes on
+            curve.append({"loss": float(row["loss"]), "trained": round(read - before), "generated": 0})
             seen = read
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in trainer.model.named_parameters()}
     if bad := next((name for name, value in weights.items() if not torch.isfinite(value).all()), None):
