@@ -43,6 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sparsity": {"n": 4, "shares": [0.05, 0.5], "draws": 2},
     "fingerprint": {
         "n": 6, "seeds": [0], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "random": 2,
+        "weights": [],
     },
 }  # fmt: skip
 """The smallest sizes of every card."""

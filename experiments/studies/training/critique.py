@@ -59,21 +59,7 @@ class CritiqueOptions(RewardedOptions):
 
 def run(room: Workroom, options: CritiqueOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
-    items = training_items(room.asked, {}, options.pool, "critique")[: options.choose]
-    found = room.part("critique-candidates", _facts(items, options), lambda: _candidates(room, items, options))
-    item = items[found["question"]]
-    problem: Problem = item.data
-    prompt = tuple(asked_ids(room.asked.found, room.base, item, first.form))
-    responses: list[list[str]] = found["responses"]
-    made = {arm: _lessons(arm, room, problem, prompt, responses) for arm in options.arms}
-    goal = options.steps * options.batch * _length(_lessons("critique", room, problem, prompt, responses))
-    grown = []
-    for arm, lessons in made.items():
-        steps = max(1, round(goal / (options.batch * _length(lessons))))
-        for seed in options.seeds:
-            tuning = Tuning(steps, options.batch, options.rate, seed)
-            own = trained_on_texts(room, lessons, tuning, f"{ARMS[arm]}, seed {seed}")
-            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm == "critique" else "control"))
+    grown, made, found = grown_of(room, options)
     points, tables, said, _ = graded_everywhere(room, "critique", grown, options, AGAINST)
     lines = [_loss_line(arm, made[arm], [one for one in grown if one.group == arm]) for arm in made]
     tables.append(
@@ -92,10 +78,31 @@ def run(room: Workroom, options: CritiqueOptions) -> tuple[list[Point], list[Tab
     )
     right = 100 * float(np.mean(found["right"]))
     said.append(
-        f"{first.name}: the question is training question {found['question']} of {len(items)}; {len(responses)} different responses of "
-        f"{options.candidates} that were sampled, {right:.0f} % of those that ended right."
+        f"{first.name}: the question is training question {found['question']} of {options.choose}; {len(found['responses'])} different "
+        f"responses of {options.candidates} that were sampled, {right:.0f} % of those that ended right."
     )
     return points, tables, said
+
+
+def grown_of(room: Workroom, options: CritiqueOptions) -> tuple[list[Grown], dict[str, list[Lesson]], dict[str, Any]]:
+    """The trainings of every arm and seed, their texts, and the question with its responses."""
+    first = room.asked.settings[0]
+    items = training_items(room.asked, {}, options.pool, "critique")[: options.choose]
+    found = room.part("critique-candidates", _facts(items, options), lambda: _candidates(room, items, options))
+    item = items[found["question"]]
+    problem: Problem = item.data
+    prompt = tuple(asked_ids(room.asked.found, room.base, item, first.form))
+    responses: list[list[str]] = found["responses"]
+    made = {arm: _lessons(arm, room, problem, prompt, responses) for arm in options.arms}
+    goal = options.steps * options.batch * _length(_lessons("critique", room, problem, prompt, responses))
+    grown = []
+    for arm, lessons in made.items():
+        steps = max(1, round(goal / (options.batch * _length(lessons))))
+        for seed in options.seeds:
+            tuning = Tuning(steps, options.batch, options.rate, seed)
+            own = trained_on_texts(room, lessons, tuning, f"{ARMS[arm]}, seed {seed}")
+            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm == "critique" else "control"))
+    return grown, made, found
 
 
 def _facts(items: list[Item], options: CritiqueOptions) -> dict[str, Any]:

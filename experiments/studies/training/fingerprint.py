@@ -2,7 +2,7 @@
 
 1. Every elicitor is read on the same forced texts, the base's own greedy ones and the thinking model's apart, so that a shift is the
    elicitor's doing and not another text's: asking to think, the thinking model's weights, the mean difference of prompts, vectors trained
-   by reward (several seeds), vectors of files, further models, and random vectors.
+   by reward (several seeds), weights trained by the other cards, vectors of files, further models, and random vectors.
 2. The matrix holds cosines of mean shifts across halves of the questions (`shifts`), its diagonal the split-half ceiling. Every elicitor's
    cosine with the reference (the thinking model, or without one the prompt that asks to think) stands among those of R random vectors.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from steering.engine.forced import ForcedText, forced_activations
-from steering.errors import BadInput
+from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.plan.plan import Plan
@@ -30,8 +30,10 @@ from ..elicitation.card import Card
 from ..elicitation.findings import Point, Table
 from ..elicitation.points import points_of
 from ..elicitation.workroom import Workroom
+from . import critique, one_example, spurious
 from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, places_of, site_of, spec_of
 from .reinforced import refuse as refuse_training
+from .rewarded import Grown
 from .shifts import across_halves, halvings
 from .trained import trained
 
@@ -39,6 +41,16 @@ RANDOM = "random vector"
 ASKED, THINKING = "asked to think", "thinking model"
 Source = tuple[LoadedModel, str, Plan]
 """Whose activations, asked in which form, under which plan."""
+
+
+WEIGHTS = {
+    "one-example": (one_example, {"arms": ("truth",)}),
+    "truth": (spurious, {"arms": ("truth",)}),
+    "format": (spurious, {"arms": ("format",)}),
+    "random": (spurious, {"arms": ("random",)}),
+    "critique": (critique, {"arms": ("critique",)}),
+}
+"""Trainings of other cards, by name."""
 
 
 class FingerprintOptions(ReinforcedOptions):
@@ -51,6 +63,10 @@ class FingerprintOptions(ReinforcedOptions):
     """Where shifts are compared; by default the layer of the trained vector, the middle one behind it, and the last."""
     random: int = Field(default=20, ge=2)
     """Random vectors of the trained one's norm."""
+    weights: tuple[str, ...] = tuple(WEIGHTS)
+    """Trainings of weights by other cards that are read too, each of the first seed and in that card's quick sizes."""
+    sized: dict[str, Any] = Field(default_factory=dict)
+    """Fields of those cards that are to be others."""
     digests: tuple[str, ...] = ()
     """Of the vectors in the files; found out."""
 
@@ -95,6 +111,8 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
                 vector(f"{RANDOM} {draw}", random_like(own.vectors[0], draw))
     for path in options.files:
         vector(path, SteeringVector.load(path))
+    for grown in _weights(room, options):
+        sources[f"{grown.label}, seed {grown.seed}"] = (room.model(grown.model), first.form, Plan())
     found = room.evaluate("fingerprint", first, room.references(first), options.n)
     points = points_of(found, first)
     tables, said = [], []
@@ -115,6 +133,18 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
             tables.append(table)
             said += sentences
     return points, tables, said
+
+
+def _weights(room: Workroom, options: FingerprintOptions) -> list[Grown]:
+    """The trainings by other cards, read where they were trained before."""
+    found: list[Grown] = []
+    for name in options.weights:
+        module, arms = WEIGHTS[name]
+        sizes = module.CARD.quick.model_dump() | arms | {"seeds": options.seeds[:1]} | options.sized
+        if options.read and "read" in sizes:
+            sizes["read"] = options.read
+        found += module.grown_of(room, type(module.CARD.quick).model_validate(sizes))[0]
+    return found
 
 
 def _texts(room: Workroom, found: Run, setting: Setting, arm: str) -> dict[str, tuple[int, ...]]:
@@ -212,6 +242,14 @@ def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats]) 
 
 def refuse(asked: Elicit, options: FingerprintOptions) -> None:
     refuse_training(asked, options)
+    for name in options.weights:
+        if name not in WEIGHTS:
+            raise unknown("training", name, WEIGHTS, where="card fingerprint: weights")
+    if "critique" in options.weights and not asked.builtin:
+        raise BadInput(
+            "card fingerprint: critiques need the exact verifier of the built-in task; name other trainings in weights, such as "
+            "--set 'weights=[one-example, random]'."
+        )
     if options.n < 4:
         raise BadInput(
             f"card fingerprint: n is {options.n}; shifts of one half of the questions are compared with the other: at least 4."

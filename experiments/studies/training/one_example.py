@@ -73,39 +73,7 @@ class OneExampleOptions(RewardedOptions):
 
 def run(room: Workroom, options: OneExampleOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
-    items = training_items(room.asked, options.read, options.pool, "one-example")
-    history = trained_by_reward(
-        room, items[: options.candidates], first.form, Reward(), _history(options), "the ordinary training that chooses"
-    )
-    past = history_of(history.curve, len(items[: options.candidates]))
-    example, hardest = chosen(past)
-    label = _wrong(room, items[example], options) if "wrong" in options.arms else None
-    said = [
-        f"{first.name}: the example is training question {example} (mean reward by epoch "
-        f"{', '.join(f'{value:.2f}' for value in past[example])}; variance {np.var(past[example]):.3f}), the hardest {hardest} "
-        f"({', '.join(f'{value:.2f}' for value in past[hardest])}), of {len(past)} asked in {options.epochs} epochs."
-    ]
-    grown: list[Grown] = []
-    for arm in ARMS:
-        if arm not in options.arms:
-            continue
-        if arm == "wrong" and label is None:
-            said.append(f"{first.name}: the base never answers the example wrongly, so that it has no wrong label.")
-            continue
-        reward, other = _training(arm, label, options)
-        asked = items if arm == "full" else [items[hardest if arm == "hard" else example]]
-        for seed in options.seeds:
-            own = trained_by_reward(
-                room,
-                asked,
-                first.form,
-                reward,
-                options.recipe(seed, **other),
-                f"{ARMS[arm]}, seed {seed}",
-                options.kept,
-            )
-            role = "steered" if arm in ("full", "truth") else "control"
-            grown.append(Grown(arm, ARMS[arm], seed, own, role))
+    grown, said = grown_of(room, options)
     points, tables, words, runs = graded_everywhere(room, "one-example", grown, options, AGAINST)
     said += words + unlearned(grown, first)
     if options.kept:
@@ -113,6 +81,35 @@ def run(room: Workroom, options: OneExampleOptions) -> tuple[list[Point], list[T
     tables.append(_self_checks(room, grown, runs))
     said += _saturation(grown, first)
     return points, tables, said
+
+
+def grown_of(room: Workroom, options: OneExampleOptions) -> tuple[list[Grown], list[str]]:
+    """The trainings of every arm and seed, and what is said of the question that was chosen."""
+    first = room.asked.settings[0]
+    items = training_items(room.asked, options.read, options.pool, "one-example")
+    few = items[: options.candidates]
+    label = "the ordinary training that chooses"
+    history = trained_by_reward(room, few, first.form, Reward(), _history(options), label)
+    past = history_of(history.curve, len(few))
+    example, hardest = chosen(past)
+    said = [
+        f"{first.name}: the example is training question {example} (mean reward by epoch "
+        f"{', '.join(f'{value:.2f}' for value in past[example])}; variance {np.var(past[example]):.3f}), the hardest {hardest} "
+        f"({', '.join(f'{value:.2f}' for value in past[hardest])}), of {len(past)} asked in {options.epochs} epochs."
+    ]
+    wrong = _wrong(room, items[example], options) if "wrong" in options.arms else None
+    grown: list[Grown] = []
+    for arm in (arm for arm in ARMS if arm in options.arms):
+        if arm == "wrong" and wrong is None:
+            said.append(f"{first.name}: the base never answers the example wrongly, so that it has no wrong label.")
+            continue
+        reward, other = _training(arm, wrong, options)
+        asked = items if arm == "full" else [items[hardest if arm == "hard" else example]]
+        for seed in options.seeds:
+            recipe, name = options.recipe(seed, **other), f"{ARMS[arm]}, seed {seed}"
+            own = trained_by_reward(room, asked, first.form, reward, recipe, name, options.kept)
+            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm in ("full", "truth") else "control"))
+    return grown, said
 
 
 def _history(options: OneExampleOptions) -> Any:

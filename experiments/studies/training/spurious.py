@@ -56,28 +56,7 @@ class SpuriousOptions(RewardedOptions):
 
 def run(room: Workroom, options: SpuriousOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
-    items = training_items(room.asked, options.read, options.pool, "spurious")
-    labels = majorities(room, items, options) if {"majority", "incorrect"} & set(options.arms) else {}
-    wrong = [item for item in items if item.id in labels and not labels[item.id]["right"]]
-    if "incorrect" in options.arms and len(wrong) < options.prompts:
-        raise BadInput(
-            f"card spurious: the base's majority is wrong on {len(wrong)} training questions, which do not fill an update of "
-            f"{options.prompts}; leave incorrect out of arms, or give more questions."
-        )
-    voted = [item for item in items if item.id in labels]
-    if "majority" in options.arms and len(voted) < options.prompts:
-        raise BadInput(f"card spurious: the base answers {len(voted)} training questions; leave majority out of arms.")
-    grown = []
-    for arm in ARMS:
-        if arm not in options.arms:
-            continue
-        asked, reward, other = _training(arm, items, voted, wrong, labels, options)
-        for seed in options.seeds:
-            recipe = options.recipe(seed, **other)
-            own = trained_by_reward(room, asked, first.form, reward, recipe, f"{ARMS[arm]}, seed {seed}")
-            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm == "truth" else "control"))
-            if arm == "random":
-                check_clipped(grown[-1])
+    grown, labels = grown_of(room, options)
     points, tables, said, _ = graded_everywhere(room, "spurious", grown, options, AGAINST)
     said += unlearned(grown, first)
     for arm in ("random", "unclipped"):
@@ -94,6 +73,35 @@ def run(room: Workroom, options: SpuriousOptions) -> tuple[list[Point], list[Tab
             f"base answers."
         )
     return points, tables, said
+
+
+def grown_of(room: Workroom, options: SpuriousOptions) -> tuple[list[Grown], dict[str, Any]]:
+    """The trainings of every arm and seed, and the majorities that some of them were rewarded by.
+
+    Raises BadInput where labels do not fill an update, and where a random reward was never clipped.
+    """
+    first = room.asked.settings[0]
+    items = training_items(room.asked, options.read, options.pool, "spurious")
+    labels = majorities(room, items, options) if {"majority", "incorrect"} & set(options.arms) else {}
+    wrong = [item for item in items if item.id in labels and not labels[item.id]["right"]]
+    if "incorrect" in options.arms and len(wrong) < options.prompts:
+        raise BadInput(
+            f"card spurious: the base's majority is wrong on {len(wrong)} training questions, which do not fill an update of "
+            f"{options.prompts}; leave incorrect out of arms, or give more questions."
+        )
+    voted = [item for item in items if item.id in labels]
+    if "majority" in options.arms and len(voted) < options.prompts:
+        raise BadInput(f"card spurious: the base answers {len(voted)} training questions; leave majority out of arms.")
+    grown = []
+    for arm in (arm for arm in ARMS if arm in options.arms):
+        asked, reward, other = _training(arm, items, voted, wrong, labels, options)
+        for seed in options.seeds:
+            recipe = options.recipe(seed, **other)
+            own = trained_by_reward(room, asked, first.form, reward, recipe, f"{ARMS[arm]}, seed {seed}")
+            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm == "truth" else "control"))
+            if arm == "random":
+                check_clipped(grown[-1])
+    return grown, labels
 
 
 def _training(

@@ -63,13 +63,13 @@ def trained_by_reward(
     pool = [tuple(asked_ids(task, base, item, form)) for item in items]
     facts = [
         VERSION, base.fingerprint, base.tokenizer_fingerprint, task.name, task.digest, pool, [item.gold for item in items],
-        asdict(reward), asdict(recipe), sorted(kept),
+        asdict(reward), asdict(recipe),
     ]  # fmt: skip
     name = f"grpo-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
     path = room.folder / FOLDER / f"{name}.json"
     found = read_trained(path)
-    if found is None:
-        folder = room.folder / FOLDER / name
+    if found is None or not {str(update) for update in kept} <= found["models"].keys():
+        folder = room.folder / FOLDER / "-".join([name, *map(str, kept)])
         earns = rewarding(base, task, list(items), form, reward, recipe.seed)
         with progress(f"training {label}", room.console) as report:
             weights, curve = train_grpo(base, pool, earns, recipe, folder, report, kept)
