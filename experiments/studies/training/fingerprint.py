@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from steering.engine.forced import ForcedText, forced_activations
-from steering.errors import BadInput, unknown
+from steering.errors import BadInput
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.plan.plan import Plan
@@ -30,10 +30,9 @@ from ..elicitation.card import Card
 from ..elicitation.findings import Point, Table
 from ..elicitation.points import points_of
 from ..elicitation.workroom import Workroom
-from . import critique, one_example, spurious
 from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, places_of, site_of, spec_of
+from .elicited import WEIGHTS, refuse_weights, trained_weights
 from .reinforced import refuse as refuse_training
-from .rewarded import Grown
 from .shifts import across_halves, halvings
 from .trained import trained
 
@@ -41,16 +40,6 @@ RANDOM = "random vector"
 ASKED, THINKING = "asked to think", "thinking model"
 Source = tuple[LoadedModel, str, Plan]
 """Whose activations, asked in which form, under which plan."""
-
-
-WEIGHTS = {
-    "one-example": (one_example, {"arms": ("truth",)}),
-    "truth": (spurious, {"arms": ("truth",)}),
-    "format": (spurious, {"arms": ("format",)}),
-    "random": (spurious, {"arms": ("random",)}),
-    "critique": (critique, {"arms": ("critique",)}),
-}
-"""Trainings of other cards, by name."""
 
 
 class FingerprintOptions(ReinforcedOptions):
@@ -111,7 +100,7 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
                 vector(f"{RANDOM} {draw}", random_like(own.vectors[0], draw))
     for path in options.files:
         vector(path, SteeringVector.load(path))
-    for grown in _weights(room, options):
+    for grown in trained_weights(room, options.weights, options.seeds[:1], options.sized, options.read):
         sources[f"{grown.label}, seed {grown.seed}"] = (room.model(grown.model), first.form, Plan())
     found = room.evaluate("fingerprint", first, room.references(first), options.n)
     points = points_of(found, first)
@@ -133,18 +122,6 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
             tables.append(table)
             said += sentences
     return points, tables, said
-
-
-def _weights(room: Workroom, options: FingerprintOptions) -> list[Grown]:
-    """The trainings by other cards, read where they were trained before."""
-    found: list[Grown] = []
-    for name in options.weights:
-        module, arms = WEIGHTS[name]
-        sizes = module.CARD.quick.model_dump() | arms | {"seeds": options.seeds[:1]} | options.sized
-        if options.read and "read" in sizes:
-            sizes["read"] = options.read
-        found += module.grown_of(room, type(module.CARD.quick).model_validate(sizes))[0]
-    return found
 
 
 def _texts(room: Workroom, found: Run, setting: Setting, arm: str) -> dict[str, tuple[int, ...]]:
@@ -242,14 +219,7 @@ def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats]) 
 
 def refuse(asked: Elicit, options: FingerprintOptions) -> None:
     refuse_training(asked, options)
-    for name in options.weights:
-        if name not in WEIGHTS:
-            raise unknown("training", name, WEIGHTS, where="card fingerprint: weights")
-    if "critique" in options.weights and not asked.builtin:
-        raise BadInput(
-            "card fingerprint: critiques need the exact verifier of the built-in task; name other trainings in weights, such as "
-            "--set 'weights=[one-example, random]'."
-        )
+    refuse_weights(asked, options.weights, "fingerprint")
     if options.n < 4:
         raise BadInput(
             f"card fingerprint: n is {options.n}; shifts of one half of the questions are compared with the other: at least 4."

@@ -1,0 +1,48 @@
+"""Trainings of weights that other cards do, by name, for cards that compare what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steering.errors import BadInput, unknown
+
+from ..elicitation.asked import Elicit
+from ..elicitation.workroom import Workroom
+from . import critique, one_example, spurious
+from .rewarded import Grown
+
+WEIGHTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "one-example": (one_example, {"arms": ("truth",)}),
+    "truth": (spurious, {"arms": ("truth",)}),
+    "format": (spurious, {"arms": ("format",)}),
+    "random": (spurious, {"arms": ("random",)}),
+    "critique": (critique, {"arms": ("critique",)}),
+}
+"""The card of each, and its arm."""
+
+
+def trained_weights(
+    room: Workroom, names: Sequence[str], seeds: Sequence[int], sized: Mapping[str, Any], read: Mapping[str, int]
+) -> list[Grown]:
+    """The trainings, in the quick sizes of their cards but for those that `sized` names; read where they were trained before."""
+    found: list[Grown] = []
+    for name in names:
+        module, arms = WEIGHTS[name]
+        sizes = module.CARD.quick.model_dump() | arms | {"seeds": tuple(seeds)} | dict(sized)
+        if "read" in sizes:
+            sizes["read"] = dict(read)
+        found += module.grown_of(room, type(module.CARD.quick).model_validate(sizes))[0]
+    return found
+
+
+def refuse_weights(asked: Elicit, names: Sequence[str], card: str) -> None:
+    """Raises BadInput for an unknown training, or one that a task does not allow."""
+    for name in names:
+        if name not in WEIGHTS:
+            raise unknown("training", name, WEIGHTS, where=f"card {card}: weights")
+    if "critique" in names and not asked.builtin:
+        raise BadInput(
+            f"card {card}: critiques need the exact verifier of the built-in task; name other trainings in weights, such as "
+            f"--set 'weights=[one-example, random]'."
+        )
