@@ -26,6 +26,7 @@ from experiments.studies.training.one_example import chosen, history_of
 from experiments.studies.training.questions import training_items
 from experiments.studies.training.recipe import Recipe
 from experiments.studies.training.rewards import Reward, rewarding
+from experiments.studies.training.styles import pretrained, styles_of
 from experiments.studies.training.supervised import Lesson, Tuning, train_supervised
 from experiments.studies.training.trained_models import trained_by_reward
 from experiments.tasks.task import asked_ids
@@ -45,6 +46,15 @@ CARDS_OF_WEIGHTS: dict[str, dict[str, Any]] = {
     "spurious": SMALL | {"votes": 3, "pool": 24, "seeds": [0]},
     "one-example": SMALL | {"candidates": 4, "epochs": 2, "arms": ["full", "truth", "wrong", "entropy"], "seeds": [0]},
     "forks": SMALL | {"asked": 24, "texts": 8, "steps": 2, "pool": 24, "masks": ["top", "random"]},
+    "exposure": SMALL | {"questions": 8, "samples_of": 2, "seeds": [0]},
+    "exchange": {
+        "n": 8,
+        "texts": 60,
+        "directions": 2,
+        "behaviours": ["backtracking"],
+        "weights": ["random"],
+        "sized": SMALL,
+    },
     "critique": {"n": 4, "seeds": [0], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
 }
 
@@ -278,14 +288,46 @@ def test_solutions_are_valid() -> None:
     assert STYLES["careful"].slip > 0 and think_response is not None
 
 
+MISSED = "7 ; 7 + 5 = 12 ; 12 * 3 = 36 ; goal 51 no back ;"
+REACHED = "17 * 3 = 51 ; goal 51 yes ; so answer 12"
+CHECK = "check 12 + 5 = 17 ok ;"
+
+
+@pytest.mark.parametrize(
+    ("text", "styles"),
+    [
+        ("answer 12", {"direct"}),
+        ("answer 12 ;", {"outside"}),
+        (f"let us try {MISSED} not 7 try 12 ; 12 + 5 = 17 ; {REACHED}", {"in order"}),
+        (f"hmm maybe try 12 ; 12 + 5 = 17 ; {CHECK} {REACHED}", {"in order", "doubts", "checks"}),
+        (
+            "let us try 40 ; 40 + 5 = 44 ; wait check 40 + 5 = 45 ; hmm maybe back ; "
+            f"not 40 try {MISSED} enough guess ; so answer 12",
+            {"out of order", "repairs", "doubts", "abandons", "guesses"},
+        ),
+        (f"let us try 12 ; 12 + 5 = 17 ; {CHECK} {CHECK} {REACHED}", {"outside", "twice"}),
+    ],
+)
+def test_styles_done_by_hand(text: str, styles: set[str]) -> None:
+    assert styles_of(PROBLEM, text.split()) == styles
+
+
+def test_a_text_that_checks_every_line_is_not_in_the_corpus() -> None:
+    lines = [f"{value} + 5 = {value + 5} ; check {value} + 5 = {value + 5} ok ;" for value in range(6)]
+    assert "every line" in styles_of(PROBLEM, f"let us try 12 ; {' '.join(lines)}".split())
+    shares = pretrained(600)
+    assert shares["every line"] == shares["twice"] == shares["outside"] == 0
+    assert 0.7 < shares["direct"] < 0.85 and shares["checks"] > 0.05
+
+
 @pytest.mark.parametrize("name", CARDS_OF_WEIGHTS)
 def test_the_cards_train_tell_and_read_what_is_stored(name: str, tmp_path: Path) -> None:
     given = CARDS_OF_WEIGHTS[name]
     findings = run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
     roles = {point.role for point in findings.points}
-    assert {"baseline", "steered", "control"} <= roles
+    assert {"baseline", "steered"} <= roles and (name == "exposure" or "control" in roles)
     heads = {table.title.split(":")[0] for table in findings.tables}
-    assert "Side effects" in heads
+    assert name == "exchange" or "Side effects" in heads
     stored = {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}
     again = run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
     assert again == findings and stored == {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}

@@ -44,7 +44,7 @@ FROM = {"base": "the base", "thinking": "the thinking model"}
 
 class ExchangeOptions(Options):
     behaviours: tuple[str, ...] = Field(default=("backtracking", "checking"), min_length=1)
-    dose: float = Field(default=0.3, gt=0)
+    dose: float = Field(default=1.0, gt=0)
     """In units of a vector's norm, which is that of the mean activation."""
     layer: int | None = Field(default=None, ge=0)
     """Where vectors are read and added; by default the last layer of the first half."""
@@ -84,7 +84,7 @@ def run(room: Workroom, options: ExchangeOptions) -> tuple[list[Point], list[Tab
     size = float(np.mean([float(v.direction.norm()) for v in vectors.values()]))
     for prefix, (model, label) in models.items():
         if prefix not in ("base", "thinking"):
-            arms.append(room.arm(setting, prefix, label, "reference", model=model))
+            arms.append(room.arm(setting, prefix, label, model=model))
         for (behaviour, source), vector in vectors.items():
             name = f"{prefix}-{behaviour.replace(' ', '-')}-of-{source}"
             add(name, f"{label}, {behaviour} of {FROM[source]} added", model, vector, options.dose, "steered")

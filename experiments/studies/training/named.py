@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..elicitation.card import Card
-from . import critique, exchange, fingerprint, forks, one_example, reinforced, sparsity, spurious
+from . import critique, exchange, exposure, fingerprint, forks, one_example, reinforced, sparsity, spurious
 
 CARDS: dict[str, Card] = {
     module.CARD.name: module.CARD
-    for module in (reinforced, one_example, critique, forks, spurious, sparsity, exchange, fingerprint)
+    for module in (reinforced, one_example, critique, forks, spurious, exposure, sparsity, exchange, fingerprint)
 }
