@@ -20,7 +20,7 @@ from experiments.studies.elicitation.run import run_card
 from experiments.studies.elicitation.workroom import Workroom
 from experiments.studies.training.contrastive import Contrasting, chosen_tokens, pairs_of, train_contrastive
 from experiments.studies.training.critiques import STYLE_NAMES, critique, solutions
-from experiments.studies.training.grpo import as_many, drawn, train_grpo
+from experiments.studies.training.grpo import as_many, drawn, token_weights, train_grpo
 from experiments.studies.training.named import CARDS
 from experiments.studies.training.one_example import chosen, history_of
 from experiments.studies.training.questions import training_items
@@ -55,6 +55,7 @@ CARDS_OF_WEIGHTS: dict[str, dict[str, Any]] = {
         "weights": ["random"],
         "sized": SMALL,
     },
+    "routing": SMALL | {"alphas": [0.1], "doses": [1.0, 2.0], "seeds": [0], "pool": 12},
     "critique": {"n": 4, "seeds": [0], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
 }
 
@@ -163,6 +164,14 @@ def test_the_masks_train_on_different_tokens(room: Workroom, tmp_path: Path) -> 
     assert not any(same(made[one], made[other]) for place, one in enumerate(names) for other in names[:place])
 
 
+def test_the_first_token_has_a_weight_of_its_own_where_it_is_decoupled() -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    coupled = token_weights(mask, Recipe(control="coupled"), 8)
+    assert torch.allclose(coupled, 8 * torch.tensor([[0.25] * 4, [0.5, 0.5, 0, 0]]))
+    apart = token_weights(mask, Recipe(control="decoupled", alpha=0.1), 8)
+    assert torch.allclose(apart, 8 * torch.tensor([[0.1, 1 / 3, 1 / 3, 1 / 3], [0.1, 1, 0, 0]]))
+
+
 def rows(texts: list[str], base: LoadedModel, finish: str = "eos") -> list[Any]:
     class Text:
         def __init__(self, text: str) -> None:
@@ -186,6 +195,10 @@ def test_rewards_are_what_they_say(room: Workroom) -> None:
     assert earned(Reward("label", (wrong,))) == [0, 1, 0, 0]
     assert earned(Reward("format")) == [1, 1, 0, 0]
     assert earned(Reward("nothing")) == [0, 0, 0, 0]
+    trace = rows(
+        [f"answer {answer}", f"first try {answer} ; so answer {answer}", f"answer {wrong}", "let us"], room.base
+    )
+    assert earned(Reward("routed", thought=0.3), trace) == [1, 0.3, -1, -1]
     cut = rows([f"answer {answer}"] * 4, room.base, "length")
     assert earned(Reward(), cut) == earned(Reward("format"), cut) == [0] * 4
     drawn_rewards = [value for update in range(200) for value in earned(Reward("random", chance=0.3), update=update)]
@@ -358,6 +371,10 @@ def test_the_cards_run_on_a_tiny_model_with_a_chat_template(name: str, tmp_path:
         ("one-example", {"arms": ["two"]}, "'two'.*card one-example: arms"),
         ("one-example", {"candidates": 4, "prompts": 8}, "4 candidates do not fill"),
         ("one-example", {"shown": [8], "updates": 8}, "shown has update 8"),
+        ("routing", {"alphas": [0.0]}, "alphas has 0"),
+        ("exposure", {"prompts": 300}, "do not fill an update of 300"),
+        ("exchange", {"behaviours": ["singing"]}, "no behaviour 'singing'"),
+        ("exchange", {"weights": ["luck"]}, "'luck'.*card exchange: weights"),
         ("forks", {"masks": ["most"]}, "'most'.*card forks: masks"),
         ("forks", {"shares": [1.0]}, "shares has 1"),
         ("critique", {"arms": ["praise"]}, "'praise'.*card critique: arms"),

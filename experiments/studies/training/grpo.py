@@ -185,6 +185,24 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             return as_many(top, mask.bool(), _seed(self.recipe.seed, self.state.global_step))
         return top
 
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if self.recipe.control != "none":
+            weights = token_weights(inputs["completion_mask"], self.recipe, self.max_completion_length)
+            inputs = inputs | {"advantages": inputs["advantages"][:, None] * weights}
+        loss: Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+
+def token_weights(mask: Tensor, recipe: Recipe, longest: int) -> Tensor:
+    """Weight of every token's advantage, `[texts, tokens]`, so that the loss is the mean over texts of weighted sums over tokens; TRL
+    divides by texts times the longest text."""
+    length = mask.sum(1, keepdim=True).clamp(min=1).float()
+    weights = mask.float() / length
+    if recipe.control == "decoupled":
+        weights = mask.float() / (length - 1).clamp(min=1)
+        weights[:, 0] = recipe.alpha * mask[:, 0]
+    return weights * longest
+
 
 def as_many(top: Tensor, among: Tensor, seed: int) -> Tensor:
     """As many drawn tokens of `among` as `top` has; all boolean, `[texts, tokens]`."""

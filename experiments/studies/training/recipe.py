@@ -9,6 +9,7 @@ from steering.errors import BadInput, unknown
 
 MASKS = ("all", "top", "rest", "random")
 SCALES = ("none", "group")
+CONTROLS = ("none", "coupled", "decoupled")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Recipe:
     """Which tokens the policy's loss is over: all, those of highest entropy in the batch, the rest, or as many drawn ones (2506.01939)."""
     share: float = 0.2
     """Of the tokens that `top` and `random` keep, and `rest` leaves out."""
+    control: Literal["none", "coupled", "decoupled"] = "none"
+    """How the first token, which chooses the mode, is weighed against the rest of its text (2505.13379): `coupled` gives every token of a
+    text of T the weight 1/T; `decoupled` gives the first `alpha` and the others 1/(T-1) each."""
+    alpha: float = 1e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,7 +52,9 @@ class Recipe:
             raise unknown("mask", self.mask, MASKS)
         if self.scale not in SCALES:
             raise unknown("scale", self.scale, SCALES)
-        for name in ("updates", "prompts", "reuse", "rate", "tokens", "temperature"):
+        if self.control not in CONTROLS:
+            raise unknown("control", self.control, CONTROLS)
+        for name in ("updates", "prompts", "reuse", "rate", "tokens", "temperature", "alpha"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} {getattr(self, name)} must be above 0.")
         if self.samples < 2:

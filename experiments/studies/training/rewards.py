@@ -1,5 +1,6 @@
 """What a text earns while weights are trained: a right answer, a form, a label that need not be right, chance, or nothing (2504.20571,
-2506.10947). A text that did not end earns nothing, whatever is rewarded, save by chance."""
+2506.10947). A text that did not end earns no more than a wrong one, save by chance.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ REWARDS = {
     "format": "1 for an answer in the task's form, right or not",
     "label": "1 for the answer that a label names, right or not",
     "random": "1 by chance, whatever the text",
+    "routed": "1 for a right answer at once, less for a right one after a trace, -1 for any other",
     "nothing": "0 for every text",
 }
 
@@ -31,11 +33,13 @@ REWARDS = {
 class Reward:
     """Which reward. Raises BadInput."""
 
-    name: Literal["truth", "format", "label", "random", "nothing"] = "truth"
+    name: Literal["truth", "format", "label", "random", "routed", "nothing"] = "truth"
     labels: tuple[str, ...] = ()
     """One per question, of `label`."""
     chance: float = 0.5
     """Of `random`."""
+    thought: float = 0.5
+    """Of `routed`, for a right answer after a trace."""
 
     def __post_init__(self) -> None:
         if self.name not in REWARDS:
@@ -60,6 +64,8 @@ def rewarding(
         if reward.name == "random":
             return float(random.Random(f"reward/{seed}/{update}/{place}").random() < reward.chance)
         found = grade(number, text)
+        if reward.name == "routed":
+            return (1.0 if _at_once(model, text) else reward.thought) if found is not None and found.correct else -1.0
         if found is None:
             return 0.0
         if reward.name == "truth":
@@ -74,3 +80,8 @@ def rewarding(
         ]
 
     return every
+
+
+def _at_once(model: LoadedModel, text: Generation) -> bool:
+    """Whether a text of the built-in task begins with its answer."""
+    return text.token_ids[:1] == (model.tokenizer.convert_tokens_to_ids("answer"),)
