@@ -98,10 +98,10 @@ def _routes(room: Workroom, first: Setting, run: Run, grown: list[Grown]) -> tup
     for label, arms in names.values():
         cells = []
         for count in rules:
-            share = [100 * float(np.mean([thinks for thinks, _ in told[arm][count]])) for arm in arms]
+            shares = [100 * float(np.mean([thinks for thinks, _ in told[arm][count]])) for arm in arms]
             right = [100 * float(np.mean([right for _, right in told[arm][count]])) for arm in arms]
-            spread = f" ({min(share):.0f} to {max(share):.0f})" if len(share) > 1 else ""
-            cells.append(f"{np.mean(share):.0f}{spread}; {np.mean(right):.0f}")
+            spread = f" ({min(shares):.0f} to {max(shares):.0f})" if len(shares) > 1 else ""
+            cells.append(f"{np.mean(shares):.0f}{spread}; {np.mean(right):.0f}")
         lines.append((label, *cells))
         for arm in arms:
             every = [thinks for own in told[arm].values() for thinks, _ in own]
