@@ -38,7 +38,7 @@ from tests.experiments.test_training import asked_of
 
 QUIET = Console(quiet=True)
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=48)
-LITTLE = Recipe(updates=6, prompts=2, samples=3, tokens=12)
+LITTLE = Recipe(updates=6, prompts=2, samples=3, tokens=12, rate=5e-4)
 SMALL: dict[str, Any] = {
     "n": 4, "seeds": [0, 1], "updates": 3, "prompts": 2, "samples": 3, "tokens": 16, "pool": 8,
 }  # fmt: skip

@@ -55,6 +55,8 @@ class CritiqueOptions(RewardedOptions):
     steps: int = Field(default=30, ge=1)
     """Gradient steps of the critique arm; the others have as many learnt tokens."""
     batch: int = Field(default=16, ge=1)
+    rate: float = Field(default=5e-4, gt=0)
+    """Adam's highest step."""
 
 
 def run(room: Workroom, options: CritiqueOptions) -> tuple[list[Point], list[Table], list[str]]:

@@ -16,7 +16,7 @@ CONTROLS = ("none", "coupled", "decoupled")
 class Recipe:
     """GRPO (2402.03300) without a length in the divisor (2503.20783). Raises BadInput."""
 
-    updates: int = 10
+    updates: int = 12
     """Batches of rollouts."""
     prompts: int = 8
     """Groups per batch; one question that is trained on alone fills them all."""
@@ -24,7 +24,7 @@ class Recipe:
     """Texts per group."""
     reuse: int = 2
     """Gradient steps per batch of rollouts. With one the ratio is 1 and nothing is ever clipped."""
-    rate: float = 5e-4
+    rate: float = 2e-4
     """Adam's step."""
     tokens: int = 200
     """Longest text."""

@@ -28,14 +28,14 @@ from .trained_models import TrainedModel
 
 class RewardedOptions(Options):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
-    updates: int = Field(default=8, ge=1)
+    updates: int = Field(default=12, ge=1)
     prompts: int = Field(default=8, ge=1)
     """Groups per update."""
     samples: int = Field(default=8, ge=2)
     """Texts per group."""
     reuse: int = Field(default=2, ge=1)
     """Gradient steps per update."""
-    rate: float = Field(default=5e-4, gt=0)
+    rate: float = Field(default=2e-4, gt=0)
     """Adam's step."""
     tokens: int = Field(default=200, ge=1)
     """Of a text in training."""
