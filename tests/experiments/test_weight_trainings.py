@@ -26,9 +26,10 @@ from experiments.studies.training.one_example import chosen, history_of
 from experiments.studies.training.questions import training_items
 from experiments.studies.training.recipe import Recipe
 from experiments.studies.training.rewards import Reward, rewarding
+from experiments.studies.training.side_by_side import trainings
 from experiments.studies.training.styles import pretrained, styles_of
 from experiments.studies.training.supervised import Lesson, Tuning, train_supervised
-from experiments.studies.training.trained_models import trained_by_reward
+from experiments.studies.training.trained_models import Job, read_trained, trained_by_reward
 from experiments.tasks.task import asked_ids
 from steering.engine.generation import Generation, Row, generate
 from steering.engine.sampling import GenerationSettings
@@ -107,10 +108,27 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(room: Workroom, tm
 
 def test_without_a_difference_in_reward_nothing_is_trained(room: Workroom, tmp_path: Path) -> None:
     items, _ = asking(room)
-    own = trained_by_reward(room, items, "bare", Reward("nothing"), Recipe(**vars(LITTLE) | {"updates": 1}), "nothing")
+    job = Job(tuple(items), "bare", Reward("nothing"), Recipe(**vars(LITTLE) | {"updates": 1}), "nothing")
+    own = trained_by_reward(room, job)
     after = room.model(own.model).model
     assert same(dict(room.base.model.named_parameters()), dict(after.named_parameters()))
     assert own.curve[0]["groups"] == 0 and own.curve[0]["gradient"] == 0
+
+
+def test_trainings_in_processes_of_their_own_end_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = training_items(BARE, {}, 4, "test")
+    recipes = [Recipe(updates=1, prompts=2, samples=2, tokens=6, seed=seed) for seed in range(4)]
+    jobs = [Job(tuple(items), "bare", Reward("random"), recipe, f"seed {recipe.seed}") for recipe in recipes]
+    one, two = (Workroom(BARE, Store(tmp_path / name), QUIET) for name in ("one", "two"))
+    alone = [trained_by_reward(one, job) for job in jobs]
+    monkeypatch.setattr("experiments.studies.training.side_by_side.os.cpu_count", lambda: 2)
+    together = trainings(two, jobs)
+    assert [own.models for own in alone] == [own.models for own in together]
+    files = [sorted((tmp_path / name).rglob("grpo-*.json")) for name in ("one", "two")]
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]] and len(files[0]) == 4
+    assert read_trained(files[0][0], (7,)) is None, "weights after an update that was not kept are trained anew"
 
 
 def test_a_planted_reward_is_learned_by_weights(room: Workroom, tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ from ..elicitation.workroom import Workroom
 from .questions import training_items
 from .rewarded import Grown, RewardedOptions, graded_everywhere, refuse_rewarded
 from .rewards import Reward
+from .side_by_side import trainings
 from .styles import PLANTED, STYLES, pretrained, styles_of
-from .trained_models import trained_by_reward
+from .trained_models import Job
 
 FULL = "the full set, right answers"
 
@@ -55,12 +56,12 @@ class ExposureOptions(RewardedOptions):
 def run(room: Workroom, options: ExposureOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
     items = training_items(room.asked, options.read, options.pool, "exposure")
-    grown = []
-    for seed in options.seeds:
-        own = trained_by_reward(
-            room, items, first.form, Reward(), options.recipe(seed), f"{FULL}, seed {seed}", options.kept
-        )
-        grown.append(Grown("full", FULL, seed, own))
+    jobs = [
+        Job(tuple(items), first.form, Reward(), options.recipe(seed), f"{FULL}, seed {seed}", options.kept)
+        for seed in options.seeds
+    ]
+    owns = trainings(room, jobs)
+    grown = [Grown("full", FULL, seed, own) for seed, own in zip(options.seeds, owns, strict=True)]
     points, tables, said, _ = graded_everywhere(room, "exposure", grown, options)
     corpus = room.part("styles-of-the-corpus", {"of": "bare prompts"}, pretrained)
     models: dict[str, list[str]] = {"0": [room.asked.base]}

@@ -33,8 +33,9 @@ from .contrastive import Contrasting, chosen_tokens, pairs_of, train_contrastive
 from .questions import graded, training_items
 from .rewarded import Grown, RewardedOptions, graded_everywhere, refuse_rewarded, unlearned
 from .rewards import Reward
+from .side_by_side import trainings
 from .trained import FOLDER
-from .trained_models import TrainedModel, read_trained, trained_by_reward
+from .trained_models import Job, TrainedModel, read_trained
 
 MASKS = {"top": "tokens of highest entropy", "rest": "the other tokens", "random": "as many drawn tokens"}
 FULL = "all tokens"
@@ -60,26 +61,26 @@ class ForksOptions(RewardedOptions):
 def run(room: Workroom, options: ForksOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
     items = training_items(room.asked, options.read, options.pool, "forks")
-    grown: list[Grown] = []
+    arms = [("all", FULL, "steered", options.recipe(seed)) for seed in options.seeds]
     against: list[tuple[str, str]] = []
-    for seed in options.seeds:
-        own = trained_by_reward(room, items, first.form, Reward(), options.recipe(seed), f"{FULL}, seed {seed}")
-        grown.append(Grown("all", FULL, seed, own))
     for share in options.shares:
         for mask in options.masks:
             label = f"{MASKS[mask]}, {100 * (1 - share if mask == 'rest' else share):g} %"
+            role = "steered" if mask == "top" else "control"
             group = f"{mask}-{100 * share:g}"
-            for seed in options.seeds:
-                recipe = options.recipe(seed, mask=mask, share=share)
-                own = trained_by_reward(room, items, first.form, Reward(), recipe, f"{label}, seed {seed}")
-                grown.append(Grown(group, label, seed, own, "steered" if mask == "top" else "control"))
-        against += [
-            (f"top-{100 * share:g}", other) for other in (f"random-{100 * share:g}", f"rest-{100 * share:g}", "all")
-        ]
+            arms += [(group, label, role, options.recipe(seed, mask=mask, share=share)) for seed in options.seeds]
+        others = (f"random-{100 * share:g}", f"rest-{100 * share:g}", "all")
+        against += [(f"top-{100 * share:g}", other) for other in others]
+    asked = tuple(items)
+    jobs = [Job(asked, first.form, Reward(), recipe, f"{label}, seed {recipe.seed}") for _, label, _, recipe in arms]
+    grown = [
+        Grown(group, label, recipe.seed, own, role)
+        for (group, label, role, recipe), own in zip(arms, trainings(room, jobs), strict=True)
+    ]
     said: list[str] = []
     if options.contrasts:
-        others, words = _contrasts(room, items, options)
-        grown += others
+        contrasted, words = _contrasts(room, items, options)
+        grown += contrasted
         said += words
         against += [(f"contrast-top-{100 * s:g}", f"contrast-random-{100 * s:g}") for s in options.shares]
     points, tables, told, _ = graded_everywhere(room, "forks", grown, options, against)

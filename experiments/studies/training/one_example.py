@@ -35,7 +35,8 @@ from ..elicitation.workroom import Workroom
 from .questions import graded, training_items
 from .rewarded import Grown, RewardedOptions, graded_everywhere, refuse_rewarded, unlearned
 from .rewards import Reward
-from .trained_models import trained_by_reward
+from .side_by_side import trainings
+from .trained_models import Job, trained_by_reward
 
 ARMS = {
     "full": "the full set, right answers",
@@ -89,7 +90,7 @@ def grown_of(room: Workroom, options: OneExampleOptions) -> tuple[list[Grown], l
     items = training_items(room.asked, options.read, options.pool, "one-example")
     few = items[: options.candidates]
     label = "the ordinary training that chooses"
-    history = trained_by_reward(room, few, first.form, Reward(), _history(options), label)
+    history = trained_by_reward(room, Job(tuple(few), first.form, Reward(), _history(options), label))
     past = history_of(history.curve, len(few))
     example, hardest = chosen(past)
     said = [
@@ -98,17 +99,21 @@ def grown_of(room: Workroom, options: OneExampleOptions) -> tuple[list[Grown], l
         f"({', '.join(f'{value:.2f}' for value in past[hardest])}), of {len(past)} asked in {options.epochs} epochs."
     ]
     wrong = _wrong(room, items[example], options) if "wrong" in options.arms else None
-    grown: list[Grown] = []
+    arms: list[tuple[str, Job]] = []
     for arm in (arm for arm in ARMS if arm in options.arms):
         if arm == "wrong" and wrong is None:
             said.append(f"{first.name}: the base never answers the example wrongly, so that it has no wrong label.")
             continue
         reward, other = _training(arm, wrong, options)
-        asked = items if arm == "full" else [items[hardest if arm == "hard" else example]]
+        asked = tuple(items) if arm == "full" else (items[hardest if arm == "hard" else example],)
         for seed in options.seeds:
             recipe, name = options.recipe(seed, **other), f"{ARMS[arm]}, seed {seed}"
-            own = trained_by_reward(room, asked, first.form, reward, recipe, name, options.kept)
-            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm in ("full", "truth") else "control"))
+            arms.append((arm, Job(asked, first.form, reward, recipe, name, options.kept)))
+    owns = trainings(room, [job for _, job in arms])
+    grown = [
+        Grown(arm, ARMS[arm], job.recipe.seed, own, "steered" if arm in ("full", "truth") else "control")
+        for (arm, job), own in zip(arms, owns, strict=True)
+    ]
     return grown, said
 
 

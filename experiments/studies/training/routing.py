@@ -38,7 +38,8 @@ from .bench import adding
 from .questions import training_items
 from .rewarded import Grown, RewardedOptions, graded_everywhere, refuse_rewarded
 from .rewards import Reward
-from .trained_models import trained_by_reward
+from .side_by_side import trainings
+from .trained_models import Job
 
 COLLAPSED = 0.05
 """Share of questions, at either end."""
@@ -58,15 +59,21 @@ class RoutingOptions(RewardedOptions):
 def run(room: Workroom, options: RoutingOptions) -> tuple[list[Point], list[Table], list[str]]:
     first = room.asked.settings[0]
     items = training_items(room.asked, options.read, options.pool, "routing")
-    grown = []
     arms: dict[str, tuple[str, dict[str, Any]]] = {"coupled": ("coupled", {"control": "coupled"})}
     for alpha in options.alphas:
         arms[f"decoupled-{alpha:g}"] = (f"decoupled, weight {alpha:g}", {"control": "decoupled", "alpha": alpha})
-    for group, (label, other) in arms.items():
-        for seed in options.seeds:
-            recipe, reward = options.recipe(seed, **other), Reward("routed", thought=options.thought)
-            own = trained_by_reward(room, items, first.form, reward, recipe, f"{label}, seed {seed}")
-            grown.append(Grown(group, label, seed, own, "control" if group == "coupled" else "steered"))
+    reward, named = (
+        Reward("routed", thought=options.thought),
+        [(group, seed) for group in arms for seed in options.seeds],
+    )
+    jobs = [
+        Job(tuple(items), first.form, reward, options.recipe(seed, **arms[group][1]), f"{arms[group][0]}, seed {seed}")
+        for group, seed in named
+    ]
+    grown = [
+        Grown(group, arms[group][0], seed, own, "control" if group == "coupled" else "steered")
+        for (group, seed), own in zip(named, trainings(room, jobs), strict=True)
+    ]
     against = [(group, "coupled") for group in arms if group != "coupled"]
     points, tables, said, runs = graded_everywhere(room, "routing", grown, options, against)
     table, words = _routes(room, first, runs[first.name], grown)

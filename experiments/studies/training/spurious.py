@@ -29,7 +29,8 @@ from ..elicitation.workroom import Workroom
 from .questions import graded, training_items
 from .rewarded import Grown, RewardedOptions, graded_everywhere, mean_of, refuse_rewarded, unlearned
 from .rewards import Reward
-from .trained_models import trained_by_reward
+from .side_by_side import trainings
+from .trained_models import Job
 
 ARMS = {
     "truth": "right answers",
@@ -92,15 +93,20 @@ def grown_of(room: Workroom, options: SpuriousOptions) -> tuple[list[Grown], dic
     voted = [item for item in items if item.id in labels]
     if "majority" in options.arms and len(voted) < options.prompts:
         raise BadInput(f"card spurious: the base answers {len(voted)} training questions; leave majority out of arms.")
-    grown = []
+    arms: list[tuple[str, Job]] = []
     for arm in (arm for arm in ARMS if arm in options.arms):
         asked, reward, other = _training(arm, items, voted, wrong, labels, options)
         for seed in options.seeds:
             recipe = options.recipe(seed, **other)
-            own = trained_by_reward(room, asked, first.form, reward, recipe, f"{ARMS[arm]}, seed {seed}")
-            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm == "truth" else "control"))
-            if arm == "random":
-                check_clipped(grown[-1])
+            arms.append((arm, Job(tuple(asked), first.form, reward, recipe, f"{ARMS[arm]}, seed {seed}")))
+    owns = trainings(room, [job for _, job in arms])
+    grown = [
+        Grown(arm, ARMS[arm], job.recipe.seed, own, "steered" if arm == "truth" else "control")
+        for (arm, job), own in zip(arms, owns, strict=True)
+    ]
+    for one in grown:
+        if one.group == "random":
+            check_clipped(one)
     return grown, labels
 
 

@@ -47,40 +47,58 @@ class TrainedModel:
         return self.models[max(self.models)]
 
 
-def trained_by_reward(
-    room: Workroom,
-    items: Sequence[Item],
-    form: str,
-    reward: Reward,
-    recipe: Recipe,
-    label: str,
-    kept: Sequence[int] = (),
-) -> TrainedModel:
-    """Train the base's weights on the questions, asked in a form; weights after `kept` updates are kept too."""
+@dataclass(frozen=True)
+class Job:
+    """A training by reward of the base's weights on questions, asked in a form; weights after `kept` updates are kept too."""
+
+    items: tuple[Item, ...]
+    form: str
+    reward: Reward
+    recipe: Recipe
+    label: str
+    kept: tuple[int, ...] = ()
+
+
+def trained_by_reward(room: Workroom, job: Job) -> TrainedModel:
+    """Train, or read what was trained before."""
     from .grpo import train_grpo
 
-    task, base = room.asked.found, room.base
-    pool = [tuple(asked_ids(task, base, item, form)) for item in items]
-    facts = [
-        VERSION, base.fingerprint, base.tokenizer_fingerprint, task.name, task.digest, pool, [item.gold for item in items],
-        asdict(reward), asdict(recipe),
-    ]  # fmt: skip
-    name = f"grpo-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+    base, pool = room.base, _pool(room, job)
+    name = _name(room, job, pool)
     path = room.folder / FOLDER / f"{name}.json"
-    found = read_trained(path)
-    if found is None or not {str(update) for update in kept} <= found["models"].keys():
-        folder = room.folder / FOLDER / "-".join([name, *map(str, kept)])
-        earns = rewarding(base, task, list(items), form, reward, recipe.seed)
-        with progress(f"training {label}", room.console) as report:
-            weights, curve = train_grpo(base, pool, earns, recipe, folder, report, kept)
+    found = read_trained(path, job.kept)
+    if found is None:
+        folder = room.folder / FOLDER / "-".join([name, *map(str, job.kept)])
+        earns = rewarding(base, room.asked.found, job.items, job.form, job.reward, job.recipe.seed)
+        with progress(f"training {job.label}", room.console) as report:
+            weights, curve = train_grpo(base, pool, earns, job.recipe, folder, report, job.kept)
         own = {name: value.detach() for name, value in base.model.named_parameters()}
         names = {str(update): keep_delta(base.id, own, changed) for update, changed in weights.items()}
-        found = {"models": names, "curve": curve, "reward": asdict(reward), "recipe": asdict(recipe)}
+        found = {"models": names, "curve": curve, "reward": asdict(job.reward), "recipe": asdict(job.recipe)}
         write_whole(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
         shutil.rmtree(folder, ignore_errors=True)
     parameters = sum(value.numel() for value in base.model.parameters())
     models = {int(update): model for update, model in found["models"].items()}
-    return TrainedModel(label, models, tuple(found["curve"]), parameters)
+    return TrainedModel(job.label, models, tuple(found["curve"]), parameters)
+
+
+def is_trained(room: Workroom, job: Job) -> bool:
+    """Whether it would be read."""
+    path = room.folder / FOLDER / f"{_name(room, job, _pool(room, job))}.json"
+    return read_trained(path, job.kept) is not None
+
+
+def _pool(room: Workroom, job: Job) -> list[tuple[int, ...]]:
+    return [tuple(asked_ids(room.asked.found, room.base, item, job.form)) for item in job.items]
+
+
+def _name(room: Workroom, job: Job, pool: list[tuple[int, ...]]) -> str:
+    base, task = room.base, room.asked.found
+    facts = [
+        VERSION, base.fingerprint, base.tokenizer_fingerprint, task.name, task.digest, pool, [item.gold for item in job.items],
+        asdict(job.reward), asdict(job.recipe),
+    ]  # fmt: skip
+    return f"grpo-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def trained_on_texts(room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, label: str) -> TrainedModel:
@@ -108,11 +126,14 @@ def trained_on_texts(room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, 
     return TrainedModel(label, {int(n): m for n, m in found["models"].items()}, tuple(found["curve"]), parameters)
 
 
-def read_trained(path: Path) -> dict[str, Any] | None:
-    """What a training left, as plain JSON data; None where it was not done, or where its weights are no longer in the cache."""
+def read_trained(path: Path, kept: Sequence[int] = ()) -> dict[str, Any] | None:
+    """What a training left, as plain JSON data; None where it was not done, where its weights are no longer in the cache, or where those
+    after one of the `kept` updates were not kept."""
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_bytes())
+    if not {str(update) for update in kept} <= found["models"].keys():
+        return None
     try:
         for model in found["models"].values():
             kept_delta(model)
