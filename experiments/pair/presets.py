@@ -1,4 +1,4 @@
-"""Sizes and budgets of pair training: `full` is what ships, `quick` trains end to end in about two minutes."""
+"""Sizes and budgets of pair training: `full` and `careful` are what ships, `quick` trains end to end in about two minutes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ class Preset:
     completion: int
     """Longest GRPO completion in tokens."""
     seed: int = 0
+    begins_at: str | None = None
+    """The model whose weights pretraining goes on from, as `load_model` takes it; None for random ones."""
+    hard_share: float = 0.5
+    """Share of GRPO prompts drawn at the hard difficulty (training rule chains)."""
+    names: tuple[str, str] = ("base", "thinking")
+    """What base and thinking model are called behind `builtin:`."""
 
     @property
     def tokens(self) -> int:
@@ -46,6 +52,12 @@ PRESETS: dict[str, Preset] = {
         name="full", width=128, layers=4, heads=4, mlp_width=384, context=512,
         curriculum=(("skills", 10_000_000), ("main", 31_000_000), ("calm", 35_000_000), ("ordered", 37_500_000)),
         rows=20, row_length=448, lr=2e-3, grpo_steps=120, grpo_prompts=16, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=340,
+    ),
+    "careful": Preset(
+        name="careful", width=128, layers=4, heads=4, mlp_width=384, context=512,
+        curriculum=(("hasty", 2_500_000),),
+        rows=20, row_length=448, lr=1e-3, grpo_steps=80, grpo_prompts=12, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=320,
+        begins_at="builtin:base", hard_share=0.25, names=("careful-base", "careful-thinking"),
     ),
     "quick": Preset(
         name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,
