@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HARD_SHARE = 0.5
+"""Share of prompts that are drawn at the hard difficulty where a model is trained by outcome."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -33,8 +36,7 @@ class Preset:
     seed: int = 0
     begins_at: str | None = None
     """The model whose weights pretraining goes on from, as `load_model` takes it; None for random ones."""
-    hard_share: float = 0.5
-    """Share of GRPO prompts drawn at the hard difficulty (training rule chains)."""
+    hard_share: float = HARD_SHARE
     names: tuple[str, str] = ("base", "thinking")
     """What base and thinking model are called behind `builtin:`."""
 
@@ -55,8 +57,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "careful": Preset(
         name="careful", width=128, layers=4, heads=4, mlp_width=384, context=512,
-        curriculum=(("hasty", 2_500_000),),
-        rows=20, row_length=448, lr=1e-3, grpo_steps=80, grpo_prompts=12, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=320,
+        curriculum=(("hasty", 1_600_000),),
+        rows=8, row_length=448, lr=1e-3, grpo_steps=80, grpo_prompts=12, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=320,
         begins_at="builtin:base", hard_share=0.25, names=("careful-base", "careful-thinking"),
     ),
     "quick": Preset(
