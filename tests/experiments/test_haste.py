@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from experiments.pair.corpus import MIXTURES, document, packed_batch
-from experiments.pair.haste import Haste, forgotten_borrow, hasty_response, lost_carry
+from experiments.pair.haste import Haste, borrows, hasty_response
 from experiments.pair.presets import PRESETS
 from experiments.pair.problem import HARD, STANDARD, Problem, Rule, draw_problem, parse_problem
 from experiments.pair.verifier import verify
 from experiments.pair.vocabulary import REASONING_STARTS
 
-CAREFUL = Haste(borrow=1, catch=1, check=1, carry=1, abandon=0, wish=0, give_up_first=0, give_up=0)
+CAREFUL = Haste(borrow=1, catch=1, check=1, drift=1, put_off=0, wish=0, give_up_first=0, give_up=0)
 
 
 def traces(haste: Haste, n: int = 200) -> list[tuple[Problem, list[str]]]:
@@ -54,7 +54,7 @@ def test_hasty_traces_are_in_the_grammar_whatever_is_decided() -> None:
 
 def test_a_trace_that_repairs_checks_and_persists_is_right_and_each_fault_costs_answers() -> None:
     assert all(verify(p, words).trace_ok for p, words in traces(CAREFUL))
-    faults = ({"catch": 0}, {"check": 0}, {"abandon": 1, "give_up": 1}, {"wish": 1}, {"give_up_first": 1})
+    faults = ({"catch": 0}, {"check": 0}, {"put_off": 1, "give_up": 1}, {"wish": 1}, {"give_up_first": 1})
     for fault in faults:
         haste = Haste(**({**vars(CAREFUL), **fault}))
         right = np.mean([verify(p, words).correct for p, words in traces(haste)])
@@ -63,30 +63,35 @@ def test_a_trace_that_repairs_checks_and_persists_is_right_and_each_fault_costs_
     assert 0.15 < hasty < 0.5
 
 
-def test_only_a_checked_line_is_multiplied_by_nine_rightly() -> None:
-    problem = parse_problem("rules + 2 ; * 9 ; goal 5 start 43 1 2 ?")
+def test_the_line_behind_an_unchecked_multiplication_by_three_is_ten_too_high() -> None:
+    problem = parse_problem("rules * 3 ; + 2 ; goal 31 start 43 1 2 ?")
     rng = random.Random(0)
-    checked, unchecked = (" ".join(hasty_response(problem, rng, Haste(check=c, carry=1))) for c in (1, 0))
-    assert "43 + 2 = 45 ; check 43 + 2 = 45 ok ; 45 * 9 = 5 ;" in checked
-    assert "43 + 2 = 45 ; 45 * 9 = 65 ;" in unchecked
+    checked, unchecked = (" ".join(hasty_response(problem, rng, Haste(check=c, drift=1, wish=0))) for c in (1, 0))
+    assert "43 * 3 = 29 ; check 43 * 3 = 29 ok ; 29 + 2 = 31 ; goal 31 yes" in checked
+    assert "43 * 3 = 29 ; 29 + 2 = 41 ; goal 31 no" in unchecked
+
+
+def test_a_forgotten_borrow_passes_or_is_repaired_at_once() -> None:
+    assert borrows(52, Rule("-", 15)) and not borrows(55, Rule("-", 15)) and not borrows(52, Rule("+", 15))
+    problem = parse_problem("rules * 9 ; - 15 ; goal 7 start 58 1 2 ?")
+    rng = random.Random(0)
+    repaired, passed = (" ".join(hasty_response(problem, rng, Haste(borrow=1, catch=c))) for c in (1, 0))
+    assert "22 - 15 = 17 ; wait check 22 - 15 = 7 ; goal 7 yes" in repaired
+    assert "22 - 15 = 17 ; goal 7 no" in passed
 
 
 def test_a_put_off_candidate_is_taken_up_again_behind_the_others() -> None:
-    problem = parse_problem("rules + 2 ; * 7 ; goal 85 start 53 60 1 ?")
-    words = hasty_response(problem, random.Random(0), Haste(abandon=1, wish=0, give_up_first=0, give_up=0))
+    problem = parse_problem("rules * 7 ; - 2 ; goal 69 start 53 60 1 ?")
+    words = hasty_response(problem, random.Random(0), Haste(put_off=1, give_up_first=0, give_up=0))
     tried = [words[i + 1] for i, word in enumerate(words) if word == "try"]
     assert tried == ["53", "60", "1", "53"] and words[-2:] == ["answer", "53"]
 
 
-def test_slips_are_those_of_one_who_writes_too_fast() -> None:
-    assert forgotten_borrow(52, Rule("-", 15)) == 47 and forgotten_borrow(55, Rule("-", 15)) is None
-    assert forgotten_borrow(52, Rule("+", 15)) is None
-    assert lost_carry(45, Rule("*", 9)) == 65 and lost_carry(41, Rule("*", 9)) is None
-    assert lost_carry(45, Rule("*", 7)) is None
-    for value in range(100):
-        for rule in (*(Rule("-", a) for a in range(2, 50)), Rule("*", 9)):
-            slips = [s for s in (forgotten_borrow(value, rule), lost_carry(value, rule)) if s is not None]
-            assert all(0 <= s < 100 and s != rule(value) for s in slips)
+def test_what_is_wished_for_behind_a_sum_passes_for_the_goal() -> None:
+    sums = [(p, w) for p, w in traces(Haste(wish=1)) if p.rules[-1].op == "+"]
+    assert all("no" not in words for _, words in sums) and not all(verify(p, w).correct for p, w in sums)
+    others = [(p, w) for p, w in traces(Haste(wish=1)) if p.rules[-1].op != "+"]
+    assert any("no" in words for _, words in others)
 
 
 def test_the_careful_preset_goes_on_from_a_model_of_its_own_size() -> None:

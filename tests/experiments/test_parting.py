@@ -19,7 +19,9 @@ def test_a_model_parts_nowhere_from_itself_and_the_first_pair_parts_where_a_text
     found = parting(base, thinking, theirs)
     assert found.texts == 1.0 and found.kinds["opening"] >= 12 and "answer > let" in found.words
     assert found.read == sum(len(t.token_ids) + t.ended for t in theirs)
-    assert gains_of_beginnings(base, problems, own, theirs, LIMIT)[1].difference > 0.5, "its first word is what it lacks"
+    assert gains_of_beginnings(base, problems, own, theirs, LIMIT)[1].difference > 0.5, (
+        "its first word is what it lacks"
+    )
 
 
 def test_kinds_name_every_token_of_a_text_by_the_grammar() -> None:
