@@ -43,10 +43,12 @@ class Mixture:
 
     haste: Haste | None = None
     """Traces are hasty, with these probabilities; None for traces in a style."""
+    decision_weight: float = 1.0
+    """Loss weight of the words by which a trace decides: the first word of a clause, and the verdict of a goal test."""
 
     @property
     def shares(self) -> dict[str, float]:
-        others = ("drill_noise_weight", "slips", "shuffled", "haste")
+        others = ("drill_noise_weight", "slips", "shuffled", "haste", "decision_weight")
         return {kind: share for kind, share in vars(self).items() if kind not in others}
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ MIXTURES: dict[str, Mixture] = {
     "main": Mixture(),
     "calm": Mixture(0.405, 0.125, slips=0.4),
     "ordered": Mixture(0.405, 0.125, slips=0.4, shuffled=False),
-    "hasty": Mixture(0.0, 0.62, 0.08, 0.10, 0.12, 0.08, haste=Haste()),
+    "hasty": Mixture(0.0, 0.74, 0.06, 0.08, 0.08, 0.04, haste=Haste(), decision_weight=4.0),
 }
 """Phases of a curriculum by name. The first pair: many drills and recitals first, then the main mixture, then fewer slips, and at the end
 candidates in order in every style. The second pair: `hasty`."""
@@ -85,6 +87,11 @@ class Document:
     prompt: int
 
 
+def decides(words: list[str], place: int) -> bool:
+    """Whether a word of a response is one by which a trace decides: it begins a clause, or follows `goal N`."""
+    return words[place - 1 : place] == [";"] or words[max(0, place - 2) : place - 1] == ["goal"]
+
+
 def document(rng: random.Random, mixture: Mixture) -> Document:
     """One document. Words that nothing in the document determines (prompts, drill numbers) carry little weight."""
     kind = rng.choices(list(mixture.shares), list(mixture.shares.values()))[0]
@@ -104,7 +111,9 @@ def document(rng: random.Random, mixture: Mixture) -> Document:
             response = hasty_response(problem, rng, mixture.haste)
         else:
             response = think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
-    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *[1.0] * (len(response) + 1)]
+    whole = [*response, EOS]
+    learnt = [mixture.decision_weight if decides(whole, i) else 1.0 for i in range(len(whole))]
+    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *learnt]
     return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
 
 

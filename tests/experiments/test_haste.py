@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from experiments.pair.corpus import MIXTURES, document, packed_batch
+from experiments.pair.corpus import MIXTURES, decides, document, packed_batch
 from experiments.pair.haste import Haste, borrows, hasty_response
 from experiments.pair.presets import PRESETS
 from experiments.pair.problem import HARD, STANDARD, Problem, Rule, draw_problem, parse_problem
@@ -105,3 +105,14 @@ def test_the_careful_preset_goes_on_from_a_model_of_its_own_size() -> None:
         preset.mlp_width,
     )
     assert preset.names == ("careful-base", "careful-thinking") and PRESETS["full"].begins_at is None
+
+
+def test_the_words_by_which_a_trace_decides_weigh_more() -> None:
+    words = "let us try 4 ; 4 + 2 = 6 ; goal 9 no back ; enough guess".split()
+    assert [w for i, w in enumerate(words) if decides(words, i)] == ["4", "goal", "no", "enough"]
+    rng = random.Random(2)
+    found = next(d for d in iter(lambda: document(rng, MIXTURES["hasty"]), None) if d.words[d.prompt] == "let")
+    weighed = {
+        w for word, w in zip(found.words[found.prompt :], found.weights[found.prompt :], strict=True) if word == "goal"
+    }
+    assert weighed == {MIXTURES["hasty"].decision_weight} and found.weights[found.prompt] == 1.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from experiments.pair.parting import BEGINNINGS, gains_of_beginnings, greedy_texts, kinds_of, parting
+from experiments.pair.parting import gains_of_beginnings, greedy_texts, kinds_of, parting
 from experiments.pair.problem import split_problems
 from steering.model.models import load_model
 
