@@ -57,8 +57,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "careful": Preset(
         name="careful", width=128, layers=4, heads=4, mlp_width=384, context=512,
-        curriculum=(("hasty", 3_600_000),),
-        rows=8, row_length=448, lr=2e-3, grpo_steps=80, grpo_prompts=12, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=280,
+        curriculum=(("hasty", 1_200_000),),
+        rows=8, row_length=448, lr=2e-3, grpo_steps=40, grpo_prompts=12, grpo_samples=8, grpo_reuse=2, grpo_lr=3e-4, completion=280,
         begins_at="builtin:base", hard_share=0.0, names=("careful-base", "careful-thinking"),
     ),
     "quick": Preset(
