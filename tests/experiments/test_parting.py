@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.pair.parting import gains_of_beginnings, greedy_texts, kinds_of, parting
+import numpy as np
+
+from experiments.pair.parting import BEGINNINGS, gains_of_beginnings, greedy_texts, kinds_of, parting
 from experiments.pair.problem import split_problems
 from steering.model.models import load_model
 
@@ -30,3 +32,16 @@ def test_kinds_name_every_token_of_a_text_by_the_grammar() -> None:
     assert kinds[text.words.index("try")] == "proposing" and kinds[text.words.index("=")] == "computing"
     cut = greedy_texts(thinking, split_problems("standard-dev", 1), 8)[0]
     assert not cut.ended and len(kinds_of(cut)) == 8
+
+
+def test_the_second_pair_parts_inside_its_traces_and_no_beginning_makes_up_for_it() -> None:
+    base, thinking = load_model("builtin:careful-base"), load_model("builtin:careful-thinking")
+    problems = split_problems("standard-test", 60)
+    own, theirs = (greedy_texts(model, problems, LIMIT) for model in (base, thinking))
+    assert all(text.verdict.reasoned for text in (*own, *theirs)), "the base always reasons"
+    before, after = (np.mean([text.verdict.correct for text in texts]) for texts in (own, theirs))
+    assert after - before > 0.2
+    found = parting(base, thinking, theirs)
+    assert found.largest <= 0.5 and sum(count >= 0.05 * found.n for count in found.kinds.values()) >= 4
+    begun = gains_of_beginnings(base, problems, own, theirs, LIMIT)
+    assert set(begun) == set(BEGINNINGS) and all(gain.difference < 0.1 for gain in begun.values())
