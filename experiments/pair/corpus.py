@@ -112,8 +112,8 @@ def document(rng: random.Random, mixture: Mixture) -> Document:
         else:
             response = think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
     whole = [*response, EOS]
-    learnt = [mixture.decision_weight if decides(whole, i) else 1.0 for i in range(len(whole))]
-    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *learnt]
+    weighed = [mixture.decision_weight if decides(whole, i) else 1.0 for i in range(len(whole))]
+    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *weighed]
     return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
 
 
