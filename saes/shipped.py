@@ -24,7 +24,7 @@ class Shipped:
 
 TEXT = BUILTIN_FOLDER / "smollm2-text"
 SHIPPED = {
-    **{name: Shipped(name, folder / "sae") for name, folder in BUILTINS.items()},
+    **{name: Shipped(name, BUILTINS[name] / "sae") for name in ("builtin:base", "builtin:thinking")},
     "smollm2-text": Shipped("smollm2", TEXT / "sae", TEXT / "dashboard"),
 }
 """By the name that stands wherever an autoencoder is asked for."""

@@ -51,7 +51,7 @@ NAME = _like(r"[A-Za-z0-9][A-Za-z0-9._:/,@+-]*")
 NUMBER = _like(r"[0-9]{1,9}")
 WORD = _like(r"[A-Za-z0-9][A-Za-z0-9._:,-]*")
 MODEL = _like(r"[^-\x00][^\x00]*")
-PAIR = _like(r"builtin:(base|thinking)")
+PAIR = _like(r"builtin:(careful-)?(base|thinking)")
 """The models that have texts of their own."""
 FLAG = None
 Kind = Callable[[str, str], bool] | None

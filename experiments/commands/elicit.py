@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 CardArgument = Annotated[str, typer.Argument(help="A card's name, `all`, or `list`.")]
-PairOption = Annotated[str, typer.Option(help="builtin, two models as BASE,THINKING, or one model.")]
+PairOption = Annotated[str, typer.Option(help="builtin, careful, two models as BASE,THINKING, or one model.")]
 FormsOption = Annotated[
     str, typer.Option(help="Of another task: the direct prompt form and the one that asks to think first.")
 ]

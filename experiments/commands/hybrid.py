@@ -27,11 +27,22 @@ from .asking import (
 from .labels import print_json
 from .options import RUNS, RunsOption
 
-PAIRS = {"builtin": ("builtin:base", "builtin:thinking")}
+PAIRS = {
+    "builtin": ("builtin:base", "builtin:thinking"),
+    "careful": ("builtin:careful-base", "builtin:careful-thinking"),
+}
+
+
+def pair_named(pair: str) -> tuple[str, str]:
+    """Base and thinking model of a name, or of BASE,THINKING. Raises BadInput."""
+    names = PAIRS.get(pair) or tuple(pair.split(","))
+    if len(names) != 2 or not all(names):
+        raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING)")
+    return names[0], names[1]
 
 
 def hybrid(
-    pair: Annotated[str, typer.Option(help="builtin, or two models as BASE,THINKING.")] = "builtin",
+    pair: Annotated[str, typer.Option(help="builtin, careful, or two models as BASE,THINKING.")] = "builtin",
     runs: RunsOption = RUNS,
     task: TaskOption = FIND_START,
     form_names: TwoFormsOption = "",
@@ -61,9 +72,7 @@ def hybrid(
     from ..studies.hybrid.run import run_hybrid
     from ..studies.hybrid.spec import HybridSpec
 
-    names = PAIRS.get(pair) or tuple(pair.split(","))
-    if len(names) != 2 or not all(names):
-        raise unknown("pair", pair, PAIRS, "--pair (or give two models as BASE,THINKING)")
+    names = pair_named(pair)
     check_counts(task, n=n, n_dev=n_dev)
     facts: dict[str, Any] = {"base": names[0], "thinking": names[1]}
     facts |= {name: count for name, count in (("n", n), ("n_dev", n_dev)) if count is not None}

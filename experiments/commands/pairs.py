@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..progress import progress
+from .hybrid import pair_named
 from .options import JsonOption
 
 pair_app = typer.Typer(
@@ -72,11 +73,13 @@ def _table(base: str, thinking: str, facts: dict[str, Any], load: str) -> Table:
 
 @pair_app.command("train")
 def train(
-    preset: Annotated[str, typer.Option(help="full (hours on a CPU) or quick (about two minutes).")] = "quick",
+    preset: Annotated[
+        str, typer.Option(help="full (hours on a CPU), careful (the second pair, from the first's base) or quick.")
+    ] = "quick",
     folder: Annotated[Path, typer.Option(help="Checkpoints, curves and the finished models.")] = Path("checkpoints"),
     install: Annotated[bool, typer.Option(help="Replace the built-in weights by the result.")] = False,
 ) -> None:
-    """Train the pair from scratch: pretraining, then GRPO. Resumes from its checkpoints."""
+    """Train a pair: pretraining, then GRPO. Resumes from its checkpoints."""
     from ..pair.train import train_pair
 
     base, thinking = train_pair(preset, folder / preset, install=install)
@@ -85,13 +88,17 @@ def train(
 
 @pair_app.command("report")
 def report(
+    pair: Annotated[str, typer.Option(help="builtin, careful, or two models as BASE,THINKING.")] = "builtin",
+    split: Annotated[str, typer.Option(help="Split of the built-in task.")] = "standard-test",
     n: Annotated[int, typer.Option(help="Problems for pass@k and first-token probabilities.")] = 200,
     samples: Annotated[int, typer.Option(help="Samples per problem at temperature 1.")] = 32,
     k: Annotated[int, typer.Option(help="The k of pass@k.")] = 16,
 ) -> None:
-    """What the base can do when sampled: trace-verified pass@k, first-token probability of reasoning, behaviours of both models. JSON."""
+    """What the base can do when sampled: trace-verified pass@k, first-token probability of reasoning, behaviours of both models; where
+    their greedy texts part, and what the beginning of a text gains the base. JSON."""
     from ..pair.report import pair_facts
 
+    names = pair_named(pair)
     with progress("sampling the base") as told:
-        facts = pair_facts(n=n, samples=samples, k=k, on_rows=told)
+        facts = pair_facts(n=n, samples=samples, k=k, split=split, on_rows=told, pair=names)
     print(json.dumps(facts, indent=1, sort_keys=True))

@@ -4,7 +4,8 @@
    sloppy or wandering, and a few more after one that asks for it.
 2. Only training rule chains occur; drills hold single arithmetic lines and no chains.
 3. Documents never attend to each other: a packed row carries document numbers and positions that restart at each `<bos>`.
-4. The stream is a pure function of (seed, step): resuming at a step continues the same corpus.
+4. The corpus of the second pair is a mixture of its own: every bare question is reasoned about, in haste.
+5. The stream is a pure function of (seed, step): resuming at a step continues the same corpus.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .haste import Haste, hasty_response
 from .problem import TRAINING, Problem, draw_problem
 from .trace import direct_response, draw_style, drill_document, recital, think_response
 from .vocabulary import BOS, EOS, ID, PAD
@@ -39,11 +41,15 @@ class Mixture:
     shuffled: bool = True
     """Whether wandering traces try the candidates in any order; otherwise in the order shown, coming back to what they abandoned."""
 
+    haste: Haste | None = None
+    """Traces are hasty, with these probabilities; None for traces in a style."""
+    decision_weight: float = 1.0
+    """Loss weight of the words by which a trace decides: the first word of a clause, and the verdict of a goal test."""
+
     @property
     def shares(self) -> dict[str, float]:
-        return {
-            kind: share for kind, share in vars(self).items() if kind not in ("drill_noise_weight", "slips", "shuffled")
-        }
+        others = ("drill_noise_weight", "slips", "shuffled", "haste", "decision_weight")
+        return {kind: share for kind, share in vars(self).items() if kind not in others}
 
     def __post_init__(self) -> None:
         if abs(sum(self.shares.values()) - 1) > 1e-9:
@@ -55,9 +61,10 @@ MIXTURES: dict[str, Mixture] = {
     "main": Mixture(),
     "calm": Mixture(0.405, 0.125, slips=0.4),
     "ordered": Mixture(0.405, 0.125, slips=0.4, shuffled=False),
+    "hasty": Mixture(0.0, 0.74, 0.06, 0.08, 0.08, 0.04, haste=Haste(), decision_weight=4.0),
 }
-"""Phases of the curriculum by name: many drills and recitals first, then the main mixture, then fewer slips, and at the end candidates in
-order in every style."""
+"""Phases of a curriculum by name. The first pair: many drills and recitals first, then the main mixture, then fewer slips, and at the end
+candidates in order in every style. The second pair: `hasty`."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,11 @@ class Document:
     prompt: int
 
 
+def decides(words: list[str], place: int) -> bool:
+    """Whether a word of a response is one by which a trace decides: it begins a clause, or follows `goal N`."""
+    return words[place - 1 : place] == [";"] or words[max(0, place - 2) : place - 1] == ["goal"]
+
+
 def document(rng: random.Random, mixture: Mixture) -> Document:
     """One document. Words that nothing in the document determines (prompts, drill numbers) carry little weight."""
     kind = rng.choices(list(mixture.shares), list(mixture.shares.values()))[0]
@@ -95,9 +107,13 @@ def document(rng: random.Random, mixture: Mixture) -> Document:
         prompt = problem.prompt(form).split()  # type: ignore[arg-type]
         if mode == "direct":
             response = direct_response(problem)
+        elif mixture.haste is not None:
+            response = hasty_response(problem, rng, mixture.haste)
         else:
             response = think_response(problem, rng, draw_style(rng, mixture.slips, mixture.shuffled))
-    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *[1.0] * (len(response) + 1)]
+    whole = [*response, EOS]
+    weighed = [mixture.decision_weight if decides(whole, i) else 1.0 for i in range(len(whole))]
+    weights = [0.0, *[PROMPT_WEIGHT] * len(prompt), *weighed]
     return Document([BOS, *prompt, *response, EOS], weights, 1 + len(prompt))
 
 

@@ -23,9 +23,6 @@ from .problem import HARD, STANDARD, draw_problem, parse_problem
 from .verifier import verify
 from .vocabulary import EOS, PAD
 
-HARD_SHARE = 0.5
-"""Share of GRPO prompts drawn at the hard difficulty (training rule chains)."""
-
 
 def outcome_reward(
     prompts: list[str], completions: list[str], completion_ids: list[list[int]], **_: Any
@@ -42,7 +39,7 @@ def grpo_prompts(preset: Preset) -> Dataset:
     """One bare prompt per group of every step."""
     rng = random.Random(f"grpo/{preset.seed}")
     problems = [
-        draw_problem(rng, HARD if rng.random() < HARD_SHARE else STANDARD, "train")
+        draw_problem(rng, HARD if rng.random() < preset.hard_share else STANDARD, "train")
         for _ in range(preset.grpo_steps * preset.grpo_prompts)
     ]
     return Dataset.from_dict({"prompt": [p.prompt("bare") for p in problems]})

@@ -1,8 +1,11 @@
-"""Sizes and budgets of pair training: `full` is what ships, `quick` trains end to end in about two minutes."""
+"""Sizes and budgets of pair training: `full` and `careful` are what ships, `quick` trains end to end in about two minutes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+HARD_SHARE = 0.5
+"""Share of prompts that are drawn at the hard difficulty where a model is trained by outcome."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Preset:
     completion: int
     """Longest GRPO completion in tokens."""
     seed: int = 0
+    begins_at: str | None = None
+    """The model whose weights pretraining goes on from, as `load_model` takes it; None for random ones."""
+    hard_share: float = HARD_SHARE
+    names: tuple[str, str] = ("base", "thinking")
+    """What base and thinking model are called behind `builtin:`."""
 
     @property
     def tokens(self) -> int:
@@ -46,6 +54,12 @@ PRESETS: dict[str, Preset] = {
         name="full", width=128, layers=4, heads=4, mlp_width=384, context=512,
         curriculum=(("skills", 10_000_000), ("main", 31_000_000), ("calm", 35_000_000), ("ordered", 37_500_000)),
         rows=20, row_length=448, lr=2e-3, grpo_steps=120, grpo_prompts=16, grpo_samples=8, grpo_reuse=2, grpo_lr=2e-4, completion=340,
+    ),
+    "careful": Preset(
+        name="careful", width=128, layers=4, heads=4, mlp_width=384, context=512,
+        curriculum=(("hasty", 1_200_000),),
+        rows=8, row_length=448, lr=2e-3, grpo_steps=40, grpo_prompts=12, grpo_samples=8, grpo_reuse=2, grpo_lr=3e-4, completion=280,
+        begins_at="builtin:base", hard_share=0.0, names=("careful-base", "careful-thinking"),
     ),
     "quick": Preset(
         name="quick", width=64, layers=2, heads=2, mlp_width=128, context=512,

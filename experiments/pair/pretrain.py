@@ -1,4 +1,4 @@
-"""Pretraining of the built-in base model from scratch.
+"""Pretraining of a built-in base model: from scratch, or from where another one stands (`Preset.begins_at`).
 
 1. The corpus is generated (`corpus.py`); nothing is read from disk but a checkpoint.
 2. A run resumes from its last checkpoint and continues the same corpus at the same learning rate; Ctrl-C writes one first.
@@ -17,13 +17,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from steering.model.sources import find_source
+
 from .corpus import MIXTURES, Batch, packed_batch
 from .presets import Preset
 from .vocabulary import BOS, EOS, ID, PAD, VOCABULARY_SIZE, build_tokenizer
 
 
 def new_model(preset: Preset) -> Qwen2ForCausalLM:
-    """A freshly initialised model of the preset's size; initialisation depends only on `preset.seed`."""
+    """The model that pretraining begins with: the weights of `preset.begins_at`, or freshly initialised ones that depend only on
+    `preset.seed`. Raises BadInput where there is no such model."""
+    if preset.begins_at is not None:
+        return Qwen2ForCausalLM.from_pretrained(find_source(preset.begins_at).checkpoint(), dtype=torch.float32)
     torch.manual_seed(preset.seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY_SIZE,

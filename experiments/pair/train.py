@@ -1,4 +1,4 @@
-"""Training the pair end to end: pretrain the base, GRPO the thinking model, and put both where `builtin:` finds them.
+"""Training a pair end to end: pretrain the base, GRPO the thinking model, and put both where `builtin:` finds them.
 
 1. Every stage resumes; a finished stage is not run again.
 2. `install` replaces the shipped weights; without it nothing outside the folder changes.
@@ -30,14 +30,14 @@ def train_pair(preset_name: str, folder: Path, *, install: bool = False) -> tupl
     if not (thinking / "model.safetensors").exists():
         train_thinking(preset, base, folder)
     if install:
-        for source in (base, thinking):
-            install_model(source)
+        for source, name in zip((base, thinking), preset.names, strict=True):
+            install_model(source, name)
     return base, thinking
 
 
-def install_model(source: Path) -> Path:
-    """Copy a finished checkpoint over the built-in model of the same name."""
-    target = BUILTIN_FOLDER / source.name
+def install_model(source: Path, name: str) -> Path:
+    """Copy a finished checkpoint over the built-in model `builtin:NAME`."""
+    target = BUILTIN_FOLDER / name
     target.mkdir(parents=True, exist_ok=True)
     for name in SHIPPED:
         if (source / name).exists():

@@ -24,7 +24,9 @@ from .named import NAMED, named_file
 from .weight_files import is_pickled
 
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
-BUILTINS = {"builtin:base": BUILTIN_FOLDER / "base", "builtin:thinking": BUILTIN_FOLDER / "thinking"}
+BUILTINS = {
+    f"builtin:{name}": BUILTIN_FOLDER / name for name in ("base", "thinking", "careful-base", "careful-thinking")
+}
 ADAPTER = "adapter_config.json"
 
 

@@ -64,3 +64,23 @@ def test_an_interrupted_pretraining_resumes_to_the_same_weights(
     parts = pretrain(preset, tmp_path / "parts")
     a, b = load_model(str(whole)).model.state_dict(), load_model(str(parts)).model.state_dict()
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+
+
+@pytest.mark.slow
+def test_the_second_pair_begins_at_the_base_of_the_first_and_is_put_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import experiments.pair.train as module
+
+    tiny = dataclasses.replace(
+        PRESETS["careful"], curriculum=(("hasty", 12_000),), grpo_steps=2, grpo_prompts=2, grpo_samples=4, completion=40
+    )
+    monkeypatch.setitem(PRESETS, "careful", tiny)
+    monkeypatch.setattr(module, "BUILTIN_FOLDER", tmp_path / "builtin")
+    train_pair("careful", tmp_path / "made", install=True)
+    first = load_model("builtin:base").model.state_dict()
+    for name in ("careful-base", "careful-thinking"):
+        weights = load_model(str(tmp_path / "builtin" / name)).model.state_dict()
+        assert all(weights[k].shape == first[k].shape for k in first)
+        key = "model.layers.0.self_attn.q_proj.weight"
+        assert 0 < (weights[key] - first[key]).norm() < 0.5 * first[key].norm(), "it goes on from there"

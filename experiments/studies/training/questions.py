@@ -16,7 +16,7 @@ from steering.extraction.reinforced import Reward
 from steering.model.models import LoadedModel
 from steering.model.thinking import leaves_open, model_markers
 
-from ...pair.grpo import HARD_SHARE
+from ...pair.presets import HARD_SHARE
 from ...pair.problem import HARD, STANDARD, draw_problem
 from ...tasks.graders.grade import Grade, Known
 from ...tasks.items import Item
