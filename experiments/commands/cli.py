@@ -201,11 +201,17 @@ def models(as_json: JsonOption = False) -> None:
     """The models that have a name here, and whether their weights are on this machine."""
     from steering.model.cached import is_whole
     from steering.model.named import NAMED, named_place
-    from steering.model.sources import BUILTINS
+    from steering.model.sources import BUILTINS, STARTS
 
     facts = [
-        {"id": name, "folder": str(folder), "ready": (folder / "model.safetensors").exists(), "get": "steer pair train"}
-        for name, folder in BUILTINS.items()
+        {
+            "id": name,
+            "folder": str(folder),
+            "ready": (folder / "model.safetensors").exists(),
+            "get": f"steer pair {verb}",
+        }
+        for verb, named in (("train", BUILTINS), ("untraced", STARTS))
+        for name, folder in named.items()
     ]
     facts += [
         {"id": name, "folder": str(named_place(name)), "ready": is_whole(named_place(name)), "get": f"steer get {name}"}

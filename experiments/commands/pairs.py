@@ -86,6 +86,17 @@ def train(
     print(json.dumps({"base": str(base), "thinking": str(thinking)}))
 
 
+@pair_app.command("untraced")
+def untraced(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, curve and the finished model.")] = Path("checkpoints"),
+    install: Annotated[bool, typer.Option(help="Replace the built-in weights by the result.")] = False,
+) -> None:
+    """Train builtin:untraced, the start of `steer train corrupted` and `left-out`, which has read no trace. Resumes from its checkpoint."""
+    from ..pair.train import train_untraced
+
+    print(json.dumps({"untraced": str(train_untraced(folder / "untraced", install=install))}))
+
+
 @pair_app.command("report")
 def report(
     pair: Annotated[str, typer.Option(help="builtin, careful, or two models as BASE,THINKING.")] = "builtin",

@@ -67,3 +67,9 @@ PRESETS: dict[str, Preset] = {
         rows=8, row_length=448, lr=4e-3, grpo_steps=8, grpo_prompts=32, grpo_samples=8, grpo_reuse=1, grpo_lr=1e-4, completion=48,
     ),
 }  # fmt: skip
+UNTRACED = Preset(
+    name="untraced", width=128, layers=4, heads=4, mlp_width=384, context=512,
+    curriculum=(("untraced", 10_000_000),),
+    rows=20, row_length=448, lr=2e-3, grpo_steps=0, grpo_prompts=0, grpo_samples=0, grpo_reuse=0, grpo_lr=0.0, completion=0,
+)  # fmt: skip
+"""The start of trainings that differ in their traces: drills, recitals and direct answers, and no trace. It has no thinking model."""

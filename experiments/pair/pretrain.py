@@ -61,12 +61,12 @@ def packed_loss(model: Qwen2ForCausalLM, batch: Batch) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def optimiser(model: Qwen2ForCausalLM, preset: Preset) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only."""
+def optimiser(model: Qwen2ForCausalLM, rate: float) -> torch.optim.AdamW:
+    """AdamW at a learning rate, with decay on matrices only."""
     matrices = [p for p in model.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=preset.lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
 def lr_scale(progress: float, warmup: float = 0.02, decay_from: float = 0.75, floor: float = 0.02) -> float:
@@ -78,14 +78,26 @@ def lr_scale(progress: float, warmup: float = 0.02, decay_from: float = 0.75, fl
     return 1.0 + (floor - 1.0) * (progress - decay_from) / (1.0 - decay_from)
 
 
-def pretrain(preset: Preset, folder: Path) -> Path:
-    """Train until `preset.tokens` are seen; returns the folder of the finished Hugging Face checkpoint (`folder/base`).
+def update(model: Qwen2ForCausalLM, opt: torch.optim.AdamW, batch: Batch, rate: float) -> tuple[float, int]:
+    """One step at a learning rate, gradients clipped to norm 1. Returns the loss before it, in nats, and the tokens of the batch."""
+    for group in opt.param_groups:
+        group["lr"] = rate
+    loss = packed_loss(model, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    opt.step()
+    opt.zero_grad()
+    return loss.item(), int((batch.documents > 0).sum())
+
+
+def pretrain(preset: Preset, folder: Path, name: str = "base") -> Path:
+    """Train until `preset.tokens` are seen; returns the folder of the finished Hugging Face checkpoint (`folder/name`).
 
     Progress is measured in tokens, so a run may be resumed with a larger budget: the schedule is stretched from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = new_model(preset)
-    opt = optimiser(model, preset)
+    opt = optimiser(model, preset.lr)
     state_file, curve = folder / "state.pt", folder / "curve.jsonl"
     step = tokens = 0
     if state_file.exists():
@@ -113,28 +125,20 @@ def pretrain(preset: Preset, folder: Path) -> Path:
         with Progress(*columns) as bar:
             task = bar.add_task("pretraining (k tokens)", total=preset.tokens // 1000, completed=tokens // 1000)
             while tokens < preset.tokens:
-                for group in opt.param_groups:
-                    group["lr"] = preset.lr * lr_scale(tokens / preset.tokens)
                 mixture = MIXTURES[preset.mixture(tokens)]
                 batch = packed_batch(preset.seed, step, preset.rows, preset.row_length, mixture)
-                loss = packed_loss(model, batch)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                opt.step()
-                opt.zero_grad()
-                step, tokens = step + 1, tokens + int((batch.documents > 0).sum())
+                loss, read = update(model, opt, batch, preset.lr * lr_scale(tokens / preset.tokens))
+                step, tokens = step + 1, tokens + read
                 if step % 20 == 0:
                     with curve.open("a") as out:
-                        out.write(json.dumps({"step": step, "tokens": tokens, "loss": round(loss.item(), 4)}) + "\n")
-                    bar.update(
-                        task, completed=tokens // 1000, description=f"pretraining (k tokens), loss {loss.item():.3f}"
-                    )
+                        out.write(json.dumps({"step": step, "tokens": tokens, "loss": round(loss, 4)}) + "\n")
+                    bar.update(task, completed=tokens // 1000, description=f"pretraining (k tokens), loss {loss:.3f}")
                 if time.monotonic() - last_save > 120:
                     save()
                     last_save = time.monotonic()
     finally:
         save()
-    target = folder / "base"
+    target = folder / name
     model.eval()
     model.save_pretrained(target)
     build_tokenizer(preset.context).save_pretrained(target)

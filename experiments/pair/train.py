@@ -13,7 +13,7 @@ from steering.errors import unknown
 from steering.model.sources import BUILTIN_FOLDER
 
 from .grpo import train_thinking
-from .presets import PRESETS
+from .presets import PRESETS, UNTRACED
 from .pretrain import pretrain
 
 SHIPPED = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -42,4 +42,14 @@ def install_model(source: Path, name: str) -> Path:
     for name in SHIPPED:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
+    return target
+
+
+def train_untraced(folder: Path, *, install: bool = False) -> Path:
+    """Pretrain `builtin:untraced` under `folder`; returns its checkpoint folder. A finished one is not trained again."""
+    target = folder / UNTRACED.name
+    if not (target / "model.safetensors").exists():
+        pretrain(UNTRACED, folder, UNTRACED.name)
+    if install:
+        install_model(target, UNTRACED.name)
     return target

@@ -39,6 +39,7 @@ from .paired import (
 )
 from .pareto import FrontPoint, pareto_front
 from .power import minimum_detectable_difference
+from .repeated import student_interval
 from .samples import MajorityAtK, PassAtK, majority_at_k, pass_at_k
 from .shares import Floats, Interval, wilson, wilson_clustered
 from .sweeps import Confirmed, SweepWinner, confirm, sweep_winner
@@ -88,6 +89,7 @@ __all__ = [
     "pass_at_k",
     "pass_curves",
     "permutation_test",
+    "student_interval",
     "support",
     "sweep_winner",
     "wilson",

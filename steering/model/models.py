@@ -37,7 +37,7 @@ from .memory import parameters_of, refuse_too_large
 from .reader import load_tokenizer
 from .resolution import layout_of
 from .rope import Rope, rope_of
-from .sources import ADAPTER, BUILTINS, Source, find_source, refusal
+from .sources import ADAPTER, BUILTINS, STARTS, Source, find_source, refusal
 from .trial import LONGEST, Trial, tried
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": "auto"}
@@ -207,7 +207,7 @@ def load_model(
         tokenizer = load_tokenizer(
             adapter.checkpoint() if adapter.is_adapter and has_tokenizer(adapter) else place, **kwargs
         )
-        with _quiet() if name in BUILTINS else nullcontext():
+        with _quiet() if name in BUILTINS | STARTS else nullcontext():
             model, found = AutoModelForCausalLM.from_pretrained(
                 place,
                 config=config,

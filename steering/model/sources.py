@@ -27,6 +27,8 @@ BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 BUILTINS = {
     f"builtin:{name}": BUILTIN_FOLDER / name for name in ("base", "thinking", "careful-base", "careful-thinking")
 }
+STARTS = {"builtin:untraced": BUILTIN_FOLDER / "untraced"}
+"""What trainings begin from; it is no model of a pair."""
 ADAPTER = "adapter_config.json"
 
 
@@ -61,11 +63,13 @@ class Source:
 def find_source(name: str) -> Source:
     """Where `name` lies. Raises BadInput for an unknown built-in, a folder or file that is not there, and one that holds several models."""
     if name.startswith("builtin:"):
-        if name not in BUILTINS:
-            raise unknown("model", name, [*BUILTINS, *NAMED])
-        if not (BUILTINS[name] / "model.safetensors").exists():
-            raise BadInput(f"{name} has no weights in {BUILTINS[name]}. Train the pair: steer pair train.")
-        return Source(name, BUILTINS[name])
+        folder = (BUILTINS | STARTS).get(name)
+        if folder is None:
+            raise unknown("model", name, [*BUILTINS, *STARTS, *NAMED])
+        if not (folder / "model.safetensors").exists():
+            made = "Train it: steer pair untraced" if name in STARTS else "Train the pair: steer pair train"
+            raise BadInput(f"{name} has no weights in {folder}. {made} --install.")
+        return Source(name, folder)
     if name.startswith(PREFIX):
         return Source(name, kept_delta(name))
     if not name.strip():

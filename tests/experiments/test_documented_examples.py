@@ -33,6 +33,7 @@ ELSEWHERE = {
     "hybrid": "tests/experiments/test_hybrid.py",
     "trace kl": "tests/experiments/test_traces.py",
     "pair train": "tests/experiments/test_pair_training.py",
+    "pair untraced": "tests/experiments/test_corrupted.py",
 }
 """Verbs that other tests run."""
 TRACES = [
