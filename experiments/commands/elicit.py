@@ -13,7 +13,7 @@ from rich.table import Table
 
 from steering.errors import BadInput, unknown
 
-from ..progress import paper
+from ..progress import paper, warning
 from .asking import FIND_START, TaskOption
 from .hybrid import PAIRS
 from .options import RUNS, JsonOption, MarkdownOption, RunsOption
@@ -177,14 +177,24 @@ def run_cards(cards: list[Card], asked: Elicit, runs: str, preset: str, given: d
     from ..studies.elicitation.written import markdown
 
     models: dict[str, Any] = {}
-    documents = []
+    documents: list[Any] = []
+    refused: list[str] = []
     for card in cards:
-        found = run_card(card, asked, Store(runs), preset, given, models=models)  # type: ignore[arg-type]
+        try:
+            found = run_card(card, asked, Store(runs), preset, given, models=models)  # type: ignore[arg-type]
+        except BadInput as error:
+            if len(cards) == 1 or (card is cards[-1] and not documents):
+                raise
+            refused.append(card.name)
+            warning(f"{card.name} is left out: {error}")
+            continue
         documents.append(found.model_dump(mode="json"))
         if form == "markdown":
             print(markdown(found))
         elif not form:
             show(found, paper())
+    if refused:
+        warning(f"{len(refused)} of {len(cards)} cards were left out, as said above: {', '.join(refused)}.")
     if form == "json":
         print(json.dumps(documents if len(documents) > 1 else documents[0], indent=1, sort_keys=True))
 

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,9 +32,8 @@ from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit
 from experiments.studies.elicitation.findings import Findings
 from experiments.studies.elicitation.run import run_card
-from experiments.studies.training import corrupted as corrupted_card
-from experiments.studies.training import left_out as left_out_card
 from experiments.studies.training.continued import START, read_state
+from experiments.studies.training.named import CARDS
 from experiments.studies.training.updates import own_weights
 from experiments.studies.training.verified import measured
 from steering.errors import BadInput
@@ -41,13 +41,22 @@ from steering.model.models import load_model
 from steering.model.sources import STARTS
 
 QUIET = Console(quiet=True)
-CARDS = {module.CARD.name: module.CARD for module in (corrupted_card, left_out_card)}
 ROOT = Path(__file__).parents[2]
 SHORT = Elicit(max_new_tokens=24)
 SMALL: dict[str, dict[str, Any]] = {
     "corrupted": {"n": 4, "seeds": [0, 1], "updates": 2, "problems": 2},
     "left-out": {"n": 4, "seeds": [0, 1], "updates": 2, "tokens": 500, "each": 4, "draws": 1, "families": ["drill", "careful"]},
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A start of a few updates in the place of the one that its command makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "UNTRACED", replace(train.UNTRACED, curriculum=(("untraced", 40_000),)))
+        made = train.train_untraced(tmp_path_factory.mktemp("start"))
+        patch.setitem(STARTS, START, made)
+        yield made
 
 
 def split_document(words: list[str]) -> tuple[str, list[str]]:
@@ -187,7 +196,10 @@ from experiments.studies.elicitation.asked import Elicit
 from experiments.studies.elicitation.run import run_card
 from experiments.studies.training import continued
 from experiments.studies.training.corrupted import CARD
+from pathlib import Path
+from steering.model.sources import STARTS
 
+STARTS["builtin:untraced"] = Path(sys.argv[2])
 write, calls = continued.write_state, 0
 def killed(path, state, finished):
     global calls
@@ -218,11 +230,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Findings]:
 
 
 def test_a_card_killed_in_a_training_goes_on_and_ends_with_the_same_bytes(
-    found: tuple[Path, Findings], tmp_path: Path
+    found: tuple[Path, Findings], start: Path, tmp_path: Path
 ) -> None:
     code = KILLED.replace("GIVEN", repr(SMALL["corrupted"]))
     ended = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code, str(tmp_path), str(start)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert ended.returncode == -signal.SIGKILL
     (file, *more) = [path for path in (tmp_path / ".elicitation" / "trained").glob("*.safetensors")]
@@ -295,18 +307,15 @@ def test_what_cannot_be_trained_is_refused(
         run_card(CARDS[card], SHORT, Store(tmp_path), given=SMALL[card] | given, console=QUIET)
 
 
-def test_the_start_is_trained_by_its_command_and_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "UNTRACED", replace(train.UNTRACED, curriculum=(("untraced", 8_000),)))
-    made = train.train_untraced(tmp_path)
-    model = load_model(str(made))
-    shipped = load_model(START)
-    assert (
-        model.tokenizer_fingerprint == shipped.tokenizer_fingerprint == load_model("builtin:base").tokenizer_fingerprint
-    )
-    assert {n: w.shape for n, w in own_weights(model.model).items()} == {
-        n: w.shape for n, w in own_weights(shipped.model).items()
-    }
-    assert all(sum(file.stat().st_size for file in folder.rglob("*")) < 3_600_000 for folder in (made, STARTS[START]))
+def test_the_start_is_small_and_shares_the_tokenizer_of_the_pair(start: Path) -> None:
+    assert load_model(str(start)).tokenizer_fingerprint == load_model("builtin:base").tokenizer_fingerprint
+    assert sum(file.stat().st_size for file in start.rglob("*")) < 3_600_000
+
+
+def test_without_the_start_its_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STARTS, START, tmp_path / "nothing")
+    with pytest.raises(BadInput, match="steer pair untraced --install"):
+        run_card(CARDS["corrupted"], SHORT, Store(tmp_path / "runs"), given=SMALL["corrupted"], console=QUIET)
 
 
 def test_a_damaged_state_says_to_delete_it(found: tuple[Path, Findings], tmp_path: Path) -> None:

@@ -358,3 +358,34 @@ def test_the_command_refuses_what_it_does_not_know(steer: Steer, tmp_path: Path)
     assert code == 2 and "reinforced" in said
     code, _, said = steer("train", "reinforced", "--set", "n=2", "--set", "n=3", "--runs", tmp_path)
     assert code == 2 and "set twice" in said
+
+
+def test_all_leaves_out_what_is_refused_and_says_so(
+    steer: Steer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = {name: CARDS[name] for name in ("sparsity", "critique")}
+    monkeypatch.setattr("experiments.studies.training.named.CARDS", cards)
+    asked_of(tmp_path)
+    pair = f"{tmp_path / 'model'},{tmp_path / 'other'}"
+    (tmp_path / "task.yaml").write_text(
+        f"dataset: {tmp_path / 'test.jsonl'}\nsplits: {{test: test.jsonl}}\ngrader: sentiment\n"
+        "forms: {chat: {chat: true}, cot: {template: '{question} wad', chat: true}}\n"
+    )
+    given = (
+        "--task",
+        str(tmp_path / "task.yaml"),
+        "--forms",
+        "chat,cot",
+        "--split",
+        "test",
+        "--max-new-tokens",
+        "2",
+        "--set",
+        "n=4",
+    )
+    code, out, err = steer("train", "all", "--pair", pair, "--runs", str(tmp_path / "runs"), *given, "--json")
+    assert code == 0 and "critique is left out" in err and "1 of 2 cards were left out" in err
+    assert json.loads(out)["card"] == "sparsity"
+    monkeypatch.setattr("experiments.studies.training.named.CARDS", {"critique": CARDS["critique"]})
+    code, _, err = steer("train", "all", "--pair", pair, "--runs", str(tmp_path / "runs"), *given)
+    assert code == 2 and "exact verifier" in err

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ..elicitation.card import Card
-from . import critique, exchange, exposure, fingerprint, forks, one_example, reinforced, routing, sparsity, spurious
+from . import (
+    corrupted,
+    critique,
+    exchange,
+    exposure,
+    fingerprint,
+    forks,
+    left_out,
+    one_example,
+    reinforced,
+    routing,
+    sparsity,
+    spurious,
+)
 
 CARDS: dict[str, Card] = {
     module.CARD.name: module.CARD
@@ -13,6 +26,8 @@ CARDS: dict[str, Card] = {
         critique,
         forks,
         spurious,
+        corrupted,
+        left_out,
         exposure,
         routing,
         sparsity,
