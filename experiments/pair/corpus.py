@@ -152,9 +152,9 @@ def _drill(rng: random.Random, noise_weight: float) -> Document:
 
 def packed(documents: Sequence[Document], length: int) -> Batch:
     """A batch of these documents, first-fit into as many rows as they take. Raises ValueError for one that is longer than a row."""
-    rows: list[list[Document]] = []
+    rows: list[list[tuple[int, Document]]] = []
     used: list[int] = []
-    for one in documents:
+    for number, one in enumerate(documents, 1):
         size = len(one.words)
         if size > length:
             raise ValueError(f"a document of {size} words fits no row of {length}")
@@ -163,20 +163,18 @@ def packed(documents: Sequence[Document], length: int) -> Batch:
             row = len(rows)
             rows.append([])
             used.append(0)
-        rows[row].append(one)
+        rows[row].append((number, one))
         used[row] += size
     return _batch(rows, length)
 
 
-def _batch(rows: Sequence[Sequence[Document]], length: int) -> Batch:
+def _batch(rows: Sequence[Sequence[tuple[int, Document]]], length: int) -> Batch:
     ids = np.full((len(rows), length), ID[PAD], np.int64)
     positions, documents = np.zeros_like(ids), np.zeros_like(ids)
     weights = np.zeros(ids.shape, np.float32)
-    number = 0
     for row, held in enumerate(rows):
         start = 0
-        for one in held:
-            number += 1
+        for number, one in held:
             size = len(one.words)
             at = slice(start, start + size)
             ids[row, at] = [ID[w] for w in one.words]
@@ -190,9 +188,9 @@ def _batch(rows: Sequence[Sequence[Document]], length: int) -> Batch:
 def packed_batch(seed: int, step: int, rows: int, length: int, mixture: Mixture) -> Batch:
     """The batch of one step. Documents are placed first-fit into rows; the fourth that fits no row ends the batch."""
     rng = random.Random(f"{seed}/{step}")
-    placed: list[list[Document]] = [[] for _ in range(rows)]
+    placed: list[list[tuple[int, Document]]] = [[] for _ in range(rows)]
     used = [0] * rows
-    misses = 0
+    misses = number = 0
     while misses < 4:
         drawn = document(rng, mixture)
         size = len(drawn.words)
@@ -200,6 +198,7 @@ def packed_batch(seed: int, step: int, rows: int, length: int, mixture: Mixture)
         if row is None:
             misses += 1
             continue
-        placed[row].append(drawn)
+        number += 1
+        placed[row].append((number, drawn))
         used[row] += size
     return _batch(placed, length)

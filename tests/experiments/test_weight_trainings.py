@@ -413,6 +413,11 @@ def test_a_random_reward_is_not_reported_where_nothing_was_clipped(tmp_path: Pat
         run_card(CARDS["spurious"], BARE, Store(tmp_path), given=given, console=QUIET)
 
 
+def test_what_a_training_has_no_use_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="updates"):
+        run_card(CARDS["critique"], BARE, Store(tmp_path), given={"updates": 3}, console=QUIET)
+
+
 def test_critiques_need_the_exact_verifier(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="exact verifier of the built-in task"):
         run_card(CARDS["critique"], asked_of(tmp_path), Store(tmp_path / "runs"), given={"n": 4}, console=QUIET)

@@ -149,7 +149,8 @@ def test_what_is_no_model_is_refused_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No model folder at"):
         load_model(str(tmp_path / "missing"))
     with pytest.raises(
-        BadInput, match="Valid: builtin:base, builtin:thinking, builtin:careful-base, builtin:careful-thinking, smollm2"
+        BadInput,
+        match="Valid: builtin:base, builtin:thinking, builtin:careful-base, builtin:careful-thinking, builtin:untraced, smollm2",
     ):
         load_model("builtin:bas")
     with pytest.raises(BadInput, match="no adapter, so it has no base"):

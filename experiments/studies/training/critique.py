@@ -33,7 +33,7 @@ from ..elicitation.findings import Point, Table
 from ..elicitation.workroom import Workroom
 from .critiques import STYLE_NAMES, critique, solutions
 from .questions import graded, training_items
-from .rewarded import Grown, RewardedOptions, graded_everywhere
+from .rewarded import Grown, SeededOptions, graded_everywhere
 from .supervised import Lesson, Tuning
 from .trained_models import trained_on_texts
 
@@ -46,7 +46,7 @@ ARMS = {
 AGAINST = (("critique", "solution"), ("critique", "shuffled"), ("critique", "text"))
 
 
-class CritiqueOptions(RewardedOptions):
+class CritiqueOptions(SeededOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
     candidates: int = Field(default=100, ge=2)
     """Responses that are sampled to the question."""
@@ -193,8 +193,6 @@ def refuse(asked: Elicit, options: CritiqueOptions) -> None:
         raise BadInput(
             "card critique: critiques are written by the exact verifier of the built-in task; another task has none. Leave --task out."
         )
-    if options.read:
-        raise BadInput("card critique: read names training questions of another task; leave it out.")
     if len(set(options.seeds)) < len(options.seeds):
         raise BadInput("card critique: a seed stands twice in seeds.")
 

@@ -29,18 +29,22 @@ def trained_weights(
     found: list[Grown] = []
     for name in names:
         module, arms = WEIGHTS[name]
-        sizes = module.CARD.quick.model_dump() | arms | {"seeds": tuple(seeds)} | dict(sized)
+        own = module.CARD.quick.model_dump()
+        sizes = own | arms | {"seeds": tuple(seeds)} | {field: sized[field] for field in sized if field in own}
         if "read" in sizes:
             sizes["read"] = dict(read)
         found += module.grown_of(room, type(module.CARD.quick).model_validate(sizes))[0]
     return found
 
 
-def refuse_weights(asked: Elicit, names: Sequence[str], card: str) -> None:
-    """Raises BadInput for an unknown training, or one that a task does not allow."""
+def refuse_weights(asked: Elicit, names: Sequence[str], sized: Mapping[str, Any], card: str) -> None:
+    """Raises BadInput for an unknown training, one that a task does not allow, and a size that none of them has."""
     for name in names:
         if name not in WEIGHTS:
             raise unknown("training", name, WEIGHTS, where=f"card {card}: weights")
+    known = {field for name in names for field in type(WEIGHTS[name][0].CARD.quick).model_fields}
+    if odd := sorted(set(sized) - known):
+        raise unknown("field", odd[0], sorted(known), where=f"card {card}: sized")
     if "critique" in names and not asked.builtin:
         raise BadInput(
             f"card {card}: critiques need the exact verifier of the built-in task; name other trainings in weights, such as "

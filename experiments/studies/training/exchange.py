@@ -205,7 +205,7 @@ def refuse(asked: Elicit, options: ExchangeOptions) -> None:
     if asked.thinking is None:
         raise BadInput("The card exchange compares two models: give --pair BASE,THINKING.")
     training_items(asked, options.read, options.texts, "exchange")
-    refuse_weights(asked, options.weights, "exchange")
+    refuse_weights(asked, options.weights, options.sized, "exchange")
     if asked.builtin and (odd := [one for one in options.behaviours if one not in BEHAVIOURS]):
         raise BadInput(f"card exchange: the built-in task has no behaviour {odd[0]!r}; it has {', '.join(BEHAVIOURS)}.")
     if len(set(options.behaviours)) < len(options.behaviours):

@@ -219,7 +219,7 @@ def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats]) 
 
 def refuse(asked: Elicit, options: FingerprintOptions) -> None:
     refuse_training(asked, options)
-    refuse_weights(asked, options.weights, "fingerprint")
+    refuse_weights(asked, options.weights, options.sized, "fingerprint")
     if options.n < 4:
         raise BadInput(
             f"card fingerprint: n is {options.n}; shifts of one half of the questions are compared with the other: at least 4."

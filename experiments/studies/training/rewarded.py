@@ -26,8 +26,15 @@ from .side_effects import drilled, formed
 from .trained_models import TrainedModel
 
 
-class RewardedOptions(Options):
+class SeededOptions(Options):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    tokens: int = Field(default=200, ge=1)
+    """Of a text in training."""
+    pool: int = Field(default=256, ge=2)
+    """Training questions of the built-in task."""
+
+
+class RewardedOptions(SeededOptions):
     updates: int = Field(default=12, ge=1)
     prompts: int = Field(default=8, ge=1)
     """Groups per update."""
@@ -37,10 +44,6 @@ class RewardedOptions(Options):
     """Gradient steps per update."""
     rate: float = Field(default=2e-4, gt=0)
     """Adam's step."""
-    tokens: int = Field(default=200, ge=1)
-    """Of a text in training."""
-    pool: int = Field(default=256, ge=2)
-    """Training questions of the built-in task."""
     read: dict[str, int] = Field(default_factory=dict)
     """Of another task: training questions by split."""
 
@@ -78,7 +81,7 @@ def graded_everywhere(
     room: Workroom,
     card: str,
     grown: Sequence[Grown],
-    options: RewardedOptions,
+    options: SeededOptions,
     against: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[Point], list[Table], list[str], dict[str, Run]]:
     """Points, tables and sentences of the trained models in every setting, and the runs by setting. `against` names pairs of groups whose
@@ -99,8 +102,8 @@ def graded_everywhere(
         }
         points += points_of(found, setting, beside)
         right = corrects(found, setting.split)
-        rewarded = any("reward" in one.own.curve[0] for one in grown)
-        tables.append(budget_table(room, setting, right, lines, options.updates if rewarded else None))
+        updates = options.updates if isinstance(options, RewardedOptions) else None
+        tables.append(budget_table(room, setting, right, lines, updates))
         said += said_of_groups(setting, right, lines)
         said += versus(setting, right, lines, against)
         runs[setting.name] = found
