@@ -180,7 +180,10 @@ class SteeringVector:
         path = Path(path)
         if not path.is_file():
             raise BadInput(f"No vector file at {path}. `steer extract` writes one.")
-        head = path.open("rb").read(8)
+        with path.open("rb") as opened:
+            head = opened.read(9)
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+            head = b""  # safetensors: the length of a header, whose first bytes may be any, and the header
         if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             raise BadInput(
                 f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. "

@@ -38,6 +38,16 @@ def test_save_and_load_keep_everything(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_whose_header_begins_like_a_pickle_is_read(tmp_path: Path) -> None:
+    """The first bytes of a safetensors file are the length of its header, which is any multiple of eight."""
+    begun = set()
+    for length in range(256, 1024, 8):
+        vector = SteeringVector("n" * length, Site(0), torch.ones(4), Provenance("planted", "f", "m"))
+        begun.add(vector.save(tmp_path / "v.safetensors").read_bytes()[:2])
+        assert SteeringVector.load(tmp_path / "v.safetensors").name == vector.name
+    assert {b"\x80\x02", b"\x80\x03", b"\x80\x04"} & begun
+
+
 def test_random_control_has_the_norm_and_not_the_direction() -> None:
     original = vector(3)
     noise = random_like(original, 5)
