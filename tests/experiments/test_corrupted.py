@@ -39,6 +39,7 @@ from experiments.studies.training.verified import measured
 from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.model.sources import STARTS
+from tests.experiments.test_training import whole
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).parents[2]
@@ -214,15 +215,6 @@ run_card(CARD, Elicit(max_new_tokens=24), Store(sys.argv[1]), given=GIVEN, conso
 """
 
 
-def whole_store(root: Path) -> dict[str, bytes]:
-    kept = [
-        *root.glob("*/rows/*.parquet"),
-        *root.glob(".elicitation/**/*.json"),
-        *root.glob(".elicitation/**/*.safetensors"),
-    ]
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(kept)}
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Findings]:
     root = tmp_path_factory.mktemp("corrupted")
@@ -239,7 +231,7 @@ def test_a_card_killed_in_a_training_goes_on_and_ends_with_the_same_bytes(
     assert ended.returncode == -signal.SIGKILL
     (file, *more) = [path for path in (tmp_path / ".elicitation" / "trained").glob("*.safetensors")]
     run_card(CARDS["corrupted"], SHORT, Store(tmp_path), given=SMALL["corrupted"], console=QUIET)
-    assert whole_store(tmp_path) == whole_store(found[0]) and not more and read_state(file).updates == 2
+    assert whole(tmp_path) == whole(found[0]) and not more and read_state(file).updates == 2
 
 
 def test_what_is_trained_is_what_is_graded(found: tuple[Path, Findings]) -> None:

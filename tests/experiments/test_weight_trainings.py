@@ -3,7 +3,7 @@ reward is learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +11,26 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiments.pair.problem import Problem, Rule
-from experiments.pair.trace import STYLES, think_response
-from experiments.pair.verifier import read_equation, verify
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
-from experiments.studies.elicitation.run import run_card
 from experiments.studies.elicitation.workroom import Workroom
 from experiments.studies.training.contrastive import Contrasting, chosen_tokens, pairs_of, train_contrastive
-from experiments.studies.training.critiques import STYLE_NAMES, critique, solutions
 from experiments.studies.training.grpo import as_many, drawn, token_weights, train_grpo
-from experiments.studies.training.named import CARDS
-from experiments.studies.training.one_example import chosen, history_of
 from experiments.studies.training.questions import training_items
 from experiments.studies.training.recipe import Recipe
 from experiments.studies.training.rewards import Reward, rewarding
 from experiments.studies.training.side_by_side import trainings
-from experiments.studies.training.styles import pretrained, styles_of
 from experiments.studies.training.supervised import Lesson, Tuning, train_supervised
 from experiments.studies.training.trained_models import Job, read_trained, trained_by_reward
 from experiments.tasks.task import asked_ids
 from steering.engine.generation import Generation, Row, generate
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.model.models import LoadedModel, load_model
-from tests.experiments.test_training import asked_of
+from steering.model.models import LoadedModel
 
 QUIET = Console(quiet=True)
 BARE = Elicit(settings=(Setting(name="bare prompts", split="standard-test", form="bare"),), max_new_tokens=48)
 LITTLE = Recipe(updates=6, prompts=2, samples=3, tokens=12, rate=5e-4)
-SMALL: dict[str, Any] = {
-    "n": 4, "seeds": [0, 1], "updates": 3, "prompts": 2, "samples": 3, "tokens": 16, "pool": 8,
-}  # fmt: skip
-CARDS_OF_WEIGHTS: dict[str, dict[str, Any]] = {
-    "spurious": SMALL | {"votes": 3, "pool": 24, "seeds": [0]},
-    "one-example": SMALL | {"candidates": 4, "epochs": 2, "arms": ["full", "truth", "wrong", "entropy"], "seeds": [0]},
-    "forks": SMALL | {"asked": 24, "texts": 8, "steps": 2, "pool": 24, "masks": ["top", "random"]},
-    "exposure": SMALL | {"questions": 8, "samples_of": 2, "seeds": [0]},
-    "exchange": {
-        "n": 8,
-        "texts": 60,
-        "directions": 2,
-        "behaviours": ["backtracking"],
-        "weights": ["random"],
-        "sized": SMALL,
-    },
-    "routing": SMALL | {"alphas": [0.1], "doses": [1.0, 2.0], "seeds": [0], "pool": 12},
-    "critique": {"n": 4, "seeds": [0], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
-}
-
-
-@pytest.fixture(scope="module")
-def base() -> LoadedModel:
-    return load_model("builtin:base")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +63,12 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(room: Workroom, tm
 
     with pytest.raises(KeyboardInterrupt):
         train_grpo(room.base, pool, long, LITTLE, tmp_path / "two", stop, kept=(2,))
-    resumed, again = train_grpo(room.base, pool, long, LITTLE, tmp_path / "two", kept=(2,))
+    torn = tmp_path / "two" / "checkpoint-10"  # the process ended while the next one was written
+    shutil.copytree(tmp_path / "two" / "checkpoint-8", torn)
+    (torn / "trainer_state.json").write_text("{")
+    told: list[int] = []
+    resumed, again = train_grpo(room.base, pool, long, LITTLE, tmp_path / "two", lambda n, _: told.append(n), kept=(2,))
+    assert told == [5, 6], "it goes on after the last whole checkpoint, that of update 4"
     assert curve == again and len(curve) == 6
     assert all(same(unbroken[update], resumed[update]) for update in (2, 6))
     assert not same(unbroken[6], before) and same(before, dict(room.base.model.named_parameters())), (
@@ -122,7 +94,13 @@ def test_trainings_in_processes_of_their_own_end_with_the_same_bytes(
     recipes = [Recipe(updates=1, prompts=2, samples=2, tokens=6, seed=seed) for seed in range(4)]
     jobs = [Job(tuple(items), "bare", Reward("random"), recipe, f"seed {recipe.seed}") for recipe in recipes]
     one, two = (Workroom(BARE, Store(tmp_path / name), QUIET) for name in ("one", "two"))
-    alone = [trained_by_reward(one, job) for job in jobs]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = [trained_by_reward(one, job) for job in jobs]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     monkeypatch.setattr("experiments.studies.training.side_by_side.os.cpu_count", lambda: 2)
     together = trainings(two, jobs)
     assert [own.models for own in alone] == [own.models for own in together]
@@ -148,8 +126,13 @@ def test_a_planted_reward_is_learned_by_weights(room: Workroom, tmp_path: Path) 
 
 def test_nothing_is_clipped_in_the_only_step_of_a_batch(room: Workroom, tmp_path: Path) -> None:
     _, pool = asking(room)
-    _, curve = train_grpo(room.base, pool, long, Recipe(**vars(LITTLE) | {"reuse": 1, "updates": 3}), tmp_path)
+    _, curve = train_grpo(room.base, pool, long, Recipe(**vars(LITTLE) | {"reuse": 1, "updates": 3}), tmp_path / "one")
     assert [row["clipped"] for row in curve] == [0, 0, 0]
+    several = Recipe(**vars(LITTLE) | {"reuse": 3, "updates": 2, "rate": 5e-3, "kl": 0.01})
+    _, curve = train_grpo(room.base, pool, long, several, tmp_path / "two")
+    assert any(row["clipped"] > 0 for row in curve) and all(row["kl"] >= 0 and row["entropy"] > 0 for row in curve)
+    _, curve = train_grpo(room.base, pool, long, Recipe(**vars(several) | {"clip": (0.0, 0.0)}), tmp_path / "three")
+    assert [row["clipped"] for row in curve] == [0, 0], "without clipping nothing is clipped, however far weights go"
 
 
 def test_questions_are_asked_as_often_as_each_other() -> None:
@@ -226,16 +209,6 @@ def test_rewards_are_what_they_say(room: Workroom) -> None:
         earned(Reward("label"))
 
 
-def test_the_example_is_the_question_whose_reward_varied_most() -> None:
-    curve = [
-        {"asked": [[0, 0.5], [1, 0.0]]}, {"asked": [[2, 0.9], [3, 0.4]]}, {"asked": [[0, 0.5], [1, 1.0]]}, {"asked": [[2, 1.0], [3, 0.1]]},
-        {"asked": [[4, 0.0]]},
-    ]  # fmt: skip
-    past = history_of(curve, 5)
-    assert past == {0: [0.5, 0.5], 1: [0.0, 1.0], 2: [0.9, 1.0], 3: [0.4, 0.1]}, "4 was asked once"
-    assert chosen(past) == (1, 3)
-
-
 def test_pairs_are_of_questions_of_middle_difficulty() -> None:
     spec = Contrasting(low=0.25, high=0.75)
     verdicts = [
@@ -291,133 +264,3 @@ def test_only_what_follows_the_prompt_is_learnt(room: Workroom, tmp_path: Path) 
         train_supervised(room.base, [lesson], Tuning(steps=12, batch=1), tmp_path / "two", stop)
     resumed, again = train_supervised(room.base, [lesson], Tuning(steps=12, batch=1), tmp_path / "two")
     assert same(weights, resumed) and curve == again
-
-
-PROBLEM = Problem((Rule("+", 5), Rule("*", 3)), 51, (7, 12, 40), 12)
-
-
-@pytest.mark.parametrize("style", STYLE_NAMES)
-@pytest.mark.parametrize(
-    ("response", "right"),
-    [
-        ("answer 12", True), ("answer 7", False), ("let us", False),
-        ("let us try 12 ; 12 + 5 = 16 ; 16 * 3 = 48 ; goal 51 no back ; enough guess ; so answer 40", False),
-    ],
-)  # fmt: skip
-def test_critiques_are_true_and_end_with_the_right_answer(response: str, right: bool, style: str) -> None:
-    words = critique(PROBLEM, response.split(), style)
-    assert words[-3:] == ["so", "answer", "12"]
-    lines = [line for at in range(len(words)) if (line := read_equation(words[at : at + 5])) is not None]
-    assert lines and all(line.right for line in lines)
-    assert ("not" in words) == (not right and "answer" in response)
-    if "16" in response:
-        assert " ".join(words).startswith("wait check 12 + 5 = 17 ;")
-
-
-def test_solutions_are_valid() -> None:
-    assert all(verify(PROBLEM, own).trace_ok for own in solutions(PROBLEM, 20, 0))
-    assert STYLES["careful"].slip > 0 and think_response is not None
-
-
-MISSED = "7 ; 7 + 5 = 12 ; 12 * 3 = 36 ; goal 51 no back ;"
-REACHED = "17 * 3 = 51 ; goal 51 yes ; so answer 12"
-CHECK = "check 12 + 5 = 17 ok ;"
-
-
-@pytest.mark.parametrize(
-    ("text", "styles"),
-    [
-        ("answer 12", {"direct"}),
-        ("answer 12 ;", {"outside"}),
-        (f"let us try {MISSED} not 7 try 12 ; 12 + 5 = 17 ; {REACHED}", {"in order"}),
-        (f"hmm maybe try 12 ; 12 + 5 = 17 ; {CHECK} {REACHED}", {"in order", "doubts", "checks"}),
-        (
-            "let us try 40 ; 40 + 5 = 44 ; wait check 40 + 5 = 45 ; hmm maybe back ; "
-            f"not 40 try {MISSED} enough guess ; so answer 12",
-            {"out of order", "repairs", "doubts", "abandons", "guesses"},
-        ),
-        (f"let us try 12 ; 12 + 5 = 17 ; {CHECK} {CHECK} {REACHED}", {"outside", "twice"}),
-    ],
-)
-def test_styles_done_by_hand(text: str, styles: set[str]) -> None:
-    assert styles_of(PROBLEM, text.split()) == styles
-
-
-def test_a_text_that_checks_every_line_is_not_in_the_corpus() -> None:
-    lines = [f"{value} + 5 = {value + 5} ; check {value} + 5 = {value + 5} ok ;" for value in range(6)]
-    assert "every line" in styles_of(PROBLEM, f"let us try 12 ; {' '.join(lines)}".split())
-    shares = pretrained(600)
-    assert shares["every line"] == shares["twice"] == shares["outside"] == 0
-    assert 0.7 < shares["direct"] < 0.85 and shares["checks"] > 0.05
-
-
-@pytest.mark.parametrize("name", CARDS_OF_WEIGHTS)
-def test_the_cards_train_tell_and_read_what_is_stored(name: str, tmp_path: Path) -> None:
-    given = CARDS_OF_WEIGHTS[name]
-    findings = run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
-    roles = {point.role for point in findings.points}
-    assert {"baseline", "steered"} <= roles and (name == "exposure" or "control" in roles)
-    heads = {table.title.split(":")[0] for table in findings.tables}
-    assert name == "exchange" or "Side effects" in heads
-    stored = {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}
-    again = run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
-    assert again == findings and stored == {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}
-
-
-@pytest.mark.parametrize("name", ["spurious", "one-example", "forks"])
-def test_the_cards_run_on_a_tiny_model_with_a_chat_template(name: str, tmp_path: Path) -> None:
-    asked = asked_of(tmp_path)
-    given = CARDS_OF_WEIGHTS[name] | {"read": {"train": 12}, "tokens": 4, "rate": 0.05, "seeds": [0]}
-    given |= {"spurious": {"arms": ["truth", "random", "format"]}, "forks": {"asked": 12, "contrasts": []}}.get(
-        name, {}
-    )
-    given.pop("pool")
-    if name == "one-example":
-        given |= {"arms": ["full", "truth", "entropy"]}
-    findings = run_card(CARDS[name], asked, Store(tmp_path / "runs"), given=given, console=QUIET)
-    assert {point.setting for point in findings.points} == {"direct prompts", "think-first prompts"}
-    with pytest.raises(BadInput, match="names the questions that are trained on"):
-        run_card(CARDS[name], asked, Store(tmp_path / "other"), given=given | {"read": {}}, console=QUIET)
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "said"),
-    [
-        ("spurious", {"arms": ["luck"]}, "'luck'.*card spurious: arms"),
-        ("spurious", {"reuse": 1}, "one gradient step per update no ratio is ever clipped"),
-        ("spurious", {"prompts": 300}, "256 training questions do not fill an update of 300"),
-        ("one-example", {"arms": ["two"]}, "'two'.*card one-example: arms"),
-        ("one-example", {"candidates": 4, "prompts": 8}, "4 candidates do not fill"),
-        ("one-example", {"shown": [8], "updates": 8}, "shown has update 8"),
-        ("routing", {"alphas": [0.0]}, "alphas has 0"),
-        ("exposure", {"prompts": 300}, "do not fill an update of 300"),
-        ("exchange", {"behaviours": ["singing"]}, "no behaviour 'singing'"),
-        ("exchange", {"weights": ["luck"]}, "'luck'.*card exchange: weights"),
-        ("forks", {"masks": ["most"]}, "'most'.*card forks: masks"),
-        ("forks", {"shares": [1.0]}, "shares has 1"),
-        ("critique", {"arms": ["praise"]}, "'praise'.*card critique: arms"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_trained_is_refused_before_a_model_is_loaded(
-    name: str, given: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail: Callable[..., None] = lambda *a, **k: pytest.fail("a model was loaded")  # noqa: E731
-    monkeypatch.setattr("experiments.studies.elicitation.workroom.load", fail)
-    with pytest.raises(BadInput, match=said):
-        run_card(CARDS[name], BARE, Store(tmp_path), given=given, console=QUIET)
-
-
-def test_a_random_reward_is_not_reported_where_nothing_was_clipped(tmp_path: Path) -> None:
-    given = SMALL | {"arms": ["random"], "seeds": [0], "rate": 1e-9}
-    with pytest.raises(BadInput, match="no ratio was clipped in 3 updates of seed 0"):
-        run_card(CARDS["spurious"], BARE, Store(tmp_path), given=given, console=QUIET)
-
-
-def test_what_a_training_has_no_use_for_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="updates"):
-        run_card(CARDS["critique"], BARE, Store(tmp_path), given={"updates": 3}, console=QUIET)
-
-
-def test_critiques_need_the_exact_verifier(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="exact verifier of the built-in task"):
-        run_card(CARDS["critique"], asked_of(tmp_path), Store(tmp_path / "runs"), given={"n": 4}, console=QUIET)

@@ -35,6 +35,7 @@ from steering.errors import BadInput
 from steering.model.models import LoadedModel, wrap
 
 from ...store.files import write_whole
+from .checkpoints import last_checkpoint
 from .recipe import Recipe
 
 Rewarding = Callable[[int, list[int], list[Generation]], list[float]]
@@ -88,7 +89,7 @@ def train_grpo(
         )
         trainer.recipe = recipe
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     found = {update: load_file(folder / f"kept-{update}.safetensors") for update in kept if update < recipe.updates}
     found[recipe.updates] = {
         name: value.detach().cpu().contiguous().clone() for name, value in trainer.model.named_parameters()

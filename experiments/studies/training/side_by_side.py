@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from ...progress import progress
 from ...store.runs import Store
 from ..elicitation.asked import Elicit
 from ..elicitation.workroom import Workroom
-from .trained_models import Job, TrainedModel, is_trained, trained_by_reward
+from .trained_models import Job, TrainedModel, is_small, is_trained, trained_by_reward
 
-SMALL = 5_000_000
-"""Numbers of a model that one thread trains as fast as several would."""
 FEWEST = 4
 """Trainings for which it is worth to start processes."""
 
@@ -30,8 +27,7 @@ def trainings(room: Workroom, jobs: Sequence[Job]) -> list[TrainedModel]:
     """What every job trains, in order. Raises what a training raises, after those that were begun."""
     missing = [job for job in jobs if not is_trained(room, job)]
     workers = min(os.cpu_count() or 1, len(missing))
-    small = sum(value.numel() for value in room.base.model.parameters()) <= SMALL
-    if room.base.device.type == "cpu" and small and workers > 1 and len(missing) >= FEWEST:
+    if is_small(room.base) and workers > 1 and len(missing) >= FEWEST:
         context = multiprocessing.get_context("spawn")
         with (
             progress(f"{len(missing)} trainings, {workers} at a time", room.console) as report,
@@ -46,5 +42,4 @@ def trainings(room: Workroom, jobs: Sequence[Job]) -> list[TrainedModel]:
 
 def _train(asked: Elicit, root: Path, job: Job) -> None:
     """In a process of its own: what is trained is in the store afterwards."""
-    torch.set_num_threads(1)
     trained_by_reward(Workroom(asked, Store(root), Console(quiet=True)), job)

@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
 
+from .checkpoints import last_checkpoint
 from .grpo import quiet
 
 
@@ -82,7 +83,7 @@ def train_supervised(
             callbacks=[_Report(tuning, report)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     seen = 0.0
     curve = []
     for row in trainer.state.log_history:

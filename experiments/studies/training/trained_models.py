@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from steering.errors import BadInput
 from steering.model.deltas import keep_delta, kept_delta
+from steering.model.models import LoadedModel
 
 from ...progress import progress
 from ...store.files import write_whole
@@ -29,6 +33,7 @@ from .trained import FOLDER
 
 VERSION = 1
 """Raised when the same recipe trains to other weights."""
+SMALL = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +75,35 @@ def trained_by_reward(room: Workroom, job: Job) -> TrainedModel:
     if found is None:
         folder = room.folder / FOLDER / "-".join([name, *map(str, job.kept)])
         earns = rewarding(base, room.asked.found, job.items, job.form, job.reward, job.recipe.seed)
-        with progress(f"training {job.label}", room.console) as report:
+        with progress(f"training {job.label}", room.console) as report, one_thread(base):
             weights, curve = train_grpo(base, pool, earns, job.recipe, folder, report, job.kept)
         own = {name: value.detach() for name, value in base.model.named_parameters()}
         names = {str(update): keep_delta(base.id, own, changed) for update, changed in weights.items()}
+        if (before := read_trained(path)) is not None:  # other updates were kept
+            names = before["models"] | names
         found = {"models": names, "curve": curve, "reward": asdict(job.reward), "recipe": asdict(job.recipe)}
         write_whole(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
         shutil.rmtree(folder, ignore_errors=True)
     parameters = sum(value.numel() for value in base.model.parameters())
     models = {int(update): model for update, model in found["models"].items()}
     return TrainedModel(job.label, models, tuple(found["curve"]), parameters)
+
+
+def is_small(base: LoadedModel) -> bool:
+    """Whether one thread trains it as fast as several would: on a CPU, a model of few numbers."""
+    return base.device.type == "cpu" and sum(value.numel() for value in base.model.parameters()) <= SMALL
+
+
+@contextmanager
+def one_thread(base: LoadedModel) -> Iterator[None]:
+    """A small model is trained by one thread, whose sums do not depend on how many a process has."""
+    before = torch.get_num_threads()
+    try:
+        if is_small(base):
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_trained(room: Workroom, job: Job) -> bool:
@@ -112,7 +136,7 @@ def trained_on_texts(room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, 
     found = read_trained(path)
     if found is None:
         folder = room.folder / FOLDER / name
-        with progress(f"training {label}", room.console) as report:
+        with progress(f"training {label}", room.console) as report, one_thread(base):
             weights, curve = train_supervised(base, lessons, tuning, folder, report)
         own = {name: value.detach() for name, value in base.model.named_parameters()}
         found = {
