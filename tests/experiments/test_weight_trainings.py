@@ -3,6 +3,7 @@ reward is learned."""
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,14 @@ def test_pairs_are_of_questions_of_middle_difficulty() -> None:
     assert question == 2 and right == 0 and wrong in (1, 2)
 
 
+@torch.no_grad()
+def logprob(model: Any, text: Generation) -> float:
+    """Of a whole text, in nats."""
+    ids, start = torch.tensor([[*text.prompt_ids, *text.token_ids]]), len(text.prompt_ids)
+    told = model(input_ids=ids).logits[0, start - 1 : -1].log_softmax(-1)
+    return float(told.gather(-1, ids[0, start:, None]).sum())
+
+
 def test_the_contrast_makes_right_texts_likelier_than_wrong_ones(room: Workroom) -> None:
     items, pool = asking(room, 8)
     sampled = [Row(ids, seed=number * 100 + draw) for number, ids in enumerate(pool) for draw in range(8)]
@@ -235,6 +244,10 @@ def test_the_contrast_makes_right_texts_likelier_than_wrong_ones(room: Workroom)
         "the adapter begins at nothing"
     )
     assert curve[-1]["margin"] > 0.5
+    after = copy.deepcopy(room.base.model)
+    after.load_state_dict(weights, strict=False)
+    gained = [logprob(after, text) - logprob(room.base.model, text) for text in texts]
+    assert sum(gained[right] - gained[wrong] for right, wrong in pairs) > 0, "read apart from what the training says"
     again, _ = train_contrastive(room.base, texts, pairs, spec)
     assert same(weights, again) and weights.keys() == dict(room.base.model.named_parameters()).keys()
     top, _, least = chosen_tokens(room.base, texts, spec)
