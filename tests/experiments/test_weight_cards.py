@@ -37,6 +37,10 @@ CARDS_OF_WEIGHTS: dict[str, dict[str, Any]] = {
         "sized": SMALL,
     },
     "routing": SMALL | {"alphas": [0.1], "doses": [1.0, 2.0], "seeds": [0], "pool": 12},
+    "reference": SMALL | {"arms": ["likelihood", "shuffled"], "seeds": [0]},
+    "order": SMALL | {"seeds": [0], "batch": 2, "tokens": 120},
+    "calibrated": SMALL
+    | {"arms": ["brier", "truth"], "seeds": [0], "asked": 8, "texts": 6, "steps": 4, "directions": 2, "n": 24},
     "critique": {"n": 4, "seeds": [0], "candidates": 12, "choose": 2, "steps": 3, "batch": 4, "tokens": 48},
 }
 
@@ -54,7 +58,7 @@ def test_the_cards_train_tell_and_read_what_is_stored(name: str, tmp_path: Path)
     assert again == findings and stored == {path: path.read_bytes() for path in tmp_path.glob(".elicitation/**/*.json")}
 
 
-@pytest.mark.parametrize("name", ["spurious", "one-example", "forks"])
+@pytest.mark.parametrize("name", ["spurious", "one-example", "forks", "reference"])
 def test_the_cards_run_on_a_tiny_model_with_a_chat_template(name: str, tmp_path: Path) -> None:
     asked = asked_of(tmp_path)
     given = CARDS_OF_WEIGHTS[name] | {"read": {"train": 12}, "tokens": 4, "rate": 0.05, "seeds": [0]}
@@ -83,6 +87,10 @@ def test_the_cards_run_on_a_tiny_model_with_a_chat_template(name: str, tmp_path:
         ("exposure", {"prompts": 300}, "do not fill an update of 300"),
         ("exchange", {"behaviours": ["singing"]}, "no behaviour 'singing'"),
         ("exchange", {"weights": ["luck"]}, "'luck'.*card exchange: weights"),
+        ("reference", {"arms": ["luck"]}, "'luck'.*card reference: arms"),
+        ("order", {"arms": ["luck"]}, "'luck'.*card order: arms"),
+        ("order", {"updates": 1}, "1 update cannot be halved"),
+        ("calibrated", {"arms": ["luck"]}, "'luck'.*card calibrated: arms"),
         ("forks", {"masks": ["most"]}, "'most'.*card forks: masks"),
         ("forks", {"shares": [1.0]}, "shares has 1"),
         ("critique", {"arms": ["praise"]}, "'praise'.*card critique: arms"),

@@ -105,7 +105,7 @@ def _bootstrap(
     return float(low), float(high)
 
 
-def _auroc(confidence: Floats, right: Floats) -> float | None:
+def auroc(confidence: Floats, right: Floats) -> float | None:
     return float(roc_auc_score(right, confidence)) if 0 < right.sum() < len(right) else None
 
 
@@ -121,7 +121,7 @@ def _calibration(setting: Setting, labels: dict[str, str], sure: dict[str, Sure]
         better = paired_difference(scores, constant)
         mixed = 0 < own.right.sum() < len(own.right)  # where all are alike, resampled questions are too
         error = _bootstrap(own, calibration_error, options.resamples) if mixed else None
-        area, around = _auroc(own.confidence, own.right), _bootstrap(own, _auroc, options.resamples)
+        area, around = auroc(own.confidence, own.right), _bootstrap(own, auroc, options.resamples)
         lines.append(
             (
                 labels[arm], len(own.right), own.unread, f"{100 * accuracy:.1f}", f"{100 * own.confidence.mean():.1f}",

@@ -1,7 +1,6 @@
 """Weights trained by reinforcement: TRL's `GRPOTrainer`, with rollouts by the engine.
 
-1. A rollout is the engine's: its draws depend on seed, update, question and sample alone, so that a training which was stopped goes on to
-   the same numbers after its last checkpoint.
+1. A rollout is the engine's (`rollouts`): a training which was stopped goes on to the same numbers after its last checkpoint.
 2. Which tokens bear the loss, the clipping, the KL term and the entropy bonus are TRL's own; of masks TRL knows the tokens of highest
    entropy, beside which stand the others, and as many drawn ones.
 3. Per gradient step: reward, share of groups whose rewards are all equal, tokens per text, share of texts cut off, share of ratios clipped,
@@ -11,10 +10,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,18 +24,14 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from steering.engine.generation import generate
-from steering.engine.record import Generation, Row
-from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
-from steering.model.models import LoadedModel, wrap
+from steering.model.models import LoadedModel
 
-from ...store.files import write_whole
 from .checkpoints import last_checkpoint
+from .quiet import quiet
 from .recipe import Recipe
+from .rollouts import GROUPS, Completing, Rewarding, Rollouts, plainly, stream
 
-Rewarding = Callable[[int, list[int], list[Generation]], list[float]]
-"""Of the update, the numbers of the questions and their texts: what each text earns."""
 KEPT = {
     "reward": "reward",
     "frac_reward_zero_std": "equal",
@@ -51,7 +43,6 @@ KEPT = {
     "grad_norm": "gradient",
 }
 UNCLIPPED = 1e6
-GROUPS = "groups.json"
 EVERY = 4
 """Updates between checkpoints."""
 
@@ -59,35 +50,40 @@ EVERY = 4
 def train_grpo(
     base: LoadedModel,
     pool: Sequence[tuple[int, ...]],
-    rewarding: Rewarding,
+    rewarding: Rewarding | None,
     recipe: Recipe,
     folder: Path,
     report: Callable[[int, int], None] | None = None,
     kept: Sequence[int] = (),
+    completing: Completing | None = None,
 ) -> tuple[dict[int, dict[str, Tensor]], list[dict[str, Any]]]:
     """The weights after the last update, and after those that are `kept`, by the names of `state_dict`; and the curve by update. `pool`
-    holds prompts as fed; checkpoints lie in `folder`, from which a training goes on. The base is left as it is.
+    holds prompts as fed; checkpoints lie in `folder`, from which a training goes on. The base is left as it is. `completing`, in place of
+    `rewarding`, also says what of the texts is trained on.
 
     Raises BadInput for an empty pool, and where numbers become NaN or infinite.
     """
     if not pool:
         raise BadInput("There is no question to train on.")
+    if (rewarding is None) == (completing is None):
+        raise BadInput("Give a reward, or what completes texts and rewards them: one of the two.")
     model = copy.deepcopy(base.model)
     model.train()
-    args = _arguments(base, recipe, folder)
-    rollouts = _Rollouts(base, list(pool), rewarding, recipe, folder)
+    completes = completing if rewarding is None else plainly(rewarding)
+    assert completes is not None
+    rollouts = Rollouts(base, list(pool), completes, recipe, folder)
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         trainer = _Trainer(
             model=model,
             reward_funcs=_given,
-            args=args,
+            args=_arguments(base, recipe, folder),
             train_dataset=Dataset.from_dict({"prompt": [str(number) for number in drawn(len(pool), recipe)]}),
             processing_class=copy.deepcopy(base.tokenizer),
             rollout_func=rollouts,
             callbacks=[_Report(recipe, folder, kept, report)],
         )
-        trainer.recipe = recipe
+        trainer.recipe, trainer.rollouts = recipe, rollouts
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     found = {update: load_file(folder / f"kept-{update}.safetensors") for update in kept if update < recipe.updates}
@@ -101,7 +97,7 @@ def train_grpo(
 
 def curve_of(log: list[dict[str, Any]], recipe: Recipe, groups: dict[str, Any]) -> list[dict[str, Any]]:
     """Per update: what TRL logged of its gradient steps (the share clipped and the gradient as their mean, the rest of the first), the
-    tokens generated and trained on, and the mean reward of each group with its question."""
+    tokens trained on, and what was noted of the texts: tokens, the share cut off, and the mean reward of each group with its question."""
     steps = [row for row in log if "entropy" in row]
     curve = []
     for update in range(recipe.updates):
@@ -110,9 +106,9 @@ def curve_of(log: list[dict[str, Any]], recipe: Recipe, groups: dict[str, Any]) 
         for key in ("clip_ratio/region_mean", "grad_norm"):
             row[KEPT[key]] = float(np.mean([step[key] for step in own]))
         row["groups"] = 1 - row.pop("equal")
-        row["generated"] = round(row["tokens"] * recipe.prompts * recipe.samples)
-        row["trained"] = row["generated"] * recipe.reuse
-        row["asked"] = groups[str(update)]
+        row["trained"] = round(row["tokens"] * recipe.prompts * recipe.samples) * recipe.reuse
+        row |= groups[str(update)]
+        row["tokens"] = row["generated"] / (recipe.prompts * recipe.samples)
         curve.append(row)
     return curve
 
@@ -126,70 +122,30 @@ def drawn(size: int, recipe: Recipe) -> list[int]:
     return order[: recipe.updates * recipe.prompts]
 
 
-class _Rollouts:
-    """What TRL calls for the texts of a batch."""
-
-    def __init__(
-        self, base: LoadedModel, pool: list[tuple[int, ...]], rewarding: Rewarding, recipe: Recipe, folder: Path
-    ):
-        self.base, self.pool, self.rewarding, self.recipe, self.folder = base, pool, rewarding, recipe, folder
-
-    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
-        numbers = [int(prompt) for prompt in prompts]
-        update = trainer.state.global_step // self.recipe.reuse
-        rows = [
-            Row(self.pool[number], seed=_seed(self.recipe.seed, update, number, place))
-            for place, number in enumerate(numbers)
-        ]
-        settings = GenerationSettings(self.recipe.tokens, temperature=self.recipe.temperature)
-        policy = wrap(trainer.model, self.base.tokenizer, self.base.id, probe=False)
-        texts = generate(policy, rows, settings, batch_size=256, detail="tokens")
-        trainer.model.train()
-        if any(text.finish == "nonfinite" for text in texts):
-            raise BadInput(
-                f"Update {update}: the model's numbers became NaN or infinite; lower the rate ({self.recipe.rate:g})."
-            )
-        rewards = self.rewarding(update, numbers, texts)
-        self._note(update, numbers, rewards)
-        return {
-            "prompt_ids": [list(text.prompt_ids) for text in texts],
-            "completion_ids": [list(text.token_ids) for text in texts],
-            "logprobs": None,
-            "earned": rewards,
-        }
-
-    def _note(self, update: int, numbers: list[int], rewards: list[float]) -> None:
-        """Keep the mean reward of every group, in order: it is not among what TRL logs."""
-        path, size = self.folder / GROUPS, self.recipe.samples
-        told = json.loads(path.read_text()) if path.exists() else {}
-        told[str(update)] = [
-            [numbers[at], float(np.mean(rewards[at : at + size]))] for at in range(0, len(numbers), size)
-        ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(told).encode())
-
-
 def _given(prompts: list[str], completions: list[str], earned: list[float], **_: Any) -> list[float]:
     return earned
 
 
 class _Trainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's, with two more masks of tokens."""
+    """TRL's, with two more masks of tokens, and weights of tokens."""
 
     recipe: Recipe
+    rollouts: Rollouts
 
     def get_high_entropy_mask(self, entropies: Tensor, mask: Tensor, threshold: float) -> Tensor:
         top: Tensor = super().get_high_entropy_mask(entropies, mask, threshold)
         if self.recipe.mask == "rest":
             return mask.bool() & ~top
         if self.recipe.mask == "random":
-            return as_many(top, mask.bool(), _seed(self.recipe.seed, self.state.global_step))
+            return as_many(top, mask.bool(), stream(self.recipe.seed, self.state.global_step))
         return top
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.recipe.control != "none":
             weights = token_weights(inputs["completion_mask"], self.recipe, self.max_completion_length)
             inputs = inputs | {"advantages": inputs["advantages"][:, None] * weights}
+        if self.rollouts.weighted:
+            inputs = inputs | {"advantages": self.rollouts.weights(inputs)}
         loss: Tensor = super()._compute_loss(model, inputs)
         return loss
 
@@ -265,21 +221,3 @@ def _arguments(base: LoadedModel, recipe: Recipe, folder: Path) -> GRPOConfig:
         logging_strategy="steps",
         log_completions=False,
     )
-
-
-class quiet:
-    """Without what TRL and transformers say of themselves while they train."""
-
-    def __enter__(self) -> None:
-        os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-        self.levels = {name: logging.getLogger(name).level for name in ("trl", "transformers", "accelerate")}
-        for name in self.levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        for name, level in self.levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _seed(*facts: int) -> int:
-    return int.from_bytes(hashlib.sha256("/".join(map(str, facts)).encode()).digest()[:7])

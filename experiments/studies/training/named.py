@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..elicitation.card import Card
 from . import (
+    calibrated,
     corrupted,
     critique,
     exchange,
@@ -12,6 +13,8 @@ from . import (
     forks,
     left_out,
     one_example,
+    order,
+    reference,
     reinforced,
     routing,
     sparsity,
@@ -30,6 +33,9 @@ CARDS: dict[str, Card] = {
         left_out,
         exposure,
         routing,
+        reference,
+        order,
+        calibrated,
         sparsity,
         exchange,
         fingerprint,

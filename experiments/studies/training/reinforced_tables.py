@@ -36,6 +36,10 @@ class Training(Protocol):
     @property
     def curve(self) -> Sequence[Mapping[str, Any]]: ...
 
+    @property
+    def before(self) -> Sequence[Mapping[str, Any]]:
+        """The curve of the training that it went on from."""
+
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -97,8 +101,7 @@ def budget_table(
                 f"{seeds.mean():.1f}" + (f" ({seeds.min():.1f} to {seeds.max():.1f})" if len(members) > 1 else ""),
                 f"{100 * moved.difference:+.1f} ({between(moved.interval.low, moved.interval.high)})", gap_said(gap_of(right, values)),
                 _rise(rewards),
-                round(float(np.mean([sum(row["generated"] for row in own.curve) for own in owns]))) if owns else None,
-                round(float(np.mean([sum(row["trained"] for row in own.curve) for own in owns]))) if owns else None,
+                *(round(float(np.mean([cost(own, of) for own in owns]))) if owns else None for of in ("generated", "trained")),
             )
         )  # fmt: skip
     why = gap_of(right, right["base"][:, None])
@@ -126,6 +129,11 @@ def budget_table(
             *undefined,
         ),
     )  # fmt: skip
+
+
+def cost(own: Training, of: str) -> float:
+    """Tokens generated, or trained on, in a training and in those that it went on from."""
+    return float(sum(row[of] for row in (*own.before, *own.curve)))
 
 
 def _rise(rewards: Sequence[Sequence[float]]) -> str | None:

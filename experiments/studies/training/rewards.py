@@ -16,8 +16,8 @@ from steering.model.models import LoadedModel
 from ...tasks.agreement import same_answer
 from ...tasks.items import Item
 from ...tasks.task import Task
-from .grpo import Rewarding
 from .questions import graded
+from .rollouts import Rewarding
 
 REWARDS = {
     "truth": "1 for a right answer",
@@ -26,16 +26,27 @@ REWARDS = {
     "random": "1 by chance, whatever the text",
     "routed": "1 for a right answer at once, less for a right one after a trace, -1 for any other",
     "nothing": "0 for every text",
+    "likelihood": "the probability of a label after the text, which is trained on too with that weight",
+    "likelihood-alone": "the probability of a label after the text, which is not trained on",
+    "brier": "1 for a right answer, less the squared error of the confidence that is stated after it",
+    "brier-alone": "the squared error of that confidence, negative",
+    "brier-shuffled": "as brier, the confidence held against the verdict on another text",
+    "step": "how alike the next step is to the one that a label gives",
 }
+COMPLETED = ("likelihood", "likelihood-alone", "brier", "brier-alone", "brier-shuffled", "step")
+"""Those whose texts are cut or completed before they are trained on (`completions`)."""
 
 
 @dataclass(frozen=True)
 class Reward:
     """Which reward. Raises BadInput."""
 
-    name: Literal["truth", "format", "label", "random", "routed", "nothing"] = "truth"
+    name: Literal[
+        "truth", "format", "label", "random", "routed", "nothing",
+        "likelihood", "likelihood-alone", "brier", "brier-alone", "brier-shuffled", "step",
+    ] = "truth"  # fmt: skip
     labels: tuple[str, ...] = ()
-    """One per question, of `label`."""
+    """One per question, of those that name one."""
     chance: float = 0.5
     """Of `random`."""
     thought: float = 0.5
@@ -54,8 +65,8 @@ def rewarding(
     model: LoadedModel, task: Task, items: Sequence[Item], form: str, reward: Reward, seed: int = 0
 ) -> Rewarding:
     """What texts of the items, asked in a form, earn. Raises BadInput for labels that are not one per item."""
-    if reward.name == "label" and len(reward.labels) != len(items):
-        raise BadInput(f"{len(reward.labels)} labels for {len(items)} questions; give one each.")
+    if reward.name == "label":
+        check_labels(reward, items)
     grade = graded(model, task, list(items), form)
 
     def one(update: int, place: int, number: int, text: Generation) -> float:
@@ -80,6 +91,12 @@ def rewarding(
         ]
 
     return every
+
+
+def check_labels(reward: Reward, items: Sequence[Item]) -> None:
+    """Raises BadInput."""
+    if len(reward.labels) != len(items):
+        raise BadInput(f"{len(reward.labels)} labels for {len(items)} questions; give one each.")
 
 
 def _at_once(model: LoadedModel, text: Generation) -> bool:

@@ -19,7 +19,7 @@ from steering.errors import BadInput
 from steering.model.models import LoadedModel
 
 from .checkpoints import last_checkpoint
-from .grpo import quiet
+from .quiet import quiet
 
 
 @dataclass(frozen=True)

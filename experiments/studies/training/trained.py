@@ -40,6 +40,7 @@ class Trained:
     parameters: int
     files: tuple[Path, ...]
     """Of the vectors."""
+    before: tuple[dict[str, float], ...] = ()
 
 
 def trained(

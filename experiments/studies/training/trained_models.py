@@ -26,8 +26,9 @@ from ...store.files import write_whole
 from ...tasks.items import Item
 from ...tasks.task import asked_ids
 from ..elicitation.workroom import Workroom
+from .completions import completing
 from .recipe import Recipe
-from .rewards import Reward, rewarding
+from .rewards import COMPLETED, Reward, rewarding
 from .supervised import Lesson, Tuning
 from .trained import FOLDER
 
@@ -45,6 +46,8 @@ class TrainedModel:
     """Names under which the weights load, after how many updates."""
     curve: tuple[dict[str, Any], ...]
     parameters: int
+    before: tuple[dict[str, Any], ...] = ()
+    """The curve of the training that it went on from."""
 
     @property
     def model(self) -> str:
@@ -54,7 +57,8 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Job:
-    """A training by reward of the base's weights on questions, asked in a form; weights after `kept` updates are kept too."""
+    """A training by reward on questions, asked in a form, of the base's weights or of those that another training left; weights after
+    `kept` updates are kept too."""
 
     items: tuple[Item, ...]
     form: str
@@ -62,6 +66,9 @@ class Job:
     recipe: Recipe
     label: str
     kept: tuple[int, ...] = ()
+    start: TrainedModel | None = None
+    begun: tuple[tuple[int, ...], ...] = ()
+    """Per question, tokens of a response that it is asked with; by default none."""
 
 
 def trained_by_reward(room: Workroom, job: Job) -> TrainedModel:
@@ -69,14 +76,17 @@ def trained_by_reward(room: Workroom, job: Job) -> TrainedModel:
     from .grpo import train_grpo
 
     base, pool = room.base, _pool(room, job)
+    start = base if job.start is None else room.model(job.start.model)
     name = _name(room, job, pool)
     path = room.folder / FOLDER / f"{name}.json"
     found = read_trained(path, job.kept)
     if found is None:
         folder = room.folder / FOLDER / "-".join([name, *map(str, job.kept)])
-        earns = rewarding(base, room.asked.found, job.items, job.form, job.reward, job.recipe.seed)
+        of, completes = (base, room.asked.found, job.items, job.form, job.reward), job.reward.name in COMPLETED
+        earns = None if completes else rewarding(*of, job.recipe.seed)
+        completed = completing(*of, job.recipe) if completes else None
         with progress(f"training {job.label}", room.console) as report, one_thread(base):
-            weights, curve = train_grpo(base, pool, earns, job.recipe, folder, report, job.kept)
+            weights, curve = train_grpo(start, pool, earns, job.recipe, folder, report, job.kept, completed)
         own = {name: value.detach() for name, value in base.model.named_parameters()}
         names = {str(update): keep_delta(base.id, own, changed) for update, changed in weights.items()}
         if (before := read_trained(path)) is not None:  # other updates were kept
@@ -86,7 +96,11 @@ def trained_by_reward(room: Workroom, job: Job) -> TrainedModel:
         shutil.rmtree(folder, ignore_errors=True)
     parameters = sum(value.numel() for value in base.model.parameters())
     models = {int(update): model for update, model in found["models"].items()}
-    return TrainedModel(job.label, models, tuple(found["curve"]), parameters)
+    return TrainedModel(job.label, models, tuple(found["curve"]), parameters, _before(job.start))
+
+
+def _before(start: TrainedModel | None) -> tuple[dict[str, Any], ...]:
+    return () if start is None else (*start.before, *start.curve)
 
 
 def is_small(base: LoadedModel) -> bool:
@@ -113,31 +127,36 @@ def is_trained(room: Workroom, job: Job) -> bool:
 
 
 def _pool(room: Workroom, job: Job) -> list[tuple[int, ...]]:
-    return [tuple(asked_ids(room.asked.found, room.base, item, job.form)) for item in job.items]
+    asked = [tuple(asked_ids(room.asked.found, room.base, item, job.form)) for item in job.items]
+    return [(*ids, *begun) for ids, begun in zip(asked, job.begun, strict=True)] if job.begun else asked
 
 
 def _name(room: Workroom, job: Job, pool: list[tuple[int, ...]]) -> str:
     base, task = room.base, room.asked.found
     facts = [
         VERSION, base.fingerprint, base.tokenizer_fingerprint, task.name, task.digest, pool, [item.gold for item in job.items],
-        asdict(job.reward), asdict(job.recipe),
+        asdict(job.reward), asdict(job.recipe), *([] if job.start is None else [job.start.model]),
     ]  # fmt: skip
     return f"grpo-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def trained_on_texts(room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, label: str) -> TrainedModel:
-    """Train the base's weights on texts, or read them where they were trained before."""
+def trained_on_texts(
+    room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, label: str, start: TrainedModel | None = None
+) -> TrainedModel:
+    """Train the base's weights, or those that another training left, on texts; read them where they were trained before."""
     from .supervised import train_supervised
 
     base = room.base
+    first = base if start is None else room.model(start.model)
     facts = [VERSION, base.fingerprint, [[one.prompt_ids, one.token_ids] for one in lessons], asdict(tuning)]
+    facts += [] if start is None else [start.model]
     name = f"texts-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
     path = room.folder / FOLDER / f"{name}.json"
     found = read_trained(path)
     if found is None:
         folder = room.folder / FOLDER / name
         with progress(f"training {label}", room.console) as report, one_thread(base):
-            weights, curve = train_supervised(base, lessons, tuning, folder, report)
+            weights, curve = train_supervised(first, lessons, tuning, folder, report)
         own = {name: value.detach() for name, value in base.model.named_parameters()}
         found = {
             "models": {str(tuning.steps): keep_delta(base.id, own, weights)},
@@ -147,7 +166,8 @@ def trained_on_texts(room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, 
         write_whole(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
         shutil.rmtree(folder, ignore_errors=True)
     parameters = sum(value.numel() for value in base.model.parameters())
-    return TrainedModel(label, {int(n): m for n, m in found["models"].items()}, tuple(found["curve"]), parameters)
+    models = {int(update): model for update, model in found["models"].items()}
+    return TrainedModel(label, models, tuple(found["curve"]), parameters, _before(start))
 
 
 def read_trained(path: Path, kept: Sequence[int] = ()) -> dict[str, Any] | None:
