@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sparsity": {"n": 4, "shares": [0.05, 0.5], "draws": 2},
     "fingerprint": {
         "n": 6, "seeds": [0], "updates": 2, "prompts": 3, "samples": 3, "tokens": 24, "pool": 12, "doses": [1.0], "n_dev": 2, "random": 2,
-        "weights": [],
+        "weights": [], "support": 4, "draws": 2,
     },
 }  # fmt: skip
 """The smallest sizes of every card."""
@@ -181,65 +181,6 @@ def test_trained_vectors_on_a_tiny_model_with_a_chat_template_and_a_file_of_ques
     assert {point.setting for point in findings.points} == {"direct prompts", "think-first prompts"}
     assert stored_findings(Store(tmp_path / "runs")) == ([findings], [])
     assert not any("gap recovered" in sentence for sentence in findings.said), "there is no thinking model"
-
-
-def test_sparsity_of_an_update_that_is_known(tmp_path: Path) -> None:
-    """Five numbers of the other model differ by 1."""
-    asked = asked_of(tmp_path)
-    with pytest.raises(BadInput, match="compares two models"):
-        run_card(CARDS["sparsity"], asked, Store(tmp_path / "runs"), given=SMALL["sparsity"], console=QUIET)
-    pair = asked.model_copy(update={"thinking": str(tmp_path / "other")})
-    findings = run_card(CARDS["sparsity"], pair, Store(tmp_path / "runs"), given=SMALL["sparsity"], console=QUIET)
-    assert {point.setting for point in findings.points} == {"direct prompts", "think-first prompts"}
-    total = sum(p.numel() for p in load_model(asked.base).model.parameters())
-    left = findings.tables[0]
-    assert all(line[1] == line[2] == f"{100 * (1 - 5 / total):.2f}" for line in left.lines), (
-        "at every tolerance, in both precisions"
-    )
-    assert all(float(str(line[3])) < 100 for line in left.lines)
-    (kind,) = findings.tables[1].lines
-    assert kind[0] == "MLP" and kind[1] == 1
-    few = {"shares": [1e-9]}
-    with pytest.raises(BadInput, match="is less than one; give a larger share"):
-        run_card(CARDS["sparsity"], pair, Store(tmp_path / "runs"), given=SMALL["sparsity"] | few, console=QUIET)
-
-
-def test_a_fingerprint_holds_every_elicitor_and_a_model_that_is_itself(tmp_path: Path) -> None:
-    given = SMALL["fingerprint"] | {"models": ["builtin:base"]}
-    findings = run_card(CARDS["fingerprint"], BARE, Store(tmp_path), given=given, console=QUIET)
-    last = [table for table in findings.tables if "blocks.3" in table.title]
-    assert len(last) == 2, "on the base's own texts and on the thinking model's"
-    for table in last:
-        *rows, chance = table.lines
-        labels = [str(line[0]) for line in rows]
-        assert str(chance[0]).startswith("2 random vectors") and "to" in str(chance[1])
-        assert {"asked to think", "thinking model", "trained vector, seed 0"} <= set(labels)
-        assert "builtin:base" not in labels and any(
-            "Without a shift at this layer: builtin:base" in note for note in table.notes
-        )
-        cosines = {
-            (a, b): float(str(line[n + 1])) for line, a in zip(rows, labels, strict=True) for n, b in enumerate(labels)
-        }
-        assert all(cosines[a, b] == cosines[b, a] for a, b in cosines), "both ways round"
-        assert all(-1 <= value <= 1 for value in cosines.values()) and cosines["thinking model", "thinking model"] > 0.5
-    assert any("ceilings" in sentence and "for more, never below 0.333" in sentence for sentence in findings.said)
-
-
-def test_a_fingerprint_on_a_tiny_model_with_a_chat_template(tmp_path: Path) -> None:
-    asked = asked_of(tmp_path).model_copy(update={"thinking": str(tmp_path / "other")})
-    given = SMALL["fingerprint"] | {"read": {"train": 12}}
-    with pytest.raises(BadInput, match="builtin:base has another tokenizer"):
-        run_card(
-            CARDS["fingerprint"],
-            asked,
-            Store(tmp_path / "runs"),
-            given=given | {"models": ["builtin:base"]},
-            console=QUIET,
-        )
-    findings = run_card(CARDS["fingerprint"], asked, Store(tmp_path / "runs"), given=given, console=QUIET)
-    assert len(findings.tables) >= 4 and findings.points
-    with pytest.raises(BadInput, match="at least 4"):
-        run_card(CARDS["fingerprint"], asked, Store(tmp_path / "runs"), given=given | {"n": 3}, console=QUIET)
 
 
 def test_the_builtin_pair_in_whole_and_in_parts(tmp_path: Path) -> None:

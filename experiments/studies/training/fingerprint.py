@@ -3,7 +3,8 @@
 1. Every elicitor is read on the same forced texts, the base's own greedy ones and the thinking model's apart, so that a shift is the
    elicitor's doing and not another text's: asking to think, the thinking model's weights, the mean difference of prompts, vectors trained
    by reward (several seeds), weights trained by the other cards, vectors of files, further models, and random vectors.
-2. The matrix holds cosines of mean shifts across halves of the questions (`shifts`), its diagonal the split-half ceiling. Every elicitor's
+2. What each can solve at all, at equal numbers of samples, stands beside it (`supports`).
+3. The matrix holds cosines of mean shifts across halves of the questions (`shifts`), its diagonal the split-half ceiling. Every elicitor's
    cosine with the reference (the thinking model, or without one the prompt that asks to think) stands among those of R random vectors.
 """
 
@@ -16,7 +17,6 @@ from pydantic import Field, model_validator
 
 from steering.engine.forced import ForcedText, forced_activations
 from steering.errors import BadInput
-from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.plan.plan import Plan
 from steering.vector.vectors import SteeringVector, random_like
@@ -34,11 +34,14 @@ from .bench import ReinforcedOptions, adding, bench_of, chosen_difference, place
 from .elicited import WEIGHTS, refuse_weights, trained_weights
 from .reinforced import refuse as refuse_training
 from .shifts import across_halves, halvings
+from .supports import support_sets
 from .trained import trained
 
 RANDOM = "random vector"
+SAMPLED = 3
+"""Random vectors whose texts are sampled too."""
 ASKED, THINKING = "asked to think", "thinking model"
-Source = tuple[LoadedModel, str, Plan]
+Source = tuple[str, str, Plan]
 """Whose activations, asked in which form, under which plan."""
 
 
@@ -56,6 +59,10 @@ class FingerprintOptions(ReinforcedOptions):
     """Trainings of weights by other cards that are read too, each of the first seed and in that card's quick sizes."""
     sized: dict[str, Any] = Field(default_factory=dict)
     """Fields of those cards that are to be others."""
+    support: int = Field(default=60, ge=0)
+    """Questions whose samples say what an elicitor can solve at all; 0 leaves that out."""
+    draws: int = Field(default=16, ge=1)
+    """Samples of each."""
     digests: tuple[str, ...] = ()
     """Of the vectors in the files; found out."""
 
@@ -83,12 +90,12 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
         _check_read(room, name, sites)
     bench = bench_of(room, options)
     chosen, dose = chosen_difference(room, bench, options)
-    sources: dict[str, Source] = {ASKED: (room.base, room.asked.think, Plan())}
+    sources: dict[str, Source] = {ASKED: (room.asked.base, room.asked.think, Plan())}
     for name in others:
-        sources[THINKING if name == room.asked.thinking else name] = (room.model(name), first.form, Plan())
+        sources[THINKING if name == room.asked.thinking else name] = (name, first.form, Plan())
 
     def vector(label: str, *vectors: SteeringVector, size: float = 1.0) -> None:
-        sources[label] = (room.base, first.form, adding(list(vectors), options.span, dose=size))
+        sources[label] = (room.asked.base, first.form, adding(list(vectors), options.span, dose=size))
 
     vector(f"mean difference, {dose:g}v", chosen, size=dose)
     for seed in options.seeds:
@@ -101,7 +108,7 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
     for path in options.files:
         vector(path, SteeringVector.load(path))
     for grown in trained_weights(room, options.weights, options.seeds[:1], options.sized, options.read):
-        sources[f"{grown.label}, seed {grown.seed}"] = (room.model(grown.model), first.form, Plan())
+        sources[f"{grown.label}, seed {grown.seed}"] = (grown.model, first.form, Plan())
     found = room.evaluate("fingerprint", first, room.references(first), options.n)
     points = points_of(found, first)
     tables, said = [], []
@@ -115,13 +122,26 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
             continue
         items = [item for item in room.asked.found.items(first.split, options.n) if item.id in texts]
         shifts = {label: _shifts(room, items, texts, source, sites) for label, source in sources.items()}
-        base = _shifts(room, items, texts, (room.base, first.form, Plan()), sites)
+        base = _shifts(room, items, texts, (room.asked.base, first.form, Plan()), sites)
         for site in sites:
             moved = {label: own[site] - base[site] for label, own in shifts.items()}
             table, sentences = _matrix(first, site, whose, moved)
             tables.append(table)
             said += sentences
+    if options.support:
+        drawn = {label: one for label, one in sources.items() if not _is_drawn(label) or _number(label) < SAMPLED}
+        more, words = support_sets(room, first, "fingerprint", drawn, options.support, options.draws)
+        tables += more
+        said += words
     return points, tables, said
+
+
+def _is_drawn(label: str) -> bool:
+    return label.startswith(RANDOM)
+
+
+def _number(label: str) -> int:
+    return int(label.removeprefix(RANDOM))
 
 
 def _texts(room: Workroom, found: Run, setting: Setting, arm: str) -> dict[str, tuple[int, ...]]:
@@ -141,7 +161,8 @@ def _shifts(
     room: Workroom, items: list[Item], texts: dict[str, tuple[int, ...]], source: Source, sites: list[Site]
 ) -> dict[Site, Floats]:
     """Mean activation over each forced text, `[questions, width]` by site."""
-    model, form, plan = source
+    name, form, plan = source
+    model = room.model(name)
     forced = [ForcedText(tuple(asked_ids(room.asked.found, model, item, form)), texts[item.id], plan) for item in items]
     read = forced_activations(model, forced, sites)
     return {site: np.stack([own[site].double().mean(0).numpy() for own in read]) for site in sites}
@@ -171,11 +192,9 @@ def _check_read(room: Workroom, name: str, sites: list[Site]) -> None:
 
 
 def _matrix(setting: Setting, site: Site, whose: str, moved: dict[str, Floats]) -> tuple[Table, list[str]]:
-    still = [
-        label for label, values in moved.items() if not float(np.abs(values).max()) and not label.startswith(RANDOM)
-    ]
-    labels = [label for label in moved if label not in still and not label.startswith(RANDOM)]
-    drawn = [values for label, values in moved.items() if label.startswith(RANDOM) and float(np.abs(values).max())]
+    still = [label for label, values in moved.items() if not float(np.abs(values).max()) and not _is_drawn(label)]
+    labels = [label for label in moved if label not in still and not _is_drawn(label)]
+    drawn = [values for label, values in moved.items() if _is_drawn(label) and float(np.abs(values).max())]
     n = len(next(iter(moved.values())))
     halves = halvings(n)
     reference = THINKING if THINKING in labels else ASKED
@@ -231,10 +250,12 @@ CARD = Card(
     title="Elicitor fingerprint",
     systems=("S22",),
     papers=("2505.18706", "2504.20571", "2506.10947"),
-    measures="cosines of the mean shifts that elicitors make of activations on the same forced texts",
-    control="split-half ceilings, random vectors of equal norm",
+    measures="cosines of the mean shifts that elicitors make of activations on the same forced texts; what each can solve at all",
+    control="split-half ceilings, random vectors of equal norm; the base's own second draw",
     quick=FingerprintOptions(n=100),
-    full=FingerprintOptions(n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, samples=12, n_dev=60),
+    full=FingerprintOptions(
+        n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, samples=12, n_dev=60, support=200, draws=64
+    ),
     run=run,
     refuse=refuse,
 )
