@@ -30,6 +30,7 @@ from .families import families
 from .get import get
 from .hybrid import hybrid
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
+from .overview import overview
 from .pairs import pair_app
 from .plans import VectorOption, generate_, named_vectors, plan_app
 from .probes import probe_app
@@ -45,7 +46,7 @@ from .vectors import vectors_app
 ORDER = (
     "demo", "doctor", "app", "models", "get", "pair",
     "extract", "vectors", "plan", "prompt", "generate",
-    "eval", "sweep", "ablate", "hybrid", "elicit", "train", "attribute", "sae", "probe",
+    "eval", "sweep", "ablate", "hybrid", "elicit", "train", "overview", "attribute", "sae", "probe",
     "runs", "report", "trace", "import",
 )  # fmt: skip
 """Verbs in the order of a first page: begin, make and look at, measure, read."""
@@ -88,6 +89,7 @@ app.command("hybrid")(hybrid)
 app.command("families")(families)
 app.command("elicit")(elicit)
 app.command("train")(train)
+app.command("overview")(overview)
 app.command("prompt")(prompt)
 app.command("attribute")(attribute)
 app.command("report")(report)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..studies.elicitation.asked import Elicit
     from ..studies.elicitation.card import Card
     from ..studies.elicitation.findings import Findings
+    from ..studies.elicitation.findings import Table as FoundTable
 
 
 CardArgument = Annotated[str, typer.Argument(help="A card's name, `all`, or `list`.")]
@@ -222,17 +223,22 @@ def show(found: Findings, console: Console) -> None:
                 )  # fmt: skip
         console.print(table, highlight=False)
     for own in found.tables:
-        table = Table(title=own.title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-        for number, head in enumerate(own.heads):
-            table.add_column(head, justify="left" if number == 0 else "right", overflow="fold")
-        for line in own.lines:
-            table.add_row(*("" if cell is None else str(cell) for cell in line))
-        console.print(table, highlight=False)
-        for note in own.notes:
-            console.print(note, highlight=False)
+        show_table(own, console)
     for sentence in found.said:
         console.print(sentence, highlight=False)
     console.print(f"Runs: {', '.join(found.runs)}.", highlight=False)
+
+
+def show_table(own: FoundTable, console: Console) -> None:
+    """One table of findings with its notes."""
+    table = Table(title=own.title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for number, head in enumerate(own.heads):
+        table.add_column(head, justify="left" if number == 0 else "right", overflow="fold")
+    for line in own.lines:
+        table.add_row(*("" if cell is None else str(cell) for cell in line))
+    console.print(table, highlight=False)
+    for note in own.notes:
+        console.print(note, highlight=False)
 
 
 def list_cards(cards: list[Card], as_json: bool) -> None:

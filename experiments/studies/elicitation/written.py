@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .findings import Findings, Point
+from .findings import Findings, Point, Table
 
 
 def markdown(found: Findings) -> str:
@@ -15,9 +15,14 @@ def markdown(found: Findings) -> str:
         heads = ("arm", "n", "right %", "tokens", "over the base", "over its control", "cut", "no answer")
         parts += [f"**{setting}**", _table(heads, lines)]
     for table in found.tables:
-        parts += [f"**{table.title}**", _table(table.heads, table.lines), *table.notes]
+        parts += table_parts(table)
     parts.append("\n".join(f"* {sentence}" for sentence in found.said))
     return "\n\n".join(parts) + "\n"
+
+
+def table_parts(table: Table) -> list[str]:
+    """Paragraphs of one table."""
+    return [f"**{table.title}**", _table(table.heads, table.lines), *table.notes]
 
 
 def _arm(point: Point) -> tuple[object, ...]:

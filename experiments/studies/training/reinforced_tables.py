@@ -23,6 +23,8 @@ from ..elicitation.points import between, difference_said
 from ..elicitation.workroom import Workroom
 from .trained import Trained
 
+BUDGET = "numbers trained, and the gap that they recover"
+"""Behind the setting, the title of the table that holds what a training costs, in its last two columns."""
 LAST = 3
 """Updates at the end that a reward is averaged over."""
 
@@ -117,7 +119,7 @@ def budget_table(
     many = f"{updates} updates; the last reward is the mean of the last {LAST}. " if updates else ""
     undefined = () if why is None or why.defined else (f"Gap recovered: {why.reason}.",)
     return Table(
-        title=f"{setting.name}: numbers trained, and the gap that they recover",
+        title=f"{setting.name}: {BUDGET}",
         heads=(
             "what", "numbers trained", "seeds", "right %, mean (range over seeds)", "minus the base (95 %)",
             "gap recovered (95 %)", "reward in training, first to last", "tokens generated", "tokens trained on",

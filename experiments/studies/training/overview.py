@@ -1,0 +1,163 @@
+"""Every elicitor of a store in one table: what it recovers, with its interval, and what it costs to train and to use.
+
+1. A line is an arm of a stored card, or a training of several seeds: seeds are averaged within a question, and their range stands beside
+   the mean. Numbers are read from the runs' rows anew; the cost of a training is that of its card's table.
+2. Lines that hold the same rows (a training that cards share) are one. Cards ask different numbers of questions, the first ones of a split,
+   so that n stands in every line and two lines of different n are not paired.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from steering.errors import BadInput, unknown
+
+from ...statistics import Floats, GapRecovered, PairedDifference, paired_difference
+from ...store.runs import Store
+from ..elicitation.audit_verdict import corrects
+from ..elicitation.findings import Findings, Point, Table
+from ..elicitation.points import between
+from .reinforced_tables import BUDGET, as_often, gap_of, gap_said
+
+_SEED = re.compile(r", seed \d+$")
+ROLES = ("baseline", "prompt", "steered", "control", "reference")
+
+
+@dataclass(frozen=True, eq=False)
+class Elicitor:
+    """One line. Shares in [0, 1]."""
+
+    label: str
+    role: str
+    cards: tuple[str, ...]
+    n: int
+    seeds: tuple[float, ...]
+    """Share of right answers by seed."""
+    difference: PairedDifference | None
+    """Against the greedy base on the same questions; None for the base itself."""
+    gap: GapRecovered | None
+    tokens: float
+    """Generated per question."""
+    generated: int | None = None
+    """While training, mean over seeds; None where nothing was trained."""
+    trained: int | None = None
+    rows: tuple[bytes, ...] = field(default=(), repr=False)
+    """The verdicts by seed: what tells equal lines."""
+
+    @property
+    def right(self) -> float:
+        return float(np.mean(self.seeds))
+
+
+def settings_of(found: Sequence[Findings]) -> list[str]:
+    """Names of the settings that the cards were asked in, in order of appearance."""
+    return list(dict.fromkeys(point.setting for one in found for point in one.points))
+
+
+def elicitors(store: Store, found: Sequence[Findings], setting: str, roles: Sequence[str] = ROLES) -> list[Elicitor]:
+    """The lines of a setting: base, prompts, elicitors and controls in the order of the cards, thinking model last.
+
+    Raises BadInput for a store without findings, an unknown setting, findings of several pairs or tasks, and StoreError for rows that
+    cannot be read.
+    """
+    if not found:
+        raise BadInput(
+            f"{store.root} holds no findings of cards; `steer elicit CARD` and `steer train CARD` make them."
+        )
+    if setting not in settings_of(found):
+        raise unknown("setting", setting, settings_of(found))
+    asked = {(one.pair, tuple(sorted(one.models.items())), one.task) for one in found}
+    if len(asked) > 1:
+        raise BadInput(
+            f"{store.root} holds findings of {len(asked)} pairs or tasks, which are not one table; name one with --pair."
+        )
+    lines: list[Elicitor] = []
+    for one in found:
+        for group in _groups(one, setting):
+            if (line := _line(store, one, group, setting)).role in roles:
+                lines = _merged(lines, line)
+    order = {"baseline": 0, "prompt": 1, "reference": 3}
+    return sorted(lines, key=lambda line: order.get(line.role, 2))
+
+
+def _groups(one: Findings, setting: str) -> list[list[Point]]:
+    """Points of a card by label without the seed, in order."""
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for point in one.points:
+        if point.setting == setting:
+            groups.setdefault((_SEED.sub("", point.label), point.run), []).append(point)
+    return list(groups.values())
+
+
+def _line(store: Store, one: Findings, group: Sequence[Point], setting: str) -> Elicitor:
+    first = group[0]
+    right = corrects(store.open(first.run), first.split)
+    values: Floats = np.stack([right[point.arm] for point in group], 1)
+    label = _SEED.sub("", first.label)
+    baseline = next((p.arm for p in one.points if p.role == "baseline" and p.run == first.run), None)
+    own, gap = None, None
+    if baseline is not None and first.role != "baseline":
+        base = as_often(right, baseline, values)
+        own = paired_difference(base, values)
+        gap = gap_of(right, values) if baseline == "base" else None
+    generated, trained = _cost(one, setting, label)
+    return Elicitor(
+        label, first.role, (one.card,), len(values), tuple(float(x) for x in values.mean(0)), own, gap,
+        float(np.mean([point.tokens for point in group])), generated, trained,
+        tuple(np.ascontiguousarray(values[:, seed]).tobytes() for seed in range(values.shape[1])),
+    )  # fmt: skip
+
+
+def _cost(one: Findings, setting: str, label: str) -> tuple[int | None, int | None]:
+    """Tokens generated and trained on, by the card's own table."""
+    for table in one.tables:
+        if table.title == f"{setting}: {BUDGET}":
+            for line in table.lines:
+                if line[0] == label:
+                    generated, trained = line[-2:]
+                    return (
+                        int(generated) if isinstance(generated, int | float) else None,
+                        int(trained) if isinstance(trained, int | float) else None,
+                    )
+    return None, None
+
+
+def _merged(lines: list[Elicitor], line: Elicitor) -> list[Elicitor]:
+    """With a line, or with its card beside the line that holds the same rows under the same name."""
+    for place, other in enumerate(lines):
+        if (other.label, other.rows) == (line.label, line.rows):
+            both = Elicitor(**vars(other) | {"cards": tuple(dict.fromkeys((*other.cards, *line.cards)))})
+            return [*lines[:place], both, *lines[place + 1 :]]
+    return [*lines, line]
+
+
+def overview_table(lines: Sequence[Elicitor], setting: str) -> Table:
+    """The lines as a table."""
+    shown = []
+    for line in lines:
+        spread = f" ({100 * min(line.seeds):.1f} to {100 * max(line.seeds):.1f})" if len(line.seeds) > 1 else ""
+        own = line.difference
+        shown.append(
+            (
+                line.label, "" if line.role in ("baseline", "reference", "prompt", "steered") else line.role, line.n, len(line.seeds),
+                f"{100 * line.right:.1f}{spread}",
+                None if own is None else f"{100 * own.difference:+.1f} ({between(own.interval.low, own.interval.high)})",
+                gap_said(line.gap), f"{line.tokens:.0f}", line.generated, line.trained, ", ".join(line.cards),
+            )
+        )  # fmt: skip
+    return Table(
+        title=f"{setting}: every elicitor of the store",
+        heads=(
+            "elicitor", "role", "n", "seeds", "right %, mean (range over seeds)", "minus the base (95 %)", "gap recovered (95 %)",
+            "tokens per question", "tokens generated in training", "tokens trained on", "cards",
+        ),
+        lines=tuple(shown),
+        notes=(
+            "Intervals are over questions, seeds averaged within a question; other seeds are not covered by them. Cards ask the first n "
+            "questions of the split: lines of different n are not paired. Nothing is corrected for the number of lines.",
+        ),
+    )  # fmt: skip
