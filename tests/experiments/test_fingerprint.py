@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.report.evidence import Unavailable
+from experiments.report.figures.elicitors import elicitor_figure
 from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Setting
 from experiments.studies.elicitation.run import run_card
@@ -68,6 +70,18 @@ def test_a_fingerprint_holds_every_elicitor_and_a_model_that_is_itself(tmp_path:
         assert all(cosines[a, b] == cosines[b, a] for a, b in cosines), "both ways round"
         assert all(-1 <= value <= 1 for value in cosines.values()) and cosines["thinking model", "thinking model"] > 0.5
     assert any("ceilings" in sentence and "for more, never below 0.333" in sentence for sentence in findings.said)
+    drawing = elicitor_figure(findings)
+    assert drawing.svg == elicitor_figure(findings).svg and drawing.png()[:4] == b"\x89PNG"
+    frame = drawing.frame.set_index("elicitor")
+    assert frame.loc["thinking model", "thinking model"] == last[-1].lines[1][2] and "asked to think" in frame.index
+    solved = next(line for line in sets[-1].lines if line[0] == "thinking model")
+    assert f"{frame.loc['thinking model', 'solved']:+.1f}" == str(solved[-1]).split(" ")[0]
+    with pytest.raises(Unavailable, match="not of sparsity"):
+        elicitor_figure(findings.model_copy(update={"card": "sparsity"}))
+    with pytest.raises(Unavailable, match="support above 0"):
+        elicitor_figure(
+            findings.model_copy(update={"tables": tuple(table for table in findings.tables if table not in sets)})
+        )
 
 
 def test_a_fingerprint_on_a_tiny_model_with_a_chat_template(tmp_path: Path) -> None:
