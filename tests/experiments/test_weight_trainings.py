@@ -16,7 +16,7 @@ from experiments.store.runs import Store
 from experiments.studies.elicitation.asked import Elicit, Setting
 from experiments.studies.elicitation.workroom import Workroom
 from experiments.studies.training.contrastive import Contrasting, chosen_tokens, pairs_of, train_contrastive
-from experiments.studies.training.grpo import as_many, drawn, token_weights, train_grpo
+from experiments.studies.training.grpo import as_many, drawn, parts_of, token_weights, train_grpo
 from experiments.studies.training.questions import training_items
 from experiments.studies.training.recipe import Recipe
 from experiments.studies.training.rewards import Reward, rewarding
@@ -134,6 +134,26 @@ def test_nothing_is_clipped_in_the_only_step_of_a_batch(room: Workroom, tmp_path
     assert any(row["clipped"] > 0 for row in curve) and all(row["kl"] >= 0 and row["entropy"] > 0 for row in curve)
     _, curve = train_grpo(room.base, pool, long, Recipe(**vars(several) | {"clip": (0.0, 0.0)}), tmp_path / "three")
     assert [row["clipped"] for row in curve] == [0, 0], "without clipping nothing is clipped, however far weights go"
+
+
+def test_an_update_that_is_read_in_parts_has_the_gradient_of_the_whole(
+    room: Workroom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pool = asking(room)
+    recipe = Recipe(**vars(LITTLE) | {"updates": 2, "prompts": 2, "samples": 4})
+    whole, curve = train_grpo(room.base, pool, long, recipe, tmp_path / "one")
+    monkeypatch.setattr("experiments.studies.training.grpo.AT_ONCE", 3 * 4 * recipe.tokens * 192 * 2)
+    parted, told = train_grpo(room.base, pool, long, recipe, tmp_path / "two")
+    for name, value in whole[2].items():
+        moved = (value - dict(room.base.model.named_parameters())[name].detach()).norm()
+        assert float((parted[2][name] - value).norm()) <= 0.05 * float(moved) + 1e-7, name
+    assert [row["reward"] for row in curve] == [row["reward"] for row in told]
+    assert [row["gradient"] for row in curve] == pytest.approx([row["gradient"] for row in told], rel=1e-3)
+
+
+def test_large_vocabularies_are_read_in_parts() -> None:
+    assert parts_of(64, 200, 192) == 1
+    assert parts_of(64, 200, 49152) == 4 and parts_of(64, 200, 151_936) == 16 and parts_of(6, 10**6, 10**5) == 6
 
 
 def test_questions_are_asked_as_often_as_each_other() -> None:

@@ -1,9 +1,11 @@
 """Weights trained by reinforcement: TRL's `GRPOTrainer`, with rollouts by the engine.
 
 1. A rollout is the engine's (`rollouts`): a training which was stopped goes on to the same numbers after its last checkpoint.
-2. Which tokens bear the loss, the clipping, the KL term and the entropy bonus are TRL's own; of masks TRL knows the tokens of highest
+2. Predictions of a large vocabulary are not held for all texts of an update at once (`AT_ONCE`). A mask by entropy takes its share of what
+   is held at once.
+3. Which tokens bear the loss, the clipping, the KL term and the entropy bonus are TRL's own; of masks TRL knows the tokens of highest
    entropy, beside which stand the others, and as many drawn ones.
-3. Per gradient step: reward, share of groups whose rewards are all equal, tokens per text, share of texts cut off, share of ratios clipped,
+4. Per gradient step: reward, share of groups whose rewards are all equal, tokens per text, share of texts cut off, share of ratios clipped,
    entropy, KL against the base, norm of the gradient.
 """
 
@@ -43,6 +45,8 @@ KEPT = {
     "grad_norm": "gradient",
 }
 UNCLIPPED = 1e6
+AT_ONCE = 2**31
+"""Bytes of predictions that are held at once: an update whose texts have more is read in equal parts, their gradients summed."""
 EVERY = 4
 """Updates between checkpoints."""
 
@@ -187,8 +191,20 @@ class _Report(TrainerCallback):  # type: ignore[misc]
             self.report(update, self.recipe.updates)
 
 
+def parts_of(texts: int, tokens: int, words: int) -> int:
+    """Into how many equal parts the texts of an update are cut. Predictions are held as logits, log-probabilities and their gradient, in
+    float32."""
+    size = 3 * 4 * tokens * words
+    return next(
+        parts
+        for parts in range(1, texts + 1)
+        if texts % parts == 0 and (parts == texts or texts // parts * size <= AT_ONCE)
+    )
+
+
 def _arguments(base: LoadedModel, recipe: Recipe, folder: Path) -> GRPOConfig:
     texts = recipe.prompts * recipe.samples
+    parts = parts_of(texts, recipe.tokens, base.model.config.get_text_config().vocab_size)
     return GRPOConfig(
         output_dir=str(folder),
         use_cpu=base.device.type == "cpu",
@@ -197,8 +213,8 @@ def _arguments(base: LoadedModel, recipe: Recipe, folder: Path) -> GRPOConfig:
         learning_rate=recipe.rate,
         lr_scheduler_type="constant",
         max_steps=recipe.steps,
-        per_device_train_batch_size=texts,
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=texts // parts,
+        gradient_accumulation_steps=parts,
         num_generations=recipe.samples,
         num_iterations=recipe.reuse,
         max_completion_length=recipe.tokens,
