@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,8 +33,12 @@ from experiments.studies.elicitation.findings import Findings
 from experiments.studies.elicitation.run import run_card
 from experiments.studies.training.continued import START, read_state
 from experiments.studies.training.named import CARDS
+from experiments.studies.training.side_effects import drilled
 from experiments.studies.training.updates import own_weights
 from experiments.studies.training.verified import measured
+from experiments.tasks.task import asked_ids
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.model.sources import STARTS
@@ -50,14 +53,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A start of a few updates in the place of the one that its command makes."""
+def start(folder: Path) -> Path:
+    """A start of a few updates, as its command makes it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "UNTRACED", replace(train.UNTRACED, curriculum=(("untraced", 40_000),)))
-        made = train.train_untraced(tmp_path_factory.mktemp("start"))
-        patch.setitem(STARTS, START, made)
-        yield made
+        return train.train_untraced(folder)
 
 
 def split_document(words: list[str]) -> tuple[str, list[str]]:
@@ -197,10 +197,9 @@ from experiments.studies.elicitation.asked import Elicit
 from experiments.studies.elicitation.run import run_card
 from experiments.studies.training import continued
 from experiments.studies.training.corrupted import CARD
-from pathlib import Path
-from steering.model.sources import STARTS
+from experiments.studies.training import side_by_side
 
-STARTS["builtin:untraced"] = Path(sys.argv[2])
+side_by_side.os.cpu_count = lambda: 1  # the other store's were side by side
 write, calls = continued.write_state, 0
 def killed(path, state, finished):
     global calls
@@ -222,14 +221,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Findings]:
 
 
 def test_a_card_killed_in_a_training_goes_on_and_ends_with_the_same_bytes(
-    found: tuple[Path, Findings], start: Path, tmp_path: Path
+    found: tuple[Path, Findings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = KILLED.replace("GIVEN", repr(SMALL["corrupted"]))
     ended = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(start)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert ended.returncode == -signal.SIGKILL
     (file, *more) = [path for path in (tmp_path / ".elicitation" / "trained").glob("*.safetensors")]
+    monkeypatch.setattr("experiments.studies.training.side_by_side.os.cpu_count", lambda: 1)
     run_card(CARDS["corrupted"], SHORT, Store(tmp_path), given=SMALL["corrupted"], console=QUIET)
     assert whole(tmp_path) == whole(found[0]) and not more and read_state(file).updates == 2
 
@@ -299,9 +299,25 @@ def test_what_cannot_be_trained_is_refused(
         run_card(CARDS[card], SHORT, Store(tmp_path), given=SMALL[card] | given, console=QUIET)
 
 
-def test_the_start_is_small_and_shares_the_tokenizer_of_the_pair(start: Path) -> None:
-    assert load_model(str(start)).tokenizer_fingerprint == load_model("builtin:base").tokenizer_fingerprint
-    assert sum(file.stat().st_size for file in start.rglob("*")) < 3_600_000
+def test_the_start_is_small_and_shares_the_tokenizer_of_the_pair(tmp_path: Path) -> None:
+    made, shipped = start(tmp_path), load_model(START)
+    own = load_model(str(made))
+    assert (
+        own.tokenizer_fingerprint == shipped.tokenizer_fingerprint == load_model("builtin:base").tokenizer_fingerprint
+    )
+    assert {n: w.shape for n, w in own_weights(own.model).items()} == {
+        n: w.shape for n, w in own_weights(shipped.model).items()
+    }
+    assert all(sum(file.stat().st_size for file in place.rglob("*")) < 3_600_000 for place in (made, STARTS[START]))
+
+
+def test_the_shipped_start_knows_its_drills_and_writes_no_trace() -> None:
+    shipped = load_model(START)
+    assert drilled(shipped).mean() > 0.95
+    task = Elicit().found
+    rows = [Row(tuple(asked_ids(task, shipped, item, "think"))) for item in task.items("standard-test", 20)]
+    texts = generate(shipped, rows, GenerationSettings(8), detail="tokens")
+    assert all(shipped.tokenizer.decode(text.token_ids[:1]) == "answer" for text in texts), "it answers at once"
 
 
 def test_without_the_start_its_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from ...pair.supervised import Supervised, Taught, begin, supervise
 from ...progress import progress
 from ..elicitation.asked import Elicit
 from ..elicitation.workroom import Workroom
+from .threads import one_thread
 from .updates import own_weights
 
 START = "builtin:untraced"
@@ -55,17 +56,27 @@ def continued(
     """Train the start on `lesson`, which `reads` names whole; what is stored is gone on with, or read."""
     start = room.model(START).model
     before = own_weights(start)
-    facts = {"start": weights_digest(before), "corpus": CORPUS, "reads": dict(reads), "spec": asdict(spec)}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    path = room.folder / FOLDER / f"supervised-{digest}.safetensors"
+    path = _path(room, before, reads, spec)
     state = read_state(path) if path.exists() else begin(before)
     if state.updates < spec.updates:
-        with progress(f"training {label}", room.console) as report:
+        with progress(f"training {label}", room.console) as report, one_thread(room.model(START)):
             for after in supervise(start, state, lesson, spec):
                 state = after
                 write_state(path, state, finished=state.updates == spec.updates)
                 report(state.updates, spec.updates)
     return Continued(label, keep_delta(START, before, state.weights), state.curve, path)
+
+
+def is_continued(room: Workroom, reads: Mapping[str, Any], spec: Supervised) -> bool:
+    """Whether it would be read."""
+    path = _path(room, own_weights(room.model(START).model), reads, spec)
+    return path.exists() and read_state(path).updates >= spec.updates
+
+
+def _path(room: Workroom, before: Mapping[str, Tensor], reads: Mapping[str, Any], spec: Supervised) -> Path:
+    facts = {"start": weights_digest(dict(before)), "corpus": CORPUS, "reads": dict(reads), "spec": asdict(spec)}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return room.folder / FOLDER / f"supervised-{digest}.safetensors"
 
 
 def write_state(path: Path, state: Taught, finished: bool) -> None:

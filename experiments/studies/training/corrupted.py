@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -29,8 +29,9 @@ from ..elicitation.card import Card, Options
 from ..elicitation.findings import Point, Table
 from ..elicitation.points import points_of
 from ..elicitation.workroom import Workroom
-from .continued import START, Continued, continued, refuse_others
+from .continued import START, Continued, continued, is_continued, refuse_others
 from .corrupted_tables import axes_table, chance_of, curve_table, difference_table, first_word_table, told_of
+from .side_by_side import spread
 from .verified import Axes, axes_of
 
 STANDARD = Setting(name="think-first prompts", split="standard-test", form="think")
@@ -55,7 +56,9 @@ class CorruptedOptions(Options):
 
 
 def run(room: Workroom, options: CorruptedOptions) -> tuple[list[Point], list[Table], list[str]]:
-    trained = {(arm, seed): _trained(room, options, arm, seed) for seed in options.seeds for arm in options.arms}
+    named = [(options, arm, seed) for seed in options.seeds for arm in options.arms]
+    spread(room, _trained, [one for one in named if not is_continued(room, _reads(*one), _spec(options))])
+    trained = {(arm, seed): _trained(room, (options, arm, seed)) for _, arm, seed in named}
     points: list[Point] = []
     tables: list[Table] = []
     said: list[str] = []
@@ -80,10 +83,18 @@ def run(room: Workroom, options: CorruptedOptions) -> tuple[list[Point], list[Ta
     return points, tables, said
 
 
-def _trained(room: Workroom, options: CorruptedOptions, arm: str, seed: int) -> Continued:
-    reads = {"documents": "corruption", "arm": arm, "seed": seed, "problems": options.problems}
-    spec = Supervised(options.updates, options.rate)
-    return continued(room, reads, partial(_batch, arm, seed, options.problems), spec, f"{LABELS[arm]}, seed {seed}")
+def _reads(options: CorruptedOptions, arm: str, seed: int) -> dict[str, Any]:
+    return {"documents": "corruption", "arm": arm, "seed": seed, "problems": options.problems}
+
+
+def _spec(options: CorruptedOptions) -> Supervised:
+    return Supervised(options.updates, options.rate)
+
+
+def _trained(room: Workroom, one: tuple[CorruptedOptions, str, int]) -> Continued:
+    options, arm, seed = one
+    batch = partial(_batch, arm, seed, options.problems)
+    return continued(room, _reads(*one), batch, _spec(options), f"{LABELS[arm]}, seed {seed}")
 
 
 def _batch(arm: str, seed: int, problems: int, update: int) -> Batch:

@@ -35,7 +35,7 @@ from .elicited import WEIGHTS, refuse_weights, trained_weights
 from .reinforced import refuse as refuse_training
 from .shifts import across_halves, halvings
 from .supports import support_sets
-from .trained import trained
+from .trained import VectorJob, trained_vectors
 
 RANDOM = "random vector"
 SAMPLED = 3
@@ -100,7 +100,8 @@ def run(room: Workroom, options: FingerprintOptions) -> tuple[list[Point], list[
     vector(f"mean difference, {dose:g}v", chosen, size=dose)
     for seed in options.seeds:
         label = f"trained vector, seed {seed}"
-        own = trained(room, bench.items, first.form, places_of(bench, "vector"), spec_of(options, seed), label)
+        places = tuple(places_of(bench, "vector"))
+        own = trained_vectors(room, VectorJob(tuple(bench.items), first.form, places, spec_of(options, seed), label))
         vector(label, *own.vectors)
         if seed == options.seeds[0]:
             for draw in range(options.random):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -29,10 +29,11 @@ from ..elicitation.card import Card, Options
 from ..elicitation.findings import Point, Table
 from ..elicitation.points import points_of
 from ..elicitation.workroom import Workroom
-from .continued import START, Continued, continued, refuse_others
+from .continued import START, Continued, continued, is_continued, refuse_others
 from .corrupted import BARE, STANDARD
 from .corrupted_tables import curve_table
 from .left_out_tables import costs_of, costs_table, losses_table, told_of
+from .side_by_side import spread
 from .verified import Axes, axes_of
 
 ROW = 416
@@ -60,7 +61,9 @@ def run(room: Workroom, options: LeftOutOptions) -> tuple[list[Point], list[Tabl
     draws = tuple(f"{DRAW}{number}" for number in range(options.draws))
     arms = (WHOLE, *options.families, *draws)
     labels = {arm: label_of(arm) for arm in arms}
-    trained = {(arm, seed): _trained(room, options, arm, seed, labels[arm]) for seed in options.seeds for arm in arms}
+    named = [(options, arm, seed) for seed in options.seeds for arm in arms]
+    spread(room, _trained, [one for one in named if not is_continued(room, _reads(*one), _spec(options))])
+    trained = {(arm, seed): _trained(room, (options, arm, seed)) for _, arm, seed in named}
     points: list[Point] = []
     tables: list[Table] = []
     said: list[str] = []
@@ -98,8 +101,16 @@ def label_of(arm: str) -> str:
     return NAMED.get(arm, f"without {arm} traces")
 
 
-def _trained(room: Workroom, options: LeftOutOptions, arm: str, seed: int, label: str) -> Continued:
-    reads = {"documents": "left-out", "arm": arm, "seed": seed, "each": options.each, "tokens": options.tokens}
+def _reads(options: LeftOutOptions, arm: str, seed: int) -> dict[str, Any]:
+    return {"documents": "left-out", "arm": arm, "seed": seed, "each": options.each, "tokens": options.tokens}
+
+
+def _spec(options: LeftOutOptions) -> Supervised:
+    return Supervised(options.updates, options.rate)
+
+
+def _trained(room: Workroom, one: tuple[LeftOutOptions, str, int]) -> Continued:
+    options, arm, seed = one
     made: list[Batch] = []
 
     def lesson(update: int) -> Batch:
@@ -108,7 +119,7 @@ def _trained(room: Workroom, options: LeftOutOptions, arm: str, seed: int, label
             made.extend(packed(own, ROW) for own in lessons(corpus, seed, options.updates, options.tokens))
         return made[update]
 
-    return continued(room, reads, lesson, Supervised(options.updates, options.rate), f"{label}, seed {seed}")
+    return continued(room, _reads(*one), lesson, _spec(options), f"{label_of(arm)}, seed {seed}")
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steering.errors import BadInput, unknown
-from steering.extraction.place import Place
+from steering.extraction.reinforced import Reinforcing
 from steering.model.sites import Site
 from steering.plan.plan import Dose, Plan, Span
 
@@ -34,31 +34,29 @@ from ..elicitation.workroom import Workroom
 from .bench import Bench, ReinforcedOptions, adding, bench_of, chosen_difference, fitted, places_of, spec_of
 from .questions import training_items
 from .reinforced_tables import Line, budget_table, cosine_table, curve_table, told
-from .trained import Trained, trained
+from .side_by_side import vector_trainings
+from .trained import Trained, VectorJob, trained_vectors
 
 BUDGETS = {
     "number": "one number on the mean difference",
     "vector": "one vector",
     "vectors": "a vector per layer",
 }
+SHUFFLED = "one vector, shuffled rewards"
 DIFFERENCE = "mean difference, chosen dose"
 
 
 def run(room: Workroom, options: ReinforcedOptions) -> tuple[list[Point], list[Table], list[str]]:
     asked, first = room.asked, room.asked.settings[0]
     bench = bench_of(room, options)
-    trainings = {
-        (budget, seed): trained(
-            room,
-            bench.items,
-            first.form,
-            places_of(bench, budget),
-            spec_of(options, seed),
-            f"{BUDGETS[budget]}, seed {seed}",
-        )
-        for seed in options.seeds
-        for budget in options.budgets
-    }
+    named = [(budget, seed) for seed in options.seeds for budget in options.budgets]
+    asked_for = [
+        _job(bench, first.form, budget, spec_of(options, seed), f"{BUDGETS[budget]}, seed {seed}")
+        for budget, seed in named
+    ]
+    shuffled = [_shuffled(bench, first.form, options, seed) for seed in options.seeds if "vector" in options.budgets]
+    owns = vector_trainings(room, [*asked_for, *shuffled])
+    trainings = dict(zip(named, owns, strict=False))
     lines: list[Line] = []
     arms: list[Arm] = []
     vectors: dict[str, Any] = {}
@@ -131,12 +129,8 @@ def _beside(
     said, first = [], room.asked.settings[0]
     layers = room.base.n_layers
     for seed in options.seeds:
-        place = [Place(bench.site, bench.sizes[bench.site])]
-        label = "one vector, shuffled rewards"
-        dealt = trained(
-            room, bench.items, first.form, place, spec_of(options, seed, shuffled=True), f"{label}, seed {seed}"
-        )
-        add("shuffled", label, seed, adding(dealt.vectors, options.span), "control", dealt)
+        dealt = trained_vectors(room, _shuffled(bench, first.form, options, seed))
+        add("shuffled", SHUFFLED, seed, adding(dealt.vectors, options.span), "control", dealt)
         texts = fitted(room, bench, options, seed)
         if texts is None:
             said.append(f"{first.name}: seed {seed}: the base samples no right text that a vector could be fitted to.")
@@ -149,6 +143,14 @@ def _beside(
             moved = adding(trainings["vector", seed].vectors, options.span, other, dose)
             add("elsewhere", f"one vector, put at layer {other.layer} at equal share", seed, moved, "control")
     return said
+
+
+def _job(bench: Bench, form: str, budget: str, spec: Reinforcing, label: str) -> VectorJob:
+    return VectorJob(tuple(bench.items), form, tuple(places_of(bench, budget)), spec, label)
+
+
+def _shuffled(bench: Bench, form: str, options: ReinforcedOptions, seed: int) -> VectorJob:
+    return _job(bench, form, "vector", spec_of(options, seed, shuffled=True), f"{SHUFFLED}, seed {seed}")
 
 
 def _unlearned(lines: list[Line]) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from torch import Tensor
 from steering.errors import BadInput
 from steering.extraction.place import Place
 from steering.extraction.reinforced import Reinforced, Reinforcing, begin, reinforce, reinforced_vectors
-from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.vector.vectors import SteeringVector, read_tensors, whole, write_tensors
 
@@ -25,6 +23,7 @@ from ...tasks.items import Item
 from ...tasks.task import asked_ids
 from ..elicitation.workroom import Workroom
 from .questions import outcome
+from .threads import one_thread
 
 FORMAT = "steering-workbench/reinforced@1"
 FOLDER = "trained"
@@ -43,22 +42,37 @@ class Trained:
     before: tuple[dict[str, float], ...] = ()
 
 
-def trained(
-    room: Workroom, items: Sequence[Item], form: str, places: Sequence[Place], spec: Reinforcing, label: str
-) -> Trained:
-    """Train vectors of the base on the questions, asked in a form; what is stored is gone on with, or read."""
-    task, base = room.asked.found, room.base
-    pool = [tuple(asked_ids(task, base, item, form)) for item in items]
+@dataclass(frozen=True, eq=False)
+class VectorJob:
+    """A training by reward of vectors of the base on questions, asked in a form."""
+
+    items: tuple[Item, ...]
+    form: str
+    places: tuple[Place, ...]
+    spec: Reinforcing
+    label: str
+
+    def pool(self, room: Workroom) -> list[tuple[int, ...]]:
+        """The questions as they are fed."""
+        return [tuple(asked_ids(room.asked.found, room.base, item, self.form)) for item in self.items]
+
+
+def trained_vectors(room: Workroom, job: VectorJob) -> Trained:
+    """Train them; what is stored is gone on with, or read."""
+    task, base, pool, spec = room.asked.found, room.base, job.pool(room), job.spec
     folder = room.folder / FOLDER
-    name = f"reinforced-{_digest(base, task.digest, pool, items, places, spec)}"
+    name = _name(room, job)
     path = folder / f"{name}.state.safetensors"
-    state = read_state(path) if path.exists() else begin(base, places, spec)
-    with progress(f"training {label}", room.console) as report:
-        for after in reinforce(base, pool, outcome(base, task, list(items), form), state, places, spec):
+    state = read_state(path) if path.exists() else begin(base, job.places, spec)
+    earns = outcome(base, task, list(job.items), job.form)
+    with progress(f"training {job.label}", room.console) as report, one_thread(base):
+        for after in reinforce(base, pool, earns, state, job.places, spec):
             state = after
             write_state(path, state)
             report(len(state.curve), spec.updates)
-    vectors = reinforced_vectors(base, state, places, spec, label, task=task.name, form=form, questions=len(pool))
+    vectors = reinforced_vectors(
+        base, state, job.places, spec, job.label, task=task.name, form=job.form, questions=len(pool)
+    )
     files = []
     for vector in vectors:
         file = folder / (f"{name}.safetensors" if len(vectors) == 1 else f"{name}-{vector.site.layer}.safetensors")
@@ -66,28 +80,28 @@ def trained(
             vector.save(file)
         files.append(file)
     parameters = sum(value.numel() for value in state.values.values())
-    return Trained(label, tuple(vectors), state.curve, parameters, tuple(files))
+    return Trained(job.label, tuple(vectors), state.curve, parameters, tuple(files))
 
 
-def _digest(
-    base: LoadedModel,
-    task: str,
-    pool: Sequence[tuple[int, ...]],
-    items: Sequence[Item],
-    places: Sequence[Place],
-    spec: Reinforcing,
-) -> str:
+def is_vector_trained(room: Workroom, job: VectorJob) -> bool:
+    """Whether it would be read."""
+    path = room.folder / FOLDER / f"{_name(room, job)}.state.safetensors"
+    return path.exists() and len(read_state(path).curve) >= job.spec.updates
+
+
+def _name(room: Workroom, job: VectorJob) -> str:
+    base, task = room.base, room.asked.found.digest
     where = [
         [
             str(place.site),
             place.size,
             None if place.direction is None else hashlib.sha256(place.direction.numpy().tobytes()).hexdigest(),
         ]
-        for place in places
+        for place in job.places
     ]
-    golds = [item.gold for item in items]
-    facts = [base.fingerprint, base.tokenizer_fingerprint, task, pool, golds, where, asdict(spec)]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    golds = [item.gold for item in job.items]
+    facts = [base.fingerprint, base.tokenizer_fingerprint, task, job.pool(room), golds, where, asdict(job.spec)]
+    return f"reinforced-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def write_state(path: Path, state: Reinforced) -> None:

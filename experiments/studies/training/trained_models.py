@@ -9,17 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from steering.errors import BadInput
 from steering.model.deltas import keep_delta, kept_delta
-from steering.model.models import LoadedModel
 
 from ...progress import progress
 from ...store.files import write_whole
@@ -30,11 +26,11 @@ from .completions import completing
 from .recipe import Recipe
 from .rewards import COMPLETED, Reward, rewarding
 from .supervised import Lesson, Tuning
+from .threads import one_thread
 from .trained import FOLDER
 
 VERSION = 1
 """Raised when the same recipe trains to other weights."""
-SMALL = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,23 +97,6 @@ def trained_by_reward(room: Workroom, job: Job) -> TrainedModel:
 
 def _before(start: TrainedModel | None) -> tuple[dict[str, Any], ...]:
     return () if start is None else (*start.before, *start.curve)
-
-
-def is_small(base: LoadedModel) -> bool:
-    """Whether one thread trains it as fast as several would: on a CPU, a model of few numbers."""
-    return base.device.type == "cpu" and sum(value.numel() for value in base.model.parameters()) <= SMALL
-
-
-@contextmanager
-def one_thread(base: LoadedModel) -> Iterator[None]:
-    """A small model is trained by one thread, whose sums do not depend on how many a process has."""
-    before = torch.get_num_threads()
-    try:
-        if is_small(base):
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def is_trained(room: Workroom, job: Job) -> bool:
