@@ -3,7 +3,8 @@
 1. Left the question, the model, the stack of interventions and the sampling; right the lanes, live, and the receipt.
 2. A generation is a job of the server: it goes on through reruns, other pages and a closed browser; the link names it.
 3. The page never is blank: before the first run it shows a finished example of the store, or how to make one.
-4. A generation whose receipt failed is stored only with a mark that says so; one that was stopped is not stored.
+4. A prompt that was typed on Home is run at once.
+5. A generation whose receipt failed is stored only with a mark that says so; one that was stopped is not stored.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
         st.info("Type a prompt, then press Run. The prompt is empty.", icon=":material/edit:")
     else:
         st.error(for_markdown(trouble, 600), icon=":material/error:")
-    if run and asked is not None:
+    if (run or st.session_state.pop("pg_at_once", False)) and asked is not None:
         try:
             edits = "; ".join(f"{e.operation} {e.vector_name} {e.dose}" for e in asked.edits) or "unsteered"
             title = f"{asked.item or 'own prompt'} · {asked.model} · {edits}"

@@ -97,7 +97,7 @@ def test_stored_runs_are_shown(page: str, tmp_path: Path, monkeypatch: Patch, jo
     make_fake_run(tmp_path, 4, hostile=True)
     app = show(page, tmp_path, monkeypatch)
     assert not app.exception and not app.error
-    assert len(app.subheader) == 1
+    assert len(app.subheader) + len(app.title) == 1
     for kind in ("markdown", "caption", "info", "warning"):
         for element in getattr(app, kind):
             assert not any(text in element.value for text in HOSTILE)
