@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from app import address, stack
 from app.escaping import for_markdown, one_line
+from app.fed_section import show_fed
 from app.model_shapes import shape_of
 from app.stack import Card
 from app.uploads import upload
@@ -183,6 +184,7 @@ def _question() -> None:
     )
     if st.session_state["pg_kind"] == OWN:
         st.text_area("Prompt, as fed", key="pg_prompt", height=120, **KEPT)
+        show_fed(st.session_state["pg_model"], st.session_state["pg_prompt"])
         st.caption("A find-the-start problem is graded; any other prompt has no right answer to compare with.")
         if len(st.session_state["pg_prompt"]) > LINKED:
             st.caption(
@@ -198,6 +200,7 @@ def _question() -> None:
         st.caption(
             f"{for_markdown(FindStart().prompt(item, st.session_state['pg_form']), 300)} · right answer {for_markdown(item.gold)}"
         )
+        show_fed(st.session_state["pg_model"], FindStart().prompt(item, st.session_state["pg_form"]))
 
 
 def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:

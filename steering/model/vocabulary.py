@@ -41,7 +41,7 @@ class Unknown:
 def unknown_tokens(tokenizer: Any, text: str) -> Unknown | None:
     """The parts of a text that a `tokenizers.Tokenizer` does not know; None when it knows all of it."""
     found = tokenizer.encode(text, add_special_tokens=False)
-    unknown = _unknown_id(tokenizer)
+    unknown = unknown_id(tokenizer)
     spans = [span for token, span in zip(found.ids, found.offsets, strict=True) if token == unknown]
     pieces = sorted({*spans, *_uncovered(text, found.offsets)})
     if not pieces:
@@ -49,7 +49,8 @@ def unknown_tokens(tokenizer: Any, text: str) -> Unknown | None:
     return Unknown(tuple(text[begin:end] for begin, end in pieces), len(found.ids) + len(pieces) - len(set(spans)))
 
 
-def _unknown_id(tokenizer: Any) -> int | None:
+def unknown_id(tokenizer: Any) -> int | None:
+    """The id that stands for what a `tokenizers.Tokenizer` does not know; None where it knows every text."""
     named = getattr(tokenizer.model, "unk_token", None)
     names = [named] if named else USUAL if type(tokenizer.model).__name__ == "Unigram" else []
     return next((found for name in names if (found := tokenizer.token_to_id(name)) is not None), None)

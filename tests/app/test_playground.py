@@ -22,6 +22,7 @@ from app import stack
 from app.jobs.board import Board, replace_board
 from app.jobs.job import Job
 from app.stack import Card
+from app.unknown_words import fed_of
 from app.vector_files import offered
 from experiments.live.request import STEERED, UNSTEERED, Edit, LiveRequest
 from experiments.live.saving import MARK, save_live
@@ -211,6 +212,21 @@ def test_a_prompt_that_a_link_cannot_hold_is_left_out_and_that_is_said(
     assert "pg_prompt" not in app.query_params
     assert "link leaves this prompt out" in said(app)
     assert any("start 1 ; " * 299 in code.value for code in app.code)
+
+
+def test_a_prompt_is_shown_in_tokens_as_it_is_fed(board: Board, tmp_path: Path, monkeypatch: Patch) -> None:
+    app = show("playground", tmp_path, monkeypatch, pg_kind="own prompt")
+    app.text_area(key="pg_prompt").set_value("start 3 ; hello *there* ?").run()
+    (fed,) = [m.value for m in app.markdown if "tokens as fed" in m.value]
+    assert "7 tokens as fed" in fed.replace("\\", "") and "2 of them unknown" in fed
+    assert fed.count(":gray-background") == 5 and fed.count(":red-background") == 2, (
+        "the beginning token is one of them"
+    )
+    assert ":gray-background[:small[start]]" in fed and "\\*there\\*" in fed, "text stays text"
+    app.text_area(key="pg_prompt").set_value("start 3 ; " * 200).run()
+    (fed,) = [m.value for m in app.markdown if "tokens as fed" in m.value]
+    assert "481 more" in fed and fed.count("-background") == 120
+    assert fed_of("no/such-model", "text") is None
 
 
 @pytest.mark.parametrize(("text", "piece"), [("What is the capital of France?", "'France?'"), ("你好", "'你好'")])
