@@ -1,7 +1,7 @@
 """A prompt in tokens as it is fed, and what the models of a request do not know of it, before it runs.
 
-Read from a tokenizer's file, without a model library. Where that file is not on this machine, or is of another kind, nothing is said here: the
-worker says it with the first event.
+Read from a tokenizer's file, without a model library. Where that file is not on this machine, or is of another kind, nothing is said here:
+the worker says it with the first event.
 """
 
 from __future__ import annotations
