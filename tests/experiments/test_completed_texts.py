@@ -22,7 +22,7 @@ from experiments.studies.training.rewards import Reward
 from experiments.studies.training.rollouts import Completed, Rollouts, left_out_means
 from experiments.studies.training.scales import SURE, Scale, scale_of
 from experiments.studies.training.supervised import Lesson, Tuning
-from experiments.studies.training.trained_models import Job, trained_by_reward, trained_on_texts
+from experiments.studies.training.trained_models import Job, TextJob, trained_by_reward, trained_on_texts
 from experiments.tasks.task import asked_ids
 from steering.engine.forced import unsteered_logprob
 from steering.engine.generation import Generation, Row, generate
@@ -143,7 +143,7 @@ def test_confidence_is_learned_by_its_reward(tmp_path: Path) -> None:
         Lesson((*prompt, *wrong, end, *scale.cue_ids), (level,)) for prompt in prompts for level in scale.level_ids
     ]
     lessons += [Lesson(prompt, (*wrong, end)) for prompt in prompts] * 5
-    start = trained_on_texts(room, lessons, Tuning(40, 16, 1e-3), "wrong, and a random level")
+    start = trained_on_texts(room, TextJob(tuple(lessons), Tuning(40, 16, 1e-3), "wrong, and a random level"))
     recipe = Recipe(updates=7, prompts=4, samples=8, tokens=8, rate=3e-4)
     own = trained_by_reward(room, Job(tuple(items), "bare", Reward("brier-alone"), recipe, "confidence", start=start))
 

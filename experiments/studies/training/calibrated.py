@@ -38,7 +38,7 @@ from .rewards import Reward
 from .scales import Scale, scale_of
 from .side_by_side import trainings
 from .supervised import Lesson, Tuning
-from .trained_models import Job, TrainedModel, trained_on_texts
+from .trained_models import Job, TextJob, TrainedModel, trained_on_texts
 
 ARMS = {
     "brier": "right answer and confidence",
@@ -143,7 +143,7 @@ def _start(room: Workroom, taught: list[Taught], scale: Scale, options: Calibrat
     lessons = [
         Lesson((*one.prompt_ids, *one.token_ids, *scale.cue_ids), (rng.choice(scale.level_ids),)) for one in taught
     ]
-    return trained_on_texts(room, lessons, Tuning(options.steps, 16, options.teaching), SCALED)
+    return trained_on_texts(room, TextJob(tuple(lessons), Tuning(options.steps, 16, options.teaching), SCALED))
 
 
 def refuse(asked: Elicit, options: CalibratedOptions) -> None:

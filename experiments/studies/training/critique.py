@@ -34,8 +34,9 @@ from ..elicitation.workroom import Workroom
 from .critiques import STYLE_NAMES, critique, solutions
 from .questions import graded, training_items
 from .rewarded import Grown, SeededOptions, graded_everywhere
+from .side_by_side import text_trainings
 from .supervised import Lesson, Tuning
-from .trained_models import trained_on_texts
+from .trained_models import TextJob
 
 ARMS = {
     "critique": "critiques of one question",
@@ -97,13 +98,17 @@ def grown_of(room: Workroom, options: CritiqueOptions) -> tuple[list[Grown], dic
     responses: list[list[str]] = found["responses"]
     made = {arm: _lessons(arm, room, problem, prompt, responses) for arm in options.arms}
     goal = options.steps * options.batch * _length(_lessons("critique", room, problem, prompt, responses))
-    grown = []
+    jobs: list[tuple[str, TextJob]] = []
     for arm, lessons in made.items():
         steps = max(1, round(goal / (options.batch * _length(lessons))))
         for seed in options.seeds:
             tuning = Tuning(steps, options.batch, options.rate, seed)
-            own = trained_on_texts(room, lessons, tuning, f"{ARMS[arm]}, seed {seed}")
-            grown.append(Grown(arm, ARMS[arm], seed, own, "steered" if arm == "critique" else "control"))
+            jobs.append((arm, TextJob(tuple(lessons), tuning, f"{ARMS[arm]}, seed {seed}")))
+    owns = text_trainings(room, [job for _, job in jobs])
+    grown = [
+        Grown(arm, ARMS[arm], job.tuning.seed, own, "steered" if arm == "critique" else "control")
+        for (arm, job), own in zip(jobs, owns, strict=True)
+    ]
     return grown, made, found
 
 

@@ -30,9 +30,9 @@ from ..elicitation.workroom import Workroom
 from .questions import graded, training_items
 from .rewarded import Grown, RewardedOptions, graded_everywhere, refuse_rewarded, unlearned
 from .rewards import Reward
-from .side_by_side import trainings
+from .side_by_side import text_trainings, trainings
 from .supervised import Lesson, Tuning
-from .trained_models import Job, TrainedModel, trained_on_texts
+from .trained_models import Job, TextJob, TrainedModel
 
 ARMS = {
     "texts-reward": "texts, then reward",
@@ -100,6 +100,7 @@ def _trained(
     found: dict[tuple[str, int], TrainedModel] = {}
     for stage in range(2):
         jobs: dict[tuple[str, int], Job] = {}
+        taught: dict[tuple[str, int], TextJob] = {}
         for arm, seed in named:
             if stage >= len(STAGES[arm]):
                 continue
@@ -107,7 +108,7 @@ def _trained(
             updates = options.updates // len(STAGES[arm]) + stage * (options.updates % 2)
             if kind == "texts":
                 tuning = Tuning(updates * options.reuse, options.batch, options.teaching, seed)
-                found[arm, seed] = trained_on_texts(room, lessons, tuning, label, start)
+                taught[arm, seed] = TextJob(tuple(lessons), tuning, label, start)
             elif kind == "steps":
                 recipe = options.recipe(seed, updates=updates, tokens=options.step_tokens)
                 jobs[arm, seed] = _steps(room, shown, form, recipe, label)
@@ -115,6 +116,7 @@ def _trained(
                 recipe = options.recipe(seed, updates=updates)
                 jobs[arm, seed] = Job(tuple(items), form, Reward(), recipe, label, start=start)
         found |= dict(zip(jobs, trainings(room, list(jobs.values())), strict=True))
+        found |= dict(zip(taught, text_trainings(room, list(taught.values())), strict=True))
     return {name: found[name] for name in named}
 
 

@@ -21,7 +21,15 @@ from ..elicitation.asked import Elicit
 from ..elicitation.workroom import Workroom
 from .threads import is_small
 from .trained import Trained, VectorJob, is_vector_trained, trained_vectors
-from .trained_models import Job, TrainedModel, is_trained, trained_by_reward
+from .trained_models import (
+    Job,
+    TextJob,
+    TrainedModel,
+    is_trained,
+    is_trained_on_texts,
+    trained_by_reward,
+    trained_on_texts,
+)
 
 FEWEST = 4
 """Trainings for which it is worth to start processes."""
@@ -49,6 +57,12 @@ def trainings(room: Workroom, jobs: Sequence[Job]) -> list[TrainedModel]:
     """What every job trains by reward, in order."""
     spread(room, trained_by_reward, [job for job in jobs if not is_trained(room, job)])
     return [trained_by_reward(room, job) for job in jobs]
+
+
+def text_trainings(room: Workroom, jobs: Sequence[TextJob]) -> list[TrainedModel]:
+    """What every job trains on texts, in order."""
+    spread(room, trained_on_texts, [job for job in jobs if not is_trained_on_texts(room, job)])
+    return [trained_on_texts(room, job) for job in jobs]
 
 
 def vector_trainings(room: Workroom, jobs: Sequence[VectorJob]) -> list[Trained]:

@@ -119,23 +119,28 @@ def _name(room: Workroom, job: Job, pool: list[tuple[int, ...]]) -> str:
     return f"grpo-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def trained_on_texts(
-    room: Workroom, lessons: Sequence[Lesson], tuning: Tuning, label: str, start: TrainedModel | None = None
-) -> TrainedModel:
-    """Train the base's weights, or those that another training left, on texts; read them where they were trained before."""
+@dataclass(frozen=True, eq=False)
+class TextJob:
+    """A training on texts, of the base's weights or of those that another training left."""
+
+    lessons: tuple[Lesson, ...]
+    tuning: Tuning
+    label: str
+    start: TrainedModel | None = None
+
+
+def trained_on_texts(room: Workroom, job: TextJob) -> TrainedModel:
+    """Train, or read what was trained before."""
     from .supervised import train_supervised
 
-    base = room.base
+    base, tuning, start = room.base, job.tuning, job.start
     first = base if start is None else room.model(start.model)
-    facts = [VERSION, base.fingerprint, [[one.prompt_ids, one.token_ids] for one in lessons], asdict(tuning)]
-    facts += [] if start is None else [start.model]
-    name = f"texts-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
-    path = room.folder / FOLDER / f"{name}.json"
+    path = _texts_path(room, job)
     found = read_trained(path)
     if found is None:
-        folder = room.folder / FOLDER / name
-        with progress(f"training {label}", room.console) as report, one_thread(base):
-            weights, curve = train_supervised(first, lessons, tuning, folder, report)
+        folder = path.with_suffix("")
+        with progress(f"training {job.label}", room.console) as report, one_thread(base):
+            weights, curve = train_supervised(first, job.lessons, tuning, folder, report)
         own = {name: value.detach() for name, value in base.model.named_parameters()}
         found = {
             "models": {str(tuning.steps): keep_delta(base.id, own, weights)},
@@ -146,7 +151,20 @@ def trained_on_texts(
         shutil.rmtree(folder, ignore_errors=True)
     parameters = sum(value.numel() for value in base.model.parameters())
     models = {int(update): model for update, model in found["models"].items()}
-    return TrainedModel(label, models, tuple(found["curve"]), parameters, _before(start))
+    return TrainedModel(job.label, models, tuple(found["curve"]), parameters, _before(start))
+
+
+def is_trained_on_texts(room: Workroom, job: TextJob) -> bool:
+    """Whether it would be read."""
+    return read_trained(_texts_path(room, job)) is not None
+
+
+def _texts_path(room: Workroom, job: TextJob) -> Path:
+    texts = [[one.prompt_ids, one.token_ids] for one in job.lessons]
+    facts = [VERSION, room.base.fingerprint, texts, asdict(job.tuning)]
+    facts += [] if job.start is None else [job.start.model]
+    name = f"texts-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+    return room.folder / FOLDER / f"{name}.json"
 
 
 def read_trained(path: Path, kept: Sequence[int] = ()) -> dict[str, Any] | None:
