@@ -24,8 +24,9 @@ Colour = Literal["green", "blue", "orange"]
 COLOURS: dict[str, Colour] = {"complete": "green", "running": "blue", "interrupted": "orange"}
 
 
-def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
-    """Draw the bar; returns the chosen run, or None after saying why there is none, and the bar's corner, for `close_bar`."""
+def context_bar(where: str = "") -> tuple[OpenRun | None, DeltaGenerator]:
+    """Draw the bar, which says `where` in the menu the page is; returns the chosen run, or None after saying why there is none, and the
+    bar's corner, for `close_bar`."""
     root = runs_root()
     try:
         found = entries(root)
@@ -62,7 +63,7 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
         st.caption("Other runs can be picked above.")
         return None, corner
     entry = next(entry for entry in found if entry.run_id == chosen)
-    _describe(middle, run, entry.rows)
+    _describe(middle, run, entry.rows, where)
     if doubts := run.doubts():
         st.error(for_markdown(doubts, 900), icon=":material/gpp_bad:")
     for warning in run.manifest.facts.get("warnings", ()):
@@ -72,14 +73,18 @@ def context_bar() -> tuple[OpenRun | None, DeltaGenerator]:
     return run, corner
 
 
-def plain_bar() -> DeltaGenerator:
-    """The bar of a page that is about no stored run: returns its corner, for `close_bar`. The run that other pages show stays chosen."""
+def plain_bar(where: str = "") -> DeltaGenerator:
+    """The bar of a page that is about no stored run, which says `where` in the menu it is: returns its corner, for `close_bar`. The run
+    that other pages show stays chosen."""
     if asked := address.asked("run"):
         st.session_state["run"] = asked
     elif "run" in st.session_state:
         st.session_state["run"] = st.session_state["run"]  # a widget's value is dropped where the widget is not drawn
     address.keep("run", st.session_state.get("run"))
-    return _corner(st.container())
+    corner = _corner(st.container())
+    if where:
+        corner.caption(where, width="stretch")
+    return corner
 
 
 def _corner(place: DeltaGenerator) -> DeltaGenerator:
@@ -105,9 +110,11 @@ def close_bar(corner: DeltaGenerator, linked: bool = True) -> None:
         st.code(link(), language=None, wrap_lines=True)
 
 
-def _describe(bar: DeltaGenerator, run: OpenRun, rows: int) -> None:
+def _describe(bar: DeltaGenerator, run: OpenRun, rows: int, where: str) -> None:
     manifest = run.manifest
     with bar.container(horizontal=True, vertical_alignment="center"):
+        if where:
+            st.caption(where, width="content")
         st.badge(manifest.status, color=COLOURS[manifest.status])
         splits = ", ".join(f"{for_markdown(name)} {n}" for name, n in manifest.splits.items())
         st.caption(

@@ -122,19 +122,26 @@ WITHOUT_RUN = ("", "home", "playground", "elicitation", "vectors", "features", "
 """Pages that are about no stored run, by `url_path`."""
 
 
+def where_of(title: str) -> str:
+    """The open page in the menu's words: its group, and itself."""
+    group = next(name for name, entries in PAGES.items() if any(entry["title"] == title for entry in entries))
+    return f"{group} › **{title}**"
+
+
 def main() -> None:
     """One script run of the app."""
     st.set_page_config(page_title="Steering workbench", page_icon=ICON, layout="wide")
     groups = {name: [st.Page(**entry) for entry in entries] for name, entries in PAGES.items()}
     page = st.navigation(groups, position="top")
     address.begin(page.url_path)
+    where = where_of(page.title)
     if page.url_path in WITHOUT_RUN:
-        corner = plain_bar()
+        corner = plain_bar(where)
         page.run()
         address.flush()
         close_bar(corner)
         return
-    run, corner = context_bar()
+    run, corner = context_bar(where)
     if run is not None:
         st.session_state["open_run"] = run
         page.run()

@@ -71,17 +71,17 @@ def page() -> None:
     left, right = st.columns([1.1, 1], gap="large")
     with left:
         _try_it()
-        tiles(TASKS)
-        if found:
-            _latest(found)
     with right:
         if found:
-            _story(found)
+            _latest(found)
         else:
             _empty()
-        with st.expander("What the words mean", icon=":material/menu_book:", expanded=not found):
-            for word, meaning in WORDS.items():
-                st.markdown(f"**{word}**: {meaning}")
+    tiles(TASKS)
+    if found:
+        _story(found)
+    with st.expander("What the words mean", icon=":material/menu_book:", expanded=not found):
+        for word, meaning in WORDS.items():
+            st.markdown(f"**{word}**: {meaning}")
 
 
 def _try_it() -> None:
@@ -142,8 +142,8 @@ def _latest(found: list[RunEntry]) -> None:
             query_params={"run": entry.run_id}, width="content",
         )  # fmt: skip
         state = "broken" if entry.problem else entry.manifest.status if entry.manifest else "unknown"
-        whole = entry.expected and entry.rows == entry.expected
-        line.caption(state if whole else f"{state} · {entry.rows or 0:,} of {entry.expected or 0:,} rows")
+        if state != "complete" or entry.rows != entry.expected:
+            line.caption(f"{state} · {entry.rows or 0:,} of {entry.expected or 0:,} rows")
     if len(found) > LATEST:
         st.page_link("app_pages/runs.py", label=f"All {len(found)} runs", icon=":material/list:")
 
