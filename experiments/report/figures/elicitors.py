@@ -22,37 +22,45 @@ from .canvas import DOWN, FIXED_DARK, GRID, INK, MUTED, UP, Drawing, bare, cut, 
 
 COSINES = ": cosines of mean shifts at "
 SOLVED = ": what each can solve at all, "
+RANDOM = "random vector"
 _RANGE = re.compile(r"([+-][\d.]+) \(([+-][\d.]+) to ([+-][\d.]+)")
 
 
 def elicitor_figure(findings: Findings) -> Drawing:
-    """Of the last layer and the last texts that shifts were read on. Raises Unavailable for another card's findings, and where the supports
-    were left out."""
+    """Of the last texts that shifts were read on, at the layer where random vectors' cosines lie nearest to 0: near the end of a model any
+    shift points much the same way. Raises Unavailable for another card's findings, and where the supports were left out."""
     if findings.card != "fingerprint":
         raise Unavailable(f"the figure is of the card fingerprint, not of {findings.card}")
     cosines = [table for table in findings.tables if COSINES in table.title]
     solved = [table for table in findings.tables if SOLVED in table.title]
     if not cosines or not solved:
         raise Unavailable("these findings hold no cosines, or no supports; run the card with support above 0")
-    matrix, sets = cosines[-1], solved[-1]
-    labels = [str(line[0]) for line in matrix.lines if line[0] in matrix.heads]
+    whose = cosines[-1].title.rpartition(", on ")[2]
+    matrix = min((table for table in cosines if table.title.endswith(whose)), key=_chance)
+    sets = solved[-1]
+    read = [str(line[0]) for line in matrix.lines if line[0] in matrix.heads]
     beyond = {str(line[0]): _read(line[-1]) for line in sets.lines}
+    unread = [
+        label for label, values in beyond.items() if values and label not in read and not label.startswith(RANDOM)
+    ]
+    labels = [*read, *unread]
     chance = next((line for line in matrix.lines if "random vectors" in str(line[0])), None)
-    random = [values for label, values in beyond.items() if label.startswith("random vector") and values]
-    frame = _frame(matrix, labels, beyond, chance)
+    random = [values for label, values in beyond.items() if label.startswith(RANDOM) and values]
+    frame = _frame(matrix, labels, beyond)
     with styled():
         height = 0.34 * (len(labels) + (chance is not None)) + 1.9
         figure, (left, right) = new_figure(
             "Do elicitors move the model the same way, and does any create anything?",
             12.0, height, 1, 2, gridspec_kw={"width_ratios": [2.1, 1]}, sharey=True,
         )  # fmt: skip
-        _matrix(left, matrix, labels, chance)
+        _matrix(left, matrix, read, unread, chance)
         _beyond(right, labels, beyond, random)
         where = matrix.title.split(COSINES, 1)[1]
         left.set_title(f"Cosines of mean shifts at {where}")
         kind = sets.title.split(SOLVED, 1)[1].split(", ")[0]
-        right.set_title("Questions solved at all, minus the base asked again")
-        right.set_xlabel(f"points (95 %); {kind}")
+        right.set_title("Solved at all, minus the base asked again")
+        grey = f"; grey: {len(random)} random vectors" if random else ""
+        right.set_xlabel(f"points (95 %); {kind}{grey}")
     words = (
         "Left: cosine of the mean shifts of two elicitors on the same forced texts, across halves of the questions; the diagonal is the "
         "split-half ceiling, which two equal elicitors reach, the last row the mean of random vectors. Right: how many more questions an "
@@ -67,23 +75,32 @@ def _read(cell: object) -> tuple[float, float, float] | None:
     return (float(found[1]), float(found[2]), float(found[3])) if found else None
 
 
-def _frame(
-    matrix: Table, labels: Sequence[str], beyond: dict[str, tuple[float, float, float] | None], chance: Sequence[Any] | None
-) -> pd.DataFrame:  # fmt: skip
+def _chance(matrix: Table) -> float:
+    """Mean distance from 0 of what random vectors make of the cosines; 1 where there are none."""
+    line = next((line for line in matrix.lines if "random vectors" in str(line[0])), None)
+    cells = [] if line is None else [abs(float(str(cell).split(" ", 1)[0])) for cell in line[1:]]
+    return sum(cells) / len(cells) if cells else 1.0
+
+
+def _frame(matrix: Table, labels: Sequence[str], beyond: dict[str, tuple[float, float, float] | None]) -> pd.DataFrame:
+    own = {str(line[0]): line[1:] for line in matrix.lines}
     rows = []
-    for line in matrix.lines:
-        label = str(line[0])
-        solved = beyond.get(label) or (None, None, None)
-        row: dict[str, Any] = {"elicitor": label} | dict(zip(matrix.heads[1:], line[1:], strict=True))
-        rows.append(row | dict(zip(("solved", "low", "high"), solved, strict=True)))
+    for label in [*labels, *(label for label in own if label not in labels)]:
+        row: dict[str, Any] = {"elicitor": label} | dict(zip(matrix.heads[1:], own.get(label, ()), strict=False))
+        rows.append(row | dict(zip(("solved", "low", "high"), beyond.get(label) or (None, None, None), strict=True)))
     return pd.DataFrame(rows)
 
 
-def _matrix(axes: Axes, matrix: Table, labels: Sequence[str], chance: Sequence[Any] | None) -> None:
-    rows = [(line, False) for line in matrix.lines if line[0] in labels]
+def _matrix(
+    axes: Axes, matrix: Table, labels: Sequence[str], unread: Sequence[str], chance: Sequence[Any] | None
+) -> None:
+    rows = [(number, line, False) for number, line in enumerate(line for line in matrix.lines if line[0] in labels)]
+    below = len(labels) + len(unread)
     if chance is not None:
-        rows.append((tuple(chance), True))
-    for row, (line, drawn) in enumerate(rows):
+        rows.append((below, tuple(chance), True))
+    for number in range(len(labels), below):
+        axes.text(-0.4, number, "no shift at this layer", va="center", fontsize=7.5, color=MUTED)
+    for row, line, drawn in rows:
         for column, cell in enumerate(line[1:]):
             value = float(str(cell).split(" ", 1)[0])
             ceiling = row == column and not drawn
@@ -104,9 +121,9 @@ def _matrix(axes: Axes, matrix: Table, labels: Sequence[str], chance: Sequence[A
                 column, row, f"{value:+.2f}".replace("+0.", "+.").replace("-0.", "\u2212."), ha="center", va="center",
                 fontsize=7.5, color=FIXED_DARK if shade > 0.5 else INK, zorder=4,
             )  # fmt: skip
-    names = [*labels, *(["random vectors, mean"] if chance is not None else [])]
+    names = [*labels, *unread, *(["random vectors, mean"] if chance is not None else [])]
     axes.set_xlim(-0.55, len(labels) - 0.45)
-    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xticks(
         range(len(labels)), [cut(label, 30) for label in labels], rotation=40, ha="right", rotation_mode="anchor"
     )
@@ -124,8 +141,7 @@ def _beyond(
     if random:
         low, high = min(one[0] for one in random), max(one[0] for one in random)
         pad = max(0.4, 0.02 * (high - low))
-        axes.axvspan(low - pad, high + pad, color=GRID, zorder=0, label=f"{len(random)} random vectors")
-        axes.legend(loc="lower right")
+        axes.axvspan(low - pad, high + pad, color=GRID, zorder=0)
     for row, label in enumerate(labels):
         values = beyond.get(label)
         if values is None:

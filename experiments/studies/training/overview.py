@@ -99,6 +99,7 @@ def _line(store: Store, one: Findings, group: Sequence[Point], setting: str) -> 
     values: Floats = np.stack([right[point.arm] for point in group], 1)
     label = _SEED.sub("", first.label)
     baseline = next((p.arm for p in one.points if p.role == "baseline" and p.run == first.run), None)
+    baseline = "base" if baseline is None and "base" in right else baseline
     own, gap = None, None
     if baseline is not None and first.role != "baseline":
         base = as_often(right, baseline, values)
