@@ -124,8 +124,8 @@ WITHOUT_RUN = ("", "home", "playground", "elicitation", "vectors", "features", "
 
 def where_of(title: str) -> str:
     """The open page in the menu's words: its group, and itself."""
-    group = next(name for name, entries in PAGES.items() if any(entry["title"] == title for entry in entries))
-    return f"{group} › **{title}**"
+    groups = [name for name, entries in PAGES.items() if any(entry["title"] == title for entry in entries)]
+    return f"{groups[0]} › **{title}**" if groups else ""
 
 
 def main() -> None:
@@ -149,4 +149,5 @@ def main() -> None:
     close_bar(corner, linked=run is not None)
 
 
-main()
+if __name__ == "__main__":
+    main()
