@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def overview(
     runs: RunsOption = RUNS,
     pair: Annotated[str, typer.Option(help="BASE,THINKING, where the store holds cards of several pairs.")] = "",
+    task: Annotated[str, typer.Option(help="Name of the task, where the store holds cards of several.")] = "",
     setting: Annotated[str, typer.Option(help="Which setting of the cards; by default the first one.")] = "",
     card: Annotated[list[str] | None, typer.Option("--card", help="Only lines of this card; may be repeated.")] = None,
     controls: Annotated[bool, typer.Option("--controls/--no-controls", help="With the controls.")] = True,
@@ -48,17 +49,23 @@ def overview(
         if not (own := [one for one in found if one.pair == wanted]):
             raise BadInput(f"{store.root} holds no findings of {pair}; it has {_pairs(found)}.")
         found = own
-    if figure is not None:
-        _figure(found, figure)
-    chosen = setting or (settings_of(found) or [""])[0]
-    roles = ROLES if controls else tuple(role for role in ROLES if role != "control")
-    lines = elicitors(store, found, chosen, roles)
+    if task:
+        if not (own := [one for one in found if one.task == task]):
+            raise BadInput(
+                f"{store.root} holds no findings on {task}; it has {', '.join(sorted({one.task for one in found}))}."
+            )
+        found = own
     if card:
         if odd := sorted(set(card) - {one.card for one in found}):
             raise BadInput(
                 f"--card {odd[0]}: the store holds no findings of it; it has {', '.join(sorted({o.card for o in found}))}."
             )
-        lines = [line for line in lines if line.role in ("baseline", "reference") or set(line.cards) & set(card)]
+        found = [one for one in found if one.card in card]
+    if figure is not None:
+        _figure(found, figure)
+    chosen = setting or (settings_of(found) or [""])[0]
+    roles = ROLES if controls else tuple(role for role in ROLES if role != "control")
+    lines = elicitors(store, found, chosen, roles)
     table = overview_table(lines, chosen)
     if as_json:
         print(table.model_dump_json(indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from experiments.studies.elicitation.findings import Findings, stored_findings
 from experiments.studies.elicitation.run import run_card
 from experiments.studies.training.named import CARDS
 from experiments.studies.training.overview import elicitors, overview_table
+from experiments.studies.training.trained_models import read_trained
 from steering.errors import BadInput
 from tests.experiments.command_line import Steer, command
 from tests.experiments.test_training import BARE
@@ -69,8 +71,31 @@ def test_what_is_not_one_table_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no findings"):
         elicitors(Store(tmp_path), [], SETTING)
     other: Findings = found[0].model_copy(update={"pair": ("builtin:careful-base", None)})
-    with pytest.raises(BadInput, match="2 pairs or tasks"):
+    with pytest.raises(BadInput, match="several pairs, tasks or weights"):
         elicitors(store, [*found, other], SETTING)
+
+
+def test_what_is_damaged_says_which_file_and_what_to_do(store: Store, tmp_path: Path) -> None:
+    shutil.copytree(store.root, tmp_path / "runs")
+    copy = Store(tmp_path / "runs")
+    found, _ = stored_findings(copy)
+    (path,) = (copy.root / ".elicitation").glob("reference-*.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    given = SMALL | {"n": 12, "arms": ["likelihood", "full"]}
+    with pytest.raises(BadInput, match=rf"{path.name} holds no findings.*delete it"):
+        run_card(CARDS["reference"], BARE, copy, given=given, console=QUIET)
+    assert "delete it and run its card again" in stored_findings(copy)[1][0]
+    path.write_bytes(whole)
+    (run,) = {p.run for one in found if one.card == "reference" for p in one.points}
+    for shard in (copy.root / run / "rows").iterdir():
+        shard.unlink()
+    with pytest.raises(BadInput, match=f"rows of run {run}.*run the card again"):
+        elicitors(copy, found, SETTING)
+    training = next((copy.root / ".elicitation" / "trained").glob("grpo-*.json"))
+    training.write_bytes(training.read_bytes()[:50])
+    with pytest.raises(BadInput, match=rf"{training.name} is damaged.*delete it"):
+        read_trained(training)
 
 
 def test_the_command_prints_the_table_and_refuses_what_is_not_there(store: Store, steer: Steer, tmp_path: Path) -> None:
@@ -85,6 +110,7 @@ def test_the_command_prints_the_table_and_refuses_what_is_not_there(store: Store
     for given, said in (
         (("--card", "luck"), "no findings of it"),
         (("--pair", "careful"), "no findings of careful"),
+        (("--task", "short:story"), "no findings on short:story; it has find-start"),
         (("--figure", tmp_path / "x.pdf"), ".svg or .png"),
         (("--figure", tmp_path / "x.svg"), "the card fingerprint"),
     ):

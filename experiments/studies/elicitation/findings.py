@@ -99,7 +99,9 @@ def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
         try:
             found.append(Findings.model_validate_json(path.read_bytes()))
         except (OSError, ValidationError) as error:
-            broken.append(f"{path} holds no findings that this program reads ({str(error).splitlines()[0]}).")
+            broken.append(
+                f"{path} holds no findings that this program reads ({str(error).splitlines()[0]}); delete it and run its card again."
+            )
     latest: dict[str, Findings] = {}
     for one in found:
         asked = one.model_dump_json(include={"card", "pair", "models", "task", "options"}) + "/".join(

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from steering.errors import unknown
+from steering.errors import BadInput, unknown
 from steering.model.models import LoadedModel
 
 from ...progress import talk
@@ -65,7 +65,12 @@ def run_card(
     name = f"{card.name}-{asked.digest(room.pair, **key)}.json"
     path = room.folder / name
     if path.exists():
-        return Findings.model_validate_json(path.read_bytes())
+        try:
+            return Findings.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise BadInput(
+                f"{path} holds no findings that this program reads; delete it, and the same command makes them again from the stored rows."
+            ) from error
     points, tables, said = card.run(room, options)
     found = Findings(
         card=card.name,

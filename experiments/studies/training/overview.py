@@ -17,7 +17,7 @@ import numpy as np
 from steering.errors import BadInput, unknown
 
 from ...statistics import Floats, GapRecovered, PairedDifference, paired_difference
-from ...store.runs import Store
+from ...store.runs import Store, StoreError
 from ..elicitation.audit_verdict import corrects
 from ..elicitation.findings import Findings, Point, Table
 from ..elicitation.points import between
@@ -72,8 +72,9 @@ def elicitors(store: Store, found: Sequence[Findings], setting: str, roles: Sequ
         raise unknown("setting", setting, settings_of(found))
     asked = {(one.pair, tuple(sorted(one.models.items())), one.task) for one in found}
     if len(asked) > 1:
+        named = sorted({f"--pair {','.join(filter(None, one.pair))} --task {one.task}" for one in found})
         raise BadInput(
-            f"{store.root} holds findings of {len(asked)} pairs or tasks, which are not one table; name one with --pair."
+            f"{store.root} holds findings of several pairs, tasks or weights, which are not one table; name one of {'; '.join(named)}."
         )
     lines: list[Elicitor] = []
     for one in found:
@@ -95,8 +96,14 @@ def _groups(one: Findings, setting: str) -> list[list[Point]]:
 
 def _line(store: Store, one: Findings, group: Sequence[Point], setting: str) -> Elicitor:
     first = group[0]
-    right = corrects(store.open(first.run), first.split)
-    values: Floats = np.stack([right[point.arm] for point in group], 1)
+    try:
+        right = corrects(store.open(first.run), first.split)
+        values: Floats = np.stack([right[point.arm] for point in group], 1)
+    except (StoreError, KeyError, StopIteration) as error:
+        raise BadInput(
+            f"The rows of run {first.run}, which the findings of card {one.card} are of, are not whole ({str(error)[:120]}). Delete that "
+            f"run and the card's findings, and run the card again; or leave it out with --card."
+        ) from error
     label = _SEED.sub("", first.label)
     baseline = next((p.arm for p in one.points if p.role == "baseline" and p.run == first.run), None)
     baseline = "base" if baseline is None and "base" in right else baseline

@@ -49,7 +49,13 @@ def scale_of(model: LoadedModel, task: Task) -> Scale:
     builtin = isinstance(task, FindStart)
     cue = "maybe" if builtin else "\nConfidence from 0 to 9:"
     names = [f"{100 * level:.0f}" if builtin else f" {n}" for n, level in enumerate(SURE)]
-    asked = cue_ids(model, cue)
+    try:
+        asked = cue_ids(model, cue)
+    except BadInput as error:
+        raise BadInput(
+            f"{model.id} does not know the words {cue!r}, behind which a confidence is asked for; give a model whose "
+            f"tokenizer reads English."
+        ) from error
     levels = []
     for name in names:
         whole = tuple(model.tokenizer(cue + (" " if builtin else "") + name, add_special_tokens=False)["input_ids"])

@@ -100,8 +100,7 @@ def support_table(
             hedge = hedged(beyond.interval.low, beyond.interval.high, beyond.p)
             said.append(
                 f"{setting.name}, {what}: {label} alone solves {sets.expanded} of {len(base)} questions, the base's own second draw "
-                f"{int(((own[AGAIN] > 0) & (base == 0)).sum())}; in all it solves {hedge}{difference_said(beyond)} points more than that "
-                f"draw."
+                f"{int(((own[AGAIN] > 0) & (base == 0)).sum())}; in all, against that draw: {hedge}{difference_said(beyond)} points."
             )
     return Table(
         title=f"{setting.name}: what each can solve at all, {what}, {draws} samples of each question",

@@ -172,7 +172,10 @@ def read_trained(path: Path, kept: Sequence[int] = ()) -> dict[str, Any] | None:
     after one of the `kept` updates were not kept."""
     if not path.exists():
         return None
-    found: dict[str, Any] = json.loads(path.read_bytes())
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged or cut short; delete it, to train anew.") from error
     if not {str(update) for update in kept} <= found["models"].keys():
         return None
     try:
