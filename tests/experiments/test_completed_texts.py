@@ -181,6 +181,6 @@ def test_a_scale_needs_tokens_of_its_own(room: Workroom) -> None:
     class Task:
         name = "other"
 
-    with pytest.raises(BadInput, match="tokenizer of builtin:base"):
+    with pytest.raises(BadInput, match="builtin:base does not know the words"):
         scale_of(room.base, Task())  # type: ignore[arg-type]
     assert Scale((1,), (2, 3)).value(3) == SURE[1]
