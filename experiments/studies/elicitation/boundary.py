@@ -71,14 +71,20 @@ def run(room: Workroom, options: BoundaryOptions) -> tuple[list[Point], list[Tab
 
 
 def right(found: Run, setting: Setting, verified: bool) -> dict[str, Floats] | None:
-    """Right samples per problem and arm; None where traces are asked for and the task verifies none."""
+    """Right samples per problem of the two models; None where traces are asked for and the task verifies none."""
+    counts = counts_of(found, setting, verified)
+    return None if counts is None else {arm: counts[arm] for arm in ("base", "thinking")}
+
+
+def counts_of(found: Run, setting: Setting, verified: bool) -> dict[str, Floats] | None:
+    """Right samples per problem by arm, in one order; None where traces are asked for and the task verifies none."""
     rows = found.table(columns=["arm", "split", "item", "correct", "trace_ok"]).to_pandas()
     rows = rows[rows["split"] == setting.split]
     if verified and rows["trace_ok"].isna().all():
         return None
     rows["right"] = rows["correct"] & (rows["trace_ok"].fillna(False).astype(bool) if verified else True)
     table = rows.groupby(["arm", "item"])["right"].sum().unstack()
-    return {str(arm): table.loc[arm].to_numpy() for arm in ("base", "thinking")}
+    return {str(arm): table.loc[arm].to_numpy() for arm in table.index}
 
 
 def _curves(setting: Setting, name: str, ks: list[int], each: dict[str, Floats]) -> Table:

@@ -17,6 +17,7 @@ from steering.plan.plan import Plan
 from ...statistics import Floats, Interval, paired_difference, support
 from ...store.runs import Arm, Run
 from ..elicitation.asked import Setting
+from ..elicitation.boundary import counts_of
 from ..elicitation.findings import Table
 from ..elicitation.points import difference_said, hedged
 from ..elicitation.workroom import Workroom
@@ -65,17 +66,6 @@ def _sampled(
     return room.evaluate(
         f"{card}-support", setting, arms, n, vectors, f"{len(seeds)} samples each", temperature=1.0, seeds=tuple(seeds)
     )
-
-
-def counts_of(found: Run, setting: Setting, verified: bool) -> dict[str, Floats] | None:
-    """Right samples per question by arm, in one order; None where traces are asked for and the task verifies none."""
-    rows = found.table(columns=["arm", "split", "item", "correct", "trace_ok"]).to_pandas()
-    rows = rows[rows["split"] == setting.split]
-    if verified and rows["trace_ok"].isna().all():
-        return None
-    rows["right"] = rows["correct"] & (rows["trace_ok"].fillna(False).astype(bool) if verified else True)
-    table = rows.groupby(["arm", "item"])["right"].sum().unstack()
-    return {str(arm): table.loc[arm].to_numpy() for arm in table.index}
 
 
 def support_table(
