@@ -83,7 +83,8 @@ def read_thoughts(
         for way, found in values.items():
             gained = found[:, : plain.shape[1]] - plain
             whole[way] += ((gained * there).sum(1) / there.sum(1)).tolist()
-            doubted[way] += ((gained * hesitates).sum(1) / hesitates.sum(1).clamp(min=1)).tolist()
+            doubting = hesitates.any(1)  # a document without such a token says nothing of them
+            doubted[way] += ((gained * hesitates).sum(1)[doubting] / hesitates.sum(1)[doubting]).tolist()
     right = _right(room, n, model, added, shape, generator, arm)
     return Read(_arrays(whole), _arrays(doubted), right, float(np.mean(levels)))
 
@@ -128,12 +129,15 @@ def _right(
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     items = room.asked.found.items(first.split, n)
     for at in range(0, len(items), 16):
-        rows = [encode([BOS, *item.data.prompt("bare").split(), "answer", item.gold]) for item in items[at : at + 16]]
+        few = items[at : at + 16]  # without their numbers, so that no thought has read one
+        rows = [encode([BOS, *item.data.prompt("bare").split(), "answer"]) for item in few]
         ids, lengths = padded(rows)
         told = {way: one.best for way, one in _passes(model, added, ids, lengths, shape, generator).items()}
         told["without"] = model(input_ids=ids).logits.argmax(-1)
         if arm == "plain":
             told = dict.fromkeys(WAYS, told["without"])
         for way in WAYS:
-            found[way] += [float(told[way][place, len(row) - 2] == row[-1]) for place, row in enumerate(rows)]
+            found[way] += [
+                float(told[way][place, len(row) - 1] == ID[few[place].gold]) for place, row in enumerate(rows)
+            ]
     return {way: np.array(values) for way, values in found.items()}

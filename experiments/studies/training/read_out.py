@@ -69,11 +69,12 @@ def read_out(
     right, expected = stated.right[known], stated.expected[known]
     area = auroc(score, right)
     held = found.evaluation.auroc
-    rank = stats.spearmanr(score, expected)
+    alike = len(set(score)) < 2 or len(set(expected)) < 2
+    rank = "that is not defined, all being alike" if alike else f"of {stats.spearmanr(score, expected).statistic:+.2f}"
     said = [
         f"{about}: a probe of right texts at {site}, behind the cue: AUROC {held.value:.3f} on held-out training questions, "
-        f"{'not defined' if area is None else f'{area:.3f}'} on test texts; its score and the mean stated level have a rank correlation of "
-        f"{rank.statistic:+.2f} (n {int(known.sum())})."
+        f"{'not defined' if area is None else f'{area:.3f}'} on test texts; its score and the mean stated level have a rank correlation "
+        f"{rank} (n {int(known.sum())})."
     ]
     moved = {
         "added": _moved(model, contexts, scale, vector, 1.0),
