@@ -10,6 +10,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+NAMED = 40
+"""Valid names that an error lists; a card has up to 30 fields, a tokenizer any number of words."""
+
 
 class BadInput(ValueError):
     """Input that cannot be run. The message names the value, its place, and a valid alternative."""
@@ -36,7 +39,10 @@ def unknown(kind: str, name: object, valid: Iterable[object], where: str = "") -
     names = [str(v) for v in valid]
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return BadInput(f"Unknown {kind} {str(name)!r}{f' in {where}' if where else ''}.{hint} Valid: {listed(names)}.")
+    shown = [repr(valid) if "," in valid else valid for valid in names]
+    return BadInput(
+        f"Unknown {kind} {str(name)!r}{f' in {where}' if where else ''}.{hint} Valid: {listed(shown, NAMED)}."
+    )
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:

@@ -26,7 +26,7 @@ DevelopmentOption = Annotated[
     str, typer.Option("--dev", help="Questions that choose, as split:count[,split:count]; share none with --read.")
 ]
 TestOption = Annotated[str, typer.Option("--test", help="Questions that are reported, as split:count[,split:count].")]
-TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Tokens per text.")]
+TokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Tokens per text.")]
 FIND_START = "find-start"
 TRAIN, TOKENS = "train", 360
 """How verbs that read one form of the built-in task read it."""

@@ -35,7 +35,8 @@ SplitOption = Annotated[
 ]
 PresetOption = Annotated[str, typer.Option(help="quick (minutes on a laptop) or full.")]
 SetsOption = Annotated[list[str] | None, typer.Option("--set", help="Override one field of the card: --set n=100")]
-TokensOption = Annotated[int, typer.Option(help="Tokens per text that is graded.")]
+TokensOption = Annotated[int, typer.Option(min=2, help="Tokens per text that is graded.")]
+FieldsOption = Annotated[bool, typer.Option("--fields", help="List the card's fields and presets, and run nothing.")]
 
 
 def elicit(
@@ -48,12 +49,16 @@ def elicit(
     preset: PresetOption = "quick",
     sets: SetsOption = None,
     max_new_tokens: TokensOption = 360,
+    fields: FieldsOption = False,
     as_json: JsonOption = False,
     as_markdown: MarkdownOption = False,
 ) -> None:
     """Run elicitation cards; a card that was stopped goes on where it was, and what is stored is read."""
     from ..studies.elicitation.named import CARDS
 
+    if fields:
+        list_fields(chosen_cards(card, CARDS), as_json, as_markdown)
+        return
     cards(CARDS, card, (pair, task, forms, split, max_new_tokens), runs, preset, sets, as_json, as_markdown)
 
 
@@ -67,12 +72,16 @@ def train(
     preset: PresetOption = "quick",
     sets: SetsOption = None,
     max_new_tokens: TokensOption = 360,
+    fields: FieldsOption = False,
     as_json: JsonOption = False,
     as_markdown: MarkdownOption = False,
 ) -> None:
     """Run training cards; a training that was stopped goes on after its last update, and what is stored is read."""
     from ..studies.training.named import CARDS
 
+    if fields:
+        list_fields(chosen_cards(card, CARDS), as_json, as_markdown)
+        return
     cards(CARDS, card, (pair, task, forms, split, max_new_tokens), runs, preset, sets, as_json, as_markdown)
 
 
@@ -239,6 +248,28 @@ def show_table(own: FoundTable, console: Console) -> None:
     console.print(table, highlight=False)
     for note in own.notes:
         console.print(note, highlight=False)
+
+
+def list_fields(cards: list[Card], as_json: bool, as_markdown: bool) -> None:
+    """What `--set` takes for each card."""
+    from ..studies.elicitation.fields import fields_table
+    from ..studies.elicitation.written import table_parts
+
+    one_form(as_json, as_markdown)
+    tables = {card.name: fields_table(card) for card in cards}
+    if as_json:
+        facts = [
+            {"card": name, "field": field, "quick": quick, "full": full, "what": what}
+            for name, table in tables.items()
+            for field, quick, full, what in table.lines
+        ]
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        return
+    for table in tables.values():
+        if as_markdown:
+            print("\n\n".join(table_parts(table)) + "\n")
+        else:
+            show_table(table, paper())
 
 
 def list_cards(cards: list[Card], as_json: bool) -> None:

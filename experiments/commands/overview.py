@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +37,7 @@ def overview(
     from ..store.runs import Store
     from ..studies.elicitation.findings import stored_findings
     from ..studies.elicitation.written import table_parts
-    from ..studies.training.overview import ROLES, elicitors, overview_table, settings_of
+    from ..studies.training.overview import ROLES, elicitors, overview_records, overview_table, settings_of
 
     one_form(as_json, as_markdown)
     store = Store(runs)
@@ -68,7 +69,7 @@ def overview(
     lines = elicitors(store, found, chosen, roles)
     table = overview_table(lines, chosen)
     if as_json:
-        print(table.model_dump_json(indent=1))
+        print(json.dumps({"records": overview_records(lines, chosen), "notes": list(table.notes)}, indent=1))
     elif as_markdown:
         print("\n\n".join(table_parts(table)))
     else:

@@ -23,6 +23,7 @@ from tests.experiments.test_weight_cards import SMALL
 
 QUIET = Console(quiet=True)
 SETTING = "bare prompts"
+HALF = BARE.max_new_tokens // 2
 steer = pytest.fixture(command)
 
 
@@ -64,6 +65,20 @@ def test_lines_are_read_from_the_rows_and_a_shared_training_is_one_line(store: S
     assert np.isclose(own.right, np.mean(own.seeds))
 
 
+def test_lines_of_one_name_say_what_tells_them_apart(store: Store, tmp_path: Path) -> None:
+    shutil.copytree(store.root, tmp_path / "runs")
+    copy = Store(tmp_path / "runs")
+    short = BARE.model_copy(update={"max_new_tokens": HALF})
+    given = SMALL | {"n": 12, "arms": ["likelihood", "full"]}
+    run_card(CARDS["reference"], short, copy, given=given, console=QUIET)
+    shown = [line.label for line in elicitors(copy, stored_findings(copy)[0], SETTING)]
+    assert len(set(shown)) == len(shown), shown
+    for tokens in (BARE.max_new_tokens, HALF):
+        assert any(name.startswith(f"thinking model (tokens per text {tokens}") for name in shown), shown
+    alone = [line.label for line in elicitors(store, stored_findings(store)[0], SETTING)]
+    assert not any("(tokens per text" in name for name in alone)
+
+
 def test_what_is_not_one_table_is_refused(store: Store, tmp_path: Path) -> None:
     found, _ = stored_findings(store)
     with pytest.raises(BadInput, match="'luck'"):
@@ -100,10 +115,17 @@ def test_what_is_damaged_says_which_file_and_what_to_do(store: Store, tmp_path: 
 
 def test_the_command_prints_the_table_and_refuses_what_is_not_there(store: Store, steer: Steer, tmp_path: Path) -> None:
     runs = ("--runs", str(store.root))
-    table = json.loads(steer("overview", *runs, "--json")[1])
-    assert table["heads"][0] == "elicitor" and len(table["lines"]) == 6
+    whole = json.loads(steer("overview", *runs, "--json")[1])
+    records = whole["records"]
+    assert len(records) == 6 and "not paired" in whole["notes"][0]
+    assert records[0]["elicitor"] == "base, greedy" and records[0]["over_base"] is None
+    for record in records:
+        assert record["n"] == 12 and record["right"] == pytest.approx(np.mean(record["right_by_seed"]))
+        assert 0 <= record["right"] <= 1 and isinstance(record["tokens_per_question"], float)
+        if record["over_base"] is not None:
+            assert record["over_base_low"] <= record["over_base"] <= record["over_base_high"]
     few = json.loads(steer("overview", *runs, "--json", "--no-controls", "--card", "one-example")[1])
-    assert [line[0] for line in few["lines"]] == [
+    assert [line["elicitor"] for line in few["records"]] == [
         "base, greedy", "base, asked to think first", "the full set, right answers", "thinking model",
     ]  # fmt: skip
     assert steer("overview", *runs, "--markdown")[1].startswith("**bare prompts: every elicitor of the store**")

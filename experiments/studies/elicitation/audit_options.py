@@ -34,7 +34,9 @@ class GivenVectors(Options):
     digests: tuple[str, ...] = ()
     """Of the vectors in the files; found out."""
     dose: str = "1v"
+    """As `steer generate` takes it: `1v` is once the vector, `0.5a` half the activation's size."""
     span: str = "last_prompt"
+    """At which tokens the vector is added."""
     site: str | None = None
     """Of the files' vectors: another site than their own."""
     n_choice: int = Field(default=24, ge=2)
@@ -76,9 +78,11 @@ class AuditOptions(GivenVectors):
     sae: str | None = None
     """Audit latents of this autoencoder too, by their decoder rows."""
     latents: tuple[int, ...] = ()
+    """Latents of the autoencoder whose decoders are audited too."""
     latent_edit: str = "raise 12f"
     """What is done to a latent."""
     directions: int = Field(default=20, ge=1)
+    """Random directions of equal size: the null."""
     texts: int = Field(default=24, ge=2)
     """Texts that the Jacobian lens is fitted on."""
 

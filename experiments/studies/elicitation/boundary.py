@@ -29,9 +29,11 @@ from .workroom import Workroom
 
 class BoundaryOptions(Options):
     samples: int = Field(default=128, ge=2)
+    """Texts per question: the largest k of pass@k."""
     most: int = Field(default=64, ge=1)
     """Largest k; at most half of the samples, beyond which the estimate is one of few subsets."""
     temperature: float = Field(default=1.0, gt=0)
+    """Of the samples."""
 
 
 def refuse(asked: Elicit, options: BoundaryOptions) -> None:

@@ -23,7 +23,7 @@ Preset = Literal["quick", "full"]
 class Options(BaseModel):
     """Sizes of a card. Cards have fields of their own beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     n: int = Field(default=200, ge=1)
     """Questions per setting."""
 

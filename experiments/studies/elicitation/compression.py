@@ -58,9 +58,11 @@ class CompressionOptions(Options):
     dev: str | None = None
     """The split that the direction is read from."""
     n_dev: int = Field(default=48, ge=4)
+    """Questions that doses are chosen on."""
     samples: int = Field(default=8, ge=2)
     """Texts per development question."""
     temperature: float = Field(default=1.0, gt=0)
+    """Of the samples."""
     draws: int = Field(default=20, ge=1)
     """Random lists beside each list, random directions beside each dose."""
     cue: str | None = None

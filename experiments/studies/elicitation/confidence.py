@@ -35,6 +35,7 @@ FEW = 20
 
 class ConfidenceOptions(Options):
     resamples: int = Field(default=1000, ge=100)
+    """Of the bootstrap over questions."""
 
 
 @dataclass(frozen=True, eq=False)

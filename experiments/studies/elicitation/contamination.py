@@ -42,6 +42,7 @@ class ContaminationOptions(Options):
     longest: int = Field(default=128, ge=1)
     """Tokens of a rest; questions with a longer one are left out at that share."""
     resamples: int = Field(default=1000, ge=100)
+    """Of the bootstrap over questions."""
 
 
 def refuse(asked: Elicit, options: ContaminationOptions) -> None:

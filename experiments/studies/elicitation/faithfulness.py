@@ -53,8 +53,11 @@ class FaithfulnessOptions(Options):
     samples: int = Field(default=32, ge=2)
     """Continuations per removed step."""
     temperature: float = Field(default=1.0, gt=0)
+    """Of the samples."""
     answer_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that an answer may take behind the cue; by default what the task needs."""
     cue: str | None = None
+    """What asks for the answer behind a part of the trace; by default the task's."""
     filler: str | None = None
     """By default the task's own word, or ` ...`."""
 

@@ -88,6 +88,8 @@ class Findings(BaseModel):
     """Of the card's code."""
     models: dict[str, str] = {}
     """Fingerprints of the pair, by name."""
+    max_new_tokens: int | None = None
+    """Tokens per text; None in files of earlier versions, whose runs say it."""
 
 
 def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
@@ -104,7 +106,7 @@ def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
             )
     latest: dict[str, Findings] = {}
     for one in found:
-        asked = one.model_dump_json(include={"card", "pair", "models", "task", "options"}) + "/".join(
+        asked = one.model_dump_json(include={"card", "pair", "models", "task", "options", "max_new_tokens"}) + "/".join(
             sorted({p.setting for p in one.points})
         )
         if asked not in latest or latest[asked].version <= one.version:

@@ -40,6 +40,7 @@ CUES = {"find-start": "so answer"}
 
 class PathOptions(Options):
     k: int = Field(default=10, ge=2)
+    """First tokens that a path is begun with, the likeliest ones."""
     cue: str | None = None
     """Asks for an answer where a path has none; by default the task's own words, or `So the answer is`."""
     questions: int = Field(default=20, ge=1)

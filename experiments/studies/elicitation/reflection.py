@@ -54,6 +54,7 @@ class ReflectionOptions(Options):
     directions: int = Field(default=20, ge=1)
     """Random directions, or random lists, beside each."""
     permutations: int = Field(default=200, ge=1)
+    """Of the test that compares shares."""
     cue: str | None = None
     """What asks for an answer."""
 

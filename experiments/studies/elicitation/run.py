@@ -86,6 +86,7 @@ def run_card(
         runs=tuple(dict.fromkeys(room.runs)),
         version=card.version,
         models={name: model.fingerprint for name, model in room.pair.items()},
+        max_new_tokens=asked.max_new_tokens,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(found.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -21,10 +21,15 @@ WORDS = {"find-start": ("wait", "ok")}
 
 class SamplingOptions(Options):
     samples: int = Field(default=8, ge=2)
+    """Texts per question."""
     exponent: float = Field(default=4.0, gt=1)
+    """Alpha: texts are drawn from the base's probabilities to this power."""
     block: int = Field(default=48, ge=1)
+    """Tokens per block of power sampling."""
     steps: int = Field(default=4, ge=1)
+    """Proposals per block of power sampling."""
     word: str | None = None
+    """What budget forcing writes where a text would end; by default a word of the task."""
     empty: str | None = None
     """The control of `word`."""
 

@@ -34,14 +34,19 @@ WORDS = 5
 
 class DecisionOptions(Options):
     budgets: tuple[float, ...] = (0.01, 0.03, 0.08, 0.20)
+    """Shares of the tokens that are written by somebody else."""
     selectors: tuple[str, ...] = tuple(SELECTORS)
+    """What chooses these tokens."""
     writers: tuple[str, ...] = tuple(WRITERS)
+    """Who writes them."""
     random: int = Field(default=20, ge=1)
     """Banks of random vectors."""
     n_development: int = Field(default=48, ge=4)
+    """Questions that thresholds are set on."""
     hybrid: dict[str, Any] = Field(default_factory=dict)
     """Fields of the hybrid's spec that the bank is made by."""
     read: dict[str, int] = Field(default_factory=dict)
+    """Questions per split that vectors are read from."""
     development: dict[str, int] = Field(default_factory=dict)
     """Of another task: questions that the bank is made from, and that thresholds are set on, by split."""
 

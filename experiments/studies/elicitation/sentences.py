@@ -54,6 +54,7 @@ class SentenceOptions(Options):
     samples: int = Field(default=32, ge=FEW)
     """Continuations per sentence."""
     temperature: float = Field(default=1.0, gt=0)
+    """Of the samples."""
     draws: int = Field(default=200, ge=20)
     """Random scores."""
     heads: int = Field(default=3, ge=1)

@@ -44,7 +44,9 @@ class ShiftOptions(SteeredOptions):
     twins: bool = True
     """Ask the built-in task's problems in other symbols too: two more axes."""
     resamples: int = Field(default=200, ge=20)
+    """Of the bootstrap over questions."""
     permutations: int = Field(default=200, ge=19)
+    """Of the test of the slope."""
 
 
 def refuse(asked: Elicit, options: ShiftOptions) -> None:

@@ -33,6 +33,7 @@ class SteeredOptions(Options):
     dose: str = "1v"
     """Of the file's vector."""
     span: str = "last_prompt"
+    """At which tokens the vector is added."""
     n_choice: int = Field(default=24, ge=2)
     """Development questions on which the demo's layer and dose are chosen."""
     directions: int = Field(default=20, ge=1)

@@ -56,9 +56,11 @@ LISTS: dict[str, dict[str, tuple[str, ...]]] = {
 
 class SwitchingOptions(Options):
     strengths: tuple[float, ...] = (3.0, 5.0, 10.0, 20.0)
+    """Logits that are taken from the words of switching."""
     windows: tuple[int, ...] = (10, 20, 40, 80)
     """Tokens from the beginning of a thought; published for long texts: 300 to 700."""
     lists: dict[str, tuple[str, ...]] | None = None
+    """Words that cannot be written, by a name of the list; by default those of the task."""
     draws: int = Field(default=20, ge=1)
     """Random lists beside each list."""
 

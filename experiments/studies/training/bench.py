@@ -29,8 +29,11 @@ from .questions import outcome, training_items
 
 class ReinforcedOptions(Options):
     budgets: tuple[str, ...] = Field(default=("number", "vector", "vectors"), min_length=1)
+    """What is trained: one number on a fixed direction, a vector, a vector per layer."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    """Of the trainings; what is drawn, and what vectors begin at."""
     updates: int = Field(default=24, ge=1)
+    """Steps of the optimiser per training."""
     prompts: int = Field(default=8, ge=1)
     """Per update."""
     samples: int = Field(default=8, ge=2)
@@ -46,15 +49,19 @@ class ReinforcedOptions(Options):
     read: dict[str, int] = Field(default_factory=dict)
     """Of another task: training questions by split."""
     span: str = "last_prompt"
+    """At which tokens vectors are added, in training and when graded."""
     layer: int | None = Field(default=None, ge=0)
     """Where one vector is trained; by default the last layer of the first half."""
     doses: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
     """Of the mean difference, in units of its norm."""
     n_dev: int = Field(default=24, ge=2)
+    """Questions that doses are chosen on."""
     dev: str | None = None
+    """Their split; by default the task's own."""
     fits: int = Field(default=40, ge=1)
     """Gradient steps of the fit to right texts."""
     directions: int = Field(default=20, ge=1)
+    """Random directions of equal size: the null."""
     texts: int = Field(default=24, ge=2)
     """That the audit's Jacobian lens is fitted on."""
 

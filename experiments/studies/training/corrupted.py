@@ -47,8 +47,11 @@ ROW = 256
 
 class CorruptedOptions(Options):
     arms: tuple[str, ...] = Field(default=ARMS, min_length=1)
+    """Which traces are learned."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    """Of the trainings."""
     updates: int = Field(default=60, ge=1)
+    """Steps of the optimiser per training."""
     problems: int = Field(default=20, ge=2)
     """Per update."""
     rate: float = Field(default=3e-3, gt=0)

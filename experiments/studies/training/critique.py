@@ -49,6 +49,7 @@ AGAINST = (("critique", "solution"), ("critique", "shuffled"), ("critique", "tex
 
 class CritiqueOptions(SeededOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
+    """Which texts are learned."""
     candidates: int = Field(default=100, ge=2)
     """Responses that are sampled to the question."""
     choose: int = Field(default=24, ge=1)
@@ -56,6 +57,7 @@ class CritiqueOptions(SeededOptions):
     steps: int = Field(default=30, ge=1)
     """Gradient steps of the critique arm; the others have as many learnt tokens."""
     batch: int = Field(default=16, ge=1)
+    """Texts per step of the optimiser."""
     rate: float = Field(default=5e-4, gt=0)
     """Adam's highest step."""
 

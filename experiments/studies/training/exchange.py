@@ -44,6 +44,7 @@ FROM = {"base": "the base", "thinking": "the thinking model"}
 
 class ExchangeOptions(Options):
     behaviours: tuple[str, ...] = Field(default=("backtracking", "checking"), min_length=1)
+    """Whose vectors are exchanged."""
     dose: float = Field(default=1.0, gt=0)
     """In units of a vector's norm, which is that of the mean activation."""
     layer: int | None = Field(default=None, ge=0)

@@ -47,6 +47,7 @@ Source = tuple[str, str, Plan]
 
 class FingerprintOptions(ReinforcedOptions):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1), min_length=1)
+    """Of the trainings."""
     files: tuple[str, ...] = ()
     """Vectors that are read too, at 1v over the span."""
     models: tuple[str, ...] = ()

@@ -48,6 +48,7 @@ class ForksOptions(RewardedOptions):
     shares: tuple[float, ...] = Field(default=(0.2,), min_length=1)
     """Of the tokens that are trained on."""
     masks: tuple[str, ...] = Field(default=tuple(MASKS), min_length=1)
+    """Which tokens are learned: those of highest entropy, the others, as many drawn ones."""
     contrasts: tuple[str, ...] = tuple(CONTRASTS)
     """Arms without reward learning."""
     asked: int = Field(default=64, ge=2)

@@ -46,11 +46,13 @@ class LeftOutOptions(Options):
     families: tuple[str, ...] = Field(default=FAMILIES, min_length=1)
     """That are left out, one at a time."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    """Of the trainings."""
     draws: int = Field(default=2, ge=1)
     """Per seed, of documents that are left out at random."""
     each: int = Field(default=200, ge=2)
     """Documents of every family in the corpus."""
     updates: int = Field(default=40, ge=1)
+    """Steps of the optimiser per training."""
     tokens: int = Field(default=2400, ge=500)
     """Per update, at most."""
     rate: float = Field(default=3e-3, gt=0)

@@ -57,6 +57,7 @@ SATURATED = 0.95
 
 class OneExampleOptions(RewardedOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
+    """What is rewarded, on which questions."""
     candidates: int = Field(default=24, ge=2)
     """Questions of the ordinary training among which the example is chosen."""
     epochs: int = Field(default=3, ge=2)
@@ -100,6 +101,7 @@ def grown_of(room: Workroom, options: OneExampleOptions) -> tuple[list[Grown], l
     ]
     wrong = _wrong(room, items[example], options) if "wrong" in options.arms else None
     arms: list[tuple[str, Job]] = []
+    """What is rewarded, on which questions."""
     for arm in (arm for arm in ARMS if arm in options.arms):
         if arm == "wrong" and wrong is None:
             said.append(f"{first.name}: the base never answers the example wrongly, so that it has no wrong label.")

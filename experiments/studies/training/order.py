@@ -55,6 +55,7 @@ AGAINST = (
 
 class OrderOptions(RewardedOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
+    """What is learned, in which order."""
     batch: int = Field(default=16, ge=1)
     """Texts per gradient step of the supervised part."""
     teaching: float = Field(default=5e-4, gt=0)

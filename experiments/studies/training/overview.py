@@ -4,13 +4,15 @@
    the mean. Numbers are read from the runs' rows anew; the cost of a training is that of its card's table.
 2. Lines that hold the same rows (a training that cards share) are one. Cards ask different numbers of questions, the first ones of a split,
    so that n stands in every line and two lines of different n are not paired.
+3. Lines of one name that hold other rows say what tells them apart: the card's fields, the tokens per text, the card.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +47,8 @@ class Elicitor:
     generated: int | None = None
     """While training, mean over seeds; None where nothing was trained."""
     trained: int | None = None
+    facts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """How the card was asked, by name: what tells lines of one label apart."""
     rows: tuple[bytes, ...] = field(default=(), repr=False)
     """The verdicts by seed: what tells equal lines."""
 
@@ -82,7 +86,22 @@ def elicitors(store: Store, found: Sequence[Findings], setting: str, roles: Sequ
             if (line := _line(store, one, group, setting)).role in roles:
                 lines = _merged(lines, line)
     order = {"baseline": 0, "prompt": 1, "reference": 3}
-    return sorted(lines, key=lambda line: order.get(line.role, 2))
+    return _told_apart(sorted(lines, key=lambda line: order.get(line.role, 2)))
+
+
+def _told_apart(lines: list[Elicitor]) -> list[Elicitor]:
+    """Labels that several lines have, each with the facts in which these differ; n and the number of seeds have columns of their own."""
+    named: dict[tuple[str, int, int], list[Elicitor]] = {}
+    for line in lines:
+        named.setdefault((line.label, line.n, len(line.seeds)), []).append(line)
+    told: dict[int, str] = {}
+    for same in named.values():
+        facts = [dict(line.facts) for line in same]
+        keys = [key for key in facts[0] if len({fact.get(key) for fact in facts}) > 1]
+        for line, fact in zip(same, facts, strict=True):
+            if len(same) > 1 and keys:
+                told[id(line)] = f"{line.label} ({', '.join(f'{key} {fact[key]}' for key in keys if key in fact)})"
+    return [replace(line, label=told.get(id(line), line.label)) for line in lines]
 
 
 def _groups(one: Findings, setting: str) -> list[list[Point]]:
@@ -115,9 +134,17 @@ def _line(store: Store, one: Findings, group: Sequence[Point], setting: str) -> 
     generated, trained = _cost(one, setting, label)
     return Elicitor(
         label, first.role, (one.card,), len(values), tuple(float(x) for x in values.mean(0)), own, gap,
-        float(np.mean([point.tokens for point in group])), generated, trained,
+        float(np.mean([point.tokens for point in group])), generated, trained, _facts(store, one, first),
         tuple(np.ascontiguousarray(values[:, seed]).tobytes() for seed in range(values.shape[1])),
     )  # fmt: skip
+
+
+def _facts(store: Store, one: Findings, point: Point) -> tuple[tuple[str, str], ...]:
+    """How a card was asked: tokens per text, its fields, its name, the version of its code."""
+    own = store.open(point.run).manifest.spec.get("generation", {})
+    facts = {"tokens per text": own.get("max_new_tokens")} | {k: v for k, v in one.options.items() if k != "n"}
+    facts |= {"card": one.card, "version": one.version}
+    return tuple((name, str(value)) for name, value in facts.items())
 
 
 def _cost(one: Findings, setting: str, label: str) -> tuple[int | None, int | None]:
@@ -137,8 +164,8 @@ def _cost(one: Findings, setting: str, label: str) -> tuple[int | None, int | No
 def _merged(lines: list[Elicitor], line: Elicitor) -> list[Elicitor]:
     """With a line, or with its card beside the line that holds the same rows under the same name."""
     for place, other in enumerate(lines):
-        if (other.label, other.rows) == (line.label, line.rows):
-            both = Elicitor(**vars(other) | {"cards": tuple(dict.fromkeys((*other.cards, *line.cards)))})
+        if (other.label, other.rows, other.tokens) == (line.label, line.rows, line.tokens):
+            both = replace(other, cards=tuple(dict.fromkeys((*other.cards, *line.cards))))
             return [*lines[:place], both, *lines[place + 1 :]]
     return [*lines, line]
 
@@ -169,3 +196,24 @@ def overview_table(lines: Sequence[Elicitor], setting: str) -> Table:
             "questions of the split: lines of different n are not paired. Nothing is corrected for the number of lines.",
         ),
     )  # fmt: skip
+
+
+def overview_records(lines: Sequence[Elicitor], setting: str) -> list[dict[str, Any]]:
+    """The lines as numbers, for a program: shares, differences and their bounds in [0, 1] and unrounded, None where there is none."""
+    records: list[dict[str, Any]] = []
+    for line in lines:
+        own, gap = line.difference, line.gap
+        records.append(
+            {
+                "setting": setting, "elicitor": line.label, "role": line.role, "cards": list(line.cards), "n": line.n,
+                "right": line.right, "right_by_seed": list(line.seeds),
+                "over_base": None if own is None else own.difference,
+                "over_base_low": None if own is None else own.interval.low,
+                "over_base_high": None if own is None else own.interval.high,
+                "gap_recovered": None if gap is None else gap.value,
+                "gap_recovered_low": None if gap is None or gap.interval is None else gap.interval.low,
+                "gap_recovered_high": None if gap is None or gap.interval is None else gap.interval.high,
+                "tokens_per_question": line.tokens, "tokens_generated": line.generated, "tokens_trained": line.trained,
+            }
+        )  # fmt: skip
+    return records

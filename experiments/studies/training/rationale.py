@@ -49,16 +49,21 @@ LIKE = "hmm"
 
 class RationaleOptions(SeededOptions):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    """Of the trainings."""
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
+    """What is learned: thoughts with reward, without, or the texts alone."""
     updates: int = Field(default=30, ge=1)
+    """Steps of the optimiser per training."""
     documents: int = Field(default=4, ge=1)
     """Per update."""
     passes: int = Field(default=2, ge=2)
     """Thoughts of every token."""
     thought: int = Field(default=4, ge=1)
+    """Tokens per thought."""
     ahead: int = Field(default=4, ge=1)
     """Tokens that are predicted behind a thought."""
     rate: float = Field(default=1e-4, gt=0)
+    """Learning rate."""
     fresh: int = Field(default=64, ge=4)
     """Documents on which likelihood is read."""
 

@@ -38,6 +38,7 @@ AGAINST = (("likelihood", "full"), ("likelihood", "alone"), ("likelihood", "shuf
 
 class ReferenceOptions(RewardedOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
+    """What is learned."""
 
 
 def run(room: Workroom, options: ReferenceOptions) -> tuple[list[Point], list[Table], list[str]]:

@@ -28,6 +28,7 @@ from .trained_models import TrainedModel
 
 class SeededOptions(Options):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    """Of the trainings."""
     tokens: int = Field(default=200, ge=1)
     """Of a text in training."""
     pool: int = Field(default=256, ge=2)
@@ -36,6 +37,7 @@ class SeededOptions(Options):
 
 class RewardedOptions(SeededOptions):
     updates: int = Field(default=12, ge=1)
+    """Steps of the optimiser per training."""
     prompts: int = Field(default=8, ge=1)
     """Groups per update."""
     samples: int = Field(default=8, ge=2)

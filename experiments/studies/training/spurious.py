@@ -49,6 +49,7 @@ AGAINST = (
 
 class SpuriousOptions(RewardedOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
+    """What is rewarded."""
     votes: int = Field(default=8, ge=2)
     """Sampled answers of the base per question that a majority is of."""
     chance: float = Field(default=0.5, gt=0, lt=1)
@@ -94,6 +95,7 @@ def grown_of(room: Workroom, options: SpuriousOptions) -> tuple[list[Grown], dic
     if "majority" in options.arms and len(voted) < options.prompts:
         raise BadInput(f"card spurious: the base answers {len(voted)} training questions; leave majority out of arms.")
     arms: list[tuple[str, Job]] = []
+    """What is rewarded."""
     for arm in (arm for arm in ARMS if arm in options.arms):
         asked, reward, other = _training(arm, items, voted, wrong, labels, options)
         for seed in options.seeds:
