@@ -25,6 +25,8 @@ from app.gate import VARIABLE, read_hosts
 APP = Path(__file__).resolve().parent
 PARENT = "STEERING_PARENT"
 """Environment variable with the descriptor of the pipe that ends when `launch` does."""
+ALONE, SINGLE = "STEERING_ALONE", "STEERING_SINGLE_USER"
+"""Environment variables that are 1 where one job runs at a time, and where every browser is that of one user."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 15.0
 """Seconds that the server has to end by itself."""
@@ -54,15 +56,19 @@ def command(port: int, open_browser: bool) -> list[str]:
     ]
 
 
-def environment(runs: Path | str, vectors: Path | str | None = None, hosts: Sequence[str] = ()) -> dict[str, str]:
+def environment(
+    runs: Path | str, vectors: Path | str | None = None, hosts: Sequence[str] = (), alone: bool = False
+) -> dict[str, str]:
     """The environment of the server: the runs folder, a folder of vectors to offer, hosts that it may be asked as beside this machine's
-    own, and the project on the import path."""
+    own, whether one job runs at a time, and the project on the import path. Without further hosts every browser is of one user."""
     paths = [str(APP.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
         "STEERING_RUNS": str(runs) if "://" in str(runs) else str(Path(runs).resolve()),
         "PYTHONPATH": os.pathsep.join(paths),
         VARIABLE: ",".join(read_hosts(hosts)),
+        ALONE: str(int(alone)),
+        SINGLE: str(int(not hosts)),
         **({"STEERING_VECTORS": str(Path(vectors).resolve())} if vectors else {}),
     }
 
@@ -73,9 +79,10 @@ def launch(
     open_browser: bool = True,
     vectors: Path | str | None = None,
     hosts: Sequence[str] = (),
+    alone: bool = False,
 ) -> int:
     """Run the app over the runs in `runs` until it is stopped; returns the server's exit code. Raises BadInput for a host that is none."""
-    settings = environment(runs, vectors, hosts)
+    settings = environment(runs, vectors, hosts, alone)
     reading, writing = os.pipe()
     asked: list[int] = []
 

@@ -1,7 +1,7 @@
 """Jobs: what is running, how long, and can I stop it?
 
 1. Every job of this server, and those that an earlier one left, with state, progress, time left, speed, log, and what went wrong.
-2. Cancel is offered to the browser that started a job; Retry and Open to everyone.
+2. Cancel is offered to the browser that started a job, on a server of one user to each of theirs; Retry and Open to everyone.
 3. While something runs, the list renews itself; when the last job has ended, it stops.
 """
 
@@ -42,11 +42,16 @@ def page() -> None:
 
 
 def _memory(kept: Board) -> None:
-    models, busy = kept.worker.models, kept.holder is not None
+    models, busy = kept.worker.models, kept.before("generate") > 0
     with st.container(horizontal=True, vertical_alignment="center"):
         loaded = ", ".join(map(for_markdown, models)) if models else "none"
         worker = "The worker process is there" if kept.worker.pid else "The worker process is not started"
-        st.caption(f"One job runs at a time, in order. {worker}; models in memory: {loaded}.", width="stretch")
+        order = (
+            "One job runs at a time, in order."
+            if kept.alone
+            else "One generation runs at a time, and one command beside it."
+        )
+        st.caption(f"{order} {worker}; models in memory: {loaded}.", width="stretch")
         if models and st.button("Unload models", icon=":material/eject:", disabled=busy, help="Lets the memory go."):
             try:
                 kept.unload()
@@ -131,7 +136,7 @@ def _facts(kept: Board, job: Job, owner: str) -> list[str]:
 
 def _buttons(kept: Board, job: Job, owner: str) -> None:
     if not job.over:
-        mine = job.owner == owner
+        mine = kept.may_cancel(job, owner)
         words = "stopping…" if job.cancelling else "Cancel"
         why = "Keeps what is finished." if mine else "Only the browser that started it can stop it."
         off = not mine or job.cancelling

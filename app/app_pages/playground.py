@@ -18,7 +18,7 @@ from streamlit import runtime
 from app import address, playground_form, stack
 from app.components import live
 from app.doubts import mark_run, say_left_out
-from app.escaping import for_markdown
+from app.escaping import for_markdown, one_line
 from app.example import Example, find_example
 from app.jobs.board import Refused, board
 from app.jobs.chip import this_change_word, this_owner, this_shelf
@@ -152,9 +152,10 @@ def preflight(asked: LiveRequest) -> str:
         folder = asked.model.startswith(("/", ".", "~", "builtin:"))
         missing = " · there is no model in this folder" if folder else " · model not on this machine: Run downloads it"
         words += " · loads the model first" if shape_of(asked.model) else missing
-    running, waiting = kept.active()
-    if running + waiting:
-        words += f" · {running + waiting} job{'s' * (running + waiting > 1)} ahead"
+    if before := kept.before("generate"):
+        words += f" · {before} job{'s' * (before > 1)} ahead"
+    if beside := kept.holder("command"):
+        words += f" · beside {one_line(beside.title, 60)}"
     return for_markdown(words, 300)
 
 
@@ -171,7 +172,7 @@ def _copies(asked: LiveRequest) -> None:
 
 def _shown(job: Job, root: Path | str) -> None:
     """The lanes of a job, and what can be done with it."""
-    word = this_change_word() if job.owner == this_owner() else ""
+    word = this_change_word() if board().may_cancel(job, this_owner()) else ""
     live.stream(job.id, word, job.over, key="pg_live", on_ended=lambda: None)
     if not job.over:
         return

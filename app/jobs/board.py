@@ -1,9 +1,10 @@
-"""The board of jobs of one server: a first-in-first-out queue, and one job at a time with the machine to itself.
+"""The board of jobs of one server: a line of generations and, behind it, a line of `steer` commands.
 
 1. Every job passes `admission`, however it comes.
-2. The job that runs holds the lease: generation and `steer` commands never share the device, and before a command the worker's models are
-   let go.
-3. Jobs belong to the server, not to a browser's session: they go on when every page is closed. Anyone may watch; only the owner cancels.
+2. Within a line one job runs at a time, in order. A command runs beside generations, at lower priority; the worker's models are let go
+   before it only where memory is short. With `alone` there is one line: nothing shares the machine, and models are let go first.
+3. Jobs belong to the server, not to a browser's session: they go on when every page is closed. Anyone may watch; only the owner cancels,
+   unless every browser is that of one user (`single`).
 4. An ended job keeps its events, so that its text can be read again, until `KEPT` newer ones have ended.
 """
 
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from pathlib import Path
 from typing import Any
 
+from app.launch import ALONE, SINGLE
+
 from .admission import NotAdmitted, admitted_command, admitted_generation
 from .commands import run_command
-from .job import Job
+from .job import Job, Kind
 from .ledger import Ledger
+from .line import Line
+from .memory import is_short
 from .worker import ENGINE, Worker, WorkerDied, WorkerFailed
 
 KEPT = 100
@@ -26,7 +30,7 @@ PER_OWNER = 8
 """Jobs that one browser may have waiting."""
 MEMORY = (
     "There is not enough memory for this: {what}. The text so far is kept and the models were let go. Next: fewer tokens, a shorter prompt "
-    "or a smaller model, then Retry."
+    "or a smaller model, or wait for the job that runs beside it, then Retry."
 )
 
 
@@ -40,47 +44,63 @@ class NotOwner(Refused):
 
 class Board:
     """The jobs of one server. `root` is the local store whose ledger remembers them, or None; `store` is where the runs are, by default
-    there."""
+    there. `alone`: one job at a time of either kind. `single`: any browser may stop any job."""
 
-    def __init__(self, engine: str = ENGINE, root: Path | None = None, store: str | None = None):
+    def __init__(
+        self,
+        engine: str = ENGINE,
+        root: Path | None = None,
+        store: str | None = None,
+        *,
+        alone: bool = False,
+        single: bool = False,
+    ):
         self._store = root if store is None else store
         self.worker = Worker(engine)
         self.closing = False
         """Whether the server is about to end: event streams end, nothing new is taken."""
         self.speed: dict[str, float] = {}
         """Tokens per second and text, last measured, by model."""
+        self.alone, self.single = alone, single
         self._ledger = Ledger(root)
         self._jobs: dict[str, Job] = {job.id: job for job in self._ledger.read()}
-        self._queue: deque[Job] = deque()
-        self._holder: Job | None = None
-        self._wake = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Condition()
+        generations = Line(self._lock, self._run, self._ledger.write)
+        commands = generations if alone else Line(self._lock, self._run, self._ledger.write)
+        self._lines: dict[Kind, Line] = {"generate": generations, "command": commands}
 
     def jobs(self) -> list[Job]:
         """All jobs, the newest first."""
-        with self._wake:
+        with self._lock:
             return sorted(self._jobs.values(), key=lambda job: -job.asked)
 
     def get(self, job: str) -> Job | None:
         """The job of that id."""
-        with self._wake:
+        with self._lock:
             return self._jobs.get(job)
 
-    @property
-    def holder(self) -> Job | None:
-        """The job that has the machine to itself now."""
-        return self._holder
+    def holder(self, kind: Kind = "generate") -> Job | None:
+        """The job that runs in the line of a kind."""
+        return self._lines[kind].holder
 
     def ahead(self, job: Job) -> int:
         """Jobs that come before a queued one."""
-        with self._wake:
-            waiting = list(self._queue).index(job) if job in self._queue else 0
-            return waiting + (self._holder is not None and job in self._queue)
+        return self._lines[job.kind].ahead(job)
+
+    def before(self, kind: Kind) -> int:
+        """Jobs that a new one of a kind would wait for."""
+        line = self._lines[kind]
+        return len(line) + (line.holder is not None)
 
     def active(self) -> tuple[int, int]:
         """Jobs that run, and jobs that wait."""
-        with self._wake:
-            return int(self._holder is not None), len(self._queue)
+        with self._lock:
+            lines = set(self._lines.values())
+            return sum(line.holder is not None for line in lines), sum(map(len, lines))
+
+    def may_cancel(self, job: Job, owner: str) -> bool:
+        """Whether the browser of that owner may stop a job."""
+        return self.single or job.owner == owner
 
     def submit_generation(self, request: dict[str, Any], title: str, owner: str) -> str:
         """Queue a `LiveRequest`, as a mapping; returns the job's id. Raises Refused when the owner has too many waiting."""
@@ -105,41 +125,38 @@ class Board:
         found = self.get(job)
         if found is None:
             raise Refused("There is no such job.")
-        if found.owner != owner:
+        if not self.may_cancel(found, owner):
             raise NotOwner("This job was started from another browser; only that one can stop it.")
-        with self._wake:
-            if found in self._queue:
-                self._queue.remove(found)
-                found.to("cancelled", "before it began")
-                self._ledger.write(found)
-                self._places()
-                return
-            found.cancelling = True
-        if found is self._holder and found.kind == "generate":
+        line = self._lines[found.kind]
+        if line.drop(found):
+            return
+        found.cancelling = True
+        if found is line.holder and found.kind == "generate":
             self.worker.cancel(found.id)
 
     def unload(self) -> None:
-        """Let the worker's models go. Raises Refused while a job runs."""
-        with self._wake:
-            if self._holder is not None:
+        """Let the worker's models go. Raises Refused while a generation runs."""
+        with self._lock:
+            if self._generating():
                 raise Refused("A job is running; its models are in use.")
             self.worker.unload()
 
+    def _generating(self) -> bool:
+        holder = self._lines["generate"].holder
+        return holder is not None and holder.kind == "generate"
+
     def close(self) -> None:
-        """End everything: the running job is interrupted, the worker killed."""
+        """End everything: the running jobs are interrupted, the worker killed."""
         self.closing = True
-        with self._wake:
-            waiting, self._holder_at_end = list(self._queue), self._holder
-            self._queue.clear()
-            self._wake.notify_all()
-        for job in waiting:
-            job.to("interrupted", "the server ended")
-            self._ledger.write(job)
-        if self._holder_at_end is not None and self._holder_at_end.kind == "generate":
-            self._holder_at_end.to("interrupted", "the server ended")
-        if self._thread is not None:
-            self.worker.kill()
-            self._thread.join(timeout=6)
+        lines = set(self._lines.values())
+        for line in lines:
+            line.close()
+        last = self._lines["generate"].holder
+        if last is not None and last.kind == "generate":
+            last.to("interrupted", "the server ended")
+        self.worker.kill()
+        for line in lines:
+            line.join(6)
         self.worker.kill()
 
     def _submit(self, job: Job) -> str:
@@ -147,54 +164,27 @@ class Board:
             job.request = (admitted_command if job.kind == "command" else admitted_generation)(job.request, self._store)
         except NotAdmitted as error:
             raise Refused(str(error)) from error
-        with self._wake:
+        with self._lock:
             if self.closing:
                 raise Refused("The server is about to end.")
-            if sum(waiting.owner == job.owner for waiting in self._queue) >= PER_OWNER:
+            if sum(line.owned(job.owner) for line in set(self._lines.values())) >= PER_OWNER:
                 raise Refused(f"{PER_OWNER} jobs of yours are waiting already. Cancel one on the Jobs page, or wait.")
             self._jobs[job.id] = job
-            self._queue.append(job)
             ended = [old for old in self._jobs.values() if old.over]
             for old in sorted(ended, key=lambda o: o.ended or 0)[:-KEPT]:
                 del self._jobs[old.id]
-            self._places()
+            self._lines[job.kind].add(job)
             self._ledger.write(job)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-                self._thread.start()
-            self._wake.notify_all()
         return job.id
 
-    def _places(self) -> None:
-        """Tell the waiting jobs how many are ahead of them."""
-        for place, job in enumerate(self._queue):
-            ahead = place + (self._holder is not None)
-            words = "next" if ahead == 0 else f"{ahead} job{'s' * (ahead > 1)} ahead"
-            if job.detail != words or not job.events:
-                job.to("queued", words)
-
-    def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not self._queue and not self.closing:
-                    self._wake.wait()
-                if self.closing:
-                    return
-                job = self._holder = self._queue.popleft()
-                self._places()
-            try:
-                self._generate(job) if job.kind == "generate" else self._command(job)
-            except Exception as error:
-                job.to("failed", error=f"The server could not run this job: {error}")
-            finally:
-                self._ledger.write(job)
-                with self._wake:
-                    self._holder = None
-                    self._places()
+    def _run(self, job: Job) -> None:
+        self._generate(job) if job.kind == "generate" else self._command(job)
 
     def _command(self, job: Job) -> None:
-        self.worker.unload()
-        run_command(job, lambda: self.closing)
+        with self._lock:
+            if self.alone or (is_short() and not self._generating()):
+                self.worker.unload()
+        run_command(job, lambda: self.closing, gently=not self.alone)
 
     def _generate(self, job: Job) -> None:
         job.to("loading", "starting the worker" if self.worker.pid is None else "")
@@ -249,7 +239,10 @@ def board() -> Board:
     with _MAKING:
         if _BOARD is None:
             root = os.environ.get("STEERING_RUNS", "runs")
-            _BOARD = Board(os.environ.get("STEERING_ENGINE", ENGINE), None if "://" in root else Path(root), root)
+            _BOARD = Board(
+                os.environ.get("STEERING_ENGINE", ENGINE), None if "://" in root else Path(root), root,
+                alone=os.environ.get(ALONE) == "1", single=os.environ.get(SINGLE) == "1",
+            )  # fmt: skip
         return _BOARD
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,10 +30,11 @@ _PROGRESS = re.compile(r"(\d[\d,]*)\s*/\s*(\d[\d,]*)\s*$")
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def run_command(job: Job, closing: Callable[[], bool]) -> None:
-    """Run a job's command to its end and set the job's state."""
+def run_command(job: Job, closing: Callable[[], bool], *, gently: bool = False) -> None:
+    """Run a job's command to its end and set the job's state; `gently` lets everything else go first."""
+    nice = shutil.which("nice") if gently else None
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.commands.cli", *job.request],
+        [*([nice, "-n", "10"] if nice else []), sys.executable, "-m", "experiments.commands.cli", *job.request],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

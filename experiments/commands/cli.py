@@ -239,6 +239,13 @@ def open_app(
             help="A name, or name:port, under which browsers may ask the server beside this machine's own; for a proxy. Repeatable.",
         ),
     ] = None,
+    alone: Annotated[
+        bool,
+        typer.Option(
+            "--one-at-a-time",
+            help="No command runs beside a generation; for a device whose memory holds one model.",
+        ),
+    ] = False,
 ) -> None:
     """Open the app on the stored runs."""
     from importlib.metadata import entry_points
@@ -252,7 +259,7 @@ def open_app(
     if not parts:
         raise BadInput("The app is not installed beside this program; install the package again (pip install -e .).")
     launch = parts[0].load()
-    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or ()))
+    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or (), alone=alone))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from app.jobs.board import PER_OWNER, Board, NotOwner, Refused
 from app.jobs.commands import outcome
 from app.jobs.job import ENDED, Job
 from app.jobs.ledger import LOST, Ledger
+from app.jobs.memory import is_short
 
 ENGINE = "tests.app.fake_engine:Engine"
 
@@ -62,7 +63,7 @@ def test_jobs_run_one_at_a_time_in_order_and_know_how_many_are_ahead(board: Boar
         ask(board, f"{name} 12 slow", owner) for name, owner in (("a", "x"), ("b", "y"), ("c", "x"))
     )
     until(lambda: first.state == "running")
-    assert board.holder is first
+    assert board.holder() is first
     assert [board.ahead(job) for job in (first, second, third)] == [0, 1, 2]
     assert board.active() == (1, 2)
     until(lambda: third.over)
@@ -132,7 +133,7 @@ def test_running_out_of_memory_says_what_to_do_keeps_the_text_and_lets_the_model
     assert "smaller model" in job.error
     assert "MemoryError" in job.traceback
     assert len(texts(job)) == 6
-    until(lambda: board.holder is None)
+    until(lambda: board.holder() is None)
     again = ask(board, "b 2")
     until(lambda: again.over)
     assert (again.state, [e["detail"] for e in again.events if e.get("state") == "loading"][-1]) == ("done", "fake")
@@ -141,7 +142,7 @@ def test_running_out_of_memory_says_what_to_do_keeps_the_text_and_lets_the_model
 def test_models_are_kept_between_jobs_and_let_go_when_asked(board: Board) -> None:
     for prompt in ("a 2", "b 2"):
         job = ask(board, prompt)
-        until(lambda job=job: job.over and board.holder is None)
+        until(lambda job=job: job.over and board.holder() is None)
     assert [e for e in job.events if e.get("state") == "loading" and e["detail"] == "fake"] == []
     board.unload()
     assert board.worker.models == []
@@ -161,6 +162,74 @@ def test_only_the_owner_cancels_and_others_watch(board: Board) -> None:
     assert (mine.state, theirs.state) == ("done", "done")
     assert texts(mine) == [f"a{i}" for i in range(20)]
     assert texts(theirs) == [f"b{i}" for i in range(4)]
+
+
+def listing(board: Board, owner: str = "me") -> Job:
+    """A command that takes a second or two."""
+    job = board.get(board.submit_command(["runs", "list"], "list", owner))
+    assert job is not None
+    return job
+
+
+def test_a_command_runs_beside_a_generation_and_a_generation_beside_a_command(board: Board) -> None:
+    text = ask(board, "a 400 slow")
+    until(lambda: len(texts(text)) >= 2)
+    command = listing(board)
+    assert board.ahead(command) == 0 and board.before("generate") == 1
+    until(lambda: command.over, 60)
+    assert command.state == "done" and not text.over, "the command did not wait for the generation"
+    board.cancel(text.id, "me")
+    until(lambda: text.over)
+    second = listing(board)
+    until(lambda: second.state == "running")
+    short = ask(board, "b 3")
+    until(lambda: short.over)
+    assert short.state == "done" and short.ended < (second.ended or time.time() + 1)
+    until(lambda: second.over, 60)
+
+
+def test_models_are_let_go_before_a_command_only_where_memory_is_short(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for short, kept in ((False, ["fake"]), (True, [])):
+        monkeypatch.setattr("app.jobs.board.is_short", lambda short=short: short)
+        text = ask(board, "a 2")
+        until(lambda text=text: text.over and board.holder() is None)
+        command = listing(board)
+        until(lambda command=command: command.over, 60)
+        assert board.worker.models == kept
+
+
+def test_where_one_job_runs_at_a_time_a_command_waits_and_models_are_let_go(tmp_path: Path) -> None:
+    board = Board(ENGINE, tmp_path, alone=True)
+    try:
+        text = ask(board, "a 30 slow")
+        until(lambda: text.state == "running")
+        command = listing(board)
+        assert board.ahead(command) == 1 and board.active() == (1, 1)
+        until(lambda: command.over, 60)
+        assert text.ended <= command.begun + 0.01 and board.worker.models == []
+    finally:
+        board.close()
+
+
+def test_the_one_user_of_a_server_stops_what_another_browser_began(tmp_path: Path) -> None:
+    board = Board(ENGINE, tmp_path, single=True)
+    try:
+        job = ask(board, "a 400 slow", "my other browser")
+        until(lambda: len(texts(job)) >= 2)
+        board.cancel(job.id, "me")
+        assert until(lambda: job.over) < 1 and job.state == "cancelled"
+    finally:
+        board.close()
+
+
+@pytest.mark.parametrize(("available", "short"), [(20, True), (30, False)])
+def test_memory_is_short_below_a_quarter(tmp_path: Path, available: int, short: bool) -> None:
+    facts = tmp_path / "meminfo"
+    facts.write_text(f"MemTotal:  100 kB\nMemFree: 3 kB\nMemAvailable:  {available} kB\n")
+    assert is_short(facts) is short
+    assert is_short(tmp_path / "nothing"), "where the system does not say, models are let go"
 
 
 def test_one_browser_cannot_fill_the_queue(board: Board) -> None:
