@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +16,8 @@ import pandas as pd
 import streamlit as st
 
 from app.escaping import for_markdown, one_line
-from app.jobs.board import board
+from app.job_section import document, latest, waiting
 from app.jobs.chip import start_command
-from app.jobs.job import Job
 
 PAIR = ("builtin:base", "builtin:thinking")
 """The models that have texts of their own."""
@@ -46,10 +44,10 @@ def lens_section(subject: Sequence[str], model: str, title: str, key: str, *, ca
         )
         return
     arguments = ["vectors", "lens", *subject, "--model", model, "--json"]
-    job = _latest(arguments)
+    job = latest(arguments)
     busy = job is not None and not job.over
-    document = _document(job)
-    if document is None:
+    found = document(job)
+    if found is None:
         if st.button(
             "Jacobian lens",
             icon=":material/play_arrow:",
@@ -60,7 +58,7 @@ def lens_section(subject: Sequence[str], model: str, title: str, key: str, *, ca
             if start_command(arguments, f"Jacobian lens: {one_line(title, 40)}"):
                 st.rerun()
         if busy:
-            st.fragment(_waiting, run_every=1)(arguments)
+            st.fragment(waiting, run_every=1)(arguments)
         elif job is not None and job.state != "done":
             st.error(f"**It did not finish.** {for_markdown(job.error or job.detail, 600)}", icon=":material/error:")
         elif job is not None:
@@ -68,31 +66,7 @@ def lens_section(subject: Sequence[str], model: str, title: str, key: str, *, ca
                 "It was computed before this server started; press again, which takes the fitted lens from the cache."
             )
         return
-    _show(document, key)
-
-
-def _latest(arguments: list[str]) -> Job | None:
-    return next((job for job in board().jobs() if job.kind == "command" and list(job.request) == arguments), None)
-
-
-def _document(job: Job | None) -> dict[str, Any] | None:
-    """What a finished job printed."""
-    if job is None or job.state != "done":
-        return None
-    try:
-        found = json.loads((job.result or {}).get("output") or "null")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _waiting(arguments: list[str]) -> None:
-    job = _latest(arguments)
-    if job is None or job.over:
-        st.rerun()
-        return
-    texts = f", {job.done} of {job.total} texts" if job.total else ""
-    st.info(f"{for_markdown(job.state)} for {job.seconds:.0f} s{texts}", icon=":material/progress_activity:")
+    _show(found, key)
 
 
 def _show(document: dict[str, Any], key: str) -> None:

@@ -87,6 +87,13 @@ PAGES: dict[str, list[dict[str, Any]]] = {
             "help": "Every vector at hand: where it is from, what it did, how it lies to the others.",
         },
         {
+            "page": "app_pages/make_vector.py",
+            "title": "Make a vector",
+            "icon": ":material/add_circle:",
+            "url_path": "make_vector",
+            "help": "A direction of your own: from texts typed here, from two prompt forms, or from a thinking model and its base.",
+        },
+        {
             "page": "app_pages/features.py",
             "title": "Features",
             "icon": ":material/hub:",
@@ -118,7 +125,7 @@ PAGES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
-WITHOUT_RUN = ("", "home", "playground", "elicitation", "vectors", "features", "runs", "jobs", "health")
+WITHOUT_RUN = ("", "home", "playground", "elicitation", "vectors", "make_vector", "features", "runs", "jobs", "health")
 """Pages that are about no stored run, by `url_path`."""
 
 

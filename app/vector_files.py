@@ -2,8 +2,8 @@
 
 1. A vector's name, site, norm and provenance are in the header of its file; its digest is the hash of its bytes and site, as
    `steering.vector.vectors` computes it. A file that is not a whole vector is left out.
-2. In order: those of the built-in pair, of the folder given with --vectors, those that the browser itself uploaded, those that the runs
-   of the store hold; random controls come last. A vector that lies in several places is listed once.
+2. In order: those of the built-in pair, of the folder given with --vectors, those that the browser itself uploaded, those made here,
+   those that the runs of the store hold; random controls come last. A vector that lies in several places is listed once.
 3. A file that is no whole vector is passed over with its name and the reason (`left_out`); it keeps no other from being offered.
 4. A header is read again only when its file changes.
 """
@@ -28,6 +28,8 @@ from steering.model.sites import Site
 
 BUILT_IN = Path(steering.__file__).parent / "builtin" / "vectors"
 FORMAT = "steering-workbench/vector@1"
+MADE = ".vectors"
+"""Folder of the store with the vectors that were made in the app."""
 LARGEST = 8 << 20
 """Bytes of the largest vector file that is taken."""
 MOST = 400
@@ -168,6 +170,7 @@ def _of_runs(root: Path) -> Iterator[Found]:
         folders.sort(key=lambda entry: -entry.stat().st_mtime)
     except OSError:
         return
+    yield from _in(root / MADE, "made here")
     left = MOST
     for folder in folders:
         for found in _in(Path(folder.path) / "vectors", f"run {folder.name}", left):

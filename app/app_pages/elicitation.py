@@ -17,6 +17,7 @@ import streamlit as st
 from app import address
 from app.elicitation_figure import by_split, pareto
 from app.escaping import for_markdown, one_line
+from app.job_section import offer
 from app.library import Unreadable, runs_root
 from app.roles import look
 from experiments.store.runs import Store, StoreError
@@ -38,8 +39,7 @@ def page() -> None:
     for words in broken:
         st.warning(for_markdown(words, 600), icon=":material/broken_image:")
     if not found:
-        st.info("No card has been run in this store. On the built-in pair one takes minutes:")
-        st.code("steer elicit cot-decoding", language="bash")
+        _offers("No card has been run in this store.")
         return
     asked = {f"{one_line(f.pair[0], 40)} on {one_line(f.task, 40)}": (f.pair, f.task) for f in found}
     chosen = _choice("eli_pair", "Model and task", list(asked))
@@ -71,6 +71,22 @@ def page() -> None:
         _links(shown, setting)
     for place, findings in enumerate(shown):
         _card(findings, setting, place)
+
+
+def _offers(words: str) -> None:
+    """Cards that are run from here."""
+    st.info(words)
+    for verb, card, takes, what in (
+        (
+            "elicit",
+            "cot-decoding",
+            "about 3 min",
+            "Reasoning paths among the likeliest first tokens, without training:",
+        ),
+        ("train", "reinforced", "about 8 min", "A vector trained by reward, beside training all weights:"),
+    ):
+        st.markdown(what)
+        offer([verb, card, "--runs", str(runs_root())], f"card {card}", takes, f"eli_{card}")
 
 
 def _choice(key: str, label: str, names: list[str]) -> str:

@@ -19,7 +19,7 @@ from app import address
 from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
 from app.feature_files import FACTS, dashboards, edited, features, latent
-from app.jobs.chip import start_command
+from app.job_section import offer
 from app.lens_section import lens_section
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
@@ -216,12 +216,13 @@ def _causes(number: int, facts: dict[str, Any]) -> None:
             st.code("steer " + " ".join([*arguments, *own, "--runs", str(runs_root())]), language="bash")
             return
         arguments += ["--controls", "4", "--runs", str(runs_root())]
-        st.code("steer " + " ".join(arguments), language="bash")
-        if st.button(
-            "Ablate it as a job", icon=":material/play_arrow:", key="ft_ablate", help="200 items, 4 matched latents"
-        ):
-            if start_command(arguments, f"Ablation of latent {number}"):
-                st.switch_page("app_pages/jobs.py")
+        offer(
+            arguments,
+            f"Ablation of latent {number}",
+            "about 3 min: 200 problems, 4 matched latents",
+            "ft_ablate",
+            label="Ablate it",
+        )
         return
     st.caption(
         f"{look('steered').badge} the edit itself. {look('control').badge} its controls: matched other latents, random directions of equal "
@@ -243,12 +244,13 @@ def _causes(number: int, facts: dict[str, Any]) -> None:
 
 def _offer() -> None:
     root = runs_root()
-    st.markdown("An autoencoder is shipped for each built-in model; its dashboard takes a few minutes to compute.")
+    st.markdown(
+        "An autoencoder is shipped for each built-in model. Its dashboard says what each latent responds to and promotes:"
+    )
     arguments = ["sae", "dashboard", "builtin:base", "--out", f"{root}/.dashboards/base"]
-    st.code("steer " + " ".join(arguments), language="bash")
-    if st.button("Compute it as a job", icon=":material/play_arrow:", key="ft_start", type="primary"):
-        if start_command(arguments, "Dashboard of builtin:base"):
-            st.switch_page("app_pages/jobs.py")
+    job = offer(arguments, "Dashboard of builtin:base", "about 1 min", "ft_start", primary=True)
+    if job is not None and job.state == "done" and not dashboards(root):
+        st.rerun()
 
 
 page()

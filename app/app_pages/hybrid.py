@@ -14,11 +14,14 @@ import streamlit as st
 
 from app import address
 from app.escaping import for_markdown, for_plotly, one_line
+from app.job_section import offer
 from app.library import OpenRun, Unreadable, entries, runs_root
 from app.roles import look
 from experiments.store.runs import StoreError
 from experiments.studies.hybrid.report import HYBRID, gap_undefined, hybrid_frame
 
+SMALL = {"traces": 60, "rollouts": 120, "held_out": 24, "epochs": 4}
+"""Fields of the small hybrid."""
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 
 
@@ -194,10 +197,27 @@ def _none() -> None:
                 query_params={"run": entry.run_id},
             )
         return
-    st.info(
-        "No hybrid has been run yet. From nothing to the table takes about 20 minutes on the built-in pair; it goes on where it stopped:"
+    st.info("No hybrid has been run yet in this store.")
+    root = str(runs_root())
+    st.markdown("A small one, every step and control on few problems:")
+    small = [f"--set={field}={value}" for field, value in SMALL.items()]
+    arguments = [
+        "hybrid",
+        "--n",
+        "24",
+        "--n-dev",
+        "16",
+        *[part for s in small for part in s.split("=", 1)],
+        "--runs",
+        root,
+    ]
+    job = offer(arguments, "a small hybrid", "about 4 min", "hyb_small", primary=True)
+    if job is not None and job.state == "done":
+        st.rerun()
+    st.markdown("The whole experiment on the built-in pair; it goes on where it stopped:")
+    offer(
+        ["hybrid", "--pair", "builtin", "--runs", root], "the hybrid on the built-in pair", "about 20 min", "hyb_whole"
     )
-    st.code(f"steer hybrid --pair builtin --runs {runs_root()}", language="bash")
 
 
 page(st.session_state["open_run"])

@@ -21,7 +21,7 @@ from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
 from experiments.evaluation.sentences import FEW, sentence
 from experiments.store.runs import Store, StoreError
-from experiments.sweeps.cells import CARD, axes, is_test, read_cells, test_run
+from experiments.sweeps.cells import CARD, axes, is_test, read_card, read_cells, test_run
 from experiments.sweeps.table import sweep_table
 from experiments.sweeps.verdict import of_test
 
@@ -188,7 +188,7 @@ def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
         if n < FEW:
             st.caption(f"Exploratory: fewer than {FEW} problems.")
         if test is None:
-            st.caption("The winner has not been run on problems that did not choose it: give the sweep test splits.")
+            _elsewhere(run)
             return
         found = of_test(test.run)
         badge = {True: ":green-badge[real]", False: ":orange-badge[not called real]", None: ":gray-badge[not tested]"}
@@ -201,6 +201,21 @@ def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
             "app_pages/results.py", label="Results of the test run", icon=":material/monitoring:",
             query_params={"run": test.manifest.run_id},
         )  # fmt: skip
+
+
+def _elsewhere(run: OpenRun) -> None:
+    """Where the winner was tested by what ran the sweep, or that it was not."""
+    result = read_card(run.run).get("result")
+    if result is None:
+        st.caption("The winner has not been run on problems that did not choose it: give the sweep test splits.")
+        return
+    st.caption("The winner was run on problems that did not choose it, beside random directions and its wrong sign:")
+    st.page_link(
+        "app_pages/results.py",
+        label=for_markdown(str(result)),
+        icon=":material/monitoring:",
+        query_params={"run": str(result)},
+    )
 
 
 def _test_run(run: OpenRun) -> OpenRun | None:
@@ -287,7 +302,11 @@ def _no_sweep() -> None:
                 query_params={"run": entry.run_id},
             )  # fmt: skip
         return
-    st.info("This run is no sweep, and the store holds none yet. A sweep is a file; this one takes a few minutes:")
+    st.info(
+        "This run is no sweep, and the store holds none yet. A sweep of a vector's layer and dose is started on the vector's page:"
+    )
+    st.page_link("app_pages/vectors.py", label="Choose a vector and test it", icon=":material/north_east:")
+    st.caption("Any other is a file, and a command:")
     st.code(EXAMPLE, language="yaml")
     st.code(
         f"steer extract 'mode-{{layer}}.safetensors' --contrast mode --layers 0,1,2\nsteer sweep run sweep.yaml --runs {root}",

@@ -23,6 +23,7 @@ from app.escaping import for_markdown, for_plotly, one_line
 from app.jobs.chip import this_shelf
 from app.lens_section import lens_section
 from app.library import Unreadable, entries, open_run, runs_root
+from app.vector_actions import audit_section, export_section, places, say_quality, test_section
 from app.vector_files import VectorFile, offered
 from experiments.evaluation.sentences import sentence
 from experiments.store.runs import Store, StoreError
@@ -39,10 +40,11 @@ def page() -> None:
     found = offered(runs_root(), this_shelf())
     if not found:
         st.info(
-            "No vectors yet. This takes seconds on the built-in pair; give the folder with `steer app --vectors FOLDER`:"
+            "No vectors yet. One takes seconds on the built-in pair; `steer app --vectors FOLDER` offers those of a folder."
         )
-        st.code("steer extract think.safetensors --contrast mode --site blocks.1.hook_resid_post", language="bash")
+        st.page_link("app_pages/make_vector.py", label="Make a vector", icon=":material/add_circle:")
         return
+    st.page_link("app_pages/make_vector.py", label="Make a vector", icon=":material/add_circle:", width="content")
     say_left_out()
     show = st.toggle("Random directions too", key="vec_random", persist_state="session")
     listed = {digest: v for digest, v in found.items() if show or not v.control} or found
@@ -69,11 +71,14 @@ def page() -> None:
             icon=":material/link_off:",
         )
     left, right = st.columns(2, gap="large")
-    with left:
-        _facts(listed[chosen])
-    with right:
-        _evidence(listed[chosen])
     vector = listed[chosen]
+    with left:
+        _facts(vector)
+        places(vector.digest, vector.model, own_page=False)
+    with right:
+        _evidence(vector)
+    test_section(vector)
+    export_section(vector)
     _audits(vector)
     lens_section([str(vector.path)], vector.model, vector.name, "vec_lens")
     _cosines(listed, chosen)
@@ -117,14 +122,7 @@ def _facts(vector: VectorFile) -> None:
     st.markdown(
         "\n".join(f"- {for_markdown(key)}: {for_markdown(one_line(value, 240), 240)}" for key, value in facts.items())
     )
-    st.page_link("app_pages/playground.py", label="Try it in the Playground", icon=":material/play_circle:")
-    with st.expander("Commands", icon=":material/terminal:"):
-        name = str(vector.path)
-        st.code(
-            f"steer vectors show {name}\nsteer vectors export {name} --out {vector.path.stem}.gguf --layers llama.cpp --model-hint qwen2\n"
-            f"steer generate --prompt '...' --plan 'add {name} 1v on last_prompt'",
-            language="bash",
-        )
+    say_quality(vector.path, vector.digest)
 
 
 def _evidence(vector: VectorFile) -> None:
@@ -141,7 +139,7 @@ def _evidence(vector: VectorFile) -> None:
             lines += _effects(entry.run_id, {a.name for a in arms})
     if not lines:
         st.info(
-            "No run of this store has used it: that it does anything is untested. Steer one prompt, or sweep its layer and dose."
+            "No run of this store has used it: that it does anything is untested. Steer one prompt, or test it below."
         )
         return
     for run_id, split, label, words in lines[:12]:
@@ -173,7 +171,7 @@ def _audits(vector: VectorFile) -> None:
         st.page_link("app_pages/elicitation.py", label="Every arm of the audit", icon=":material/fact_check:")
     else:
         st.caption("Nobody has asked in this store.")
-        st.code(f"steer vectors audit {vector.path}", language="bash")
+        audit_section(vector)
 
 
 def _effects(run_id: str, arms: set[str]) -> list[tuple[str, str, str, str]]:

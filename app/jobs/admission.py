@@ -53,6 +53,12 @@ WORD = _like(r"[A-Za-z0-9][A-Za-z0-9._:,-]*")
 MODEL = _like(r"[^-\x00][^\x00]*")
 PAIR = _like(r"builtin:(careful-)?(base|thinking)")
 """The models that have texts of their own."""
+SETTING = _like(r"[a-z_]{1,40}=[0-9.]{1,12}")
+"""A card's field set to a number."""
+DECIMAL = _like(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+TASK = _like(r"find-start|[a-z0-9-]{1,40}(:[a-z0-9_-]{1,40})?")
+"""A task that is known by name; a task's file may name others, so that none is taken."""
+SITE = _like(r"blocks\.[0-9]{1,4}\.[a-z_.]{1,30}(\.[0-9]{1,4})?")
 FLAG = None
 Kind = Callable[[str, str], bool] | None
 STORE: dict[str, Kind] = {"--runs": _in_store, "--json": FLAG}
@@ -73,7 +79,30 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
             **STORE,
         },
     ),
-    ("sae", "dashboard"): ((NAME,), {"--out": _inside}),
+    ("extract",): (
+        (_inside,),
+        {
+            "--base": MODEL,
+            "--thinking": MODEL,
+            "--contrast": WORD,
+            "--site": SITE,
+            "--layers": WORD,
+            "--positive": _inside,
+            "--negative": _inside,
+            "--read": WORD,
+            "--method": WORD,
+            "--texts": WORD,
+            "--held-out": DECIMAL,
+            "--name": MODEL,
+            "--task": TASK,
+            "--n": NUMBER,
+            "--forms": WORD,
+        },
+    ),
+    ("elicit",): ((WORD,), {"--pair": NAME, "--preset": WORD, "--set": SETTING, **STORE}),
+    ("train",): ((WORD,), {"--pair": NAME, "--preset": WORD, "--set": SETTING, **STORE}),
+    ("hybrid",): ((), {"--pair": NAME, "--n": NUMBER, "--n-dev": NUMBER, "--set": SETTING, **STORE}),
+    ("sae", "dashboard"): ((NAME,), {"--out": _inside, "--problems": NUMBER}),
     ("trace", "kl"): ((WORD, WORD), STORE),
     ("runs", "list"): ((), STORE),
     ("runs", "show"): ((WORD,), STORE),
@@ -82,6 +111,19 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
     ("vectors", "lens"): (
         (_vector,),
         {"--model": PAIR, "--sae": NAME, "--latents": NUMBER, "--n": NUMBER, "--count": NUMBER, "--json": FLAG},
+    ),
+    ("vectors", "audit"): (
+        (_vector,),
+        {
+            "--model": MODEL,
+            "--task": TASK,
+            "--forms": WORD,
+            "--dose": WORD,
+            "--span": WORD,
+            "--n": NUMBER,
+            "--n-dev": NUMBER,
+            **STORE,
+        },
     ),
     ("vectors", "import"): ((_inside,), {"--out": _inside, "--format": WORD, "--layers": WORD}),
 }

@@ -3,18 +3,23 @@
 1. Vectors come from training problems by two contrasts, at every layer: thinking minus base on the same tokens (last token of bare
    prompts), and think-first minus be-quick prompts within the base.
 2. Contrast, layer and dose are chosen by accuracy on the development splits; the test splits are run once, with the choice fixed.
-3. Every steered result stands beside random directions of equal edit size, each its own draw, its wrong sign, and the prompt that asks
+3. The choice is stored as a sweep, and what the base's latents respond to as a dashboard.
+4. Every steered result stands beside random directions of equal edit size, each its own draw, its wrong sign, and the prompt that asks
    for the same.
-4. All rows are stored; a second run reuses them.
+5. All rows are stored; a second run reuses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from saes.dashboard import FACTS, build_dashboard
+from saes.loading import load_dictionary
 from steering.extraction import checkpoint_difference, mean_difference
 from steering.model.models import LoadedModel, load_model
 from steering.model.sites import Site
@@ -25,13 +30,21 @@ from ..evaluation.evaluate import run_evaluation
 from ..evaluation.spec import EvalSpec, Generating
 from ..progress import progress, talk
 from ..store.runs import Arm, Run, Store
+from ..sweeps.cells import read_cells
+from ..sweeps.run import keep_card, plan_sweep
+from ..sweeps.spec import Controls, Splits, SweepSpec
+from .autoencoders import texts_of
 from .readings import behaviour_readings, prompt_reading, sampled_traces, training_problems
 
 BASE, THINKING = "builtin:base", "builtin:thinking"
+CONTRASTS = ("gap", "mode")
+"""Thinking minus base on bare prompts, and think-first minus be-quick prompts within the base."""
 DOSES = (0.5, 1.0, 2.0, 4.0)
 EXTRACTION_PROBLEMS = 256
 BEHAVIOURS = {"checking": ("checking", "self-correcting")}
 """The behaviour that is measured, and the labels that show a trace to be of the kind that does it."""
+DASHBOARD, DASHBOARD_PROBLEMS = ".dashboards/base", 64
+"""Where the dashboard of the base's autoencoder lies in the store, and the problems whose texts it reads."""
 DIRECTIONS = 20
 """Random directions beside a steered arm."""
 BEHAVIOUR_DOSE = 1.0
@@ -84,27 +97,42 @@ def candidate_vectors(base: LoadedModel, thinking: LoadedModel) -> list[Steering
     return [*checkpoint.values(), *mode.values()]
 
 
+def choice_sweep(layers: int, n_dev: int) -> SweepSpec:
+    """Every contrast, layer and dose on development problems, as a sweep; the vectors are files `gap-0.safetensors`, `mode-0.safetensors`
+    and so on. Cells have no random directions of their own: the chosen one has them on test problems."""
+    return SweepSpec(
+        name="demo-choice", model=BASE, plan="add $contrast-$layer.safetensors ${dose}v on last_prompt",
+        vary={"contrast": CONTRASTS, "layer": tuple(range(layers)), "dose": DOSES},
+        splits=Splits(development={"standard-dev": n_dev, "hard-dev": max(1, n_dev // 2)}), controls=Controls(random=0),
+    )  # fmt: skip
+
+
 def choose(
     store: Store, models: dict[str, LoadedModel], vectors: list[SteeringVector], n_dev: int, console: Console
 ) -> Choice:
-    """Run every vector at every dose on the development splits; the best mean accuracy wins, ties go to the smaller dose."""
-    settings = {f"{i:02d}-{dose}": (vector, dose) for i, vector in enumerate(vectors) for dose in DOSES}
-    arms = [Arm(name="base_bare", label="base", role="baseline", model=BASE, form="bare")]
-    for name, (vector, dose) in settings.items():
-        arms.append(steering_arm(name, f"{vector.name}, {vector.site}, dose {dose}", "steered", one_shot(vector, dose)))
-    spec = EvalSpec(
-        name="demo-choice",
-        splits={"standard-dev": n_dev, "hard-dev": n_dev // 2},
-        arms=tuple(arms),
-        generation=Generating(),
-    )
+    """Run every vector at every dose on the development splits; the best mean accuracy wins, ties go to the smaller dose. `vectors`: per
+    contrast, per layer."""
+    layers = len(vectors) // len(CONTRASTS)
+    sweep = choice_sweep(layers, n_dev)
+    named = {
+        (contrast, layer): vectors[i * layers + layer]
+        for i, contrast in enumerate(CONTRASTS)
+        for layer in range(layers)
+    }
+    with TemporaryDirectory() as folder:
+        for (contrast, layer), vector in named.items():
+            vector.save(Path(folder) / f"{contrast}-{layer}.safetensors")
+        (planned,) = plan_sweep(sweep, Path(folder), models=models)
     with progress("choosing layer and dose on development problems", console) as report:
-        run = run_evaluation(spec, store, {v.digest: v for v in vectors}, models=models, on_rows=report)
+        run = run_evaluation(planned.spec, store, planned.vectors, models=models, on_rows=report)
+    keep_card(run, sweep, planned.cells)
     table = run.table(columns=["arm", "split", "correct"]).to_pandas()
     means = table.groupby(["arm", "split"])["correct"].mean().groupby("arm").mean()
-    best = max(settings, key=lambda name: (round(float(means[name]), 6), -settings[name][1], name))
-    vector, dose = settings[best]
-    return Choice(vector, dose, float(means[best]), len(settings), run.manifest.run_id)
+    cells = {cell.name: cell.settings for cell in planned.cells}
+    best = max(cells, key=lambda name: (round(float(means[name]), 6), -float(cells[name]["dose"]), name))
+    chosen = cells[best]
+    vector = named[str(chosen["contrast"]), int(chosen["layer"])]
+    return Choice(vector, float(chosen["dose"]), float(means[best]), len(cells), run.manifest.run_id)
 
 
 def random_arms(
@@ -204,4 +232,19 @@ def run_demo(
     spec = EvalSpec(name="demo", splits={"standard-test": n, "hard-test": n, "new-map-test": n}, arms=arms)
     with progress("test problems, every arm", console) as report:
         run = run_evaluation(spec, store, vectors, models=models, on_rows=report)
-    return choice, run, behaviour_run(store, models, n_behaviour, console)
+    tried = store.open(choice.run)
+    layers = models[BASE].n_layers
+    keep_card(tried, choice_sweep(layers, n_dev), tuple(read_cells(tried)), result=run.manifest.run_id)
+    behaviours = behaviour_run(store, models, n_behaviour, console)
+    _dashboard(store, models[BASE], console)
+    return choice, run, behaviours
+
+
+def _dashboard(store: Store, base: LoadedModel, console: Console) -> None:
+    """What the latents of the base's autoencoder respond to, for the app; a store at a URL has none."""
+    folder = store.root / DASHBOARD
+    if not isinstance(store.root, Path) or (folder / FACTS).is_file():
+        return
+    console.print(f"Reading what the latents of {BASE}'s autoencoder respond to ...")
+    texts = texts_of(base, None, DASHBOARD_PROBLEMS)
+    build_dashboard(base, load_dictionary(BASE, model=base), texts, folder)

@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -40,7 +41,7 @@ from .spec import SweepSpec, cell_generation, cell_plan, cells_of
 from .table import sweep_table
 from .verdict import Choice, Verdict, of_choice, of_development, of_test
 
-__all__ = ["Planned", "SweepResult", "axes", "plan_sweep", "read_cells", "run_sweep", "wrong_sign"]
+__all__ = ["Planned", "SweepResult", "axes", "keep_card", "plan_sweep", "read_cells", "run_sweep", "wrong_sign"]
 
 Vectors = dict[str, SteeringVector | Features]
 MEASURED = 16
@@ -161,13 +162,9 @@ def run_sweep(
                 on_rows(planned.spec.name, done, total)
 
         run = run_evaluation(planned.spec, store, planned.vectors, models=models, on_rows=report, executor=executor)
-        card = {
-            "sweep": spec.model_dump(mode="json"),
-            "cells": [cell.model_dump(mode="json") for cell in planned.cells],
-        }
-        if choice is not None:
-            card["choice"] = kept_choice(run, choice).to_dict()
-        run.keep(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+        keep_card(
+            run, spec, planned.cells, **({} if choice is None else {"choice": kept_choice(run, choice).to_dict()})
+        )
         return run
 
     runs: list[Run] = []
@@ -189,6 +186,13 @@ def run_sweep(
     choice = of_choice(final, winner.name, among, halving=spec.search.kind == "halving")
     test = evaluate(_test(spec, winner, folder, choice, models), choice) if spec.splits.test else None
     return SweepResult((*runs, *final), table, winner, test, of_test(test) if test else of_development(choice))
+
+
+def keep_card(run: Run, spec: SweepSpec, cells: Sequence[Cell], **facts: Any) -> None:
+    """Store with a run which sweep it is of, its cells, and of a test run the `choice`; `result` names a run in which another program
+    tested the winner."""
+    card = {"sweep": spec.model_dump(mode="json"), "cells": [cell.model_dump(mode="json") for cell in cells], **facts}
+    run.keep(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
 
 
 def directions_on_test(spec: SweepSpec, choice: Choice) -> int:

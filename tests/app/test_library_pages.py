@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from app.cell_figures import MEASURES, dose_figure, grid_figure
 from app.feature_files import dashboards, edited
 from app.jobs.admission import admitted_command
-from app.jobs.board import replace_board
 from app.jobs.job import Job
 from app.vector_files import BUILT_IN, offered
 from experiments.commands.cli import app as command_line
@@ -30,23 +26,14 @@ from saes.corpus import Text
 from saes.dashboard import build_dashboard
 from steering.model.sites import Site
 from steering.vector.vectors import Provenance, SteeringVector
-from tests.app.test_pages import ROOT, said
+from tests.app.showing import board_of, show
+from tests.app.test_pages import said
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
 Patch = pytest.MonkeyPatch
 PAGES = ("home", "results", "compare", "sweeps", "elicitation", "hybrid", "vectors", "features", "runs", "health")
+jobs = pytest.fixture(board_of)
 each_page = pytest.mark.parametrize("page", PAGES)
-
-
-def show(page: str, runs: Path, monkeypatch: Patch, **query: str) -> AppTest:
-    """The page after its script run, as a link opens it."""
-    monkeypatch.setenv("STEERING_RUNS", str(runs))
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    if page != "home":
-        app.switch_page(f"app_pages/{page}.py")
-    return app.run()
 
 
 @pytest.fixture(scope="module")
@@ -64,26 +51,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepResult]:
         "generation": {"max_new_tokens": 6}, "controls": {"random": 1, "random_on_test": 1},
     })  # fmt: skip
     return folder / "runs", run_sweep(spec, Store(folder / "runs"), folder)
-
-
-@pytest.fixture
-def jobs() -> Iterator[list[Job]]:
-    """A board with these jobs, and what was asked of it."""
-    held: list[Job] = []
-    asked: list[list[str]] = []
-
-    def submit(arguments: list[str], title: str, owner: str) -> str:
-        asked.append(arguments)
-        held.append(Job(id="new", kind="command", title=title, owner=owner, request=arguments))
-        return "new"
-
-    replace_board(SimpleNamespace(
-        jobs=lambda: list(held), active=lambda: (sum(not j.over for j in held), 0), submit_command=submit, get=lambda i: None,
-        ahead=lambda j: 0, holder=lambda kind="generate": None, before=lambda kind: 0, may_cancel=lambda j, o: True, alone=False,
-        asked=asked,
-    ))  # type: ignore[arg-type]  # fmt: skip
-    yield held
-    replace_board(None)
 
 
 @each_page
@@ -319,7 +286,7 @@ def test_the_jacobian_lens_of_a_vector_is_computed_when_asked_and_stands_beside_
     jobs[0].to("running")
     jobs[0].progress(3, 96)
     app = show("vectors", tmp_path, monkeypatch, vec=digest)
-    assert "running" in said(app) and "3 of 96 texts" in said(app) and app.button(key="vec_lens").disabled
+    assert "running" in said(app) and "3 of 96" in said(app) and app.button(key="vec_lens").disabled
     jobs[0].result = {"exit": 0, "output": document}
     jobs[0].to("done")
     app = show("vectors", tmp_path, monkeypatch, vec=digest)

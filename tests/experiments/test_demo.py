@@ -11,6 +11,10 @@ from experiments.evaluation.summarise import summarise
 from experiments.store.runs import Run, Store
 from experiments.studies.behaviours import behaviour_effects, random_differences, rank_of
 from experiments.studies.demo import BEHAVIOURS, DIRECTIONS, Choice, run_demo
+from experiments.sweeps.cells import read_card, read_cells
+from experiments.sweeps.spec import SweepSpec
+from experiments.sweeps.table import sweep_table
+from saes.dashboard import FACTS
 from tests.conftest import DEMO_SIZES
 
 Demo = tuple[Choice, Run, Run]
@@ -64,6 +68,23 @@ def test_the_checking_direction_moves_checking_both_ways(demo: tuple[Path, Demo]
     assert len(drawn) == DIRECTIONS
     for effect in (plus, minus):
         assert rank_of(effect, drawn) <= 3 / (1 + DIRECTIONS)
+
+
+@pytest.mark.slow
+def test_the_choice_is_a_sweep_that_names_its_test_and_the_latents_have_a_dashboard(demo: tuple[Path, Demo]) -> None:
+    root, (choice, run, _) = demo
+    tried = Store(root).open(choice.run)
+    cells, card = read_cells(tried), read_card(tried)
+    assert len(cells) == choice.tried and card["result"] == run.manifest.run_id
+    table = sweep_table(tried, cells).set_index("cell")
+    chosen = [
+        c.name for c in cells if c.settings["layer"] == choice.vector.site.layer and c.settings["dose"] == choice.dose
+    ]
+    assert table.loc[chosen, "accuracy"].max() == pytest.approx(choice.accuracy, abs=0.1), (
+        "splits weigh alike in the choice"
+    )
+    assert SweepSpec.model_validate(card["sweep"]).plan.startswith("add $contrast-$layer")
+    assert (root / ".dashboards" / "base" / FACTS).is_file()
 
 
 @pytest.mark.slow

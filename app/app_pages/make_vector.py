@@ -1,0 +1,191 @@
+"""Make a vector: from texts typed here, from two forms of a question, or from a thinking model and its base.
+
+1. The form is at any time a command; what cannot be run is said before anything starts.
+2. Extraction is a job. When it is through, the page names the vectors, how well they separate texts that were held out, and what to do
+   with them next.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app.escaping import for_markdown, one_line
+from app.job_section import offer
+from app.jobs.job import Job
+from app.library import runs_root
+from app.model_shapes import shape_of
+from app.playground_form import MODELS
+from app.vector_actions import places, say_quality
+from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, prepare
+from app.vector_sweep import FORMS, tasks_for
+from experiments.pair.problem import FORM_SUFFIX
+from steering.errors import BadInput
+
+KEPT: Any = {"persist_state": "session"}
+STREAMS = {
+    "hook_resid_post": "residual stream, behind the layer",
+    "hook_resid_pre": "residual stream, before the layer",
+    "hook_attn_out": "what attention adds",
+    "hook_mlp_out": "what the MLP adds",
+}
+QUESTIONS = (
+    "rules + 15 ; * 9 ; goal 31 start 42 91 9", "rules - 4 ; * 3 ; goal 18 start 10 7 25", "rules + 2 ; + 40 ; goal 60 start 18 33 5",
+    "rules * 3 ; + 37 ; goal 35 start 75 99 15", "rules - 42 ; - 29 ; goal 27 start 72 24 10", "rules * 9 ; + 5 ; goal 65 start 32 76 64",
+    "rules + 8 ; * 2 ; goal 50 start 17 60 4", "rules - 7 ; + 31 ; goal 44 start 20 86 12",
+)  # fmt: skip
+EXAMPLES = {
+    True: {
+        side: "\n".join(f"{question} {FORM_SUFFIX[form]}" for question in QUESTIONS)
+        for side, form in (("positive", "think"), ("negative", "quick"))
+    },
+    False: {
+        "positive": "That was a wonderful evening.\nI love how this turned out.\nWhat a delightful idea!\nThis made my whole week.\n"
+        "The soup is excellent.\nShe was kind to everyone.\nI would gladly come again.\nHis answer was a relief.",
+        "negative": "That was a dreadful evening.\nI hate how this turned out.\nWhat a horrible idea!\nThis ruined my whole week.\n"
+        "The soup is disgusting.\nShe was rude to everyone.\nI would never come again.\nHis answer was a shock.",
+    },
+}
+"""What stands in the fields until somebody types: for a built-in model (True) questions of its own, for another a contrast of sentiment."""
+
+
+def page() -> None:
+    """The page."""
+    st.subheader("Which direction is it?", anchor=False)
+    st.caption(
+        "A steering vector is the difference between a model's activations on what is wanted and on what is not. It is read at one "
+        "place of the model and can be added there, or at another layer, while the model writes."
+    )
+    left, right = st.columns([1.3, 1], gap="large")
+    with left:
+        wish = _form()
+    with right:
+        _run(wish)
+
+
+def _form() -> Wish:
+    st.session_state.setdefault("mk_name", "my direction")
+    st.session_state.setdefault("mk_model", MODELS[0])
+    kind = st.radio("What is contrasted", list(KINDS), key="mk_kind", format_func=KINDS.__getitem__, **KEPT)
+    name = st.text_input("Its name", key="mk_name", max_chars=60, **KEPT)
+    known = list(dict.fromkeys([*MODELS, "smollm2", st.session_state["mk_model"]]))
+    model = str(
+        st.selectbox(
+            "Model" if kind != "checkpoint" else "Base model", known, key="mk_model", accept_new_options=True, **KEPT,
+            help="A built-in model, smollm2 (`steer get smollm2`), a folder, or a hub id; type to add one.",
+        )
+    )  # fmt: skip
+    facts: dict[str, Any] = {"kind": str(kind), "name": name, "model": model}
+    facts |= _texts(model) if kind == "texts" else _questions(str(kind), model)
+    return Wish(**facts, **_place(model))
+
+
+def _texts(model: str) -> dict[str, Any]:
+    columns = st.columns(2)
+    sides = {}
+    for column, side, words in zip(columns, ("positive", "negative"), ("Wanted", "Not wanted"), strict=True):
+        own = EXAMPLES[model.startswith("builtin:")]
+        if st.session_state.get(f"mk_{side}", "") in ("", EXAMPLES[True][side], EXAMPLES[False][side]):
+            st.session_state[f"mk_{side}"] = own[side]
+        sides[side] = column.text_area(f"{words}, one text per line", key=f"mk_{side}", height=190, **KEPT)
+    chat = st.checkbox(
+        "Each text is a user's turn in the model's chat template",
+        key="mk_chat",
+        disabled=model.startswith("builtin:"),
+        **KEPT,
+    )
+    if model.startswith("builtin:"):
+        st.caption(
+            "The built-in models know 84 words of find-the-start problems; words that they do not know are named by the job."
+        )
+    return {**sides, "chat": bool(chat) and not model.startswith("builtin:")}
+
+
+def _questions(kind: str, model: str) -> dict[str, Any]:
+    tasks = tasks_for(model)
+    task = str(st.selectbox("Questions of", tasks, key="mk_task"))
+    forms = list(FORMS[task])
+    made: dict[str, Any] = {"task": task}
+    if kind == "mode":
+        wanted = forms.index("think") if "think" in forms else forms.index("chat-think")
+        left, right = st.columns(2)
+        first = left.selectbox("Wanted form", forms, index=wanted, key=f"mk_wanted_{task}")
+        other = right.selectbox(
+            "Other form", forms, index=len(forms) - 1 if task == "find-start" else 0, key=f"mk_other_{task}"
+        )
+        made["forms"] = (str(first), str(other))
+    else:
+        made["thinking"] = str(
+            st.selectbox("Thinking model", [MODELS[1]], key="mk_thinking", accept_new_options=True, **KEPT)
+        )
+    made["n"] = int(st.number_input("Questions", 8, 2000, 64, step=8, key="mk_n"))
+    return made
+
+
+def _place(model: str) -> dict[str, Any]:
+    shape = shape_of(model)
+    layers = list(range(shape.layers if shape else 64))
+    middle = len(layers) // 2 - 1 if shape else 10
+    left, right = st.columns(2)
+    chosen = left.multiselect(
+        "Layers, a vector each", layers, default=[max(0, middle)], key=f"mk_layers_{model}_{len(layers)}",
+        help="Most published vectors are read in the middle." if shape else "This model is not here, so its layers are not known.",
+    )  # fmt: skip
+    stream = right.selectbox(
+        "Where in the layer", list(STREAMS), key="mk_stream", format_func=STREAMS.__getitem__, **KEPT
+    )
+    read = left.selectbox("Read at", list(READS), key="mk_read", format_func=READS.__getitem__, **KEPT)
+    made: dict[str, Any] = {"layers": tuple(int(x) for x in chosen), "stream": str(stream), "read": str(read)}
+    if st.session_state["mk_kind"] == "texts":
+        method = right.selectbox("Method", list(METHODS), key="mk_method", format_func=METHODS.__getitem__, **KEPT)
+        made["method"] = str(method)
+    return made
+
+
+def _run(wish: Wish) -> None:
+    root = runs_root()
+    try:
+        command = arguments(wish, root)
+    except BadInput as error:
+        st.error(for_markdown(error, 600), icon=":material/error:")
+        return
+    assert isinstance(root, Path)
+    texts = len(wish.lines("positive")) + len(wish.lines("negative")) if wish.kind == "texts" else wish.n
+    takes = (
+        "seconds on a built-in model"
+        if wish.model.startswith("builtin:")
+        else f"the model's loading and {texts} readings"
+    )
+    job = offer(
+        command,
+        f"extract {wish.name}",
+        takes,
+        "mk_run",
+        label="Make it",
+        primary=True,
+        begin=lambda: prepare(wish, root),
+    )
+    if job is not None and job.state == "done":
+        _made(job, wish)
+
+
+def _made(job: Job, wish: Wish) -> None:
+    """What a finished job wrote, with its quality and what is next."""
+    try:
+        written = json.loads((job.result or {}).get("output") or "[]")
+    except ValueError:
+        written = []
+    for one in written if isinstance(written, list) else [written]:
+        with st.container(border=True, gap="small"):
+            st.markdown(f"**{for_markdown(wish.name, 60)}** at {for_markdown(one['site'])}, length {one['norm']:.3g}")
+            say_quality(Path(one["file"]), str(one["digest"]))
+            places(str(one["digest"]), wish.model)
+    for line in job.log():
+        if line.startswith("Warning"):
+            st.warning(for_markdown(one_line(line, 600), 600), icon=":material/warning:")
+
+
+page()

@@ -1,0 +1,70 @@
+"""What a store does not hold yet is started from the page that would show it; a vector is made and tested from the app."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.jobs.admission import admitted_command
+from app.jobs.job import Job
+from experiments.commands.cli import app as command_line
+from experiments.sweeps.spec import load_sweep
+from tests.app.showing import board_of, show
+from tests.app.test_pages import said
+from tests.experiments.fake_run import make_fake_run
+
+Patch = pytest.MonkeyPatch
+jobs = pytest.fixture(board_of)
+
+
+def test_what_is_not_there_yet_is_started_by_a_button_with_its_time(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    make_fake_run(tmp_path, 4)
+    for page, key, verb in (
+        ("hybrid", "hyb_small", "hybrid"),
+        ("elicitation", "eli_cot-decoding", "elicit"),
+        ("features", "ft_start", "sae"),
+    ):
+        app = show(page, tmp_path, monkeypatch)
+        assert not app.exception and "Takes about" in said(app)
+        before = len(jobs)
+        app.button(key=key).click().run()
+        assert not app.exception and len(jobs) == before + 1
+        assert jobs[-1].request[0] == verb and admitted_command(jobs[-1].request, tmp_path)[0] == verb
+        jobs.clear()
+    app = show("sweeps", tmp_path, monkeypatch)
+    assert not app.exception and "vectors" in str([link.proto.page for link in app.get("page_link")])
+
+
+def test_a_vector_is_made_from_what_is_typed_and_its_page_leads_on(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    app = show("make_vector", tmp_path, monkeypatch)
+    assert not app.exception and not jobs
+    app.text_input(key="mk_name").set_value("think first").run()
+    app.text_area(key="mk_positive").set_value("one text").run()
+    assert "at least 2" in said(app) and not any(b.key == "mk_run" for b in app.button)
+    typed = "\n".join(f"rules + {n} ? think first" for n in range(2, 12))
+    app.text_area(key="mk_positive").set_value(typed).run()
+    app.text_area(key="mk_negative").set_value(typed.replace("think first", "be quick")).run()
+    app.button(key="mk_run").click().run()
+    assert not app.exception and [job.request[0] for job in jobs] == ["extract"]
+    positive = Path(jobs[0].request[jobs[0].request.index("--positive") + 1])
+    assert positive.read_text() == typed + "\n"
+    assert admitted_command(jobs[0].request, tmp_path) == jobs[0].request
+    done = CliRunner().invoke(command_line, jobs[0].request, catch_exceptions=False)
+    jobs[0].result = {"exit": 0, "output": done.stdout}
+    jobs[0].to("done")
+    app.run()
+    assert not app.exception and "think first" in said(app) and "texts held out" in said(app)
+    digest = json.loads(done.stdout)["digest"]
+    app = show("vectors", tmp_path, monkeypatch, vec=digest)
+    assert not app.exception and "made here" in said(app) + str([f.value for f in app.dataframe])
+    jobs.clear()
+    app.button(key=f"vec_test_{digest}").click().run()
+    assert not app.exception and jobs[0].request[:2] == ["sweep", "run"]
+    assert load_sweep(Path(jobs[0].request[2]), []).model == "builtin:base"
