@@ -131,6 +131,7 @@ def generate_(
 ) -> None:
     """Texts without steering and under each plan, with what was edited."""
     from steering.engine.generation import Row, generate
+    from steering.engine.repetition import loop_of
     from steering.engine.sampling import GenerationSettings
     from steering.model.models import load_model
     from steering.plan.plan import Plan
@@ -152,6 +153,7 @@ def generate_(
     for index, generation in enumerate(found):
         ids = [token for token in generation.token_ids if token not in loaded.eos_ids]
         receipt, one = generation.receipt, fed[index // len(plans)]
+        loop = loop_of(generation.token_ids, loaded.eos_ids)
         documents.append(
             {
                 **({} if one.id is None else {"id": one.id}),
@@ -164,7 +166,7 @@ def generate_(
                 "edits_planned": receipt.planned,
                 "edits_fired": receipt.fired,
                 "largest_edit": receipt.largest,
-                "warnings": list(receipt.warnings),
+                "warnings": [*receipt.warnings, *([f"The text {loop.sentence}."] if loop else [])],
                 "nonfinite": None if generation.nonfinite is None else vars(generation.nonfinite),
             }
         )

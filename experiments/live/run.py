@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from steering.engine.generation import Finished, Generation, Step, check_invariant, generate, stream
+from steering.engine.repetition import loop_of
 from steering.errors import BadInput, Cancelled, NeverFired
 from steering.model.models import LoadedModel
 from steering.model.prompts import token_texts, unknown_in
@@ -123,7 +124,8 @@ class _Live:
             yield {"kind": "state", "state": "running", "detail": "replaying the unsteered text"}
             replay = self._replay()
         left = sum(_hooks(self.parts.models[name]) - count for name, count in hooks.items())
-        yield {"kind": "receipt", **self._receipt(replay, left), "warnings": self.warnings}
+        receipt = self._receipt(replay, left)
+        yield {"kind": "receipt", **receipt, "warnings": [*self.warnings, *receipt.get("warnings", []), *self._loops()]}
         manifest = manifest_of(self.spec, self.parts, self.chunks).model_dump(mode="json")
         yield {"kind": "result", "manifest": manifest, "rows": list(self.rows.values())}
 
@@ -190,6 +192,16 @@ class _Live:
             return "identical"
         exact = self.model(planned).dtype == torch.float32 or self.invariant(self.model(planned))
         return "differs" if exact else "differs in low bits"
+
+    def _loops(self) -> list[str]:
+        """A sentence per text that ends in a loop."""
+        said = []
+        for planned in self.lanes:
+            own = self.generations.get(planned.arm.name)
+            found = None if own is None else loop_of(own.token_ids, self.model(planned).eos_ids)
+            if found is not None:
+                said.append(f"The text of lane {planned.arm.label} {found.sentence}.")
+        return said
 
     def _receipt(self, replay: str, hooks: int) -> Event:
         """The receipt of the steered lane; `ok` is false when a check failed, and None where nothing was steered."""

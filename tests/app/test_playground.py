@@ -25,8 +25,8 @@ from app.stack import Card
 from app.unknown_words import fed_of
 from app.vector_files import offered
 from experiments.live.request import STEERED, UNSTEERED, Edit, LiveRequest
-from experiments.live.saving import MARK, save_live
-from experiments.store.runs import Store, StoreError
+from experiments.live.saving import save_live
+from experiments.store.runs import Store
 from tests.experiments.command_line import command
 from tests.experiments.fake_run import HOSTILE, make_fake_run
 
@@ -370,31 +370,3 @@ def test_the_command_line_the_yaml_and_the_code_give_the_tokens_of_the_app(
     assert saved.manifest.run_id == run.manifest.run_id
     assert saved.table().to_pylist() == run.table().to_pylist()
     assert saved.manifest.status == "complete"
-
-
-def test_the_receipt_is_red_when_a_check_fails_and_then_is_stored_only_with_its_mark(tmp_path: Path) -> None:
-    from experiments.live.run import Engine
-
-    asked = request(max_new_tokens=100)
-    late = asked.model_copy(update={"edits": (asked.edits[0].model_copy(update={"span": "after_n:90"}),)})
-    events = list(Engine().run(late.model_dump(), lambda: False))
-    receipt = events[-2]
-    assert receipt["ok"] is False
-    assert "no edit was made" in receipt["problems"][0]
-    with pytest.raises(StoreError, match="receipt"):
-        save_live(Store(tmp_path), events[-1], receipt, late.files)
-    run = save_live(Store(tmp_path), events[-1], receipt, late.files, marked=True)
-    assert MARK in run.manifest.name
-    assert run.manifest.facts["receipt"]["ok"] is False
-    assert run.manifest.run_id.endswith("-failed")
-
-
-def test_a_generation_that_was_stopped_is_not_stored(tmp_path: Path) -> None:
-    from experiments.live.run import Engine
-
-    asked, seen = request(max_new_tokens=60, prompt=None), []
-    for event in Engine().run(asked.model_dump(), lambda: len(seen) > 8):
-        seen.append(event)
-    assert [event["finish"] for event in seen if event["kind"] == "end"][-1] == "cancelled"
-    with pytest.raises(StoreError, match="stopped"):
-        save_live(Store(tmp_path), seen[-1], seen[-2], asked.files)

@@ -350,9 +350,8 @@ class Live {
     this.receipt.className = "receipt " + tone;
     this.receipt.textContent = { broken: "✗ receipt: ", warned: "⚠ receipt: ", good: "✓ receipt: ", open: "receipt: " }[tone] + said.join(" · ");
     this.receipt.dataset.ok = String(event.ok);
-    for (const text of warnings) this.receipt.append(make("div", "problem", text));
     for (const problem of event.problems || []) this.receipt.append(make("div", "problem", problem));
-    for (const warning of event.warnings || []) this.receipt.append(make("div", "problem", "⚠ " + warning));
+    for (const warning of warnings) this.receipt.append(make("div", "problem", "⚠ " + warning));
   }
 }
 

@@ -1,0 +1,90 @@
+"""What a receipt says: red where a check failed, amber where the edit, the vector or the text is not what a reader would take it for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.live.request import Edit, LiveRequest
+from experiments.live.run import Engine
+from experiments.live.saving import MARK, save_live
+from experiments.store.runs import Store, StoreError
+from steering.model.sites import Site
+from steering.vector.vectors import Provenance, SteeringVector
+from tests.app.test_playground import request
+
+
+def receipt_of(asked: LiveRequest) -> dict[str, Any]:
+    return list(Engine().run(asked.model_dump(), lambda: False))[-2]
+
+
+def with_edit(asked: LiveRequest, **change: Any) -> LiveRequest:
+    return asked.model_copy(update={"edits": (asked.edits[0].model_copy(update=change),)})
+
+
+def of_vector(path: Path, model: str, span: str = "last_prompt", amount: float = 1.0) -> LiveRequest:
+    """A request that adds a vector which says that it is from that model."""
+    direction = torch.randn(128, generator=torch.Generator().manual_seed(0))
+    vector = SteeringVector("drawn", Site(1), direction, Provenance("test", model, model_id=model))
+    vector.save(path)
+    edit = Edit(
+        vector=vector.digest,
+        vector_name="drawn",
+        site="blocks.1.hook_resid_post",
+        span=span,
+        amount=amount,
+        unit="vector",
+    )
+    return LiveRequest(item="standard-test/00000", edits=(edit,), files={vector.digest: str(path)}, max_new_tokens=12)
+
+
+def test_nothing_is_warned_of_where_edit_vector_and_text_are_as_they_should_be() -> None:
+    receipt = receipt_of(request(max_new_tokens=100))
+    assert receipt["ok"] is True and receipt["warnings"] == []
+
+
+def test_an_edit_beyond_ten_times_the_activation_is_amber() -> None:
+    receipt = receipt_of(with_edit(request(max_new_tokens=12), amount=80.0))
+    assert receipt["max"] > 10 and any("times the activation" in text for text in receipt["warnings"]), receipt
+
+
+def test_a_vector_of_another_model_is_amber(tmp_path: Path) -> None:
+    receipt = receipt_of(of_vector(tmp_path / "v.safetensors", "somebody/else"))
+    assert any("somebody/else" in text for text in receipt["warnings"]), receipt
+
+
+def test_a_text_that_ends_in_a_loop_is_amber_and_names_its_lane() -> None:
+    asked = request(max_new_tokens=60)
+    for amount in (4.0, 8.0, 16.0, -8.0):
+        for span in ("generated", "all"):
+            said = receipt_of(with_edit(asked, amount=amount, span=span))["warnings"]
+            if any("ends in a loop" in text and "lane" in text for text in said):
+                return
+    pytest.fail("no dose makes the text repeat itself")
+
+
+def test_the_receipt_is_red_when_a_check_fails_and_then_is_stored_only_with_its_mark(tmp_path: Path) -> None:
+    asked = request(max_new_tokens=100)
+    late = asked.model_copy(update={"edits": (asked.edits[0].model_copy(update={"span": "after_n:90"}),)})
+    events = list(Engine().run(late.model_dump(), lambda: False))
+    receipt = events[-2]
+    assert receipt["ok"] is False
+    assert "no edit was made" in receipt["problems"][0]
+    with pytest.raises(StoreError, match="receipt"):
+        save_live(Store(tmp_path), events[-1], receipt, late.files)
+    run = save_live(Store(tmp_path), events[-1], receipt, late.files, marked=True)
+    assert MARK in run.manifest.name
+    assert run.manifest.facts["receipt"]["ok"] is False
+    assert run.manifest.run_id.endswith("-failed")
+
+
+def test_a_generation_that_was_stopped_is_not_stored(tmp_path: Path) -> None:
+    asked, seen = request(max_new_tokens=60, prompt=None), []
+    for event in Engine().run(asked.model_dump(), lambda: len(seen) > 8):
+        seen.append(event)
+    assert [event["finish"] for event in seen if event["kind"] == "end"][-1] == "cancelled"
+    with pytest.raises(StoreError, match="stopped"):
+        save_live(Store(tmp_path), seen[-1], seen[-2], asked.files)
