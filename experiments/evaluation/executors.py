@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -23,12 +24,32 @@ from .records import chunk_records
 from .rows import Parts, Planned, chunks_of, models_of, rules_of
 
 if TYPE_CHECKING:
+    from steering.model.models import LoadedModel
+
     from .spec import EvalSpec
 
 ChunkExecutor = Callable[[Run, "EvalSpec", Parts, Mapping[int, list[Planned]]], Iterator[int]]
 """Runs the chunks given (by number, rows that are missing), stores them, and yields each number once it is stored."""
+SMALL = 5_000_000
+"""Numbers of a model below which one thread is as fast as several, so that more processes are."""
+MANY = 2000
+"""Rows for which it is worth to start processes."""
+NAMED = ("builtin:", "delta:")
+"""How names of models begin that any process finds."""
 TRIES = 3
 """Workers that one chunk may end."""
+
+
+def is_small(model: LoadedModel) -> bool:
+    """Whether one thread runs it as fast as several would: on a CPU, a model of few numbers."""
+    return model.device.type == "cpu" and sum(value.numel() for value in model.model.parameters()) <= SMALL
+
+
+def for_rows(rows: int, models: Mapping[str, LoadedModel]) -> ChunkExecutor:
+    """A process per core for many rows of small models that a process can load by name; else this one. Rows are the same either way."""
+    cores = os.cpu_count() or 1
+    alone = rows < MANY or cores < 2 or not all(is_small(model) for model in models.values())
+    return in_process if alone or not all(name.startswith(NAMED) for name in models) else processes(cores)
 
 
 def in_process(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:

@@ -19,7 +19,9 @@ from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
 from ...evaluation.evaluate import run_evaluation
+from ...evaluation.executors import for_rows
 from ...evaluation.loading import load
+from ...evaluation.rows import models_of
 from ...evaluation.spec import EvalSpec, Generating
 from ...progress import progress, warning
 from ...store.files import write_whole
@@ -97,7 +99,11 @@ class Workroom:
         )
         with progress(f"{card}: {setting.name}{f', {what}' if what else ''}", self.console) as report:
             known = {rule.digest: rule for rule in controllers}
-            run = run_evaluation(spec, self.store, vectors, known, models=self.models, on_rows=report)
+            asked = {name: self.model(name) for name in models_of(spec)}
+            rows = n * len(arms) * len(spec.generation.seeds)
+            run = run_evaluation(
+                spec, self.store, vectors, known, models=self.models, on_rows=report, executor=for_rows(rows, asked)
+            )
         self.runs.append(run.manifest.run_id)
         for words in run.manifest.facts.get("questions", []):
             if words not in self.remarks:

@@ -19,7 +19,7 @@ from ...progress import progress
 from ...store.runs import Store
 from ..elicitation.asked import Elicit
 from ..elicitation.workroom import Workroom
-from .threads import is_small
+from ...evaluation.executors import is_small
 from .trained import Trained, VectorJob, is_vector_trained, trained_vectors
 from .trained_models import (
     Job,

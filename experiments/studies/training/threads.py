@@ -9,13 +9,7 @@ import torch
 
 from steering.model.models import LoadedModel
 
-SMALL = 5_000_000
-"""Numbers below which one thread trains as fast as several."""
-
-
-def is_small(base: LoadedModel) -> bool:
-    """Whether one thread trains it as fast as several would: on a CPU, a model of few numbers."""
-    return base.device.type == "cpu" and sum(value.numel() for value in base.model.parameters()) <= SMALL
+from ...evaluation.executors import is_small
 
 
 @contextmanager
