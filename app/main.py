@@ -15,6 +15,7 @@ import streamlit as st
 
 from app import address
 from app.context import close_bar, context_bar, plain_bar
+from app.style import style
 
 # The tab's icon: an unsteered line, and a steered one that leaves it.
 ICON = (
@@ -141,6 +142,7 @@ def main() -> None:
     groups = {name: [st.Page(**entry) for entry in entries] for name, entries in PAGES.items()}
     page = st.navigation(groups, position="top")
     address.begin(page.url_path)
+    style()
     where = where_of(page.title)
     if page.url_path in WITHOUT_RUN:
         corner = plain_bar(where)

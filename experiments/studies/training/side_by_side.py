@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from ...evaluation.executors import is_small
 from ...progress import progress
 from ...store.runs import Store
 from ..elicitation.asked import Elicit
 from ..elicitation.workroom import Workroom
-from ...evaluation.executors import is_small
 from .trained import Trained, VectorJob, is_vector_trained, trained_vectors
 from .trained_models import (
     Job,
