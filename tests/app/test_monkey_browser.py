@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Error
 
 from app.main import PAGES
 from experiments.store.runs import Store
@@ -96,6 +97,7 @@ def _touch(page: Any, rng: random.Random) -> None:
             page.keyboard.press(rng.choice(["ArrowRight", "ArrowLeft", "End", "Space"]))
         else:
             target.click(timeout=800)
-    except Exception as error:
-        if "Timeout" not in str(error) and "detached" not in str(error) and "not attached" not in str(error):
-            raise
+    except (
+        Error
+    ):  # the element is gone, covered, or another one by now; what the page itself does wrong is looked for outside
+        return
