@@ -140,7 +140,7 @@ def _taught(room: Workroom, items: list[Item], setting: Setting, options: Calibr
 
 
 def _start(room: Workroom, taught: list[Taught], scale: Scale, options: CalibratedOptions) -> TrainedModel:
-    """The base with a scale that says nothing. Its own texts are learnt along: levels alone, a token per text, cost it most right answers."""
+    """The base with a scale that says nothing. Its own texts are learnt along: levels alone, a token per text, cost most right answers."""
     rng = random.Random("levels of the scale")
     lessons = [Lesson(one.prompt_ids, (*one.token_ids, *scale.cue_ids, rng.choice(scale.level_ids))) for one in taught]
     return trained_on_texts(room, TextJob(tuple(lessons), Tuning(options.steps, 16, options.teaching), SCALED))
