@@ -4,7 +4,8 @@
    of one split: a card that asks others than the setting's has a figure of its own. Points on fewer of these questions are faint, and
    stand on no front.
 2. The table has every number of the figure, and each arm's difference to the greedy base and to its own control.
-3. What a card says of its numbers stands below, with its tables; a link leads to the run and the traces of every point.
+3. A store without findings shows those that are shipped, and says so.
+4. What a card says of its numbers stands below, with its tables; a link leads to the run and the traces of every point.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from app.job_section import offer
 from app.library import Unreadable, runs_root
 from app.roles import look
 from experiments.store.runs import Store, StoreError
-from experiments.studies.elicitation.findings import Findings, stored_findings
+from experiments.studies.elicitation.findings import Findings, shipped_findings, stored_findings
 from experiments.studies.elicitation.written import signed
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
@@ -38,9 +39,17 @@ def page() -> None:
         return
     for words in broken:
         st.warning(for_markdown(words, 600), icon=":material/broken_image:")
-    if not found:
-        _offers("No card has been run in this store.")
-        return
+    shipped = not found
+    if shipped:
+        found = shipped_findings()
+        with st.container(border=True):
+            st.badge("shipped with the program", icon=":material/inventory_2:", color="gray")
+            st.markdown(
+                "No card has been run in this store. These are the results of the program's own runs on the built-in pair, each made by "
+                "`steer train CARD --preset quick` (`docs/cards` says how long it took); their texts are not shipped."
+            )
+        with st.expander("Run a card here", icon=":material/play_circle:"):
+            _offers()
     asked = {f"{one_line(f.pair[0], 40)} on {one_line(f.task, 40)}": (f.pair, f.task) for f in found}
     chosen = _choice("eli_pair", "Model and task", list(asked))
     kept = [f for f in found if (f.pair, f.task) == asked[chosen]]
@@ -68,14 +77,14 @@ def page() -> None:
         st.dataframe(
             table(shown, setting), hide_index=True, key="eli_table", alt="Every arm of the setting, with its control."
         )
-        _links(shown, setting)
+        if not shipped:
+            _links(shown, setting)
     for place, findings in enumerate(shown):
         _card(findings, setting, place)
 
 
-def _offers(words: str) -> None:
+def _offers() -> None:
     """Cards that are run from here."""
-    st.info(words)
     for verb, card, takes, what in (
         (
             "elicit",

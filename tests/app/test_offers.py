@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 from app.jobs.admission import admitted_command
 from app.jobs.job import Job
 from experiments.commands.cli import app as command_line
+from experiments.studies.elicitation.findings import shipped_findings
+from experiments.studies.elicitation.named import CARDS as UNTRAINED
+from experiments.studies.training.named import CARDS as TRAINED
 from experiments.sweeps.spec import load_sweep
 from tests.app.showing import board_of, show
 from tests.app.test_pages import said
@@ -38,6 +41,24 @@ def test_what_is_not_there_yet_is_started_by_a_button_with_its_time(
         jobs.clear()
     app = show("sweeps", tmp_path, monkeypatch)
     assert not app.exception and "vectors" in str([link.proto.page for link in app.get("page_link")])
+
+
+def test_a_store_without_findings_shows_the_shipped_ones_and_says_so(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    make_fake_run(tmp_path, 4)
+    app = show("elicitation", tmp_path, monkeypatch)
+    found = shipped_findings()
+    cards = {one.card for one in found}
+    assert {"reinforced", "one-example", "fingerprint"} <= cards <= set(TRAINED) | set(UNTRAINED)
+    assert "shipped with the program" in str([b.value for b in app.get("badge")]) + said(app) and "not shipped" in said(
+        app
+    )
+    assert set(app.dataframe[0].value["card"]) <= cards and not any(s.key == "eli_arm" for s in app.selectbox)
+    pages = Path(__file__).parents[2] / "docs" / "cards"
+    for one in found:  # what is shipped is what the card's page shows
+        stored = (pages / f"{one.card}.md").read_text()
+        assert all(sentence in stored for sentence in one.said), one.card
 
 
 def test_a_vector_is_made_from_what_is_typed_and_its_page_leads_on(

@@ -6,6 +6,7 @@ A store's findings lie under `.elicitation`, one file per card and question.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +15,8 @@ from ...store.files import files
 from ...store.runs import Store
 
 FOLDER = ".elicitation"
+SHIPPED = Path(__file__).parent / "shipped"
+"""Findings that come with the program: those that the cards' pages show, without their rows."""
 
 
 class Point(BaseModel):
@@ -112,6 +115,11 @@ def stored_findings(store: Store) -> tuple[list[Findings], list[str]]:
         if asked not in latest or latest[asked].version <= one.version:
             latest[asked] = one
     return list(latest.values()), broken
+
+
+def shipped_findings() -> list[Findings]:
+    """What the program's own runs of the cards found, by name of the card."""
+    return [Findings.model_validate_json(path.read_bytes()) for path in sorted(SHIPPED.glob("*.json"))]
 
 
 def audits_of(found: Sequence[Findings], digest: str) -> list[str]:
