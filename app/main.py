@@ -95,6 +95,13 @@ PAGES: dict[str, list[dict[str, Any]]] = {
             "help": "A direction of your own: from texts typed here, from two prompt forms, or from a thinking model and its base.",
         },
         {
+            "page": "app_pages/monitor.py",
+            "title": "Monitor",
+            "icon": ":material/monitor_heart:",
+            "url_path": "monitor",
+            "help": "Any text projected on vectors, latents and probes, token by token, without steering.",
+        },
+        {
             "page": "app_pages/features.py",
             "title": "Features",
             "icon": ":material/hub:",
@@ -126,7 +133,19 @@ PAGES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
-WITHOUT_RUN = ("", "home", "playground", "elicitation", "vectors", "make_vector", "features", "runs", "jobs", "health")
+WITHOUT_RUN = (
+    "",
+    "home",
+    "playground",
+    "elicitation",
+    "vectors",
+    "make_vector",
+    "monitor",
+    "features",
+    "runs",
+    "jobs",
+    "health",
+)
 """Pages that are about no stored run, by `url_path`."""
 
 

@@ -104,6 +104,18 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
     ("hybrid",): ((), {"--pair": NAME, "--n": NUMBER, "--n-dev": NUMBER, "--set": SETTING, **STORE}),
     ("sae", "dashboard"): ((NAME,), {"--out": _inside, "--problems": NUMBER}),
     ("trace", "kl"): ((WORD, WORD), STORE),
+    ("monitor",): (
+        (),
+        {
+            "--model": MODEL,
+            "--file": _inside,
+            "--row": NAME,
+            "--vector": _vector,
+            "--sae": NAME,
+            "--latents": WORD,
+            **STORE,
+        },
+    ),
     ("runs", "list"): ((), STORE),
     ("runs", "show"): ((WORD,), STORE),
     ("runs", "verify"): ((WORD,), STORE),

@@ -29,6 +29,7 @@ from .extract import extract
 from .families import families
 from .get import get
 from .hybrid import hybrid
+from .monitor import monitor
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 from .overview import overview
 from .pairs import pair_app
@@ -90,6 +91,7 @@ app.command("families")(families)
 app.command("elicit")(elicit)
 app.command("train")(train)
 app.command("overview")(overview)
+app.command("monitor")(monitor)
 app.command("prompt")(prompt)
 app.command("attribute")(attribute)
 app.command("report")(report)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from app.heat_strip import heat_strip
 from app.jobs.admission import admitted_command
 from app.jobs.job import Job
 from experiments.commands.cli import app as command_line
@@ -89,3 +90,35 @@ def test_a_vector_is_made_from_what_is_typed_and_its_page_leads_on(
     app.button(key=f"vec_test_{digest}").click().run()
     assert not app.exception and jobs[0].request[:2] == ["sweep", "run"]
     assert load_sweep(Path(jobs[0].request[2]), []).model == "builtin:base"
+
+
+def test_a_text_is_read_and_shown_token_by_token_with_its_gate(
+    tmp_path: Path, monkeypatch: Patch, jobs: list[Job]
+) -> None:
+    make_fake_run(tmp_path, 2)
+    app = show("monitor", tmp_path, monkeypatch)
+    assert not app.exception and not jobs
+    app.text_area(key="mon_text").set_value("goal 31 start 42 <b> ? think first").run()
+    app.text_input(key="mon_latents").set_value("183").run()
+    app.button(key="mon_run").click().run()
+    assert not app.exception and jobs[0].request[0] == "monitor"
+    given = admitted_command(jobs[0].request, tmp_path)
+    assert Path(given[given.index("--file") + 1]).read_text() == "goal 31 start 42 <b> ? think first"
+    done = CliRunner().invoke(command_line, given, catch_exceptions=False)
+    jobs[0].result = {"exit": 0, "output": done.stdout}
+    jobs[0].to("done")
+    app.run()
+    assert not app.exception
+    found = json.loads(done.stdout)
+    strips = [block.value for block in app.get("html") if "token by token" in str(block.value)]
+    assert len(strips) == len(found["series"]) and any("does not know" in w.value for w in app.warning)
+    assert "lie above" in said(app) and any("when projection(" in block.value for block in app.code)
+    app.text_input(key="mon_row").set_value("a run:a key").run()
+    assert not app.exception and "--row" in str([block.value for block in app.code])
+
+
+def test_a_strip_shows_every_token_with_its_value_and_nothing_of_its_markup() -> None:
+    strip = heat_strip(["<b>", " a", "\n", ""], [1.0, -2.0, 0.0, 0.5], 0.0, 0.7)
+    assert "&lt;b&gt;" in strip and "<b>" not in strip and "·a" in strip and "↵" in strip and "∅" in strip
+    assert strip.count("<span") == 4 and strip.count("inset") == 1
+    assert "rgb(255,255,255)" in strip, "no colour at the middle"

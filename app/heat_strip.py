@@ -1,0 +1,33 @@
+"""A text with one value per token as the ground's strength, each token with its number; dark text on a light ground in either theme."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+RISE, FALL = (217, 115, 13), (31, 131, 196)
+"""Colours of values above and below the middle."""
+STRONGEST = 0.85
+"""Of the colour, at the largest value."""
+SHOWN = 2000
+"""Tokens that are drawn at most."""
+
+
+def heat_strip(tokens: Sequence[str], values: Sequence[float], middle: float, threshold: float | None = None) -> str:
+    """HTML of the strip. `middle`: where the ground has no colour; tokens above `threshold` are underlined."""
+    reach = max((abs(value - middle) for value in values), default=0.0) or 1.0
+    pieces = []
+    for place, (token, value) in enumerate(zip(tokens[:SHOWN], values[:SHOWN], strict=True)):
+        share = STRONGEST * abs(value - middle) / reach
+        red, green, blue = (round(255 - share * (255 - c)) for c in (RISE if value >= middle else FALL))
+        over = threshold is not None and value > threshold
+        shown = html.escape(token.replace("\n", "↵").replace("\t", "→")).replace(" ", "·") or "∅"
+        line = "box-shadow:inset 0 -3px 0 #0A1016;" if over else ""
+        pieces.append(
+            f'<span title="#{place} {html.escape(token)!s}: {value:.4g}" style="background:rgb({red},{green},{blue});color:#0A1016;{line}'
+            f'padding:2px 3px;margin:1px;border-radius:3px;display:inline-block">{shown}</span>'
+        )
+    more = f" … {len(tokens) - SHOWN:,} more tokens" if len(tokens) > SHOWN else ""
+    return (
+        f'<div role="img" aria-label="The text, token by token" style="line-height:1.9">{"".join(pieces)}{more}</div>'
+    )

@@ -1,0 +1,152 @@
+"""What a model's activations hold along a text, without steering: projections on vectors, probabilities of probes, activations of latents.
+
+1. A value at a token is read from the activation at that token's own position, once the token has been read. A gate of the same kind
+   (`projection(v) > c`, `probe(w) > c`) compares this number with c.
+2. What was read on another model than the vector's, the probe's or the autoencoder's own is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probes.probe import Probe
+from saes.dictionary import Dictionary
+from steering.compile.origin import origin
+from steering.errors import BadInput
+from steering.model.capture import capture
+from steering.model.models import LoadedModel
+from steering.model.prompts import token_texts, unknown_in
+from steering.model.sites import Site
+from steering.vector.vectors import SteeringVector
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One series along a text."""
+
+    name: str
+    kind: str
+    """`projection` (h·v/‖v‖, in units of the activation), `probe` (probability of the second class), or `latent` (activation)."""
+    site: str
+    values: tuple[float, ...]
+    """Per token."""
+    remark: str = ""
+    """What to know before it is read: another model's, or of unknown origin."""
+
+    @property
+    def largest(self) -> int:
+        """The token where it is largest."""
+        return max(range(len(self.values)), key=self.values.__getitem__)
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A text as it was read, and what was watched along it."""
+
+    model: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    series: tuple[Watched, ...]
+    remarks: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "model": self.model, "token_ids": list(self.token_ids), "tokens": list(self.tokens),
+            "series": [vars(one) | {"values": list(one.values)} for one in self.series], "remarks": list(self.remarks),
+        }  # fmt: skip
+
+
+def monitor(
+    model: LoadedModel,
+    token_ids: Sequence[int],
+    vectors: Sequence[SteeringVector] = (),
+    probes: Sequence[Probe] = (),
+    dictionary: Dictionary | None = None,
+    latents: Sequence[int] = (),
+) -> Monitored:
+    """Read a text once and watch all of these along it. Raises BadInput for nothing to watch, a text that is empty or longer than the
+    context, a vector or a probe that does not fit the model, a latent that is none, and for activations that are not finite."""
+    if not vectors and not probes and not latents:
+        raise BadInput("There is nothing to watch: give a vector, a probe, or latents of an autoencoder.")
+    if latents and dictionary is None:
+        raise BadInput("Latents are those of an autoencoder; name it too.")
+    known = model.model.get_input_embeddings().num_embeddings
+    if odd := [token for token in token_ids if not 0 <= token < known]:
+        raise BadInput(
+            f"Token {odd[0]} is none of {model.id}'s {known}: the text was written by another model; name that one."
+        )
+    for vector in vectors:
+        width = model.layout.width(model.layout.check(vector.site))
+        if vector.direction.numel() != width:
+            raise BadInput(
+                f"Vector {vector.name} has width {vector.direction.numel()}; {model.id} has {width} at {vector.site}."
+            )
+    for probe in probes:
+        probe.check(model)
+    if dictionary is not None:
+        dictionary.check(model)
+        if none := [number for number in latents if not 0 <= number < dictionary.latents]:
+            raise BadInput(f"Latent {none[0]} does not exist: the autoencoder has 0 to {dictionary.latents - 1}.")
+    sites = [
+        *(v.site for v in vectors),
+        *(p.site for p in probes),
+        *([dictionary.site] if dictionary and latents else []),
+    ]
+    sites = list(dict.fromkeys(sites))
+    held = _read(model, token_ids, sites)
+    series = [_projection(model, vector, held[vector.site]) for vector in vectors]
+    series += [_probability(probe, held[probe.site]) for probe in probes]
+    if dictionary is not None and latents:
+        found = dictionary.encode(held[dictionary.site]).cpu()
+        remark = dictionary.origin(model) or ""
+        series += [
+            Watched(f"latent {number}", "latent", str(dictionary.site), _row(found[:, number]), remark)
+            for number in latents
+        ]
+    unknown = unknown_in(model, model.tokenizer.decode(list(token_ids)))
+    return Monitored(
+        model.id, tuple(int(t) for t in token_ids), tuple(token_texts(model, list(token_ids))), tuple(series),
+        (unknown.sentence(model.id),) if unknown else (),
+    )  # fmt: skip
+
+
+def _read(model: LoadedModel, token_ids: Sequence[int], sites: Sequence[Site]) -> dict[Site, Tensor]:
+    """Activations `[tokens, width]` float32 at every site."""
+    (captured,) = capture(model, [list(token_ids)], sites)
+    held = {site: captured.values[site][0, : len(token_ids)].float().cpu() for site in sites}
+    for site, values in held.items():
+        if not bool(values.isfinite().all()):
+            place = int((~values.isfinite()).any(-1).nonzero()[0])
+            raise BadInput(f"The activation at {site} is not finite at token {place}; load the model in float32.")
+    return held
+
+
+def _projection(model: LoadedModel, vector: SteeringVector, h: Tensor) -> Watched:
+    unit = vector.direction.float() / vector.direction.float().norm()
+    remark = origin(f"Vector {vector.name}", vector.provenance, model) or ""
+    return Watched(vector.name, "projection", str(vector.site), _row(h @ unit), remark)
+
+
+def _probability(probe: Probe, h: Tensor) -> Watched:
+    if len(probe.classes) != 2:
+        raise BadInput(
+            f"The probe tells {len(probe.classes)} classes apart; one of two classes has a probability to watch."
+        )
+    with torch.inference_mode():
+        values = probe.probabilities(h)[:, 1]
+    said = f"{probe.provenance.target or 'probe'}: {probe.classes[1]}"
+    return Watched(said, "probe", str(probe.site), _row(values))
+
+
+def _row(values: Tensor) -> tuple[float, ...]:
+    found = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, found)):
+        raise BadInput("A value along the text is not finite; load the model in float32.")
+    return found
