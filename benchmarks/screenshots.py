@@ -34,7 +34,7 @@ def addresses(store: Store) -> dict[str, str]:
     return {
         "home": "", "playground": "playground", "compare": f"compare?run={demo}&cmp_show=helped", "results": f"results?run={demo}",
         "sweeps": f"sweeps?run={sweep}", "elicitation": "elicitation", "hybrid": f"hybrid?run={hybrid}",
-        "vectors": "vectors", "make_vector": "make_vector", "features": "features", "runs": "runs",
+        "vectors": "vectors", "make_vector": "make_vector", "monitor": "monitor", "features": "features", "runs": "runs",
         "jobs": "jobs", "health": "health",
     }  # fmt: skip
 
