@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from app import playground_form
@@ -68,6 +70,12 @@ def page() -> None:
     except Unreadable as error:
         st.error(for_markdown(error, 600), icon=":material/folder_off:")
         return
+    if isinstance(root, Path) and not root.is_dir():
+        st.info(
+            f"There is no folder {for_markdown(root, 300)}: the first run makes it. Runs that lie elsewhere are shown by "
+            "`steer app --runs FOLDER`.",
+            icon=":material/folder_off:",
+        )
     left, right = st.columns([1.1, 1], gap="large")
     with left:
         _try_it()

@@ -117,6 +117,14 @@ def test_a_text_is_read_and_shown_token_by_token_with_its_gate(
     assert not app.exception and "--row" in str([block.value for block in app.code])
 
 
+def test_a_store_that_is_not_there_is_named(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    app = show("home", tmp_path / "gone", monkeypatch)
+    assert not app.exception and f"no folder {tmp_path / 'gone'}" in app.info[0].value.replace("\\", "")
+    (tmp_path / "gone").mkdir()
+    app.run()
+    assert not any("no folder" in info.value for info in app.info)
+
+
 def test_a_strip_shows_every_token_with_its_value_and_nothing_of_its_markup() -> None:
     strip = heat_strip(["<b>", " a", "\n", ""], [1.0, -2.0, 0.0, 0.5], 0.0, 0.7)
     assert "&lt;b&gt;" in strip and "<b>" not in strip and "·a" in strip and "↵" in strip and "∅" in strip
