@@ -16,6 +16,7 @@ import streamlit as st
 
 from app import address
 from app.arm_table import ALONE, COMPARED, DEFINITIONS, gap_words, record
+from app.elicitation_figure import pareto
 from app.escaping import for_markdown, one_line
 from app.figures import accuracy_figure, behaviour_figure, difference_figure
 from app.library import OpenRun, Unreadable
@@ -23,6 +24,7 @@ from app.roles import look
 from experiments.evaluation.crowds import with_crowds
 from experiments.evaluation.sentences import FEW, sentence
 from experiments.evaluation.summary import ArmSummary, SplitSummary
+from experiments.studies.elicitation.findings import Point
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoom2d", "pan2d", "autoScale2d"]}
 
@@ -108,6 +110,7 @@ def _detail(run: OpenRun, split: SplitSummary) -> None:
         else:
             st.info("No arm shares a question with the baseline yet.")
     _gaps(split)
+    _cost(run, split)
     records = [record(arm) for arm in with_crowds(split.arms)]
     _table("Each arm by itself", records, ALONE, "res_alone")
     _table("Against the baseline", [r for r in records if r["role"] != "baseline"], COMPARED, "res_compared")
@@ -139,6 +142,25 @@ def _table(title: str, records: list[dict[str, Any]], columns: tuple[str, ...], 
         column_config=config,
         alt=f"{title}, one row per arm: {', '.join(columns)}.",
     )
+
+
+def _cost(run: OpenRun, split: SplitSummary) -> None:
+    """Accuracy against tokens, of every arm."""
+    points = [
+        Point(
+            setting=split.split, arm=arm.name, label=arm.label, role=arm.role, n=arm.n, accuracy=arm.accuracy.value,
+            low=arm.accuracy.interval.low, high=arm.accuracy.interval.high, tokens=arm.mean_tokens, truncated=arm.truncated,
+            unscorable=arm.unscorable, run=run.manifest.run_id, split=split.split,
+        )
+        for arm in split.arms
+        if arm.accuracy is not None and arm.mean_tokens is not None
+    ]  # fmt: skip
+    if len(points) < 2:
+        return
+    with st.expander("Right answers against tokens", icon=":material/scatter_plot:"):
+        figure, words = pareto(points)
+        st.plotly_chart(figure, key="res_pareto", config=PLOT, alt=words)
+        st.caption(words)
 
 
 def _gaps(split: SplitSummary) -> None:
