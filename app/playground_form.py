@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from app import address, stack
 from app.escaping import for_markdown, one_line
 from app.fed_section import show_fed
+from app.gate_fields import gate_fields
 from app.model_shapes import shape_of
 from app.stack import Card
 from app.uploads import upload
@@ -33,7 +34,9 @@ QUESTIONS, OWN = "built-in question", "own prompt"
 SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test", "new-map-test")
 MODELS = ("builtin:base", "builtin:thinking")
 FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
-CARD_KEYS = ("operation", "vector", "layer", "strength", "unit", "span", "keep_norm")
+CARD_KEYS = (
+    "operation", "vector", "layer", "strength", "unit", "span", "keep_norm", "gate", "threshold", "below", "gate_vector",
+)  # fmt: skip
 UNIT = "× ‖v‖: times the norm of the vector. × ‖h‖: times the norm of the activation at each position."
 LAYER = "own: the layer that the vector was taken from."
 KEPT: Any = {"persist_state": "session"}
@@ -239,6 +242,7 @@ def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
         st.toggle(
             "Keep the norm", key=key("keep_norm"), help="Rescale the edited activation to the norm it had.", **KEPT
         )
+        gate_fields(key, vectors)
         card = cards()[place]
         vector = vectors.get(card.vector)
         if vector is not None:
@@ -266,11 +270,11 @@ def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
     edits = [card.edit(vectors) for card in cards()]
     own = state["pg_kind"] == OWN
     shape = shape_of(state["pg_model"])
-    for edit in edits:
-        width = vectors[edit.vector].width
+    for vector in (vectors[digest] for edit in edits for digest in edit.vectors):
+        width = vector.width
         if shape is not None and width != shape.width:
             raise BadInput(
-                f"Vector {edit.vector_name} has width {width}; {state['pg_model']} has {shape.width}. Choose another vector."
+                f"Vector {vector.name} has width {width}; {state['pg_model']} has {shape.width}. Choose another vector."
             )
     try:
         return LiveRequest(
@@ -280,7 +284,7 @@ def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
             model=state["pg_model"],
             thinking=state["pg_beside"] or None,
             edits=tuple(edits),
-            files={edit.vector: str(vectors[edit.vector].path) for edit in edits},
+            files={digest: str(vectors[digest].path) for edit in edits for digest in edit.vectors},
             max_new_tokens=int(state["pg_tokens"]),
             temperature=float(state["pg_temp"]),
             seed=int(state["pg_seed"]),

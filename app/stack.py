@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from app.vector_files import VectorFile
-from experiments.live.request import Edit
+from experiments.live.request import Edit, When
 from steering.errors import BadInput
 from steering.model.sites import Site
 from steering.plan.verbs import OPERATIONS
@@ -32,6 +32,11 @@ SPANS = {
     "after_n:8": "after 8 generated tokens",
     "sentence_starts": "starts of sentences",
     "inside_thinking": "inside the thinking segment",
+}
+GATES = {
+    "projection": "the projection on a vector",
+    "cosine": "the cosine with a vector",
+    "entropy": "the entropy of the token's own prediction, in nats",
 }
 MEANINGS = {
     "add": "adds the direction",
@@ -57,6 +62,12 @@ class Card:
     unit: str = "vector"
     span: str = "last_prompt"
     keep_norm: bool = False
+    gate: str = ""
+    """A kind of `GATES`; no gate where it is empty."""
+    threshold: float = 0.0
+    below: bool = False
+    gate_vector: str = ""
+    """What a gate reads along; its own vector where it is empty."""
 
     def edit(self, vectors: Mapping[str, VectorFile]) -> Edit:
         """The edit that it stands for. Raises BadInput with what to change."""
@@ -76,9 +87,30 @@ class Card:
                 amount=None if unit is None else float(amount),
                 unit=unit,
                 keep_norm=self.keep_norm,
+                gate=self._when(vectors),
             )
         except ValidationError as error:
             raise BadInput(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+    def _when(self, vectors: Mapping[str, VectorFile]) -> When | None:
+        """The gate. Raises BadInput, ValidationError."""
+        if not self.gate:
+            return None
+        if self.gate == "entropy":
+            return When(kind="entropy", threshold=self.threshold, below=self.below)
+        digest = self.gate_vector or self.vector
+        if digest not in vectors:
+            raise BadInput("Choose a vector for every gate, or take the gate away.")
+        read = vectors[digest]
+        where = "" if not self.gate_vector or read.site == self.site(vectors[self.vector]) else read.site.name
+        return When(
+            kind=self.gate,
+            threshold=self.threshold,
+            below=self.below,
+            vector=digest,
+            vector_name=read.name,
+            site=where,  # type: ignore[arg-type]
+        )
 
     def site(self, vector: VectorFile) -> Site:
         """Where it acts: the vector's own site, at the chosen layer."""
@@ -100,7 +132,11 @@ class Card:
 
 def write(cards: list[Card]) -> str | None:
     """The stack for the address; None for an empty one."""
-    fields = [[c.operation, c.vector, c.layer, c.strength, c.unit, c.span, int(c.keep_norm)] for c in cards]
+    fields = [
+        [c.operation, c.vector, c.layer, c.strength, c.unit, c.span, int(c.keep_norm)]
+        + ([c.gate, c.threshold, int(c.below), c.gate_vector] if c.gate else [])
+        for c in cards
+    ]
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False) if cards else None
 
 
@@ -110,8 +146,15 @@ def read(text: str) -> list[Card]:
         cards, fields = [], json.loads(text)
         if not isinstance(fields, list):
             raise ValueError(text)
-        for operation, vector, layer, strength, unit, span, keep in fields:
+        for operation, vector, layer, strength, unit, span, keep, *gate in fields:
             card = Card(str(operation), str(vector), int(layer), float(strength), str(unit), str(span), bool(keep))
+            if gate:
+                kind, threshold, below, read = gate
+                card = replace(
+                    card, gate=str(kind), threshold=float(threshold), below=bool(below), gate_vector=str(read)
+                )
+            if card.gate not in ("", *GATES) or not math.isfinite(card.threshold):
+                raise ValueError(card.gate)
             if card.operation not in OPERATIONS or card.unit not in UNITS or not math.isfinite(card.strength):
                 raise ValueError(card.operation)
             if not -1 <= card.layer < 1000 or len(card.span) > 500:
@@ -128,7 +171,13 @@ def card_of(entry: Mapping[str, object], vectors: Mapping[str, VectorFile]) -> C
     """The card of a stored plan's intervention; None where the form cannot say it."""
     dose, site = entry.get("dose"), entry.get("site")
     vector = vectors.get(str(entry.get("vector")))
-    if vector is None or entry.get("gate") or not isinstance(site, str) or not isinstance(dose, Mapping | None):
+    gate = entry.get("gate") or {}
+    if not isinstance(gate, Mapping) or gate.get("kind", "") not in ("", *GATES):
+        return None
+    read = str(gate.get("vector", ""))
+    if read and (read not in vectors or (gate.get("site") and str(gate["site"]) != vectors[read].site.name)):
+        return None
+    if vector is None or not isinstance(site, str) or not isinstance(dose, Mapping | None):
         return None
     amount, unit = (0.0, "vector") if dose is None else (float(str(dose.get("amount"))), str(dose.get("unit")))
     if dose is not None and dose.get("schedule"):
@@ -146,5 +195,7 @@ def card_of(entry: Mapping[str, object], vectors: Mapping[str, VectorFile]) -> C
         return None
     layer = OWN if where.layer == vector.site.layer else where.layer
     return Card(
-        str(entry["operation"]), vector.digest, layer, amount, unit, str(entry["span"]), bool(entry.get("keep_norm"))
-    )
+        str(entry["operation"]), vector.digest, layer, amount, unit, str(entry["span"]), bool(entry.get("keep_norm")),
+        str(gate.get("kind", "")), float(str(gate.get("threshold", 0.0))), bool(gate.get("below")),
+        "" if read == vector.digest and not gate.get("site") else read,
+    )  # fmt: skip

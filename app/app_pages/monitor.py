@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address
+from app import address, stack
 from app.escaping import for_markdown, one_line
 from app.fed_section import show_fed
 from app.heat_strip import heat_strip
@@ -22,6 +22,7 @@ from app.jobs.chip import this_shelf
 from app.library import runs_root
 from app.model_shapes import shape_of
 from app.playground_form import MODELS
+from app.stack import Card
 from app.vector_files import VectorFile, offered
 from experiments.store.files import write_whole
 from experiments.tasks.findstart import FindStart
@@ -160,7 +161,15 @@ def _shown(found: dict[str, Any], vectors: dict[str, VectorFile]) -> None:
                 words += f" {above} of {len(values)} tokens lie above {threshold:.3g}."
             st.caption(for_markdown(words, 400))
             if threshold is not None and one["name"] in vectors:
-                path = vectors[one["name"]].path
+                vector = vectors[one["name"]]
+                path, card = (
+                    vector.path,
+                    Card(vector=vector.digest, span="generated", gate="projection", threshold=threshold),
+                )
+                st.page_link(
+                    "app_pages/playground.py", label="Add it where it is above, in the Playground", icon=":material/filter_alt:",
+                    query_params={"pg_stack": str(stack.write([card])), "pg_model": found["model"]},
+                )  # fmt: skip
                 st.code(
                     f"steer generate --prompt '...' --plan 'add {path} 1v on generated when projection({path}) > {threshold:.4g}'",
                     language="bash", wrap_lines=True,

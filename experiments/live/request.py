@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
@@ -33,6 +34,43 @@ def _said(error: BadInput) -> ValueError:
     return ValueError(str(error))
 
 
+class When(BaseModel):
+    """A gate: an edit is made only at tokens where what is read lies above the threshold, or below it. `vector` is a digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    kind: Literal["projection", "cosine", "entropy"]
+    threshold: float
+    below: bool = False
+    vector: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    vector_name: str = ""
+    site: str = ""
+    """Where it reads; the edit's own site where it is empty."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> When:
+        if (self.kind == "entropy") == bool(self.vector):
+            raise ValueError(f"gate {self.kind} {'takes no' if self.kind == 'entropy' else 'needs a'} vector")
+        return self
+
+    def facts(self, vector: str | None = None) -> dict[str, Any]:
+        """As in a plan's mapping; `vector` replaces the digest."""
+        facts: dict[str, Any] = {"kind": self.kind, "threshold": self.threshold}
+        facts |= {"below": True} if self.below else {}
+        if self.vector:
+            facts |= {"vector": vector} if vector else {"vector": self.vector, "vector_name": self.vector_name}
+        return facts | ({"site": self.site} if self.site else {})
+
+    def line(self, vector: str) -> str:
+        """As in a one-line plan."""
+        read = f"{self.kind}({_quoted(vector)})" if self.vector else self.kind
+        where = f" at {self.site}" if self.site else ""
+        return f"when {read} {'<' if self.below else '>'} {self.threshold!r}{where}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if re.search(r"[\s;()]", name) else name
+
+
 class Edit(BaseModel):
     """One intervention. `vector` is a digest; `amount` in `unit` (raw, vector, residual, degrees, factor)."""
 
@@ -45,6 +83,7 @@ class Edit(BaseModel):
     amount: float | None = None
     unit: str | None = None
     keep_norm: bool = False
+    gate: When | None = None
 
     @field_validator("span")
     @classmethod
@@ -81,20 +120,30 @@ class Edit(BaseModel):
             return ""
         return f"{self.amount!r}{next(s for s, unit in SUFFIXES.items() if unit == self.unit)}"
 
-    def facts(self, vector: str | None = None) -> dict[str, Any]:
-        """As in a plan's mapping; `vector` replaces the digest."""
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Digests of what it needs."""
+        return (self.vector, *([self.gate.vector] if self.gate and self.gate.vector else []))
+
+    def facts(self, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """As in a plan's mapping; `files` replace the digests."""
+        vector = None if files is None else files[self.vector]
         facts: dict[str, Any] = {"operation": self.operation, "vector": vector or self.vector}
         if self.vector_name and vector is None:
             facts["vector_name"] = self.vector_name
         facts |= {"site": self.site, "span": self.span}
         facts["dose"] = None if self.amount is None else {"amount": self.amount, "unit": self.unit}
-        return facts | ({"keep_norm": True} if self.keep_norm else {})
+        facts |= {"keep_norm": True} if self.keep_norm else {}
+        if self.gate is not None:
+            own = None if files is None else files.get(self.gate.vector)
+            facts["gate"] = self.gate.facts(own)
+        return facts
 
-    def line(self, vector: str) -> str:
-        """As in a one-line plan, with `vector` as the vector's name or path."""
-        name = f'"{vector}"' if re.search(r"[\s;()]", vector) else vector
-        words = [self.operation, name, self.dose, "keep-norm" if self.keep_norm else ""]
-        return " ".join([*filter(None, words), "at", self.site, "on", self.span])
+    def line(self, vector: str, gating: str = "") -> str:
+        """As in a one-line plan, with `vector` (and `gating`, the gate's) as a vector's name or path."""
+        words = [self.operation, _quoted(vector), self.dose, "keep-norm" if self.keep_norm else ""]
+        gate = [] if self.gate is None else [self.gate.line(gating)]
+        return " ".join([*filter(None, words), "at", self.site, "on", self.span, *gate])
 
 
 class LiveRequest(BaseModel):
@@ -125,10 +174,15 @@ class LiveRequest(BaseModel):
             raise ValueError(f"prompt form {self.form!r} does not exist here; use one of {', '.join(task.forms)}")
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
             raise ValueError("top_k and top_p need a temperature above 0; greedy ignores them")
-        missing = [edit.vector for edit in self.edits if edit.vector not in self.files]
+        missing = [digest for digest in self.vectors if digest not in self.files]
         if missing:
             raise ValueError(f"no file is given for vector {missing[0]}")
         return self
+
+    @property
+    def vectors(self) -> list[str]:
+        """Digests of all vectors of the edits and their gates."""
+        return list(dict.fromkeys(digest for edit in self.edits for digest in edit.vectors))
 
     @property
     def task(self) -> OneQuestion:
@@ -153,12 +207,14 @@ class LiveRequest(BaseModel):
 
     def plan(self, vectors: Literal["digest", "file"] = "digest") -> dict[str, Any]:
         """The plan as a mapping."""
-        named = {edit.vector: self.files[edit.vector] if vectors == "file" else None for edit in self.edits}
-        return {"interventions": [edit.facts(named[edit.vector]) for edit in self.edits]}
+        return {"interventions": [edit.facts(self.files if vectors == "file" else None) for edit in self.edits]}
 
     def line(self) -> str:
         """The plan in one line, vectors by path."""
-        return "; ".join(edit.line(self.files[edit.vector]) for edit in self.edits)
+        return "; ".join(
+            edit.line(self.files[edit.vector], self.files.get(edit.gate.vector, "") if edit.gate else "")
+            for edit in self.edits
+        )
 
     def spec(self, vectors: Literal["digest", "file"] = "digest") -> dict[str, Any]:
         """The evaluation that makes the same rows, as `experiments.evaluation.spec.EvalSpec` reads it."""
@@ -172,7 +228,10 @@ class LiveRequest(BaseModel):
                     model=self.model,
                     form=self.form,
                     plan=self.plan(vectors),
-                    description="; ".join(edit.line(edit.vector_name or edit.vector) for edit in self.edits),
+                    description="; ".join(
+                        edit.line(edit.vector_name or edit.vector, edit.gate.vector_name if edit.gate else "")
+                        for edit in self.edits
+                    ),
                 )
             )
         if self.thinking:

@@ -34,6 +34,7 @@ from ..evaluation.spec import EvalSpec
 from ..tasks.task import resolve_task
 from .request import STEERED, UNSTEERED, LiveRequest
 
+NEVER = "The gate never opened: the text is the unsteered one."
 Event = dict[str, Any]
 Cancel = Callable[[], bool]
 
@@ -73,7 +74,7 @@ class Engine:
 
 def _vectors(asked: LiveRequest) -> dict[str, SteeringVector | Features]:
     found: dict[str, SteeringVector | Features] = {}
-    for digest in dict.fromkeys(edit.vector for edit in asked.edits):
+    for digest in asked.vectors:
         vector = load_stored(asked.files[digest])
         if vector.digest != digest:
             raise BadInput(f"{asked.files[digest]} has changed: it now holds vector {vector.digest}, not {digest}.")
@@ -216,9 +217,10 @@ class _Live:
             problems.append(
                 f"the text breaks off, and is not graded: {found.nonfinite}; give a smaller dose, or load in float32"
             )
-        if fired != asked:
+        gated = found.receipt.gated
+        if fired != asked and not (gated and fired < asked):
             problems.append(f"{asked} edits were planned and {fired} made")
-        elif fired == 0 and not self.stopped and found.nonfinite is None:
+        elif asked == 0 and not self.stopped and found.nonfinite is None:
             problems.append("no edit was made: the text ended before the span began")
         if replay == "differs":
             problems.append("the unsteered text, generated again alone, is another one")
@@ -230,12 +232,13 @@ class _Live:
             "problems": problems,
             "fired": fired,
             "planned": asked,
+            "gated": gated,
             "positions": len(sizes),
             "of": len(found.prompt_ids) + len(found.token_ids),
             "sites": sorted({site.name for i in planned.row.plan.interventions for site in i.sites}),  # type: ignore[union-attr]
             "median": statistics.median(sizes) if sizes else None,
             "max": max(sizes, default=None),
-            "warnings": list(found.receipt.warnings),
+            "warnings": [*found.receipt.warnings, *([NEVER] if gated and asked and not fired else [])],
             "replay": replay,
             "hooks": hooks,
         }

@@ -336,7 +336,8 @@ class Live {
   proof(event) {
     const said = [];
     if (event.steered) {
-      said.push("fired " + event.fired + " of " + event.planned + " planned edits, at " + event.positions + " of " + event.of + " positions");
+      const how = event.gated ? "the gate let " + event.fired + " of " + event.planned + " edits through, at " : "fired " + event.fired + " of " + event.planned + " planned edits, at ";
+      said.push(how + event.positions + " of " + event.of + " positions");
       said.push(event.sites.join(", "));
       if (event.median !== null) said.push("‖Δ‖/‖h‖ median " + number(event.median, 2) + " (max " + number(event.max, 2) + ")");
       said.push("unsteered replay " + event.replay + (event.replay === "identical" ? " ✓" : ""));
