@@ -68,6 +68,13 @@ def page(run: OpenRun) -> None:
             st.session_state["cmp_view"] = view
             arms = [run.arm(arm).model_dump() for arm in (left, right)][: len(rows)]
             show_trace(run, rows, arms, labels, lambda data, save: _header(pair, rows, arms, data, save))
+            line = st.container(horizontal=True, gap="medium")
+            for key, arm in zip(keys, arms, strict=True):
+                line.page_link(
+                    "app_pages/monitor.py", label=f"Vectors and latents along: {for_markdown(one_line(arm['label'], 50))}",
+                    icon=":material/monitor_heart:", width="content",
+                    query_params={"mon_row": f"{run.manifest.run_id}:{key}", "mon_model": str(arm["model"])},
+                )  # fmt: skip
     if run.manifest.status == "running":
         _growing(run)
 

@@ -64,6 +64,8 @@ def _form() -> tuple[list[str] | None, str | None, dict[str, VectorFile]]:
     if not isinstance(root, Path):
         st.error("A store at a URL keeps no texts: run `steer monitor` on the machine.", icon=":material/error:")
         return None, None, {}
+    if (named := address.asked("mon_model")) is not None:
+        st.session_state["mon_model"] = named[:300]
     st.session_state.setdefault("mon_model", MODELS[0])
     known = list(dict.fromkeys([*MODELS, "smollm2", st.session_state["mon_model"]]))
     model = str(st.selectbox("Model", known, key="mon_model", accept_new_options=True, **KEPT))
@@ -74,6 +76,7 @@ def _form() -> tuple[list[str] | None, str | None, dict[str, VectorFile]]:
         help="Compare names the run and the key of every text.",
     ).strip()  # fmt: skip
     address.keep("mon_row", row or None)
+    address.keep("mon_model", model)
     text: str | None = None
     if not row:
         if not st.session_state.get("mon_text"):
