@@ -69,20 +69,17 @@ def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_it_holds_what_is_read_and_nothing_of_the_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
-        "steering/builtin/base/model.safetensors", "app/components/live/live.js", "app/.streamlit/config.toml", "experiments/report/report.css",
+        "steering/builtin/base/model.safetensors", "app/components/live/live.js", "app/.streamlit/config.toml",
+        "experiments/report/report.css",
         "experiments/traces/web/trace.css", "experiments/studies/elicitation/shipped/reinforced.json", "steering/py.typed",
     ):  # fmt: skip
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/", "notebooks/"))]
     kept = {
-        path.relative_to(ROOT).as_posix()
-        for folder in COPIED[:5]
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file()
+        path.relative_to(ROOT).as_posix() for room in COPIED[:5] for path in (ROOT / room).rglob("*") if path.is_file()
     }
-    lost = [
-        name for name in sorted(kept - set(names)) if "__pycache__" not in name and not name.endswith((".md", ".pyc"))
-    ]
+    beside = (".md", ".pyc")
+    lost = [name for name in sorted(kept - set(names)) if "__pycache__" not in name and not name.endswith(beside)]
     assert not [name for name in lost if "/specs/" not in name], lost
 
 
