@@ -17,6 +17,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import address
 from app.escaping import for_markdown
+from app.job_section import offer
 from app.jobs.chip import jobs_chip
 from app.library import OpenRun, Unreadable, entries, open_run, runs_root
 
@@ -132,8 +133,15 @@ def _no_runs(asked: str | None) -> None:
     if asked:
         st.warning(f"This link names run {for_markdown(asked)}, but the folder of runs is empty.")
     st.subheader("No runs yet.")
-    st.markdown(f"Nothing is stored in {for_markdown(runs_root())}. Make the demo run, then reload this page:")
-    st.code("make demo", language="bash")
+    st.markdown(f"Nothing is stored in {for_markdown(runs_root())}. The demo fills this page and the others:")
+    offer(
+        ["demo", "--runs", str(runs_root())],
+        "the demo",
+        "about 5 min",
+        "no_runs_demo",
+        label="Run the demo",
+        primary=True,
+    )
 
 
 def _no_such_run(asked: str | None, ids: list[str]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from app import stack
-from app.escaping import one_line
 from app.vector_files import VectorFile
 
 KEPT: Any = {"persist_state": "session"}
@@ -34,7 +33,7 @@ def gate_fields(key: Callable[[str], str], vectors: Mapping[str, VectorFile]) ->
         digests = list(dict.fromkeys(["", *vectors, chosen]))
         st.selectbox(
             "along", digests, key=key("gate_vector"), **KEPT,
-            format_func=lambda d: "its own vector" if not d else one_line(vectors[d].name, 50) if d in vectors else f"{d}, not here",
+            format_func=lambda d: "its own vector" if not d else vectors[d].label if d in vectors else f"{d}, not here",
         )  # fmt: skip
 
 

@@ -72,6 +72,8 @@ def offer(
         return job
     if busy:
         st.fragment(waiting, run_every=1)(arguments)
+    elif job is not None and job.state == "cancelled":
+        st.info("Stopped; what was finished is kept. The button goes on from there.", icon=":material/stop_circle:")
     elif job is not None and job.state != "done":
         last = job.log()[-1] if job.log() else ""
         st.error(

@@ -216,7 +216,7 @@ def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
         vector = vectors.get(digest)
         if vector is None:
             return f"{digest or 'none'}, not here"
-        return f"layer {vector.site.layer} · {one_line(vector.name, 60)} · {one_line(vector.source, 40)}"
+        return f"{vector.label} · {one_line(vector.source, 40)}"
 
     shape = shape_of(st.session_state["pg_model"])
     layers = [stack.OWN, *range(shape.layers if shape else 64)]

@@ -38,9 +38,13 @@ def places(digest: str, model: str, own_page: bool = True) -> None:
         )  # fmt: skip
 
 
-def say_quality(path: Path, digest: str) -> None:
-    """The report of a vector's quality, in words."""
+def say_quality(path: Path, digest: str, few: bool = False) -> None:
+    """The report of a vector's quality, in words; `few`: its texts were too few for one."""
     words, remarks = quality_words(path, digest)
+    if few:
+        words = (
+            "Its texts are too few to hold some out: whether it separates others is not known. Eight a side are enough."
+        )
     st.caption(for_markdown(words, 900))
     for remark in remarks:
         st.warning(for_markdown(remark, 600), icon=":material/warning:")

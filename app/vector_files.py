@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import steering
+from app.escaping import one_line
 from app.shelf import put
 from steering.errors import BadInput
 from steering.model.sites import Site
@@ -59,6 +60,11 @@ class VectorFile:
     """The model that it was taken from, as its provenance names it."""
     source: str
     """Where it was found, in words."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in a list: no two vectors have the same, whatever their names."""
+        return f"{one_line(self.name, 50)} @{self.site.layer} ({self.digest[:8]})"
 
     @property
     def control(self) -> bool:

@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,19 +65,28 @@ class Wish:
         return [line.rstrip() for line in getattr(self, side).splitlines() if line.strip()]
 
 
-def file_of(name: str) -> str:
-    """A file's name from a vector's: letters, digits, `-` and `_`. Raises BadInput where nothing is left."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60]
-    if not plain:
-        raise BadInput("Give the vector a name, such as politeness: its file is called so.")
-    return plain
+def plain(name: str) -> str:
+    """The part of a file's name that a vector's name gives: Latin letters, digits, `-` and `_`. Raises BadInput for an empty name."""
+    if not name.strip():
+        raise BadInput("Give the vector a name, such as politeness.")
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "vector"
+
+
+def file_of(wish: Wish) -> str:
+    """The file's name without its ending: another wish of the same name has another file, so that none replaces an earlier one."""
+    own = {
+        "texts": [wish.lines("positive"), wish.lines("negative"), wish.chat, wish.method],
+        "mode": [wish.task, wish.forms, wish.n],
+        "checkpoint": [wish.task, wish.n, wish.thinking],
+    }
+    told = json.dumps([wish.kind, wish.name, wish.model, wish.stream, wish.read, own.get(wish.kind)])
+    return f"{plain(wish.name)}-{hashlib.sha256(told.encode()).hexdigest()[:6]}"
 
 
 def files_of(wish: Wish, root: Path) -> list[Path]:
     """Where the vectors will lie."""
-    stem = file_of(wish.name)
-    several = len(wish.layers) > 1
-    return [root / MADE / f"{stem}{f'-{layer}' if several else ''}.safetensors" for layer in wish.layers]
+    stem = file_of(wish)
+    return [root / MADE / f"{stem}-{layer}.safetensors" for layer in wish.layers]
 
 
 def texts_of(wish: Wish, root: Path) -> dict[str, Path]:
@@ -84,7 +95,7 @@ def texts_of(wish: Wish, root: Path) -> dict[str, Path]:
         side: root
         / MADE
         / "texts"
-        / f"{file_of(wish.name)}-{side}-{hashlib.sha256(_bytes(wish, side)).hexdigest()[:8]}.txt"
+        / f"{plain(wish.name)}-{side}-{hashlib.sha256(_bytes(wish, side)).hexdigest()[:8]}.txt"
         for side in ("positive", "negative")
     }
 
@@ -110,7 +121,7 @@ def arguments(wish: Wish, root: Path | str) -> list[str]:
         raise BadInput("Choose at least one layer.")
     site = Site.parse(f"blocks.{wish.layers[0]}.{wish.stream}")
     files = files_of(wish, root)
-    out = str(files[0]) if len(files) == 1 else str(root / MADE / f"{file_of(wish.name)}-{{layer}}.safetensors")
+    out = str(files[0]) if len(files) == 1 else str(root / MADE / f"{file_of(wish)}-{{layer}}.safetensors")
     made = ["extract", out, "--base", wish.model.strip(), "--contrast", wish.kind, "--site", site.name]
     made += ["--layers", ",".join(map(str, wish.layers))] if len(files) > 1 else []
     made += ["--name", one_name(wish.name), "--read", wish.read]
@@ -135,6 +146,27 @@ def arguments(wish: Wish, root: Path | str) -> list[str]:
     if wish.forms[0] == wish.forms[1]:
         raise BadInput("Choose two different prompt forms, the wanted one first.")
     return [*made, "--forms", ",".join(wish.forms)]
+
+
+def wish_of(command: Sequence[str]) -> Wish:
+    """The wish that a command of `arguments` stands for. Raises BadInput for another command, and for texts that are gone."""
+    given = dict(zip(command[2::2], command[3::2], strict=False))
+    try:
+        sides = {
+            side: Path(given[f"--{side}"]).read_text(encoding="utf-8").rstrip("\n")
+            for side in ("positive", "negative")
+            if f"--{side}" in given
+        }
+        site = Site.parse(given["--site"])
+        forms = tuple(given["--forms"].split(",")) if "--forms" in given else ("think", "quick")
+        layers = tuple(int(layer) for layer in given["--layers"].split(",")) if "--layers" in given else (site.layer,)
+        return Wish(
+            given["--contrast"], given["--name"], given["--base"], given.get("--thinking", "builtin:thinking"), sides.get("positive", ""),
+            sides.get("negative", ""), given.get("--texts") == "chat", given.get("--task", "find-start"), (forms[0], forms[1]),
+            int(given.get("--n", 64)), layers, site.name.split(".", 2)[2], given["--read"], given.get("--method", "difference"),
+        )  # fmt: skip
+    except (KeyError, ValueError, OSError, IndexError) as error:
+        raise BadInput(f"That command does not say what was made ({error}).") from error
 
 
 def one_name(name: str) -> str:

@@ -13,14 +13,18 @@ from typing import Any
 
 import streamlit as st
 
+from app import address
 from app.escaping import for_markdown, one_line
 from app.job_section import offer
+from app.jobs.admission import NotAdmitted, admitted_command
+from app.jobs.board import board
 from app.jobs.job import Job
 from app.library import runs_root
 from app.model_shapes import shape_of
 from app.playground_form import MODELS
+from app.unknown_words import fed_of
 from app.vector_actions import places, say_quality
-from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, prepare
+from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, prepare, wish_of
 from app.vector_sweep import FORMS, tasks_for
 from experiments.pair.problem import FORM_SUFFIX
 from steering.errors import BadInput
@@ -59,11 +63,38 @@ def page() -> None:
         "A steering vector is the difference between a model's activations on what is wanted and on what is not. It is read at one "
         "place of the model and can be added there, or at another layer, while the model writes."
     )
+    _again()
     left, right = st.columns([1.3, 1], gap="large")
     with left:
         wish = _form()
     with right:
         _run(wish)
+
+
+def _again() -> None:
+    """Put what a job of the link was asked into the form, after a reload too."""
+    job = board().get(address.asked("mk_job") or "")
+    if job is None or st.session_state.get("mk_shown") == job.id:
+        return
+    try:
+        wish = wish_of(admitted_command(job.request, runs_root()))
+    except (BadInput, NotAdmitted) as error:
+        st.warning(for_markdown(error, 400), icon=":material/link_off:")
+        return
+    st.session_state["mk_shown"] = job.id
+    st.session_state |= {
+        "mk_kind": wish.kind, "mk_name": wish.name, "mk_model": wish.model, "mk_read": wish.read, "mk_stream": wish.stream,
+    }  # fmt: skip
+    if wish.kind == "texts":
+        st.session_state |= {
+            "mk_positive": wish.positive,
+            "mk_negative": wish.negative,
+            "mk_method": wish.method,
+            "mk_chat": wish.chat,
+        }
+    elif wish.kind == "checkpoint":
+        st.session_state["mk_thinking"] = wish.thinking
+    st.session_state["mk_layers_of"] = list(wish.layers)
 
 
 def _form() -> Wish:
@@ -88,9 +119,16 @@ def _texts(model: str) -> dict[str, Any]:
     sides = {}
     for column, side, words in zip(columns, ("positive", "negative"), ("Wanted", "Not wanted"), strict=True):
         own = EXAMPLES[model.startswith("builtin:")]
-        if st.session_state.get(f"mk_{side}", "") in ("", EXAMPLES[True][side], EXAMPLES[False][side]):
-            st.session_state[f"mk_{side}"] = own[side]
+        if st.session_state.get(f"mk_{side}", EXAMPLES[True][side]) in (EXAMPLES[True][side], EXAMPLES[False][side]):
+            st.session_state[f"mk_{side}"] = own[side]  # what was typed, or emptied, stays
         sides[side] = column.text_area(f"{words}, one text per line", key=f"mk_{side}", height=190, **KEPT)
+    for side, words in (("positive", "Wanted"), ("negative", "Not wanted")):
+        fed = fed_of(model, " ".join(sides[side].split()))
+        if fed is not None and (unknown := sum(fed.unknown)):
+            st.warning(
+                f"{words}: {unknown} of {len(fed.texts)} tokens are unknown to {for_markdown(model, 60)}, which is fed the unknown "
+                "one in their place.", icon=":material/translate:",
+            )  # fmt: skip
     chat = st.checkbox(
         "Each text is a user's turn in the model's chat template",
         key="mk_chat",
@@ -130,8 +168,12 @@ def _place(model: str) -> dict[str, Any]:
     layers = list(range(shape.layers if shape else 64))
     middle = len(layers) // 2 - 1 if shape else 10
     left, right = st.columns(2)
+    key = f"mk_layers_{model}_{len(layers)}"
+    if asked := [layer for layer in st.session_state.pop("mk_layers_of", []) if layer in layers]:
+        st.session_state[key] = asked
+    st.session_state.setdefault(key, [max(0, middle)])
     chosen = left.multiselect(
-        "Layers, a vector each", layers, default=[max(0, middle)], key=f"mk_layers_{model}_{len(layers)}",
+        "Layers, a vector each", layers, key=key,
         help="Most published vectors are read in the middle." if shape else "This model is not here, so its layers are not known.",
     )  # fmt: skip
     stream = right.selectbox(
@@ -168,6 +210,9 @@ def _run(wish: Wish) -> None:
         primary=True,
         begin=lambda: prepare(wish, root),
     )
+    if job is not None:
+        st.session_state["mk_shown"] = job.id
+        address.keep("mk_job", job.id)
     if job is not None and job.state == "done":
         _made(job, wish)
 
@@ -181,7 +226,7 @@ def _made(job: Job, wish: Wish) -> None:
     for one in written if isinstance(written, list) else [written]:
         with st.container(border=True, gap="small"):
             st.markdown(f"**{for_markdown(wish.name, 60)}** at {for_markdown(one['site'])}, length {one['norm']:.3g}")
-            say_quality(Path(one["file"]), str(one["digest"]))
+            say_quality(Path(one["file"]), str(one["digest"]), few=wish.kind == "texts" and one["quality"] is None)
             places(str(one["digest"]), wish.model)
     for line in job.log():
         if line.startswith("Warning"):

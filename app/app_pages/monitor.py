@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from app import address, stack
-from app.escaping import for_markdown, one_line
+from app.escaping import for_markdown
 from app.fed_section import show_fed
 from app.heat_strip import heat_strip
 from app.job_section import document, offer
@@ -58,12 +58,12 @@ def page() -> None:
             _shown(found, vectors)
 
 
-def _form() -> tuple[list[str] | None, str | None, dict[str, VectorFile]]:
-    """The command, the text that it reads (None: a stored row), and the vectors by name."""
+def _form() -> tuple[list[str] | None, str | None, list[VectorFile]]:
+    """The command, the text that it reads (None: a stored row), and the vectors in the order of their series."""
     root = runs_root()
     if not isinstance(root, Path):
         st.error("A store at a URL keeps no texts: run `steer monitor` on the machine.", icon=":material/error:")
-        return None, None, {}
+        return None, None, []
     if (named := address.asked("mon_model")) is not None:
         st.session_state["mon_model"] = named[:300]
     st.session_state.setdefault("mon_model", MODELS[0])
@@ -93,7 +93,7 @@ def _form() -> tuple[list[str] | None, str | None, dict[str, VectorFile]]:
     own = [digest for digest, v in fitting.items() if v.model == model]
     chosen = st.multiselect(
         "Vectors", list(fitting), default=own[:2], key=f"mon_vectors_{model}",
-        format_func=lambda d: f"{one_line(fitting[d].name, 40)} @{fitting[d].site.layer} ({d[:6]})",
+        format_func=lambda d: fitting[d].label,
     )  # fmt: skip
     sae = AUTOENCODERS.get(model)
     latents = (
@@ -113,11 +113,11 @@ def _form() -> tuple[list[str] | None, str | None, dict[str, VectorFile]]:
     command += ["--sae", str(sae), "--latents", latents] if sae and latents else []
     if not chosen and not latents:
         st.info("Choose a vector, or name latents, to watch.", icon=":material/visibility:")
-        return None, None, {}
+        return None, None, []
     if text is not None and not text.strip():
         st.info("The text is empty.", icon=":material/edit:")
-        return None, None, {}
-    return command, text, {fitting[digest].name: fitting[digest] for digest in chosen}
+        return None, None, []
+    return command, text, [fitting[digest] for digest in chosen]
 
 
 def _file(root: Path, text: str) -> Path:
@@ -133,7 +133,7 @@ def _write(text: str) -> None:
     write_whole(path, text.encode())
 
 
-def _shown(found: dict[str, Any], vectors: dict[str, VectorFile]) -> None:
+def _shown(found: dict[str, Any], vectors: list[VectorFile]) -> None:
     for remark in dict.fromkeys([*found["remarks"], *(one["remark"] for one in found["series"] if one["remark"])]):
         st.warning(for_markdown(remark, 600), icon=":material/warning:")
     for number, one in enumerate(found["series"]):
@@ -141,7 +141,8 @@ def _shown(found: dict[str, Any], vectors: dict[str, VectorFile]) -> None:
         low, high = min(values), max(values)
         middle = 0.5 if one["kind"] == "probe" else 0.0
         with st.container(border=True, gap="small"):
-            st.markdown(f"**{for_markdown(one['name'], 60)}** · {one['kind']} at {for_markdown(one['site'])}")
+            name = vectors[number].label if number < len(vectors) else one["name"]
+            st.markdown(f"**{for_markdown(name, 80)}** · {one['kind']} at {for_markdown(one['site'])}")
             place = st.empty()
             threshold = None
             if low < high and one["kind"] != "latent":
@@ -161,10 +162,12 @@ def _shown(found: dict[str, Any], vectors: dict[str, VectorFile]) -> None:
             )
             if threshold is not None:
                 above = sum(value > threshold for value in values)
-                words += f" {above} of {len(values)} tokens lie above {threshold:.3g}."
+                words += (
+                    f" {above} of all {len(values)} tokens lie above {threshold:.3g}; a gate asks the generated ones."
+                )
             st.caption(for_markdown(words, 400))
-            if threshold is not None and one["name"] in vectors:
-                vector = vectors[one["name"]]
+            if threshold is not None and number < len(vectors):
+                vector = vectors[number]
                 path, card = (
                     vector.path,
                     Card(vector=vector.digest, span="generated", gate="projection", threshold=threshold),

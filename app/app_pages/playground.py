@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,9 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
         st.info(
             "The generation of this link is not kept by this server any more. Press Run to make it again; greedy text is the same."
         )
-        _example(example)
+        _example(example, asked)
     else:
-        _example(example)
+        _example(example, asked)
 
 
 def preflight(asked: LiveRequest) -> str:
@@ -145,7 +146,8 @@ def preflight(asked: LiveRequest) -> str:
     speed = kept.speed.get(asked.model)
     if speed:
         passes = 1 + bool(asked.edits) + bool(asked.thinking)
-        words += f" · at most {asked.max_new_tokens * passes / speed:.0f} s at {speed:.0f} tokens/s (last measured)"
+        most = asked.max_new_tokens * passes / speed
+        words += f" · at most {max(1, most):.0f} s at {speed:.0f} tokens/s (last measured)"
     else:
         words += " · no speed measured yet"
     if asked.model not in kept.worker.models:
@@ -216,21 +218,27 @@ def _save(job: Job, root: Path | str) -> None:
             )
 
 
-def _example(example: Example | None) -> None:
-    """What is shown before anything has run."""
+def _example(example: Example | None, asked: LiveRequest | None) -> None:
+    """What is shown before anything has run: an example, which is `asked` again or something else."""
     if example is None:
         st.info(
             "Nothing has run here yet. Press Run: the built-in pair needs no download and no GPU.",
             icon=":material/play_circle:",
         )
         st.markdown("The demo run fills this page with a finished example, and the other pages with results:")
-        st.code("make demo", language="bash")
+        st.code(f"steer demo --runs {shlex.quote(str(runs_root()))}", language="bash")
         return
+    edited = {str(entry.get("vector")) for entry in example.plan.get("interventions", [])}
+    own = asked is not None and asked.item == example.item and edited == {edit.vector for edit in asked.edits}
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge("example", icon=":material/inventory_2:", color="gray")
         st.caption(
-            f"Question {for_markdown(example.item)} of run {for_markdown(example.run)}, already finished. "
-            "Press Run to make it again, live, or change the fields first.",
+            f"Question {for_markdown(example.item)} of run {for_markdown(example.run)}, already finished"
+            + (
+                ". Press Run to make it again, live, or change the fields first."
+                if own
+                else ", under another plan than the form's. Press Run for the form's own text."
+            ),
             width="stretch",
         )
     mark_run(example.run)

@@ -19,19 +19,14 @@ from app import address
 from app.cell_figures import MEASURES, dose_figure, grid_figure, numeric, say
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
+from app.sweep_notes import elsewhere, no_sweep
 from experiments.evaluation.sentences import FEW, sentence
 from experiments.store.runs import Store, StoreError
-from experiments.sweeps.cells import CARD, axes, is_test, read_card, read_cells, test_run
+from experiments.sweeps.cells import CARD, axes, is_test, read_cells, test_run
 from experiments.sweeps.table import sweep_table
 from experiments.sweeps.verdict import of_test
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
-EXAMPLE = """name: layers-doses
-model: builtin:base
-plan: add mode-$layer.safetensors ${dose}v on last_prompt
-vary: {layer: [0, 1, 2], dose: [-1, 0.5, 1, 2]}
-splits: {development: {standard-dev: 64}, test: {standard-test: 200}}
-"""
 
 
 @st.cache_resource(max_entries=6, show_spinner="Comparing cells…")
@@ -44,7 +39,7 @@ def page(run: OpenRun) -> None:
     st.subheader("Which layer and dose, and is the best cell real?", anchor=False)
     try:
         if not (run.run.folder / CARD).is_file():
-            _no_sweep()
+            no_sweep()
             return
         if is_test(run.run):
             _of_test(run)
@@ -176,10 +171,15 @@ def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
     """The best cell, and what may be said of it: by the test run where there is one, else by pseudo-sweeps."""
     best = table.sort_values(["score", "tokens"], ascending=[False, True]).iloc[0]
     n, few = int(table["n"].min()), int(table["directions"].min()) if "directions" in table else 0
+    labels = {arm.name: arm.label for arm in run.manifest.arms}
     words = (
         f"**{len(table)} cells** of {planned}, {n} problems and {few} random directions of equal edit size each. Best: "
-        + (f"**{for_markdown(best['cell'])}**, {100 * best['score']:+.1f} points")
+        + (
+            f"**{for_markdown(best['cell'])}** ({for_markdown(labels.get(best['cell'], ''))}), {100 * best['score']:+.1f} points"
+        )
     )
+    as_good = int((table["score"] >= best["score"]).sum())
+    words += f", and {as_good - 1} as good" if as_good > 1 else ""
     if "over_control_low" in best:
         words += f" ({100 * best['over_control_low']:+.1f} to {100 * best['over_control_high']:+.1f}) over its random directions"
     with st.container(border=True, gap="xsmall"):
@@ -188,7 +188,7 @@ def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
         if n < FEW:
             st.caption(f"Exploratory: fewer than {FEW} problems.")
         if test is None:
-            _elsewhere(run)
+            elsewhere(run)
             return
         found = of_test(test.run)
         badge = {True: ":green-badge[real]", False: ":orange-badge[not called real]", None: ":gray-badge[not tested]"}
@@ -201,21 +201,6 @@ def _honesty(run: OpenRun, table: pd.DataFrame, planned: int) -> None:
             "app_pages/results.py", label="Results of the test run", icon=":material/monitoring:",
             query_params={"run": test.manifest.run_id},
         )  # fmt: skip
-
-
-def _elsewhere(run: OpenRun) -> None:
-    """Where the winner was tested by what ran the sweep, or that it was not."""
-    result = read_card(run.run).get("result")
-    if result is None:
-        st.caption("The winner has not been run on problems that did not choose it: give the sweep test splits.")
-        return
-    st.caption("The winner was run on problems that did not choose it, beside random directions and its wrong sign:")
-    st.page_link(
-        "app_pages/results.py",
-        label=for_markdown(str(result)),
-        icon=":material/monitoring:",
-        query_params={"run": str(result)},
-    )
 
 
 def _test_run(run: OpenRun) -> OpenRun | None:
@@ -289,36 +274,6 @@ def _copy(run: OpenRun) -> None:
         text = yaml.safe_dump({k: v for k, v in card.items() if v is not None}, sort_keys=False)
         st.code(text, language="yaml")
         st.download_button("YAML", text, f"{run.manifest.name}.yaml", "text/yaml", on_click="ignore")
-
-
-def _no_sweep() -> None:
-    root = runs_root()
-    sweeps = [e for e in entries(root) if e.manifest is not None and e.manifest.name and _is_sweep(e.run_id)]
-    if sweeps:
-        st.info("This run is no sweep. Sweeps of this store:")
-        for entry in sweeps[:20]:
-            st.page_link(
-                "app_pages/sweeps.py", label=for_markdown(entry.run_id), icon=":material/grid_on:",
-                query_params={"run": entry.run_id},
-            )  # fmt: skip
-        return
-    st.info(
-        "This run is no sweep, and the store holds none yet. A sweep of a vector's layer and dose is started on the vector's page:"
-    )
-    st.page_link("app_pages/vectors.py", label="Choose a vector and test it", icon=":material/north_east:")
-    st.caption("Any other is a file, and a command:")
-    st.code(EXAMPLE, language="yaml")
-    st.code(
-        f"steer extract 'mode-{{layer}}.safetensors' --contrast mode --layers 0,1,2\nsteer sweep run sweep.yaml --runs {root}",
-        language="bash",
-    )
-
-
-@st.cache_data(ttl=30, max_entries=512, show_spinner=False)
-def _is_sweep(run_id: str) -> bool:
-    from experiments.store.runs import Store
-
-    return bool((Store(runs_root()).open(run_id).folder / CARD).is_file())
 
 
 page(st.session_state["open_run"])

@@ -192,7 +192,7 @@ def _cosines(vectors: dict[str, VectorFile], chosen: str) -> None:
     units = np.array([_direction(vectors[d]) / vectors[d].norm for d in kept])
     table = units @ units.T
     names = [f"{for_plotly(vectors[d].name, 24)} @{vectors[d].site.layer}" for d in kept]
-    labels = [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    labels = [f"{name} ({d[:6]})" if names.count(name) > 1 else name for d, name in zip(kept, names, strict=True)]
     figure = go.Figure(
         go.Heatmap(
             z=table, x=labels, y=labels, zmin=-1, zmax=1, zmid=0, colorscale=[[0, "#1F83C4"], [0.5, "#EEF1F4"], [1, "#D9730D"]],
@@ -208,7 +208,7 @@ def _cosines(vectors: dict[str, VectorFile], chosen: str) -> None:
         help="Cosines between vectors of the same width. Those at other sites share no stream.",
     )
     best = max(range(1, len(kept)), key=lambda i: abs(table[0, i]))
-    words = f"Closest to {one_line(vectors[chosen].name, 40)}: {one_line(vectors[kept[best]].name, 40)}, cosine {table[0, best]:+.2f}."
+    words = f"Closest to {vectors[chosen].label}: {vectors[kept[best]].label}, cosine {table[0, best]:+.2f}."
     st.plotly_chart(figure, key="vec_cosines", config=PLOT, alt=words)
     st.caption(words + (f" The first {MOST} of {len(same)} are shown." if len(same) > MOST else ""))
 

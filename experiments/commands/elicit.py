@@ -238,11 +238,11 @@ def show(found: Findings, console: Console) -> None:
     console.print(f"Runs: {', '.join(found.runs)}.", highlight=False)
 
 
-def show_table(own: FoundTable, console: Console) -> None:
-    """One table of findings with its notes."""
+def show_table(own: FoundTable, console: Console, words: bool = False) -> None:
+    """One table of findings with its notes; `words`: its columns hold words, and no numbers to be compared down a column."""
     table = Table(title=own.title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for number, head in enumerate(own.heads):
-        table.add_column(head, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(head, justify="left" if number == 0 or words else "right", overflow="fold")
     for line in own.lines:
         table.add_row(*("" if cell is None else str(cell) for cell in line))
     console.print(table, highlight=False)
@@ -269,7 +269,7 @@ def list_fields(cards: list[Card], as_json: bool, as_markdown: bool) -> None:
         if as_markdown:
             print("\n\n".join(table_parts(table)) + "\n")
         else:
-            show_table(table, paper())
+            show_table(table, paper(), words=True)
 
 
 def list_cards(cards: list[Card], as_json: bool) -> None:

@@ -48,6 +48,7 @@ def monitor(
     vectors = [SteeringVector.load(path) for path in vector or []]
     probes = [Probe.load(path) for path in probe or []]
     loaded = load_model(model, dtype=dtype, device=device)
+    written = ""
     if row:
         ids, written_by = _row_ids(row, runs)
         if written_by != model:
@@ -57,7 +58,7 @@ def monitor(
         say_controls(loaded, [written])
         ids = tuple(encode_prompt(loaded, written))
     dictionary = None if sae is None else load_dictionary(sae, model=loaded)
-    found = watch(loaded, ids, vectors, probes, dictionary, [int(part) for part in parts])
+    found = watch(loaded, ids, vectors, probes, dictionary, [int(part) for part in parts], written)
     for remark in dict.fromkeys([*found.remarks, *(one.remark for one in found.series if one.remark)]):
         warn(f"Warning: {remark}")
     if as_json:

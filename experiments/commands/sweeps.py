@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
@@ -14,6 +14,9 @@ from rich.table import Table
 
 from ..progress import paper, progress, warning
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
+
+if TYPE_CHECKING:
+    from ..store.runs import Run
 
 sweep_app = typer.Typer(
     help="Many settings of a plan, with controls; the winner again on other problems.", no_args_is_help=True
@@ -149,9 +152,21 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         console.print(of_test(tested).sentence, highlight=False)
     else:
         console.print(
-            "The best cell is described, not tested: no finished test run of this sweep is in the store.",
+            _untested(opened),
             highlight=False,
         )
+
+
+def _untested(run: Run) -> str:
+    """What is said of a sweep without a test run of its own."""
+    from ..sweeps.cells import read_card
+
+    card = read_card(run)
+    if "result" in card:
+        return (
+            f"{card['chosen']} of these cells was tested on problems that did not choose it, in run {card['result']}."
+        )
+    return "The best cell is described, not tested: no finished test run of this sweep is in the store."
 
 
 def _table(cells: pd.DataFrame) -> Table:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steering.errors import BadInput
-from steering.model.sites import parse_sites
+from steering.model.sites import Site, parse_sites
 from steering.plan.dose import SUFFIXES
 from steering.plan.span import Span
 from steering.plan.verbs import OPERATIONS
@@ -111,7 +111,21 @@ class Edit(BaseModel):
             raise ValueError(f"{self.operation} needs an amount in {' or '.join(units)}")
         if not units and self.amount is not None:
             raise ValueError(f"{self.operation} takes no amount")
+        if self.gate is not None:
+            self._check_gate(self.gate)
         return self
+
+    def _check_gate(self, gate: When) -> None:
+        """Raises ValueError for a gate that no plan can have."""
+        if gate.kind == "entropy" and not Span.parse(self.span).generated_only:
+            raise ValueError(
+                f"a gate on entropy reads what a generated token was drawn from, and span {self.span} covers others too; choose "
+                "generated, first_n or after_n"
+            )
+        if gate.site and Site.parse(gate.site).layer > min(site.layer for site in parse_sites(self.site)):
+            raise ValueError(
+                f"the gate reads {gate.site}, which lies behind the edit at {self.site}; choose a vector of an earlier layer"
+            )
 
     @property
     def dose(self) -> str:

@@ -61,6 +61,8 @@ class Choice:
     tried: int
     run: str = ""
     """The run that holds the rows that chose."""
+    cell: str = ""
+    """Its cell in that run's sweep."""
 
 
 def steering_arm(
@@ -132,7 +134,7 @@ def choose(
     best = max(cells, key=lambda name: (round(float(means[name]), 6), -float(cells[name]["dose"]), name))
     chosen = cells[best]
     vector = named[str(chosen["contrast"]), int(chosen["layer"])]
-    return Choice(vector, float(chosen["dose"]), float(means[best]), len(cells), run.manifest.run_id)
+    return Choice(vector, float(chosen["dose"]), float(means[best]), len(cells), run.manifest.run_id, best)
 
 
 def random_arms(
@@ -234,7 +236,9 @@ def run_demo(
         run = run_evaluation(spec, store, vectors, models=models, on_rows=report)
     tried = store.open(choice.run)
     layers = models[BASE].n_layers
-    keep_card(tried, choice_sweep(layers, n_dev), tuple(read_cells(tried)), result=run.manifest.run_id)
+    keep_card(
+        tried, choice_sweep(layers, n_dev), tuple(read_cells(tried)), result=run.manifest.run_id, chosen=choice.cell
+    )
     behaviours = behaviour_run(store, models, n_behaviour, console)
     _dashboard(store, models[BASE], console)
     return choice, run, behaviours

@@ -70,9 +70,13 @@ def monitor(
     probes: Sequence[Probe] = (),
     dictionary: Dictionary | None = None,
     latents: Sequence[int] = (),
+    text: str = "",
 ) -> Monitored:
-    """Read a text once and watch all of these along it. Raises BadInput for nothing to watch, a text that is empty or longer than the
-    context, a vector or a probe that does not fit the model, a latent that is none, and for activations that are not finite."""
+    """Read a text once and watch all of these along it; `text` is how it was written, where that is known.
+
+    Raises BadInput for nothing to watch, a text that is empty or longer than the context, a vector or a probe that does not fit the
+    model, a latent that is none, and for activations that are not finite.
+    """
     if not vectors and not probes and not latents:
         raise BadInput("There is nothing to watch: give a vector, a probe, or latents of an autoencoder.")
     if latents and dictionary is None:
@@ -110,7 +114,7 @@ def monitor(
             Watched(f"latent {number}", "latent", str(dictionary.site), _row(found[:, number]), remark)
             for number in latents
         ]
-    unknown = unknown_in(model, model.tokenizer.decode(list(token_ids)))
+    unknown = unknown_in(model, text or model.tokenizer.decode(list(token_ids)))
     return Monitored(
         model.id, tuple(int(t) for t in token_ids), tuple(token_texts(model, list(token_ids))), tuple(series),
         (unknown.sentence(model.id),) if unknown else (),

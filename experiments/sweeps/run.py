@@ -190,7 +190,7 @@ def run_sweep(
 
 def keep_card(run: Run, spec: SweepSpec, cells: Sequence[Cell], **facts: Any) -> None:
     """Store with a run which sweep it is of, its cells, and of a test run the `choice`; `result` names a run in which another program
-    tested the winner."""
+    tested the cell that it had `chosen`."""
     card = {"sweep": spec.model_dump(mode="json"), "cells": [cell.model_dump(mode="json") for cell in cells], **facts}
     run.keep(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
 

@@ -111,7 +111,7 @@ class Intervention:
                 f"Gate {gate} reads {late[0]}, which lies behind the edit at {self.sites[0]}; read at or before it."
             )
         kinds = {atom.kind for atom in self.span.atoms}
-        if gate.kind == "entropy" and not _generated_only(self.span):
+        if gate.kind == "entropy" and not self.span.generated_only:
             raise BadInput(
                 f"Gate entropy is defined for generated tokens only, but span {self.span} ({', '.join(sorted(kinds))}) reaches into the "
                 f"prompt; use generated, or write ({self.span}) & generated."
@@ -139,16 +139,6 @@ def _example(units: tuple[str, ...]) -> str:
     unit = "vector" if "vector" in units else units[0]
     amount = {"vector": "1.0", "raw": "2.0", "degrees": "30", "factor": "2"}[unit]
     return f"Dose({amount}, {unit!r}) or {amount}{next(s for s, u in SUFFIXES.items() if u == unit)}"
-
-
-def _generated_only(span: Span) -> bool:
-    if span.kind == "intersection":
-        return any(map(_generated_only, span.parts))
-    if span.kind == "union":
-        return all(map(_generated_only, span.parts))
-    if span.kind == "difference":
-        return _generated_only(span.parts[0])
-    return span.kind in ("generated", "first_n", "after_n", "window")
 
 
 @dataclass(frozen=True)

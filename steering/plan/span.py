@@ -132,6 +132,17 @@ class Span:
         return tuple(a for part in self.parts for a in part.atoms) if self.parts else (self,)
 
     @property
+    def generated_only(self) -> bool:
+        """Whether it covers generated tokens alone, by its form."""
+        if self.kind == "intersection":
+            return any(part.generated_only for part in self.parts)
+        if self.kind == "union":
+            return all(part.generated_only for part in self.parts)
+        if self.kind == "difference":
+            return self.parts[0].generated_only
+        return self.kind in ("generated", "first_n", "after_n", "window")
+
+    @property
     def dynamic(self) -> bool:
         """Whether its generated positions depend on the tokens generated."""
         return any(atom.kind in DYNAMIC for atom in self.atoms)

@@ -38,7 +38,7 @@ def board_of() -> Iterator[list[Job]]:
     replace_board(SimpleNamespace(
         jobs=lambda: list(held), active=lambda: (sum(not j.over for j in held), 0), submit_command=submit, get=lambda i: None,
         ahead=lambda j: 0, holder=lambda kind="generate": None, before=lambda kind: 0, may_cancel=lambda j, o: True, alone=False,
-        asked=asked,
+        asked=asked, speed={}, worker=SimpleNamespace(pid=None, models=[], warm=lambda: None),
     ))  # type: ignore[arg-type]  # fmt: skip
     yield held
     replace_board(None)

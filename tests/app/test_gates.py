@@ -91,8 +91,10 @@ def test_what_a_gate_cannot_be_is_refused() -> None:
             stack.read(link % CHECKING)
     with pytest.raises(BadInput, match="gate"):
         replace(CARDS["another"], gate_vector="0" * 16).edit(VECTORS)
-    with pytest.raises(BadInput, match="generated"):
-        lanes(asked(replace(CARDS["entropy"], span="all")))
+    with pytest.raises(BadInput, match="covers others too"):
+        replace(CARDS["entropy"], span="all").edit(VECTORS)
+    with pytest.raises(BadInput, match="lies behind the edit"):
+        replace(CARDS["another"], layer=0).edit(VECTORS)
     with pytest.raises(ValueError, match="needs a"):
         LiveRequest(
             prompt="a",

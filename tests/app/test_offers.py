@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from app import stack
 from app.heat_strip import heat_strip
 from app.jobs.admission import admitted_command
 from app.jobs.job import Job
+from app.stack import Card
+from app.vector_files import offered
+from app.vector_maker import Wish, arguments, prepare
 from experiments.commands.cli import app as command_line
 from experiments.studies.elicitation.findings import shipped_findings
 from experiments.studies.elicitation.named import CARDS as UNTRAINED
@@ -90,6 +94,41 @@ def test_a_vector_is_made_from_what_is_typed_and_its_page_leads_on(
     app.button(key=f"vec_test_{digest}").click().run()
     assert not app.exception and jobs[0].request[:2] == ["sweep", "run"]
     assert load_sweep(Path(jobs[0].request[2]), []).model == "builtin:base"
+
+
+def test_two_vectors_of_one_name_stay_apart_in_every_list(tmp_path: Path, monkeypatch: Patch, jobs: list[Job]) -> None:
+    texts = "\n".join(f"rules + {n} ? think first" for n in range(2, 12))
+    for positive, negative in (
+        (texts, texts.replace("think first", "be quick")),
+        (texts.replace("think first", "be quick"), texts),
+    ):
+        wish = Wish(name="two", positive=positive, negative=negative, layers=(1,))
+        prepare(wish, tmp_path)
+        assert CliRunner().invoke(command_line, arguments(wish, tmp_path)).exit_code == 0
+    one, two = (v for v in offered(tmp_path).values() if v.source == "made here")
+    card = Card(vector=two.digest, span="generated", gate="projection", gate_vector=one.digest)
+    link = {"pg_stack": str(stack.write([card])), "pg_model": "builtin:base"}
+    app = show("playground", tmp_path, monkeypatch, **link)
+    assert not app.exception, app.exception
+    number = app.session_state["pg_cards"][0]
+    app.toggle(key=f"pg_below_{number}").set_value(True).run()
+    assert not app.exception
+    assert (
+        app.session_state[f"pg_vector_{number}"] == two.digest
+        and app.session_state[f"pg_gate_vector_{number}"] == one.digest
+    )
+    app = show("monitor", tmp_path, monkeypatch)
+    app.multiselect(key="mon_vectors_builtin:base").set_value([one.digest, two.digest]).run()
+    app.button(key="mon_run").click().run()
+    done = CliRunner().invoke(command_line, admitted_command(jobs[0].request, tmp_path), catch_exceptions=False)
+    jobs[0].result = {"exit": 0, "output": done.stdout}
+    jobs[0].to("done")
+    app.run()
+    plans = [block.value for block in app.code if "when projection(" in block.value]
+    assert [one.path.name in plan for plan in plans] == [True, False] and [two.path.name in plan for plan in plans] == [
+        False,
+        True,
+    ]
 
 
 def test_a_text_is_read_and_shown_token_by_token_with_its_gate(

@@ -77,7 +77,7 @@ def test_an_empty_store_says_how_to_get_a_run(page: str, tmp_path: Path, monkeyp
     app = show(page, tmp_path / "none", monkeypatch)
     assert not app.exception
     assert "No runs yet." in said(app)
-    assert "make demo" in said(app)
+    assert "steer demo" in said(app)
 
 
 @each_page

@@ -132,7 +132,7 @@ def test_the_pages_stand_over_every_state(
             assert "not enough memory" in text
             assert "MemoryError" in app.code[-1].value
     elif job is None:
-        assert ("make demo" in text) == (kind == "empty")
+        assert ("steer demo" in text) == (kind == "empty")
         if kind == "stored":
             assert live(app)["events"][-1]["kind"] == "receipt"
     else:

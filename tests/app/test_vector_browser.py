@@ -23,7 +23,13 @@ def test_a_typed_contrast_becomes_a_vector_that_is_tried_while_its_test_runs(
     page.get_by_role("button", name="Make it").click()
     page.get_by_role("link", name="Its page").wait_for(timeout=90_000)
     watched.settle(500)
-    assert (tmp_path / ".vectors" / "my-own.safetensors").is_file()
+    assert len(list((tmp_path / ".vectors").glob("my-own-*.safetensors"))) == 1
+    page.reload()
+    watched.settle(800)
+    assert page.locator(".st-key-mk_name input").input_value() == "my own", (
+        "a reload keeps what was asked and what came of it"
+    )
+    page.get_by_role("link", name="Its page").wait_for(timeout=20_000)
     assert "texts held out" in page.locator('[data-testid="stMain"]').inner_text()
     page.get_by_role("link", name="Its page").click()
     watched.reach("/vectors", "vec=")

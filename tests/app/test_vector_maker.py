@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from app.jobs.admission import NotAdmitted, admitted_command
 from app.quality_words import UNKNOWN, quality_words
 from app.vector_files import offered
-from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, files_of, prepare
+from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, files_of, prepare, wish_of
 from app.vector_sweep import DIRECTIONS, FORMS, SHORT, SPLITS, Trial, file_of, sweep_of, tasks_for, write_sweep
 from experiments.commands.cli import app as command_line
 from experiments.sweeps.spec import SweepSpec, cells_of, load_sweep
@@ -69,7 +69,7 @@ def test_every_choice_of_the_form_is_one_that_the_command_knows(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": " !! "}, "name"),
+        ({"name": "  "}, "name"),
         ({"model": " "}, "model"),
         ({"layers": ()}, "layer"),
         ({"positive": "only one"}, "positive side has 1 text"),
@@ -91,6 +91,39 @@ def test_a_name_never_leads_out_of_the_store_nor_becomes_an_option(name: str, tm
     given = admitted_command(arguments(replace(TYPED, name=name), tmp_path), tmp_path)
     assert Path(given[1]).parent == tmp_path / ".vectors"
     assert not given[given.index("--name") + 1].startswith("-") and "\n" not in given[given.index("--name") + 1]
+
+
+def test_another_vector_of_the_same_name_has_another_file_and_another_label(tmp_path: Path) -> None:
+    swapped = replace(TYPED, positive=NEGATIVE, negative=POSITIVE, layers=(1,))
+    wishes = [
+        replace(TYPED, layers=(1,)),
+        swapped,
+        replace(TYPED, name="My  direction?"),
+        replace(TYPED, name="\N{CJK UNIFIED IDEOGRAPH-65E5}"),
+    ]
+    files = [str(path) for wish in wishes for path in files_of(wish, tmp_path)]
+    assert len(set(files)) == len(files) == 6 and files_of(TYPED, tmp_path) == files_of(replace(TYPED), tmp_path)
+    made(wishes[0], tmp_path)
+    made(swapped, tmp_path)
+    own = [v for v in offered(tmp_path).values() if v.source == "made here"]
+    assert len(own) == 2 and own[0].name == own[1].name and own[0].site == own[1].site
+    labels = [v.label for v in offered(tmp_path).values()]
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wish_is_read_back_from_its_command(kind: str, tmp_path: Path) -> None:
+    for wish in (replace(TYPED, kind=kind), replace(TYPED, kind=kind, layers=(2,), read="mean", stream="hook_mlp_out")):
+        prepare(wish, tmp_path)
+        again = wish_of(arguments(wish, tmp_path))
+        assert arguments(again, tmp_path) == arguments(wish, tmp_path)
+        assert (again.lines("positive"), again.layers) == (
+            wish.lines("positive") if kind == "texts" else [],
+            wish.layers,
+        )
+    for command in (["doctor"], ["extract", "x"], arguments(replace(TYPED, positive="gone\nand gone"), tmp_path)):
+        with pytest.raises(BadInput, match="does not say"):
+            wish_of(command)
 
 
 def test_a_command_that_reads_or_writes_elsewhere_is_not_admitted(tmp_path: Path) -> None:

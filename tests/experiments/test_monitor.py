@@ -119,7 +119,7 @@ def test_the_command_reads_a_text_a_file_and_a_stored_row(steer: Steer, tmp_path
         "monitor", "--row", f"{strange.manifest.run_id}:{key}", "--runs", str(tmp_path / "fake"), "--vector", str(path)
     )
     assert code == 2 and "none of builtin:base's" in error
-    assert "does not know" in steer("monitor", "--text", "start hello", "--vector", str(path))[2]
+    assert "'hello'" in steer("monitor", "--text", "start hello", "--vector", str(path))[2]
     for given, words in (
         (("--vector", str(path)), "one text"),
         (("--text", "a", "--file", "b", "--vector", str(path)), "one text"),
