@@ -220,7 +220,7 @@ CARD = Card(
     papers=("2507.12638", "2506.18167"),
     measures="what a behaviour's vector of one model does in the other, and in bases that were trained",
     control="random vectors of equal norm, the vector subtracted, split-half ceilings of the cosines",
-    quick=ExchangeOptions(n=100),
+    quick=ExchangeOptions(n=200),
     full=ExchangeOptions(
         n=400, texts=600, behaviours=("backtracking", "checking", "doubting", "self-correcting"), directions=39
     ),
