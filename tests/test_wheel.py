@@ -1,4 +1,7 @@
-"""The wheel alone, away from the checkout: it holds everything that the commands, the built-in models and the app's pages read."""
+"""The wheel alone, away from the checkout: it holds everything that the commands, the built-in models and the app's pages read.
+
+STEERING_WHEEL_DEMO=1 runs the demo from it too, a minute and a half.
+"""
 
 from __future__ import annotations
 
@@ -83,13 +86,28 @@ def test_it_holds_what_is_read_and_nothing_of_the_tests(wheel: Path) -> None:
     assert not [name for name in lost if "/specs/" not in name], lost
 
 
-def test_the_main_job_and_the_commands_run_from_it(run: Run, tmp_path: Path) -> None:
+def test_a_steered_text_and_the_cards_come_from_it(run: Run, tmp_path: Path) -> None:
     assert "Extract, apply and measure steering" in run("-m", "experiments.commands.cli", "--help").stdout
-    done = run(
-        "-m", "experiments.commands.cli", "demo", "--n", "2", "--n-dev", "2", "--runs", str(tmp_path / "runs"), "--json"
+    vector = run(
+        "-c", "import steering; print(steering.__path__[0] + '/builtin/vectors/think-first.safetensors')"
+    ).stdout.strip()
+    words = (
+        "generate",
+        "--prompt",
+        "start 3 7 ?",
+        "--plan",
+        f"add {vector} 1v on last_prompt",
+        "--max-new-tokens",
+        "8",
+        "--json",
     )
+    done = run("-m", "experiments.commands.cli", *words)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout)["choice"]["tried"] >= 32
+    assert [one["edits_fired"] for one in json.loads(done.stdout)] == [0, 1]
+    if os.environ.get("STEERING_WHEEL_DEMO"):
+        sizes = ("--n", "2", "--n-dev", "2", "--runs", str(tmp_path / "runs"))
+        done = run("-m", "experiments.commands.cli", "demo", *sizes, "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["choice"]["tried"] >= 32, done.stderr[-2000:]
     listed = run("-m", "experiments.commands.cli", "train", "list", "--json")
     assert listed.returncode == 0 and len(json.loads(listed.stdout)) > 10
 

@@ -82,18 +82,20 @@ def _again() -> None:
         st.warning(for_markdown(error, 400), icon=":material/link_off:")
         return
     st.session_state["mk_shown"] = job.id
-    st.session_state |= {
+    asked: dict[str, Any] = {
         "mk_kind": wish.kind, "mk_name": wish.name, "mk_model": wish.model, "mk_read": wish.read, "mk_stream": wish.stream,
     }  # fmt: skip
     if wish.kind == "texts":
-        st.session_state |= {
+        asked |= {
             "mk_positive": wish.positive,
             "mk_negative": wish.negative,
             "mk_method": wish.method,
             "mk_chat": wish.chat,
         }
     elif wish.kind == "checkpoint":
-        st.session_state["mk_thinking"] = wish.thinking
+        asked["mk_thinking"] = wish.thinking
+    for key, value in asked.items():
+        st.session_state[key] = value
     st.session_state["mk_layers_of"] = list(wish.layers)
 
 

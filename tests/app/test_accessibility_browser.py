@@ -49,8 +49,7 @@ def test_a_page_with_a_grave_finding_is_found(
     open_page: Callable[..., Any], serve: Callable[[Path], str], tmp_path: Path
 ) -> None:
     watched = open_page(serve(tmp_path))
-    watched.page.evaluate(
-        "document.body.insertAdjacentHTML('beforeend', '<p style=\"color:#bbb;background:#fff\">pale</p><img src=x>')"
-    )
+    pale = "<p style='position:fixed;top:40vh;left:0;z-index:10000000;color:#bbb;background:#fff'>pale</p><img src='data:,'>"
+    watched.page.evaluate("pale => document.body.insertAdjacentHTML('beforeend', pale)", pale)
     lines = findings(watched.page)
     assert any("color-contrast" in line for line in lines) and any("image-alt" in line for line in lines)

@@ -1,5 +1,5 @@
 """Random clicks and typing over every page, from fixed seeds: no exception, no fault of the browser, no lost row, and a server whose memory
-stays flat. STEERING_MONKEY_MINUTES says for how long each seed goes on; half a minute by default."""
+stays flat. STEERING_MONKEY_MINUTES says for how long each seed goes on; a quarter of a minute by default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.store.runs import Store
 from tests.experiments.fake_run import make_fake_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-MINUTES = float(os.environ.get("STEERING_MONKEY_MINUTES", "0.5"))
+MINUTES = float(os.environ.get("STEERING_MONKEY_MINUTES", "0.25"))
 COSTLY = (
     "Start it", "Make it", "Test it", "Ask", "Compute", "Ablate", "Run", "Retry", "demo", "Self-test", "Check", "Jacobian", "Steer",
 )  # fmt: skip

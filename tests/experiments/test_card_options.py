@@ -90,7 +90,7 @@ def test_forms_and_fields_that_are_given_twice_are_refused(steer: Steer, tmp_pat
     for wrong, words in (
         (("--task", "short:story", "--forms", "direct,direct"), "--forms direct,direct names one form twice"),
         (("--set", "n=3", "--set", "n=4"), "n is set twice"),
-        (("--max-new-tokens", "1"), "max_new_tokens: .*greater than or equal to 2 .got 1."),
+        (("--max-new-tokens", "1"), "'--max-new-tokens': .*greater than or equal to 2"),
     ):
         code, _, said = steer("elicit", "symbols", *wrong, "--runs", tmp_path)
         assert code == 2, said

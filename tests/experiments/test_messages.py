@@ -11,7 +11,7 @@ from experiments.commands.cli import main
 from experiments.evaluation.refusals import _nearest, refusals
 from experiments.store.manifest import near
 from experiments.studies.hybrid.spec import HybridSpec
-from steering.errors import listed, unknown
+from steering.errors import NAMED, listed, unknown
 from steering.model.vocabulary import Unknown
 
 
@@ -29,8 +29,9 @@ def test_a_word_between_colons_is_no_picture(
 
 def test_a_list_that_is_cut_says_how_many_are_left() -> None:
     """In place of dots that run into the full stop of the sentence."""
-    names = [f"name-{n}" for n in range(15)]
-    for said in (str(unknown("thing", "x", names)), near("x", names), _nearest("x", names)):
+    names, many = [f"name-{n}" for n in range(15)], [f"name-{n}" for n in range(NAMED + 5)]
+    assert str(unknown("thing", "x", names)).endswith("name-13, name-14."), "all that a card has"
+    for said in (str(unknown("thing", "x", many)), near("x", names), _nearest("x", names)):
         assert " and " in said and said.rstrip().endswith(" more.") and "..." not in said, said
     assert str(unknown("thing", "x", names[:2])).endswith("Valid: name-0, name-1.")
     assert listed(names) == f"{', '.join(names[:12])} and 3 more" and listed(names[:12]) == ", ".join(names[:12])
