@@ -64,7 +64,7 @@ class VectorFile:
     @property
     def label(self) -> str:
         """What it is called in a list: no two vectors have the same, whatever their names."""
-        return f"{one_line(self.name, 50)} @{self.site.layer} ({self.digest[:8]})"
+        return f"{one_line(self.name, 24)} @{self.site.layer} ({self.digest[:8]})"
 
     @property
     def control(self) -> bool:
