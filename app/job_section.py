@@ -20,11 +20,13 @@ from app.library import look_again
 
 
 def latest(arguments: list[str]) -> Job | None:
-    """The newest job with these arguments; a store may stand behind them."""
-    return next(
-        (job for job in board().jobs() if job.kind == "command" and list(job.request)[: len(arguments)] == arguments),
-        None,
-    )
+    """The newest job with these arguments and no others, but for the store that admission may put behind them."""
+
+    def same(request: list[str]) -> bool:
+        behind = request[len(arguments) :]
+        return request[: len(arguments)] == arguments and (not behind or (len(behind) == 2 and behind[0] == "--runs"))
+
+    return next((job for job in board().jobs() if job.kind == "command" and same(list(job.request))), None)
 
 
 def document(job: Job | None) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ def _form() -> tuple[list[str] | None, str | None, list[VectorFile]]:
     address.keep("mon_model", model)
     text: str | None = None
     if not row:
-        if not st.session_state.get("mon_text"):
+        if "mon_text" not in st.session_state:  # emptied, it stays empty
             item = FindStart().items("standard-test", 1)[0]
             st.session_state["mon_text"] = f"{FindStart().prompt(item, 'think')} let us try {item.gold}"
         text = st.text_area("Text, fed as it is written", key="mon_text", height=140, **KEPT)

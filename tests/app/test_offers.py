@@ -152,6 +152,11 @@ def test_a_text_is_read_and_shown_token_by_token_with_its_gate(
     strips = [block.value for block in app.get("html") if "token by token" in str(block.value)]
     assert len(strips) == len(found["series"]) and any("does not know" in w.value for w in app.warning)
     assert "lie above" in said(app) and any("when projection(" in block.value for block in app.code)
+    app.text_input(key="mon_latents").set_value("").run()
+    fewer = [block.value for block in app.get("html") if "token by token" in str(block.value)]
+    assert not app.exception and not fewer, "a reading with more in it is not the one that the form asks for"
+    app.text_area(key="mon_text").set_value("").run()
+    assert app.text_area(key="mon_text").value == "" and "text is empty" in str([i.value for i in app.info])
     app.text_input(key="mon_row").set_value("a run:a key").run()
     assert not app.exception and "--row" in str([block.value for block in app.code])
 
