@@ -54,6 +54,8 @@ SCALED = "taught a scale at random"
 class CalibratedOptions(RewardedOptions):
     arms: tuple[str, ...] = Field(default=tuple(ARMS), min_length=1)
     """What is rewarded."""
+    rate: float = Field(default=5e-5, gt=0)
+    """Adam's step."""
     tokens: int = Field(default=280, ge=1)
     """Of a text in training: one that does not end is asked for no confidence."""
     asked: int = Field(default=64, ge=8)

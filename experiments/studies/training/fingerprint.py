@@ -46,7 +46,7 @@ Source = tuple[str, str, Plan]
 
 
 class FingerprintOptions(ReinforcedOptions):
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     """Of the trainings."""
     files: tuple[str, ...] = ()
     """Vectors that are read too, at 1v over the span."""
@@ -60,7 +60,7 @@ class FingerprintOptions(ReinforcedOptions):
     """Trainings of weights by other cards that are read too, each of the first seed and in that card's quick sizes."""
     sized: dict[str, Any] = Field(default_factory=dict)
     """Fields of those cards that are to be others."""
-    support: int = Field(default=60, ge=0)
+    support: int = Field(default=200, ge=0)
     """Questions whose samples say what an elicitor can solve at all; 0 leaves that out."""
     draws: int = Field(default=16, ge=1)
     """Samples of each."""
@@ -254,9 +254,9 @@ CARD = Card(
     papers=("2505.18706", "2504.20571", "2506.10947"),
     measures="cosines of the mean shifts that elicitors make of activations on the same forced texts; what each can solve at all",
     control="split-half ceilings, random vectors of equal norm; the base's own second draw",
-    quick=FingerprintOptions(n=100),
+    quick=FingerprintOptions(n=200),
     full=FingerprintOptions(
-        n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, samples=12, n_dev=60, support=200, draws=64
+        n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, samples=12, n_dev=60, support=400, draws=64
     ),
     run=run,
     refuse=refuse,

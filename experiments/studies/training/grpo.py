@@ -5,7 +5,9 @@
    is held at once.
 3. Which tokens bear the loss, the clipping, the KL term and the entropy bonus are TRL's own; of masks TRL knows the tokens of highest
    entropy, beside which stand the others, and as many drawn ones.
-4. Per gradient step: reward, share of groups whose rewards are all equal, tokens per text, share of texts cut off, share of ratios clipped,
+4. Texts of an update are read in groups of like length (`by_length`). Activations of a small model are kept, those of a larger one
+   computed again.
+5. Per gradient step: reward, share of groups whose rewards are all equal, tokens per text, share of texts cut off, share of ratios clipped,
    entropy, KL against the base, norm of the gradient.
 """
 
@@ -29,6 +31,8 @@ from trl import GRPOConfig, GRPOTrainer
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
 
+from ...evaluation.executors import is_small
+from .by_length import read_by_length
 from .checkpoints import last_checkpoint
 from .quiet import quiet
 from .recipe import Recipe
@@ -144,6 +148,37 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             return as_many(top, mask.bool(), stream(self.recipe.seed, self.state.global_step))
         return top
 
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **images: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        reads = super()._get_per_token_logps_and_entropies
+        if compute_aux_loss or any(value is not None for value in images.values()):
+            whole: tuple[Tensor, Tensor | None, Tensor | None] = reads(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **images,
+            )
+            return whole
+
+        def group(model: Any, ids: Tensor, mask: Tensor, kept: int) -> tuple[Tensor, Tensor | None]:
+            logps, entropies, _ = reads(model, ids, mask, kept, compute_entropy=compute_entropy)
+            return logps, entropies
+
+        return *read_by_length(group, model, input_ids, attention_mask, logits_to_keep), None
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.recipe.control != "none":
             weights = token_weights(inputs["completion_mask"], self.recipe, self.max_completion_length)
@@ -209,6 +244,7 @@ def _arguments(base: LoadedModel, recipe: Recipe, folder: Path) -> GRPOConfig:
         output_dir=str(folder),
         use_cpu=base.device.type == "cpu",
         bf16=False,
+        activation_checkpointing=not is_small(base),
         seed=recipe.seed,
         learning_rate=recipe.rate,
         lr_scheduler_type="constant",

@@ -237,7 +237,7 @@ CARD = Card(
     papers=("2505.11711", "2509.04259", "2511.08567"),
     measures="numbers left unchanged by tolerance and precision, rank and direction of updates, and what sparse transplants recover",
     control="dense noise of equal norm; transplants of drawn numbers of as large a step",
-    quick=SparsityOptions(n=200, draws=5),
+    quick=SparsityOptions(n=200, draws=19),
     full=SparsityOptions(n=400, shares=(0.001, 0.01, 0.03, 0.05, 0.1, 0.2), draws=20),
     run=run,
     refuse=refuse,

@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
 
+from ...evaluation.executors import is_small
 from .checkpoints import last_checkpoint
 from .quiet import quiet
 
@@ -112,6 +113,7 @@ def _arguments(base: LoadedModel, tuning: Tuning, folder: Path, longest: int) ->
         output_dir=str(folder),
         use_cpu=base.device.type == "cpu",
         bf16=False,
+        activation_checkpointing=not is_small(base),
         seed=tuning.seed,
         learning_rate=tuning.rate,
         lr_scheduler_type="cosine",

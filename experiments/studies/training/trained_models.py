@@ -29,7 +29,7 @@ from .supervised import Lesson, Tuning
 from .threads import one_thread
 from .trained import FOLDER
 
-VERSION = 1
+VERSION = 2
 """Raised when the same recipe trains to other weights."""
 
 
