@@ -17,18 +17,18 @@ import streamlit as st
 from pydantic import ValidationError
 
 from app import address, stack
-from app.escaping import for_markdown, one_line
+from app.card_fields import card_fields
+from app.escaping import for_markdown
 from app.fed_section import show_fed
-from app.gate_fields import gate_fields
 from app.model_shapes import shape_of
 from app.stack import Card
 from app.uploads import upload
 from app.vector_files import VectorFile
-from experiments.live.request import Edit, LiveRequest
+from experiments.live.edits import Edit
+from experiments.live.request import DRAWS, LiveRequest
 from experiments.pair.problem import FORM_SUFFIX
 from experiments.tasks.findstart import FindStart
 from steering.errors import BadInput
-from steering.plan.verbs import OPERATIONS
 
 QUESTIONS, OWN = "built-in question", "own prompt"
 SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test", "new-map-test")
@@ -37,8 +37,7 @@ FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
 CARD_KEYS = (
     "operation", "vector", "layer", "strength", "unit", "span", "keep_norm", "gate", "threshold", "below", "gate_vector",
 )  # fmt: skip
-UNIT = "× ‖v‖: times the norm of the vector. × ‖h‖: times the norm of the activation at each position."
-LAYER = "own: the layer that the vector was taken from."
+SAMPLES = "More than one needs a temperature above 0; what they come to is counted above the lanes."
 KEPT: Any = {"persist_state": "session"}
 LINKED = 2000
 """Letters of the longest prompt that the address holds."""
@@ -70,6 +69,12 @@ def _temperature(text: str) -> float:
     return value
 
 
+def _ids(text: str) -> str:
+    if text and (len(text) > LINKED * 4 or not all(word.isdigit() for word in text.split(","))):
+        raise ValueError(text)
+    return text
+
+
 FIELDS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "pg_kind": ("kind of question", _one_of(QUESTIONS, OWN), QUESTIONS),
     "pg_split": ("split", _one_of(*SPLITS), "standard-test"),
@@ -80,6 +85,8 @@ FIELDS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "pg_beside": ("model beside", str, ""),
     "pg_tokens": ("token limit", _integer(1, 4096), 200),
     "pg_temp": ("temperature", _temperature, 0.0),
+    "pg_begun": ("tokens that the text begins with", _ids, ""),
+    "pg_samples": ("texts per lane", _integer(1, DRAWS), 1),
     "pg_seed": ("seed", _integer(0, 2**31 - 1), 0),
 }
 """By key: what it is called, how a link's value is read, and the default."""
@@ -142,9 +149,10 @@ def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
     with st.container(border=True, gap="small", key="pg_question"):
         st.markdown("**Question**")
         _question()
+        _goes_on()
     st.markdown("**Interventions** :small[:orange[change the output]]")
     for place, number in enumerate(list(st.session_state["pg_cards"])):
-        _card(place, number, vectors)
+        card_fields(number, vectors, place, cards)
     bar = st.container(horizontal=True)
     if bar.button("Add intervention", icon=":material/add:", key="pg_add", disabled=not vectors):
         set_cards([*cards(), Card(vector=next(iter(vectors)))])
@@ -176,9 +184,23 @@ def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
             help="0 is greedy: the likeliest token, always.",
             **KEPT,
         )
-        st.number_input(
+        left, right = st.columns(2)
+        left.number_input("Texts per lane", 1, DRAWS, step=1, key="pg_samples", help=SAMPLES, **KEPT)
+        right.number_input(
             "Seed", 0, 2**31 - 1, step=1, key="pg_seed", help="Used when the temperature is above 0.", **KEPT
         )
+
+
+def _goes_on() -> None:
+    """That the response begins with given tokens, and the way back to none."""
+    if count := len([word for word in st.session_state["pg_begun"].split(",") if word]):
+        line = st.container(horizontal=True, vertical_alignment="center")
+        line.caption(f"Goes on from {count} tokens that the response begins with.", width="stretch")
+        line.button("From its beginning", icon=":material/undo:", key="pg_anew", on_click=_from_its_beginning)
+
+
+def _from_its_beginning() -> None:
+    st.session_state["pg_begun"] = ""
 
 
 def _question() -> None:
@@ -206,64 +228,6 @@ def _question() -> None:
         show_fed(st.session_state["pg_model"], FindStart().prompt(item, st.session_state["pg_form"]))
 
 
-def _card(place: int, number: int, vectors: Mapping[str, VectorFile]) -> None:
-    """One intervention."""
-
-    def key(name: str) -> str:
-        return f"pg_{name}_{number}"
-
-    def say(digest: str) -> str:
-        vector = vectors.get(digest)
-        if vector is None:
-            return f"{digest or 'none'}, not here"
-        return f"{vector.label} · {one_line(vector.source, 40)}"
-
-    shape = shape_of(st.session_state["pg_model"])
-    layers = [stack.OWN, *range(shape.layers if shape else 64)]
-    if st.session_state.get(key("layer"), stack.OWN) not in layers:
-        layers.append(st.session_state[key("layer")])
-    chosen = st.session_state.get(key("vector"), "")
-    top = max(4.0, abs(float(st.session_state.get(key("strength"), 1.0))))
-    spans = list(dict.fromkeys([*stack.SPANS, st.session_state.get(key("span"), "generated")]))
-    with st.container(border=True, gap="small", key=f"pg_card_{number}"):
-        digests = list(dict.fromkeys([*vectors, *([chosen] if chosen not in vectors else [])]))
-        st.selectbox(f"Vector {place + 1}", digests, key=key("vector"), format_func=say, **KEPT)
-        st.slider("Strength", -top, top, step=0.05, key=key("strength"), **KEPT)
-        left, right = st.columns(2)
-        left.selectbox(
-            "Unit", list(stack.UNITS), key=key("unit"), format_func=stack.UNITS.__getitem__, help=UNIT, **KEPT
-        )
-        right.selectbox("Layer", layers, key=key("layer"), format_func=_layer, help=LAYER, **KEPT)
-        st.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **KEPT)
-        st.selectbox(
-            "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: stack.SPANS.get(s, s), **KEPT,
-            help='Any span of the plan language can be typed, such as first_n:16 or at:"wait".',
-        )  # fmt: skip
-        st.toggle(
-            "Keep the norm", key=key("keep_norm"), help="Rescale the edited activation to the norm it had.", **KEPT
-        )
-        gate_fields(key, vectors)
-        card = cards()[place]
-        vector = vectors.get(card.vector)
-        if vector is not None:
-            wrong = ""
-            if shape is not None and vector.width != shape.width:
-                wrong = f" :red[Width {vector.width} does not fit this model, whose activations have {shape.width}.]"
-            said = f"{card.raw(vector)} · at {card.site(vector).name} · {stack.MEANINGS[card.operation]}"
-            st.caption(f"{for_markdown(vector.name)}, {for_markdown(vector.source)} · {for_markdown(said)}.{wrong}")
-        if st.button("Remove", icon=":material/delete:", key=key("remove")):
-            st.session_state["pg_cards"].remove(number)
-            st.rerun()
-
-
-def _layer(number: int) -> str:
-    return "own" if number == stack.OWN else str(number)
-
-
-def _operations() -> str:
-    return "; ".join(f"**{name}** {meaning}" for name, meaning in stack.MEANINGS.items())
-
-
 def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
     """What the fields ask for. Raises BadInput, in words for the reader."""
     state = st.session_state
@@ -285,6 +249,8 @@ def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
             thinking=state["pg_beside"] or None,
             edits=tuple(edits),
             files={digest: str(vectors[digest].path) for edit in edits for digest in edit.vectors},
+            begun=tuple(int(word) for word in state["pg_begun"].split(",") if word),
+            samples=int(state["pg_samples"]),
             max_new_tokens=int(state["pg_tokens"]),
             temperature=float(state["pg_temp"]),
             seed=int(state["pg_seed"]),
@@ -304,6 +270,8 @@ def fields_of(asked: Mapping[str, Any], vectors: Mapping[str, VectorFile]) -> tu
         "pg_beside": asked.get("thinking") or "",
         "pg_tokens": asked["max_new_tokens"],
         "pg_temp": asked["temperature"],
+        "pg_begun": ",".join(map(str, asked.get("begun") or ())),
+        "pg_samples": asked.get("samples", 1),
         "pg_seed": asked["seed"],
     }
     if split in SPLITS:
@@ -316,5 +284,6 @@ def keep() -> None:
     """Note all fields for the address: what a link leaves out would be filled by the defaults of the store where it is opened."""
     for key in FIELDS:
         value = str(st.session_state[key])
-        address.keep(key, None if key == "pg_prompt" and not 0 < len(value) <= LINKED else value)
+        long = {"pg_prompt": LINKED, "pg_begun": 4 * LINKED}.get(key)
+        address.keep(key, None if long and not 0 < len(value) <= long else value)
     address.keep("pg_stack", stack.write(cards()) or "[]")

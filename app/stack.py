@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from app.vector_files import VectorFile
-from experiments.live.request import Edit, When
+from experiments.live.edits import Edit, When
 from steering.errors import BadInput
 from steering.model.sites import Site
 from steering.plan.verbs import OPERATIONS

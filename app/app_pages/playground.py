@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from streamlit import runtime
 
-from app import address, playground_form, stack
+from app import address, playground_form, stack, token_actions
 from app.components import live
 from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown, one_line
@@ -175,7 +176,9 @@ def _copies(asked: LiveRequest) -> None:
 def _shown(job: Job, root: Path | str) -> None:
     """The lanes of a job, and what can be done with it."""
     word = this_change_word() if board().may_cancel(job, this_owner()) else ""
-    live.stream(job.id, word, job.over, key="pg_live", on_ended=lambda: None)
+    live.stream(job.id, word, job.over, "pg_live", lambda: None, lambda: _act(job.events, job.request))
+    if said := st.session_state.pop("pg_said", ""):
+        st.info(said, icon=":material/touch_app:")
     if not job.over:
         return
     if job.traceback:
@@ -186,6 +189,24 @@ def _shown(job: Job, root: Path | str) -> None:
             st.caption("A generation that was stopped is kept here and not stored: a stored row is whole.")
         return
     _save(job, root)
+
+
+def _act(events: Sequence[Mapping[str, Any]], asked: Mapping[str, Any] | None) -> None:
+    """Set the form to what was chosen at a token, and run it. Called before the page's script."""
+    vectors = offered(runs_root(), this_shelf())
+    fields, cards = ({}, []) if asked is None else playground_form.fields_of(asked, vectors)
+    act = st.session_state["pg_live"]["act"]
+    chosen, own, said = token_actions.acted(act, events, cards or playground_form.cards())
+    if said:
+        st.session_state["pg_said"] = said
+        return
+    fields |= chosen
+    warm = fields.pop("pg_warm", None)
+    if warm is not None and not fields.get("pg_temp", st.session_state["pg_temp"]):
+        fields["pg_temp"] = warm
+    st.session_state.update(fields)
+    playground_form.set_cards(own)
+    st.session_state["pg_at_once"] = act["do"] != "span"
 
 
 def _save(job: Job, root: Path | str) -> None:
@@ -242,7 +263,8 @@ def _example(example: Example | None, asked: LiveRequest | None) -> None:
             width="stretch",
         )
     mark_run(example.run)
-    live.finished(f"{example.run}/{example.item}", example.events, key="pg_live")
+    acts = (lambda: _act(example.events, None)) if own else None
+    live.finished(f"{example.run}/{example.item}", example.events, "pg_live", acts)
 
 
 page()

@@ -124,7 +124,14 @@ def generate_(
     strict: StrictOption = False,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Seed of the samples, 0 by default; one text each where it is given several times."),
+    ] = None,
+    begun: Annotated[
+        str | None,
+        typer.Option(help="Ids of the tokens that every text goes on from, as 12,7,31; counted by --max-new-tokens."),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this share.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -147,19 +154,23 @@ def generate_(
     fed = asked(loaded, given, chat=chat, system=system, thinking=None if switch is None else switch == "on")
     say_unknown(loaded, [text for one in fed for text in one.said])
     say_controls(loaded, [text for one in fed if one.messages is None for text in one.said])
-    rows = [Row(one.ids, p, seed) for one in fed for p in plans]
+    seeds, first = seed or [0], _ids(begun)
+    if len(seeds) > 1 and temperature == 0:
+        raise BadInput(f"{len(seeds)} seeds would write one text, greedily; give a --temperature above 0, or one seed.")
+    rows = [Row(one.ids, p, draw, first) for one in fed for p in plans for draw in seeds]
     found = generate(loaded, rows, GenerationSettings(max_new_tokens, temperature, top_k, top_p), strict=strict)
     documents = []
     for index, generation in enumerate(found):
         ids = [token for token in generation.token_ids if token not in loaded.eos_ids]
-        receipt, one = generation.receipt, fed[index // len(plans)]
+        receipt, one = generation.receipt, fed[index // (len(plans) * len(seeds))]
         loop = loop_of(generation.token_ids, loaded.eos_ids)
         documents.append(
             {
                 **({} if one.id is None else {"id": one.id}),
                 "prompt": one.text,
                 **({} if one.messages is None else {"messages": [turn.model_dump() for turn in one.messages]}),
-                "plan": names[index % len(plans)],
+                "plan": names[index // len(seeds) % len(plans)],
+                **({"seed": seeds[index % len(seeds)]} if len(seeds) > 1 else {}),
                 "text": loaded.tokenizer.decode(ids),
                 "finish": generation.finish,
                 "tokens": len(generation.token_ids),
@@ -174,15 +185,24 @@ def generate_(
         print(json.dumps(documents, indent=1))
         return
     for index, (document, generation) in enumerate(zip(documents, found, strict=True)):
-        place = index // len(plans)
+        place = index // (len(plans) * len(seeds))
         which = f"prompt {place + 1 if fed[place].id is None else fed[place].id}, " if len(fed) > 1 else ""
         edits = f"{document['edits_fired']} edits, {document['tokens']} tokens, {document['finish']}"
-        print(f"--- {which}{document['plan']}: {edits}")
+        drawn = f", seed {document['seed']}" if "seed" in document else ""
+        print(f"--- {which}{document['plan']}{drawn}: {edits}")
         for warning in document["warnings"]:
             print(f"warning: {warning}")
         if generation.nonfinite is not None:
             print(f"broken off: {generation.nonfinite}. Give a smaller dose, or load the model in float32.")
         print(document["text"])
+
+
+def _ids(begun: str | None) -> tuple[int, ...]:
+    """Raises BadInput for what are no ids."""
+    try:
+        return tuple(int(word) for word in begun.split(",")) if begun else ()
+    except ValueError:
+        raise BadInput(f"--begun {begun!r}: give ids of tokens with commas between them, such as 12,7,31.") from None
 
 
 def _given(prompt: list[str], prompts: Path | None, chat: bool, turn: list[str]) -> list[OwnPrompt]:

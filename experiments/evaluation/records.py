@@ -46,6 +46,8 @@ def chunk_records(chunk: Sequence[Planned], spec: EvalSpec, parts: Parts) -> lis
         generations = decoded_rows(model, parts.task, chunk, settings, batch)
     else:
         generations = generate(model, rows, settings, batch_size=batch, invariant=spec.batch_invariant)
+        if any(planned.arm.begun for planned in chunk):
+            generations = with_every_number(model, rows, generations)
     return [record(model, parts.task, p, g) for p, g in zip(chunk, generations, strict=True)]
 
 

@@ -133,7 +133,7 @@ def _planned(
     prompt, ids = _fed(parts.task, model, item, arm.form, arm.opening)
     for seed in spec.generation.seeds:
         stream, steering = stream_seed(item.id, seed), plan.digest if plan else None
-        row: Row | HybridRow = Row(ids, plan, stream)
+        row: Row | HybridRow = Row(ids, plan, stream, arm.begun)
         if arm.name in parts.rules:
             rule, form, thinking = parts.rules[arm.name], (arm.controller or {}).get("thinking_form"), []
             asked = None
@@ -180,6 +180,8 @@ def _row_key(
     ]  # fmt: skip
     if arm.decoder:
         facts.append(["decoder", arm.decoder])
+    if arm.begun:
+        facts.append(["begun", *arm.begun])
     if markers := declared_markers(model):  # those of a template are part of the tokenizer
         facts.append([[m.opening, m.closing] for m in markers])
     ends = sorted(model.eos_ids)

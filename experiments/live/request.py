@@ -7,157 +7,24 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from steering.errors import BadInput
-from steering.model.sites import Site, parse_sites
-from steering.plan.dose import SUFFIXES
-from steering.plan.span import Span
-from steering.plan.verbs import OPERATIONS
 
 from ..store.manifest import Arm
 from ..tasks.items import stream_seed
 from ..tasks.single import OneQuestion
+from .edits import Edit, said
 
 LONGEST = 32_768
 """Most tokens that one request may ask for."""
+DRAWS = 32
+"""Most texts of one lane."""
 UNSTEERED, STEERED, THINKING = "unsteered", "steered", "thinking"
-
-
-def _said(error: BadInput) -> ValueError:
-    return ValueError(str(error))
-
-
-class When(BaseModel):
-    """A gate: an edit is made only at tokens where what is read lies above the threshold, or below it. `vector` is a digest."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    kind: Literal["projection", "cosine", "entropy"]
-    threshold: float
-    below: bool = False
-    vector: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
-    vector_name: str = ""
-    site: str = ""
-    """Where it reads; the edit's own site where it is empty."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> When:
-        if (self.kind == "entropy") == bool(self.vector):
-            raise ValueError(f"gate {self.kind} {'takes no' if self.kind == 'entropy' else 'needs a'} vector")
-        return self
-
-    def facts(self, vector: str | None = None) -> dict[str, Any]:
-        """As in a plan's mapping; `vector` replaces the digest."""
-        facts: dict[str, Any] = {"kind": self.kind, "threshold": self.threshold}
-        facts |= {"below": True} if self.below else {}
-        if self.vector:
-            facts |= {"vector": vector} if vector else {"vector": self.vector, "vector_name": self.vector_name}
-        return facts | ({"site": self.site} if self.site else {})
-
-    def line(self, vector: str) -> str:
-        """As in a one-line plan."""
-        read = f"{self.kind}({_quoted(vector)})" if self.vector else self.kind
-        where = f" at {self.site}" if self.site else ""
-        return f"when {read} {'<' if self.below else '>'} {self.threshold!r}{where}"
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if re.search(r"[\s;()]", name) else name
-
-
-class Edit(BaseModel):
-    """One intervention. `vector` is a digest; `amount` in `unit` (raw, vector, residual, degrees, factor)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    operation: str = "add"
-    vector: str = Field(pattern=r"^[0-9a-f]{16}$")
-    vector_name: str = ""
-    site: str
-    span: str = "generated"
-    amount: float | None = None
-    unit: str | None = None
-    keep_norm: bool = False
-    gate: When | None = None
-
-    @field_validator("span")
-    @classmethod
-    def _readable_span(cls, value: str) -> str:
-        try:
-            return str(Span.parse(value))
-        except BadInput as error:
-            raise _said(error) from error
-
-    @field_validator("site")
-    @classmethod
-    def _readable_site(cls, value: str) -> str:
-        try:
-            parse_sites(value)
-        except BadInput as error:
-            raise _said(error) from error
-        return value
-
-    @model_validator(mode="after")
-    def _fitting_dose(self) -> Edit:
-        if self.operation not in OPERATIONS:
-            raise ValueError(f"unknown operation {self.operation!r}; use one of {', '.join(OPERATIONS)}")
-        units = OPERATIONS[self.operation]
-        if units and (self.amount is None or self.unit not in units):
-            raise ValueError(f"{self.operation} needs an amount in {' or '.join(units)}")
-        if not units and self.amount is not None:
-            raise ValueError(f"{self.operation} takes no amount")
-        if self.gate is not None:
-            self._check_gate(self.gate)
-        return self
-
-    def _check_gate(self, gate: When) -> None:
-        """Raises ValueError for a gate that no plan can have."""
-        if gate.kind == "entropy" and not Span.parse(self.span).generated_only:
-            raise ValueError(
-                f"a gate on entropy reads what a generated token was drawn from, and span {self.span} covers others too; choose "
-                "generated, first_n or after_n"
-            )
-        if gate.site and Site.parse(gate.site).layer > min(site.layer for site in parse_sites(self.site)):
-            raise ValueError(
-                f"the gate reads {gate.site}, which lies behind the edit at {self.site}; choose a vector of an earlier layer"
-            )
-
-    @property
-    def dose(self) -> str:
-        """As in a one-line plan, such as `0.5v`."""
-        if self.amount is None:
-            return ""
-        return f"{self.amount!r}{next(s for s, unit in SUFFIXES.items() if unit == self.unit)}"
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Digests of what it needs."""
-        return (self.vector, *([self.gate.vector] if self.gate and self.gate.vector else []))
-
-    def facts(self, files: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """As in a plan's mapping; `files` replace the digests."""
-        vector = None if files is None else files[self.vector]
-        facts: dict[str, Any] = {"operation": self.operation, "vector": vector or self.vector}
-        if self.vector_name and vector is None:
-            facts["vector_name"] = self.vector_name
-        facts |= {"site": self.site, "span": self.span}
-        facts["dose"] = None if self.amount is None else {"amount": self.amount, "unit": self.unit}
-        facts |= {"keep_norm": True} if self.keep_norm else {}
-        if self.gate is not None:
-            own = None if files is None else files.get(self.gate.vector)
-            facts["gate"] = self.gate.facts(own)
-        return facts
-
-    def line(self, vector: str, gating: str = "") -> str:
-        """As in a one-line plan, with `vector` (and `gating`, the gate's) as a vector's name or path."""
-        words = [self.operation, _quoted(vector), self.dose, "keep-norm" if self.keep_norm else ""]
-        gate = [] if self.gate is None else [self.gate.line(gating)]
-        return " ".join([*filter(None, words), "at", self.site, "on", self.span, *gate])
 
 
 class LiveRequest(BaseModel):
@@ -172,7 +39,12 @@ class LiveRequest(BaseModel):
     edits: tuple[Edit, ...] = ()
     files: dict[str, str] = {}
     """Path of each vector's file by digest."""
+    begun: tuple[int, ...] = Field(default=(), max_length=LONGEST)
+    """First tokens of the response, which every lane goes on from."""
+    samples: int = Field(default=1, ge=1, le=DRAWS)
+    """Texts per lane, drawn apart."""
     max_new_tokens: int = Field(default=200, ge=1, le=LONGEST)
+    """Of the response, those that it begins with among them."""
     temperature: float = Field(default=0.0, ge=0, le=10)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -183,11 +55,18 @@ class LiveRequest(BaseModel):
         try:
             task = self.task
         except BadInput as error:
-            raise _said(error) from error
+            raise said(error) from error
         if self.form not in task.forms:
             raise ValueError(f"prompt form {self.form!r} does not exist here; use one of {', '.join(task.forms)}")
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
             raise ValueError("top_k and top_p need a temperature above 0; greedy ignores them")
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(f"{self.samples} texts per lane would be one text, greedily; give a temperature above 0")
+        if len(self.begun) >= self.max_new_tokens:
+            raise ValueError(
+                f"the text begins with {len(self.begun)} tokens, and the token limit, which counts them, is {self.max_new_tokens}; "
+                "give a larger one"
+            )
         missing = [digest for digest in self.vectors if digest not in self.files]
         if missing:
             raise ValueError(f"no file is given for vector {missing[0]}")
@@ -210,10 +89,11 @@ class LiveRequest(BaseModel):
         return task.prompt(task.items(task.splits[0], 1)[0], self.form)
 
     @property
-    def stream(self) -> int:
-        """The seed of the row's random stream."""
+    def streams(self) -> tuple[int, ...]:
+        """The seeds of the rows' random streams, one per text of a lane."""
         task = self.task
-        return stream_seed(task.items(task.splits[0], 1)[0].id, self.seed)
+        name = task.items(task.splits[0], 1)[0].id
+        return tuple(stream_seed(name, self.seed + draw) for draw in range(self.samples))
 
     def lanes(self) -> list[str]:
         """The texts that are asked for."""
@@ -232,7 +112,8 @@ class LiveRequest(BaseModel):
 
     def spec(self, vectors: Literal["digest", "file"] = "digest") -> dict[str, Any]:
         """The evaluation that makes the same rows, as `experiments.evaluation.spec.EvalSpec` reads it."""
-        arms = [Arm(name=UNSTEERED, label=UNSTEERED, role="baseline", model=self.model, form=self.form)]
+        shared: dict[str, Any] = {"form": self.form, "begun": self.begun}
+        arms = [Arm(name=UNSTEERED, label=UNSTEERED, role="baseline", model=self.model, **shared)]
         if self.edits:
             arms.append(
                 Arm(
@@ -240,7 +121,7 @@ class LiveRequest(BaseModel):
                     label=STEERED,
                     role="steered",
                     model=self.model,
-                    form=self.form,
+                    **shared,
                     plan=self.plan(vectors),
                     description="; ".join(
                         edit.line(edit.vector_name or edit.vector, edit.gate.vector_name if edit.gate else "")
@@ -249,7 +130,7 @@ class LiveRequest(BaseModel):
                 )
             )
         if self.thinking:
-            arms.append(Arm(name=THINKING, label=THINKING, role="reference", model=self.thinking, form=self.form))
+            arms.append(Arm(name=THINKING, label=THINKING, role="reference", model=self.thinking, **shared))
         question = {"item": self.item} if self.item is not None else {"prompt": self.prompt}
         sampling = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         return {
@@ -260,7 +141,7 @@ class LiveRequest(BaseModel):
             "generation": {
                 "max_new_tokens": self.max_new_tokens,
                 **{key: value for key, value in sampling.items() if value is not None},
-                "seeds": [self.seed],
+                "seeds": [self.seed + draw for draw in range(self.samples)],
             },
         }
 
@@ -269,8 +150,10 @@ class LiveRequest(BaseModel):
         words = ["steer", "generate", "--model", self.model, "--prompt", self.text]
         words += ["--plan", self.line()] if self.edits else []
         words += ["--max-new-tokens", str(self.max_new_tokens)]
+        words += ["--begun", ",".join(map(str, self.begun))] if self.begun else []
         if self.temperature:
-            words += ["--temperature", repr(self.temperature), "--seed", str(self.stream)]
+            words += ["--temperature", repr(self.temperature)]
+            words += [word for seed in self.streams for word in ("--seed", str(seed))]
             words += ["--top-k", str(self.top_k)] if self.top_k is not None else []
             words += ["--top-p", repr(self.top_p)] if self.top_p is not None else []
         return shlex.join(words)
@@ -286,8 +169,10 @@ class LiveRequest(BaseModel):
         settings += [f"temperature={self.temperature!r}"] if sampled else []
         settings += [f"top_k={self.top_k}"] if self.top_k is not None else []
         settings += [f"top_p={self.top_p!r}"] if self.top_p is not None else []
-        seed = f", seed={self.stream}" if sampled else ""
-        rows = [f"Row(prompt{seed})"] + ([f"Row(prompt, plan{seed})"] if self.edits else [])
+        begun = ", begun=begun" if self.begun else ""
+        seeds = [f", seed={seed}" for seed in self.streams] if sampled else [""]
+        rows = [f"Row(prompt{seed}{begun})" for seed in seeds]
+        rows += [f"Row(prompt, plan{seed}{begun})" for seed in seeds] if self.edits else []
         lines = [
             "from steering.engine.generation import Row, generate",
             *(["from steering.plan.expression import parse_plan"] if self.edits else []),
@@ -298,6 +183,7 @@ class LiveRequest(BaseModel):
             f"model = load_model({self.model!r})",
             *([f"plan = parse_plan({self.line()!r})"] if self.edits else []),
             f"prompt = encode_prompt(model, {self.text!r})",
+            *([f"begun = {self.begun!r}"] if self.begun else []),
             f"rows = [{', '.join(rows)}]",
             f"for row in generate(model, rows, GenerationSettings({', '.join(settings)})):",
             "    print(model.tokenizer.decode(row.token_ids), row.receipt.fired, row.receipt.planned)",

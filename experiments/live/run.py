@@ -1,8 +1,9 @@
 """A live generation: rows planned, generated, graded and recorded as those of an evaluation, told token by token.
 
 1. The rows are those that `steer eval` makes from the same spec: same keys, same batch geometry, same records.
-2. Events, in order: `state` (a model is loaded, checks run), `lanes` (what is generated, with prompts), `token` (one per lane and token),
-   `end` (a lane's verdict and edits), `receipt`, `result` (manifest and rows, for the store).
+2. Events, in order: `state` (a model is loaded, checks run), `lanes` (what is generated, with prompts), `token` (one per lane and token,
+   those that the text begins with first), `end` (a lane's verdict and edits), `outcomes` (where lanes are drawn several times),
+   `receipt`, `result` (manifest and rows, for the store).
 3. What a model does not know of the prompt is told with `lanes`, before a token, and again with the receipt.
 4. Cancelled at any token, the lanes end as they are and are told so; nothing is lost.
 5. The receipt also replays the unsteered text alone, after the steered one, and counts the hooks that are left in the model.
@@ -11,14 +12,14 @@
 from __future__ import annotations
 
 import gc
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from steering.engine.generation import Finished, Generation, Step, check_invariant, generate, stream
+from steering.engine.predicted import with_every_number
 from steering.engine.repetition import loop_of
 from steering.errors import BadInput, Cancelled, NeverFired
 from steering.model.models import LoadedModel
@@ -32,9 +33,10 @@ from ..evaluation.records import record
 from ..evaluation.rows import Parts, Planned, check_chunk, chunks_of, models_of
 from ..evaluation.spec import EvalSpec
 from ..tasks.task import resolve_task
+from .outcomes import outcomes
+from .receipt import receipt_of
 from .request import STEERED, UNSTEERED, LiveRequest
 
-NEVER = "The gate never opened: the text is the unsteered one."
 Event = dict[str, Any]
 Cancel = Callable[[], bool]
 
@@ -69,7 +71,8 @@ class Engine:
         chunks = list(chunks_of(spec, parts))
         for chunk in chunks:
             check_chunk(chunk, spec, self.models)
-        yield from _Live(spec, parts, chunks, cancel, asked.text).events()
+        _check_vocabulary(asked, self.models)
+        yield from _Live(spec, parts, chunks, cancel, asked).events()
 
 
 def _vectors(asked: LiveRequest) -> dict[str, SteeringVector | Features]:
@@ -82,17 +85,28 @@ def _vectors(asked: LiveRequest) -> dict[str, SteeringVector | Features]:
     return found
 
 
+def _check_vocabulary(asked: LiveRequest, models: Mapping[str, LoadedModel]) -> None:
+    """Raises BadInput where tokens that the text begins with are not the same text to the model beside."""
+    if asked.begun and asked.thinking:
+        own, beside = models[asked.model], models[asked.thinking]
+        if own.tokenizer_fingerprint != beside.tokenizer_fingerprint:
+            raise BadInput(
+                f"The text begins with tokens of {asked.model}; {asked.thinking} has another tokenizer. Leave the model beside out."
+            )
+
+
 class _Live:
     """One request under way."""
 
-    def __init__(self, spec: EvalSpec, parts: Parts, chunks: list[list[Planned]], cancel: Cancel, text: str):
+    def __init__(self, spec: EvalSpec, parts: Parts, chunks: list[list[Planned]], cancel: Cancel, asked: LiveRequest):
         self.spec, self.parts, self.chunks, self.cancel = spec, parts, chunks, cancel
         self.settings = spec.generation.settings()
         self.lanes = [planned for chunk in chunks for planned in chunk]
+        self.asked = asked
         self.rows: dict[str, dict[str, Any]] = {}
         self.generations: dict[str, Generation] = {}
         self.stopped = False
-        unknown = {name: unknown_in(parts.models[name], text) for name in models_of(spec)}
+        unknown = {name: unknown_in(parts.models[name], asked.text) for name in models_of(spec)}
         self.warnings = [found.sentence(name) for name, found in unknown.items() if found]
         self.trouble: str | None = None
 
@@ -117,15 +131,22 @@ class _Live:
             "gold": self.lanes[0].item.gold,
             "warnings": self.warnings,
         }
+        for lane, planned in enumerate(self.lanes):
+            yield from _begun(self.model(planned), self.asked.begun, lane)
         for chunk in self.chunks:
             if not self.stopped:
                 yield from self._chunk(chunk)
+        if self.asked.samples > 1 and self.rows:
+            yield {"kind": "outcomes", "lanes": self._outcomes()}
         replay = "not checked"
-        if STEERED in self.generations and not self.stopped:
+        steered = [p for p in self.lanes if p.arm.name == STEERED and p.key in self.generations]
+        if steered and not self.stopped:
             yield {"kind": "state", "state": "running", "detail": "replaying the unsteered text"}
             replay = self._replay()
         left = sum(_hooks(self.parts.models[name]) - count for name, count in hooks.items())
-        receipt = self._receipt(replay, left)
+        made = [self.generations[planned.key] for planned in steered]
+        sites = [site for p in steered[:1] for edit in p.row.plan.interventions for site in edit.sites]  # type: ignore[union-attr]
+        receipt = receipt_of(made, sites, replay, left, self.trouble, self.stopped)
         yield {"kind": "receipt", **receipt, "warnings": [*self.warnings, *receipt.get("warnings", []), *self._loops()]}
         manifest = manifest_of(self.spec, self.parts, self.chunks).model_dump(mode="json")
         yield {"kind": "result", "manifest": manifest, "rows": list(self.rows.values())}
@@ -133,7 +154,7 @@ class _Live:
     def _lane(self, planned: Planned) -> Event:
         return {
             "name": planned.arm.name,
-            "label": planned.arm.label,
+            "label": planned.arm.label + (f" · draw {planned.seed}" if self.asked.samples > 1 else ""),
             "role": planned.arm.role,
             "model": planned.arm.model,
             "prompt": token_texts(self.model(planned), planned.row.prompt_ids),  # type: ignore[union-attr]
@@ -154,16 +175,19 @@ class _Live:
                 if isinstance(event, Finished):
                     yield self._end(chunk[event.row], first + event.row, event.generation, begun)
                 else:
-                    yield from _tokens(model, event, first)
+                    yield from _tokens(model, event, first, self.asked.samples == 1)
         except NeverFired as error:
             self.trouble = str(error)
-            for generation in error.generations:
-                index = next(i for i, planned in enumerate(chunk) if planned.arm.name == STEERED)
+            silent = [place for place, planned in enumerate(chunk) if planned.arm.name == STEERED]
+            for index, generation in zip(silent, error.generations, strict=False):
                 yield self._end(chunk[index], first + index, generation, begun)
 
     def _end(self, planned: Planned, lane: int, generation: Generation, begun: float) -> Event:
-        row = record(self.model(planned), self.parts.task, planned, generation)
-        self.rows[planned.arm.name], self.generations[planned.arm.name] = row, generation
+        model = self.model(planned)
+        if self.asked.begun and generation.nonfinite is None:
+            (generation,) = with_every_number(model, [planned.row], [generation])  # type: ignore[list-item]
+        row = record(model, self.parts.task, planned, generation)
+        self.rows[planned.key], self.generations[planned.key] = row, generation
         seconds = time.perf_counter() - begun
         facts = ("text", "answer", "correct", "scorable", "finish", "trace_ok", "well_formed", "gold")
         return {
@@ -189,65 +213,45 @@ class _Live:
         except Cancelled:
             self.stopped = True
             return "not checked"
-        if again.token_ids == self.generations[UNSTEERED].token_ids:
+        if again.token_ids == self.generations[planned.key].token_ids:
             return "identical"
         exact = self.model(planned).dtype == torch.float32 or self.invariant(self.model(planned))
         return "differs" if exact else "differs in low bits"
+
+    def _outcomes(self) -> list[dict[str, Any]]:
+        """Per arm, what its texts came to."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for planned in self.lanes:
+            if planned.key in self.rows:
+                found.setdefault(planned.arm.name, []).append(self.rows[planned.key])
+        return [
+            {"name": name, "label": arm.label, "role": arm.role, **outcomes(found[name], len(self.asked.begun))}
+            for arm in self.spec.arms
+            if (name := arm.name) in found
+        ]
 
     def _loops(self) -> list[str]:
         """A sentence per text that ends in a loop."""
         said = []
         for planned in self.lanes:
-            own = self.generations.get(planned.arm.name)
+            own = self.generations.get(planned.key)
             found = None if own is None else loop_of(own.token_ids, self.model(planned).eos_ids)
             if found is not None:
                 said.append(f"The text of lane {planned.arm.label} {found.sentence}.")
         return said
 
-    def _receipt(self, replay: str, hooks: int) -> Event:
-        """The receipt of the steered lane; `ok` is false when a check failed, and None where nothing was steered."""
-        found = self.generations.get(STEERED)
-        planned = next((p for p in self.lanes if p.arm.name == STEERED), None)
-        if found is None or planned is None:
-            return {"ok": None if hooks == 0 else False, "steered": False, "replay": replay, "hooks": hooks}
-        sizes = [size for size in found.receipt.ratio if size > 0]
-        fired, asked = found.receipt.fired, found.receipt.planned
-        problems = [self.trouble] if self.trouble else []
-        if found.nonfinite is not None:
-            problems.append(
-                f"the text breaks off, and is not graded: {found.nonfinite}; give a smaller dose, or load in float32"
-            )
-        gated = found.receipt.gated
-        if fired != asked and not (gated and fired < asked):
-            problems.append(f"{asked} edits were planned and {fired} made")
-        elif asked == 0 and not self.stopped and found.nonfinite is None:
-            problems.append("no edit was made: the text ended before the span began")
-        if replay == "differs":
-            problems.append("the unsteered text, generated again alone, is another one")
-        if hooks:
-            problems.append(f"{hooks} hooks were left in the model")
-        return {
-            "ok": not problems,
-            "steered": True,
-            "problems": problems,
-            "fired": fired,
-            "planned": asked,
-            "gated": gated,
-            "positions": len(sizes),
-            "of": len(found.prompt_ids) + len(found.token_ids),
-            "sites": sorted({site.name for i in planned.row.plan.interventions for site in i.sites}),  # type: ignore[union-attr]
-            "median": statistics.median(sizes) if sizes else None,
-            "max": max(sizes, default=None),
-            "warnings": [*found.receipt.warnings, *([NEVER] if gated and asked and not fired else [])],
-            "replay": replay,
-            "hooks": hooks,
-        }
+
+def _begun(model: LoadedModel, begun: Sequence[int], lane: int) -> Iterator[Event]:
+    """The tokens that a text begins with, which have no numbers yet."""
+    numbers = {"logprob": None, "entropy": None, "edit": 0}
+    for token, text in zip(begun, token_texts(model, begun), strict=True):
+        yield {"kind": "token", "lane": lane, "id": token, "text": text, "begun": True, **numbers}
 
 
-def _tokens(model: LoadedModel, step: Step, first: int) -> Iterator[Event]:
+def _tokens(model: LoadedModel, step: Step, first: int, alternatives: bool) -> Iterator[Event]:
     texts = [token_texts(model, [token])[0] for token in step.token_ids]
     for place, row in enumerate(step.rows):
-        yield {
+        event: Event = {
             "kind": "token",
             "lane": first + row,
             "id": int(step.token_ids[place]),
@@ -256,6 +260,10 @@ def _tokens(model: LoadedModel, step: Step, first: int) -> Iterator[Event]:
             "entropy": round(float(step.entropy[place]), 5),
             "edit": round(float(step.edit_ratio[place]), 5),
         }
+        if alternatives:
+            ids, numbers = step.top_ids[place].tolist(), step.top_logprob[place].round(4).tolist()
+            event["top"] = [list(one) for one in zip(ids, token_texts(model, ids), numbers, strict=True)]
+        yield event
 
 
 def _hooks(model: LoadedModel) -> int:

@@ -71,6 +71,8 @@ class Arm(BaseModel):
     description: str = ""
     opening: str = ""
     """First words of the response, given to the model after the prompt: whether steering does more than choose them."""
+    begun: tuple[int, ...] = ()
+    """First tokens of the response, as ids of the arm's model, which every text goes on from; generated ones for spans and the limit."""
     controller: dict[str, Any] | None = None
     """Of a hybrid: the facts of its `Controller`, and if a model runs beside, its name under `thinking` and, where it is asked in another
     form, that under `thinking_form`."""
@@ -80,7 +82,7 @@ class Arm(BaseModel):
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         facts: dict[str, Any] = handler(self)
-        return {k: v for k, v in facts.items() if v or k not in ("opening", "controller", "decoder")}
+        return {k: v for k, v in facts.items() if v or k not in ("opening", "begun", "controller", "decoder")}
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -88,6 +90,10 @@ class Arm(BaseModel):
             raise ValueError(f"arm {self.name!r} has a plan and a controller; an arm is steered by one of them")
         if self.decoder and self.controller:
             raise ValueError(f"arm {self.name!r} has a decoder and a controller; a hybrid writes its own texts")
+        if self.begun and (self.controller or self.decoder):
+            raise ValueError(
+                f"arm {self.name!r} goes on from tokens, which a controller or a decoder cannot; leave them out"
+            )
         return self
 
 

@@ -24,7 +24,8 @@ from app.jobs.job import Job
 from app.stack import Card
 from app.unknown_words import fed_of
 from app.vector_files import offered
-from experiments.live.request import STEERED, UNSTEERED, Edit, LiveRequest
+from experiments.live.edits import Edit
+from experiments.live.request import STEERED, UNSTEERED, LiveRequest
 from experiments.live.saving import save_live
 from experiments.store.runs import Store
 from tests.experiments.command_line import command

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.live.request import Edit, LiveRequest
+from experiments.live.edits import Edit
+from experiments.live.request import LiveRequest
 from experiments.live.run import Engine
 from experiments.live.saving import MARK, save_live
 from experiments.store.runs import Store, StoreError

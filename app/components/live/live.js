@@ -3,6 +3,12 @@
 
 const PROMPT_SHOWN = 80;
 const TOP = 7; // height in pixels of the largest edit's bar
+const ACTS = [
+  ["resample", "Draw again ×8 from here", "Keeps all before this token and draws 8 texts per lane; what they come to is counted."],
+  ["from", "Steer from here", "Keeps all before this token; the steered lane is steered from its choice on."],
+  ["until", "Stop steering here", "Keeps all before this token; the steered lane goes on without edits."],
+  ["span", "Add to the span", "The first intervention edits this token too. Nothing is run."],
+];
 
 function make(tag, className, text) {
   const node = document.createElement(tag);
@@ -30,6 +36,7 @@ class Lane {
     this.numbers = new Map(); // by position
     this.edits = new Map(); // by position
     this.count = 0;
+    this.given = 0; // tokens that the text begins with
     this.begun = 0;
     this.node = make("section", "lane");
     this.node.dataset.lane = String(index);
@@ -86,9 +93,11 @@ class Lane {
 
   add(event) {
     const position = this.facts.prompt.length + this.count;
-    if (this.count === 0) this.begun = performance.now();
+    if (event.begun) this.given += 1;
+    if (this.count === this.given) this.begun = performance.now();
     const follow = this.text.scrollTop + this.text.clientHeight >= this.text.scrollHeight - 24;
     const node = this.token(event.text, position);
+    if (event.begun) node.classList.add("given");
     this.numbers.set(position, event);
     this.count += 1;
     this.body.append(node);
@@ -96,7 +105,7 @@ class Lane {
     if (event.edit > 0) this.mark(position - 1, event.edit, event.edit);
     this.say(node, position);
     const seconds = (performance.now() - this.begun) / 1000;
-    const speed = seconds > 0.3 ? " · " + ((this.count - 1) / seconds).toFixed(0) + " tokens/s" : "";
+    const speed = seconds > 0.3 ? " · " + ((this.count - this.given - 1) / seconds).toFixed(0) + " tokens/s" : "";
     this.notes.textContent = this.count + " tokens" + speed;
     if (follow) this.text.scrollTop = this.text.scrollHeight;
   }
@@ -120,6 +129,7 @@ class Lane {
     const edit = this.edits.get(position);
     const where = position < prompt ? ["prompt token", "#" + position] : ["generated token", "#" + (position - prompt)];
     const said = [where];
+    if (found && found.begun) said.push(["", "given: the text begins with it"]);
     if (found) said.push(["id", String(found.id)], ["log-prob", number(found.logprob, 3)], ["entropy", number(found.entropy, 3)]);
     said.push(["edit ‖Δ‖/‖h‖", edit ? number(edit, 3) : "none"]);
     return said;
@@ -137,7 +147,8 @@ class Lane {
     if (event.scorable) this.verdict.append(make("span", "mark", judged));
     if (event.scorable && !event.correct && event.gold) this.verdict.append(make("span", "quiet", "right: " + event.gold));
     const notes = [event.tokens + " tokens"];
-    if (event.seconds) notes.push((event.tokens / event.seconds).toFixed(0) + " tokens/s");
+    if (this.given) notes.push("the first " + this.given + " given");
+    if (event.seconds) notes.push(((event.tokens - this.given) / event.seconds).toFixed(0) + " tokens/s");
     const ends = { eos: "ended by itself", length: "cut at the token limit", stop: "ended by itself", cancelled: "stopped, partial",
       nonfinite: "broken off: " + (event.broken || "the model's numbers became NaN or infinite") };
     notes.push(ends[event.finish] || event.finish);
@@ -287,6 +298,7 @@ class Live {
     else if (event.kind === "lanes") this.begin(event);
     else if (event.kind === "token") this.lanes[event.lane].add(event);
     else if (event.kind === "end") this.finish(this.lanes[event.lane], event);
+    else if (event.kind === "outcomes") this.outcomes(event);
     else if (event.kind === "receipt") this.proof(event);
   }
 
@@ -308,6 +320,7 @@ class Live {
     this.grid.replaceChildren();
     this.lanes = event.lanes.map((lane, index) => new Lane(lane, index, this.data.looks, (from, at) => this.facts(from, at)));
     this.grid.dataset.lanes = String(this.lanes.length);
+    this.grid.toggleAttribute("data-many", this.lanes.length > 3);
     this.grid.append(...this.lanes.map((lane) => lane.node));
     this.grid.before(...(event.warnings || []).map((text) => {
       const said = make("div", "caution", "⚠ " + text);
@@ -322,6 +335,25 @@ class Live {
     if (this.data.ended) lane.text.scrollTop = 0; // a text that is read again is read from its beginning
   }
 
+  outcomes(event) {
+    const table = make("table", "outcomes");
+    const head = make("tr");
+    ["", "right", "what they come to", "distinct texts", "ended", "mean tokens"].forEach((name) => head.append(make("th", "", name)));
+    table.append(head);
+    for (const lane of event.lanes) {
+      const row = make("tr");
+      const right = lane.right;
+      const share = (value) => (100 * value).toFixed(0);
+      const said = lane.said.map(([text, count]) => count + " × " + visible(text)).join(" · ");
+      const cells = [lane.label, right === null ? "not graded" : right.count + " of " + right.of + " (" + share(right.low) + " to " + share(right.high) + " %)" + (right.ungraded ? ", " + right.ungraded + " without a grade" : ""),
+        said, lane.distinct + " of " + lane.texts, lane.ended + " of " + lane.texts, lane.tokens.toFixed(1)];
+      cells.forEach((text, index) => row.append(make(index ? "td" : "th", "", text)));
+      table.append(row);
+    }
+    table.title = "95 % intervals of Wilson, over the draws of this one text";
+    this.grid.before(table);
+  }
+
   facts(lane, position) {
     this.panel.replaceChildren(make("span", "shown", visible(lane.nodes[position].textContent)));
     lane.facts_of(position).forEach(([name, value]) => {
@@ -331,6 +363,32 @@ class Live {
       fact.append(make("span", "quiet", name), said);
       this.panel.append(fact);
     });
+    if (this.data.acts && this.over) this.offer(lane, position);
+  }
+
+  offer(lane, position) {
+    const index = this.lanes.indexOf(lane), prompt = lane.facts.prompt.length, found = lane.numbers.get(position);
+    const act = (what) => this.notify("act", { lane: index, position: position, ...what });
+    const bar = make("div", "acts");
+    const button = (label, help, what) => {
+      const node = make("button", "act", label);
+      node.type = "button";
+      node.title = help;
+      node.dataset.act = what.do;
+      node.onclick = () => act(what);
+      bar.append(node);
+    };
+    if (found && found.top) {
+      const others = found.top.filter(([id]) => id !== found.id);
+      if (others.length) bar.append(make("span", "quiet", "instead"));
+      others.forEach(([id, text, logprob]) => {
+        const share = 100 * Math.exp(logprob);
+        const said = share >= 10 ? share.toFixed(0) : share >= 0.1 ? share.toFixed(1) : share.toPrecision(1);
+        button(visible(text) + "  " + said + " %", "Puts this token here and goes on from it, in every lane.", { do: "swap", token: id });
+      });
+    }
+    ACTS.forEach(([name, label, help]) => { if (name === "span" || position >= prompt) button(label, help, { do: name }); });
+    this.panel.append(bar);
   }
 
   proof(event) {

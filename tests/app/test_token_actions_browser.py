@@ -1,0 +1,103 @@
+"""What is done from a token, in a real browser: choose one, press, and a text that goes on from there is written, linked and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+pytestmark = pytest.mark.browser
+Serve = Callable[..., str]
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def url(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield serve(tmp_path_factory.mktemp("actions"))
+
+
+def ended(watched: Any, before: str | None = None) -> str:
+    """The name of the job that has ended on the page, another than `before`."""
+    other = f':not([data-job="{before}"])' if before else ""
+    watched.page.locator(f'.live[data-state="done"]{other}').wait_for(timeout=60_000)
+    watched.page.locator(".st-key-pg_save").wait_for(timeout=30_000)
+    watched.settle()
+    return str(watched.page.locator(".live").get_attribute("data-job"))
+
+
+def ran(watched: Any) -> str:
+    watched.page.locator(".st-key-pg_run button").click()
+    return ended(watched)
+
+
+def texts(watched: Any, lane: int) -> list[str]:
+    return list(watched.page.locator(f'.live .lane[data-lane="{lane}"] .generated .token').all_inner_texts())
+
+
+def choose(watched: Any, lane: int, token: int) -> None:
+    watched.page.locator(f'.live .lane[data-lane="{lane}"] .generated .token').nth(token).click()
+    watched.page.locator(".live .acts").wait_for(timeout=5_000)
+
+
+def test_another_token_is_chosen_and_gone_on_from(url: str, open_page: Open) -> None:
+    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 3}))
+    job = ran(watched)
+    before = texts(watched, 1)
+    choose(watched, 1, 2)
+    other = watched.page.locator('.live .act[data-act="swap"]').first
+    name = other.inner_text().split("  ")[0]
+    other.click()
+    ended(watched, job)
+    after = texts(watched, 1)
+    assert after[:2] == before[:2] and after[2] == name != before[2]
+    assert watched.page.locator('.live .lane[data-lane="1"] .token.given').count() == 3
+    assert "pg_begun=" in watched.page.url
+    watched.show(".st-key-pg_question", "Goes on from 3 tokens")
+    watched.page.reload()
+    ended(watched)
+    assert texts(watched, 1) == after
+    watched.page.locator(".st-key-pg_anew button").click()
+    watched.settle()
+    assert "Goes on from" not in watched.page.locator(".st-key-pg_question").inner_text()
+    assert watched.faults == []
+
+
+def test_a_token_is_drawn_again_and_outcomes_are_counted(url: str, open_page: Open) -> None:
+    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 4}))
+    job = ran(watched)
+    choose(watched, 1, 1)
+    watched.page.locator('.live .act[data-act="resample"]').click()
+    ended(watched, job)
+    table = watched.page.locator(".live .outcomes")
+    assert table.locator("tr").count() == 3 and " of 8 (" in table.inner_text()
+    assert watched.page.locator(".live .lane").count() == 16
+    watched.page.locator(".st-key-pg_save button").click()
+    watched.show(".st-key-pg_save_bar", "Stored as")
+    assert watched.faults == []
+
+
+def test_steering_begins_and_ends_at_a_token(url: str, open_page: Open) -> None:
+    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 5}))
+    job = ran(watched)
+    choose(watched, 0, 1)
+    watched.page.locator('.live .act[data-act="from"]').click()
+    job = ended(watched, job)
+    watched.show(".live .receipt", "fired 1 of 1")
+    choose(watched, 1, 0)
+    watched.page.locator('.live .act[data-act="until"]').click()
+    ended(watched, job)
+    assert watched.page.locator(".live .lane").count() >= 1
+    assert watched.faults == []
+
+
+def test_a_token_joins_the_span_of_the_intervention(url: str, open_page: Open) -> None:
+    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 6}))
+    ran(watched)
+    choose(watched, 1, 1)
+    watched.page.locator('.live .act[data-act="span"]').click()
+    watched.settle(800)
+    watched.page.locator(".st-key-pg_copy button").first.click()
+    watched.show('[data-testid="stPopoverBody"]', "last_prompt | window:1:2")
+    assert watched.faults == []
