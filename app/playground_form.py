@@ -195,7 +195,7 @@ def _goes_on() -> None:
     """That the response begins with given tokens, and the way back to none."""
     if count := len([word for word in st.session_state["pg_begun"].split(",") if word]):
         line = st.container(horizontal=True, vertical_alignment="center")
-        line.caption(f"Goes on from {count} tokens that the response begins with.", width="stretch")
+        line.caption(f"Goes on from {count} token{'s' * (count > 1)} that the response begins with.", width="stretch")
         line.button("From its beginning", icon=":material/undo:", key="pg_anew", on_click=_from_its_beginning)
 
 

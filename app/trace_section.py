@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,11 @@ import streamlit as st
 from app import address
 from app.components import trace
 from app.escaping import for_markdown, one_line
+from app.going_on import fields_from
+from app.jobs.chip import this_shelf
 from app.library import OpenRun
 from app.saving import save_menu
+from app.vector_files import offered
 from experiments.store.runs import StoreError
 from experiments.traces.data import trace_data
 from experiments.traces.forced_kl import command, read_kl, why_not
@@ -64,7 +68,7 @@ def show_trace(
         )
     _remember(data["view"])
     trace.mount(data, key="cmp_trace", on_view=_chosen)
-    _address()
+    _address(run, rows, arms)
     for index, row in missing.items():
         _offer_kl(run, str(row["key"]), arms[index]["label"])
 
@@ -97,8 +101,25 @@ def _chosen() -> None:
 
 
 @st.fragment(key="cmp_address")
-def _address() -> None:
-    st.empty()
+def _address(run: OpenRun, rows: Sequence[Row], arms: Sequence[Row]) -> None:
+    """What can be done from the chosen token."""
+    found = re.fullmatch(r"([ab])(\d{1,7})", address.shown("cmp_tok") or "")
+    if not found or "ab".index(found[1]) >= len(rows):
+        return
+    row, arm = rows["ab".index(found[1])], arms["ab".index(found[1])]
+    place = int(found[2]) - len(row["prompt_ids"])
+    if not 0 < place < len(row["token_ids"]):
+        return
+    vectors = offered(run.root, this_shelf())
+    fields = fields_from(row, arm, run.manifest.spec.get("task", "find-start"), place, vectors)
+    if isinstance(fields, str):
+        st.caption(fields)
+    elif st.button(
+        f"Go on from token {place} of {one_line(arm['label'], 40)} in the Playground", key="cmp_go_on", icon=":material/fork_right:",
+        help="Keeps all before the token. There: another token in its place, draws from here on, steering from here or no longer.",
+    ):  # fmt: skip
+        st.session_state["pg_at_once"] = True
+        st.switch_page("app_pages/playground.py", query_params=fields)
 
 
 def _say_stale(data: Mapping[str, Any]) -> None:

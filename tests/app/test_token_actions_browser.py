@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+
+from experiments.live.run import Engine
+from experiments.live.saving import save_live
+from experiments.store.runs import Store
+from tests.app.test_token_actions import request
 
 pytestmark = pytest.mark.browser
 Serve = Callable[..., str]
@@ -14,8 +19,8 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def url(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield serve(tmp_path_factory.mktemp("actions"))
+def url(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return serve(tmp_path_factory.mktemp("actions"))
 
 
 def ended(watched: Any, before: str | None = None) -> str:
@@ -73,7 +78,7 @@ def test_a_token_is_drawn_again_and_outcomes_are_counted(url: str, open_page: Op
     table = watched.page.locator(".live .outcomes")
     assert table.locator("tr").count() == 3 and " of 8 (" in table.inner_text()
     assert watched.page.locator(".live .lane").count() == 16
-    watched.page.locator(".st-key-pg_save button").click()
+    watched.page.locator(".st-key-pg_save button").first.click()
     watched.show(".st-key-pg_save_bar", "Stored as")
     assert watched.faults == []
 
@@ -100,4 +105,22 @@ def test_a_token_joins_the_span_of_the_intervention(url: str, open_page: Open) -
     watched.settle(800)
     watched.page.locator(".st-key-pg_copy button").first.click()
     watched.show('[data-testid="stPopoverBody"]', "last_prompt | window:1:2")
+    assert watched.faults == []
+
+
+def test_a_stored_text_is_gone_on_from_in_the_playground(
+    serve: Serve, open_page: Open, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("stored")
+    asked = request(item="standard-test/00002")
+    found = list(Engine().run(asked.model_dump(), lambda: False))
+    receipt = next(event for event in found if event["kind"] == "receipt")
+    run = save_live(Store(folder), found[-1], receipt, asked.files)
+    row = next(row for row in run.table().to_pylist() if row["arm"] == "steered")
+    place = 7
+    watched = open_page(f"{serve(folder)}/compare?run={run.manifest.run_id}&cmp_tok=b{len(row['prompt_ids']) + place}")
+    watched.page.locator(".st-key-cmp_go_on button").first.click()
+    ended(watched)
+    assert texts(watched, 1) == row["tokens"]
+    assert watched.page.locator('.live .lane[data-lane="1"] .token.given').count() == place
     assert watched.faults == []

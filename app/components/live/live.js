@@ -322,6 +322,14 @@ class Live {
     this.grid.dataset.lanes = String(this.lanes.length);
     this.grid.toggleAttribute("data-many", this.lanes.length > 3);
     this.grid.append(...this.lanes.map((lane) => lane.node));
+    if (this.lanes.length > 3) { // draws of one seed beside each other
+      const seen = {};
+      this.lanes.forEach((lane) => {
+        seen[lane.facts.name] = (seen[lane.facts.name] || 0) + 1;
+        lane.node.style.order = String(seen[lane.facts.name]);
+      });
+      this.grid.dataset.lanes = String(Object.keys(seen).length);
+    }
     this.grid.before(...(event.warnings || []).map((text) => {
       const said = make("div", "caution", "⚠ " + text);
       said.setAttribute("role", "alert");
