@@ -11,6 +11,7 @@ from app import stack
 from app.escaping import for_markdown, one_line
 from app.gate_fields import gate_fields
 from app.model_shapes import shape_of
+from app.turn_fields import spans_of, turns
 from app.vector_files import VectorFile
 from steering.plan.verbs import OPERATIONS
 
@@ -39,7 +40,8 @@ def card_fields(
         layers.append(st.session_state[key("layer")])
     chosen = st.session_state.get(key("vector"), "")
     top = max(4.0, abs(float(st.session_state.get(key("strength"), 1.0))))
-    spans = list(dict.fromkeys([*stack.SPANS, st.session_state.get(key("span"), "generated")]))
+    names = {**stack.SPANS, **(spans_of(turns()) if st.session_state["pg_kind"] == "conversation" else {})}
+    spans = list(dict.fromkeys([*names, st.session_state.get(key("span"), "generated")]))
     with st.container(border=True, gap="small", key=f"pg_card_{number}"):
         digests = list(dict.fromkeys([*vectors, *([chosen] if chosen not in vectors else [])]))
         st.selectbox(f"Vector {place + 1}", digests, key=key("vector"), format_func=say, **KEPT)
@@ -51,7 +53,7 @@ def card_fields(
         right.selectbox("Layer", layers, key=key("layer"), format_func=_layer, help=LAYER, **KEPT)
         st.selectbox("Operation", list(OPERATIONS), key=key("operation"), help=_operations(), **KEPT)
         st.selectbox(
-            "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: stack.SPANS.get(s, s), **KEPT,
+            "Where", spans, key=key("span"), accept_new_options=True, format_func=lambda s: names.get(s, s), **KEPT,
             help='Any span of the plan language can be typed, such as first_n:16 or at:"wait".',
         )  # fmt: skip
         st.toggle(

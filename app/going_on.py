@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import stack
-from app.playground_form import FORMS, LINKED, OWN, QUESTIONS, SPLITS
+from app.playground_form import FORMS, LINKED
+from app.playground_request import OWN, QUESTIONS, SPLITS
 from app.vector_files import VectorFile
 
 

@@ -3,7 +3,6 @@
 1. A field that was set reruns the script, so that everything beside it, *Copy as* and the link too, says what the form says now. Lanes that
    are being written are left alone by a rerun.
 2. A link wins over what the session remembers; a part of it that cannot be read is named, with what is shown instead.
-3. `request` is the one object that everything else is made from; what is wrong with the fields is said before anything runs.
 """
 
 from __future__ import annotations
@@ -14,24 +13,20 @@ from contextlib import suppress
 from typing import Any
 
 import streamlit as st
-from pydantic import ValidationError
 
-from app import address, stack
+from app import address, stack, turn_fields
 from app.card_fields import card_fields
 from app.escaping import for_markdown
 from app.fed_section import show_fed
-from app.model_shapes import shape_of
+from app.playground_request import CHAT, OWN, QUESTIONS, SPLITS
 from app.stack import Card
 from app.uploads import upload
 from app.vector_files import VectorFile
-from experiments.live.edits import Edit
-from experiments.live.request import DRAWS, LiveRequest
+from experiments.live.request import DRAWS
 from experiments.pair.problem import FORM_SUFFIX
 from experiments.tasks.findstart import FindStart
 from steering.errors import BadInput
 
-QUESTIONS, OWN = "built-in question", "own prompt"
-SPLITS = ("standard-dev", "hard-dev", "standard-test", "hard-test", "new-map-test")
 MODELS = ("builtin:base", "builtin:thinking")
 FORMS = {"bare": "as it is", "think": "think first", "quick": "be quick"}
 CARD_KEYS = (
@@ -76,11 +71,12 @@ def _ids(text: str) -> str:
 
 
 FIELDS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
-    "pg_kind": ("kind of question", _one_of(QUESTIONS, OWN), QUESTIONS),
+    "pg_kind": ("kind of question", _one_of(QUESTIONS, OWN, CHAT), QUESTIONS),
     "pg_split": ("split", _one_of(*SPLITS), "standard-test"),
     "pg_number": ("question number", _integer(0, 99_999), 0),
     "pg_form": ("prompt form", _one_of(*FORM_SUFFIX), "bare"),
     "pg_prompt": ("prompt", str, ""),
+    "pg_switch": ("thinking on or off", _one_of(*turn_fields.SWITCHES), ""),
     "pg_model": ("model", str, "builtin:base"),
     "pg_beside": ("model beside", str, ""),
     "pg_tokens": ("token limit", _integer(1, 4096), 200),
@@ -109,6 +105,7 @@ def begin(
                     f"This link names {name} {for_markdown(asked)}, which is not possible.", icon=":material/link_off:"
                 )
         st.session_state.setdefault(key, defaults.get(key, default))
+    _begin_turns(anew, defaults)
     asked = address.asked("pg_stack")
     if asked is not None:
         try:
@@ -123,6 +120,17 @@ def begin(
             )
     if asked is not None or anew or "pg_cards" not in st.session_state:
         set_cards(cards)
+
+
+def _begin_turns(anew: bool, defaults: Mapping[str, Any]) -> None:
+    asked, given = address.asked("pg_turns"), defaults.get("pg_turns") or [("user", "")]
+    if asked is not None:
+        try:
+            given = turn_fields.read(asked)
+        except BadInput as error:
+            st.warning(f"{for_markdown(error)}; shown instead: an empty one.", icon=":material/link_off:")
+    if asked is not None or anew or turn_fields.PLACE not in st.session_state:
+        turn_fields.set_turns(given)
 
 
 def set_cards(cards: list[Card]) -> None:
@@ -205,8 +213,16 @@ def _from_its_beginning() -> None:
 
 def _question() -> None:
     st.segmented_control(
-        "Kind", [QUESTIONS, OWN], key="pg_kind", required=True, label_visibility="collapsed", persist_state="session"
+        "Kind",
+        [QUESTIONS, OWN, CHAT],
+        key="pg_kind",
+        required=True,
+        label_visibility="collapsed",
+        persist_state="session",
     )
+    if st.session_state["pg_kind"] == CHAT:
+        turn_fields.turn_fields()
+        return
     if st.session_state["pg_kind"] == OWN:
         st.text_area("Prompt, as fed", key="pg_prompt", height=120, **KEPT)
         show_fed(st.session_state["pg_model"], st.session_state["pg_prompt"])
@@ -228,62 +244,13 @@ def _question() -> None:
         show_fed(st.session_state["pg_model"], FindStart().prompt(item, st.session_state["pg_form"]))
 
 
-def request(vectors: Mapping[str, VectorFile]) -> LiveRequest:
-    """What the fields ask for. Raises BadInput, in words for the reader."""
-    state = st.session_state
-    edits = [card.edit(vectors) for card in cards()]
-    own = state["pg_kind"] == OWN
-    shape = shape_of(state["pg_model"])
-    for vector in (vectors[digest] for edit in edits for digest in edit.vectors):
-        width = vector.width
-        if shape is not None and width != shape.width:
-            raise BadInput(
-                f"Vector {vector.name} has width {width}; {state['pg_model']} has {shape.width}. Choose another vector."
-            )
-    try:
-        return LiveRequest(
-            item=None if own else f"{state['pg_split']}/{int(state['pg_number']):05d}",
-            prompt=state["pg_prompt"] if own else None,
-            form="bare" if own else state["pg_form"],
-            model=state["pg_model"],
-            thinking=state["pg_beside"] or None,
-            edits=tuple(edits),
-            files={digest: str(vectors[digest].path) for edit in edits for digest in edit.vectors},
-            begun=tuple(int(word) for word in state["pg_begun"].split(",") if word),
-            samples=int(state["pg_samples"]),
-            max_new_tokens=int(state["pg_tokens"]),
-            temperature=float(state["pg_temp"]),
-            seed=int(state["pg_seed"]),
-        )
-    except ValidationError as error:
-        raise BadInput(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
-
-
-def fields_of(asked: Mapping[str, Any], vectors: Mapping[str, VectorFile]) -> tuple[dict[str, Any], list[Card]]:
-    """The fields and the stack that ask for this request; what the form cannot say is left out."""
-    split, _, number = str(asked.get("item") or "").partition("/")
-    fields: dict[str, Any] = {
-        "pg_kind": QUESTIONS if split in SPLITS else OWN,
-        "pg_prompt": asked.get("prompt") or "",
-        "pg_form": asked.get("form", "bare"),
-        "pg_model": asked["model"],
-        "pg_beside": asked.get("thinking") or "",
-        "pg_tokens": asked["max_new_tokens"],
-        "pg_temp": asked["temperature"],
-        "pg_begun": ",".join(map(str, asked.get("begun") or ())),
-        "pg_samples": asked.get("samples", 1),
-        "pg_seed": asked["seed"],
-    }
-    if split in SPLITS:
-        fields |= {"pg_split": split, "pg_number": int(number)}
-    cards = [stack.card_of(Edit.model_validate(edit).facts(), vectors) for edit in asked.get("edits", ())]
-    return fields, [card for card in cards if card is not None]
-
-
 def keep() -> None:
     """Note all fields for the address: what a link leaves out would be filled by the defaults of the store where it is opened."""
     for key in FIELDS:
         value = str(st.session_state[key])
         long = {"pg_prompt": LINKED, "pg_begun": 4 * LINKED}.get(key)
         address.keep(key, None if long and not 0 < len(value) <= long else value)
+    told = turn_fields.write(turn_fields.turns())
+    chat = st.session_state["pg_kind"] == CHAT
+    address.keep("pg_turns", told if chat and len(told) <= 4 * LINKED else None)
     address.keep("pg_stack", stack.write(cards()) or "[]")

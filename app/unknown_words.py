@@ -59,7 +59,8 @@ def warnings_of(asked: LiveRequest) -> list[str]:
     found = []
     for model in dict.fromkeys([asked.model, *([asked.thinking] if asked.thinking else [])]):
         tokenizer = _tokenizer_of(model)
-        unknown = None if tokenizer is None else unknown_tokens(tokenizer, asked.text)
-        if unknown is not None:
-            found.append(unknown.sentence(model))
-    return found
+        for text in asked.texts if tokenizer is not None else ():
+            unknown = unknown_tokens(tokenizer, text)
+            if unknown is not None:
+                found.append(unknown.sentence(model))
+    return list(dict.fromkeys(found))

@@ -17,7 +17,7 @@ from typing import Any
 import streamlit as st
 from streamlit import runtime
 
-from app import address, playground_form, stack, token_actions
+from app import address, playground_form, playground_request, stack, token_actions, turn_fields
 from app.components import live
 from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown, one_line
@@ -27,7 +27,7 @@ from app.jobs.chip import this_change_word, this_owner, this_shelf
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
-from app.playground_form import OWN
+from app.playground_request import OWN
 from app.unknown_words import warnings_of
 from app.vector_files import BUILT_IN, VectorFile, offered
 from experiments.live.request import LiveRequest
@@ -54,7 +54,7 @@ def page() -> None:
         and "model" in opened.request
         and "temperature" in opened.request
     ):
-        defaults, cards = playground_form.fields_of(opened.request, vectors)
+        defaults, cards = playground_request.fields_of(opened.request, vectors)
         playground_form.begin(vectors, defaults, cards, anew=True)
     else:
         playground_form.begin(vectors, defaults, cards)
@@ -75,7 +75,7 @@ def _first(example: Example | None, vectors: dict[str, VectorFile]) -> tuple[dic
     split, _, number = example.item.partition("/")
     cards = [stack.card_of(entry, vectors) for entry in example.plan.get("interventions", [])]
     if (
-        split not in playground_form.SPLITS
+        split not in playground_request.SPLITS
         or not number.isdigit()
         or not all(cards)
         or example.form not in playground_form.FORMS
@@ -93,7 +93,7 @@ def _models(root: Path | str) -> list[str]:
 def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path | str) -> None:
     asked, trouble = None, ""
     try:
-        asked = playground_form.request(vectors)
+        asked = playground_request.request(vectors, playground_form.cards())
     except BadInput as error:
         trouble = str(error)
     bar = st.container(horizontal=True, vertical_alignment="center", key="pg_bar")
@@ -120,7 +120,7 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
     if (run or st.session_state.pop("pg_at_once", False)) and asked is not None:
         try:
             edits = "; ".join(f"{e.operation} {e.vector_name} {e.dose}" for e in asked.edits) or "unsteered"
-            title = f"{asked.item or 'own prompt'} · {asked.model} · {edits}"
+            title = f"{asked.item or ('conversation' if asked.turns else 'own prompt')} · {asked.model} · {edits}"
             st.session_state["pg_job"] = board().submit_generation(asked.model_dump(), title, this_owner())
             st.session_state.pop("pg_saved", None)
         except Refused as error:
@@ -188,13 +188,36 @@ def _shown(job: Job, root: Path | str) -> None:
         if job.state == "cancelled":
             st.caption("A generation that was stopped is kept here and not stored: a stored row is whole.")
         return
+    if job.request.get("turns"):
+        _answers(job)
     _save(job, root)
+
+
+def _answers(job: Job) -> None:
+    """The conversation goes on with one of the responses."""
+    lanes: list[dict[str, Any]] = next((event["lanes"] for event in job.events if event["kind"] == "lanes"), [])
+    if len(lanes) > 3:  # draws
+        return
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    for event in job.events:
+        if event["kind"] == "end":
+            name = str(lanes[event["lane"]]["name"])
+            bar.button(
+                f"Go on with the {name} response", key=f"pg_take_{name}", icon=":material/forum:",
+                on_click=_take, args=(str(event["text"]),),
+                help="Puts it into the conversation as the assistant's turn; your next turn follows.",
+            )  # fmt: skip
+
+
+def _take(text: str) -> None:
+    turn_fields.answered(text)
+    st.session_state["pg_begun"] = ""
 
 
 def _act(events: Sequence[Mapping[str, Any]], asked: Mapping[str, Any] | None) -> None:
     """Set the form to what was chosen at a token, and run it. Called before the page's script."""
     vectors = offered(runs_root(), this_shelf())
-    fields, cards = ({}, []) if asked is None else playground_form.fields_of(asked, vectors)
+    fields, cards = ({}, []) if asked is None else playground_request.fields_of(asked, vectors)
     act = st.session_state["pg_live"]["act"]
     chosen, own, said = token_actions.acted(act, events, cards or playground_form.cards())
     if said:
@@ -204,6 +227,8 @@ def _act(events: Sequence[Mapping[str, Any]], asked: Mapping[str, Any] | None) -
     warm = fields.pop("pg_warm", None)
     if warm is not None and not fields.get("pg_temp", st.session_state["pg_temp"]):
         fields["pg_temp"] = warm
+    if told := fields.pop("pg_turns", None):
+        turn_fields.set_turns(told)
     st.session_state.update(fields)
     playground_form.set_cards(own)
     st.session_state["pg_at_once"] = act["do"] != "span"

@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from steering.errors import BadInput
 
 from ..store.manifest import Arm
+from ..tasks.conversation import Conversation
 from ..tasks.items import stream_seed
 from ..tasks.single import OneQuestion
+from ..tasks.turn import Turn
 from .edits import Edit, said
 
 LONGEST = 32_768
@@ -33,6 +35,10 @@ class LiveRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     item: str | None = None
     prompt: str | None = Field(default=None, max_length=200_000)
+    turns: tuple[Turn, ...] = Field(default=(), max_length=200)
+    """A conversation, asked through the model's chat template."""
+    switch: bool | None = None
+    """Thinking on or off, where that template has a switch."""
     form: str = "bare"
     model: str = "builtin:base"
     thinking: str | None = None
@@ -52,6 +58,10 @@ class LiveRequest(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> LiveRequest:
+        if self.turns and (self.item is not None or self.prompt is not None):
+            raise ValueError("give an item, a prompt or the turns of a conversation: one of them")
+        if self.switch is not None and not self.turns:
+            raise ValueError("thinking on or off belongs to a conversation's chat template; this is none")
         try:
             task = self.task
         except BadInput as error:
@@ -78,13 +88,18 @@ class LiveRequest(BaseModel):
         return list(dict.fromkeys(digest for edit in self.edits for digest in edit.vectors))
 
     @property
-    def task(self) -> OneQuestion:
+    def task(self) -> OneQuestion | Conversation:
         """The question as a task."""
-        return OneQuestion(self.item, self.prompt)
+        return Conversation(self.turns, self.switch) if self.turns else OneQuestion(self.item, self.prompt)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What was written: the prompt, or each turn."""
+        return tuple(turn.content for turn in self.turns) if self.turns else (self.text,)
 
     @property
     def text(self) -> str:
-        """The prompt as fed."""
+        """The prompt as fed; of a conversation its turns, without the template."""
         task = self.task
         return task.prompt(task.items(task.splits[0], 1)[0], self.form)
 
@@ -131,11 +146,16 @@ class LiveRequest(BaseModel):
             )
         if self.thinking:
             arms.append(Arm(name=THINKING, label=THINKING, role="reference", model=self.thinking, **shared))
-        question = {"item": self.item} if self.item is not None else {"prompt": self.prompt}
+        task: dict[str, Any] = {"dataset": self.task.name}
+        if self.turns:
+            task |= {"turns": [turn.model_dump() for turn in self.turns]}
+            task |= {} if self.switch is None else {"thinking": self.switch}
+        else:
+            task |= {"item": self.item} if self.item is not None else {"prompt": self.prompt}
         sampling = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         return {
             "name": "playground",
-            "task": {"dataset": "one-question", **question},
+            "task": task,
             "splits": {self.task.splits[0]: 1},
             "arms": [arm.model_dump(mode="json", exclude_none=True) for arm in arms],
             "generation": {
@@ -147,7 +167,13 @@ class LiveRequest(BaseModel):
 
     def as_command(self) -> str:
         """The command line that writes the same texts."""
-        words = ["steer", "generate", "--model", self.model, "--prompt", self.text]
+        words = ["steer", "generate", "--model", self.model]
+        if self.turns:
+            words += ["--chat"]
+            words += [word for turn in self.turns for word in ("--turn", f"{turn.role}:{turn.content}")]
+            words += [] if self.switch is None else ["--thinking", "on" if self.switch else "off"]
+        else:
+            words += ["--prompt", self.text]
         words += ["--plan", self.line()] if self.edits else []
         words += ["--max-new-tokens", str(self.max_new_tokens)]
         words += ["--begun", ",".join(map(str, self.begun))] if self.begun else []
@@ -177,15 +203,30 @@ class LiveRequest(BaseModel):
             "from steering.engine.generation import Row, generate",
             *(["from steering.plan.expression import parse_plan"] if self.edits else []),
             "from steering.model.models import load_model",
-            "from steering.model.prompts import encode_prompt",
+            *(
+                [
+                    "from experiments.tasks.conversations import asked, parse_turn",
+                    "from experiments.tasks.own_texts import OwnPrompt",
+                ]
+                if self.turns
+                else ["from steering.model.prompts import encode_prompt"]
+            ),
             "from steering.engine.sampling import GenerationSettings",
             "",
             f"model = load_model({self.model!r})",
             *([f"plan = parse_plan({self.line()!r})"] if self.edits else []),
-            f"prompt = encode_prompt(model, {self.text!r})",
+            *self._prompt_lines(),
             *([f"begun = {self.begun!r}"] if self.begun else []),
             f"rows = [{', '.join(rows)}]",
             f"for row in generate(model, rows, GenerationSettings({', '.join(settings)})):",
             "    print(model.tokenizer.decode(row.token_ids), row.receipt.fired, row.receipt.planned)",
         ]
         return "\n".join(lines) + "\n"
+
+    def _prompt_lines(self) -> list[str]:
+        """Code that encodes what is asked."""
+        if not self.turns:
+            return [f"prompt = encode_prompt(model, {self.text!r})"]
+        turns = "".join(f"parse_turn({f'{turn.role}:{turn.content}'!r}), " for turn in self.turns)
+        given = f"[OwnPrompt(messages=({turns}))], chat=True, thinking={self.switch!r}"
+        return [f"prompt = asked(model, {given})[0].ids"]

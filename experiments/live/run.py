@@ -106,8 +106,8 @@ class _Live:
         self.rows: dict[str, dict[str, Any]] = {}
         self.generations: dict[str, Generation] = {}
         self.stopped = False
-        unknown = {name: unknown_in(parts.models[name], asked.text) for name in models_of(spec)}
-        self.warnings = [found.sentence(name) for name, found in unknown.items() if found]
+        unknown = [(name, unknown_in(parts.models[name], text)) for name in models_of(spec) for text in asked.texts]
+        self.warnings = list(dict.fromkeys(found.sentence(name) for name, found in unknown if found))
         self.trouble: str | None = None
 
     def model(self, planned: Planned) -> LoadedModel:

@@ -23,6 +23,7 @@ from steering.model.prompts import encode_prompt
 from steering.model.reader import Reads
 from steering.model.thinking import Markers, as_markers
 
+from .conversation import conversation_of
 from .datasets import KNOWN, Question, Source, questions
 from .findstart import FindStart, parse_find_start
 from .formed import Formed
@@ -120,8 +121,9 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
     `dataset` (one of those, a file or a hub id) with `question`, `answer`, `id`, `options`, `extract`, `splits`, `grader`, `forms`,
     `thinking` (markers of the thinking segment in responses: `[opening, closing]`, or a list of such pairs), `labels` (who labels the
     sentences of responses: `lexicon`, or the file of a trained labeller).
-    `{dataset: one-question, item | prompt}` is a single question (`single`), `{dataset: templates, task, templates}` a task asked through
-    further templates (`templated`). `words` (and `draw`) beside any task of questions: the same in other words (`rewording`).
+    `{dataset: one-question, item | prompt}` is a single question (`single`), `{dataset: conversation, turns}` one of several turns
+    (`conversation`), `{dataset: templates, task, templates}` a task asked through further templates (`templated`).
+    `words` (and `draw`) beside any task of questions: the same in other words (`rewording`).
     Raises BadInput.
     """
     if isinstance(spec, str):
@@ -166,6 +168,9 @@ def resolve_task(spec: str | Mapping[str, Any], folder: Path | None = None) -> T
         del given["dataset"]
         own = _only(given, ("item", "prompt"), name)
         return OneQuestion(own.get("item"), own.get("prompt"))
+    if name == "conversation":
+        del given["dataset"]
+        return conversation_of(_only(given, ("turns", "thinking"), name))
     if name == "templates":
         del given["dataset"]
         return _templated(_only(given, ("task", "templates"), name), folder)
