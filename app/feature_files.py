@@ -53,6 +53,17 @@ def latent(folder: str, changed: float, number: int) -> tuple[dict[str, Any], pd
     return row, examples.sort_values(["band", "activation"], ascending=[True, False])
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def example_texts(folder: str, changed: float) -> dict[int, str]:
+    """Per latent, all its examples as one text in small letters."""
+    table = pq.read_table(Path(folder) / EXAMPLES, columns=["latent", "tokens"]).to_pydict()
+    found: dict[int, list[str]] = {}
+    for number, tokens in zip(table["latent"], table["tokens"], strict=True):
+        apart = "" if any(" " in token for token in tokens) else " "
+        found.setdefault(number, []).append(apart.join(tokens).lower())
+    return {number: "\n".join(texts) for number, texts in found.items()}
+
+
 def edited(manifest: Manifest, number: int, facts: dict[str, Any]) -> bool:
     """Whether a run edited this latent of this autoencoder: by its name, or where the run names none by its site."""
     return any(

@@ -1,6 +1,7 @@
 """Features: what does this latent respond to, and does it cause anything?
 
-1. A list that is searched and sorted; a latent by its number, in the address as `ft_id`.
+1. A list that is searched (labels, promoted tokens, examples) and sorted; a text of one's own names latents too. A latent is in the
+   address by its number, as `ft_id`.
 2. Examples from every octave of its activation, not the strongest alone; tokens are plain text.
 3. Whether it causes anything is a matter of interventions: ablation runs of the store that edited it, beside their matched controls. A
    latent without one says that causal claims are untested.
@@ -8,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ import streamlit as st
 from app import address
 from app.doubts import mark_run
 from app.escaping import for_markdown, one_line
-from app.feature_files import FACTS, dashboards, edited, features, latent
+from app.feature_files import FACTS, dashboards, edited, example_texts, features, latent
 from app.job_section import offer
+from app.latent_actions import latent_actions
+from app.latent_example import find_by_example
+from app.latent_names import hit, label_field, read_labels, said
 from app.lens_section import lens_section
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
 from experiments.evaluation.sentences import sentence
+from experiments.store.latent_labels import Label
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 PER_BAND = 4
@@ -59,16 +65,18 @@ def page() -> None:
     for remark in facts.get("remarks", []):
         st.warning(for_markdown(remark, 600), icon=":material/warning:")
     left, right = st.columns([1, 1.7], gap="large")
+    labels = read_labels(facts)
     with left:
-        chosen = _list(alive)
+        chosen = _list(alive, labels, lambda: example_texts(str(folder), changed))
     with right:
-        _detail(str(folder), changed, chosen, facts)
+        _detail(str(folder), changed, chosen, facts, labels)
+    find_by_example(facts, alive, labels)
     if not any(folder.is_relative_to(runs_root()) for folder in found.values() if isinstance(runs_root(), Path)):
         with st.expander("A dashboard of a built-in model"):
             _offer()
 
 
-def _list(alive: pd.DataFrame) -> int:
+def _list(alive: pd.DataFrame, labels: Mapping[int, Label], texts: Callable[[], Mapping[int, str]]) -> int:
     orders = {
         "density": "density",
         "peak": "peak",
@@ -81,15 +89,24 @@ def _list(alive: pd.DataFrame) -> int:
     )
     address.keep("ft_sort", order)
     text = st.text_input(
-        "Find by token", key="ft_find", placeholder="a token that it promotes", persist_state="session"
+        "Find",
+        key="ft_find",
+        placeholder="a label, a token that it promotes, words of its examples",
+        persist_state="session",
     )
     shown = alive.assign(difference=(alive["rate_right"] - alive["rate_wrong"]).fillna(0.0))
-    if text:
-        shown = shown[[any(text.lower() in str(t).lower() for t in tokens) for tokens in shown["top_tokens"]]]
+    if text.strip():
+        shown = shown[
+            [
+                hit(int(n), tokens, text, labels, texts())
+                for n, tokens in zip(shown["latent"], shown["top_tokens"], strict=True)
+            ]
+        ]
     shown = shown.sort_values(str(order), key=lambda c: c.abs() if order == "difference" else c, ascending=False)
     st.dataframe(
         pd.DataFrame({
-            "latent": shown["latent"], "density %": (100 * shown["density"]).round(2), "peak": shown["peak"].round(2),
+            "latent": shown["latent"], "label": [said(labels, int(n)) for n in shown["latent"]],
+            "density %": (100 * shown["density"]).round(2), "peak": shown["peak"].round(2),
             "promotes": [one_line(" ".join(map(str, list(t)[:5])), 60) for t in shown["top_tokens"]],
         }),
         hide_index=True, key="ft_table", height=420, alt="Latents that were active, with density, peak, and the tokens that they promote.",
@@ -109,12 +126,14 @@ def _list(alive: pd.DataFrame) -> int:
     return int(value)
 
 
-def _detail(folder: str, changed: float, number: int, facts: dict[str, Any]) -> None:
+def _detail(folder: str, changed: float, number: int, facts: dict[str, Any], labels: Mapping[int, Label]) -> None:
     row, examples = latent(folder, changed, number)
     st.markdown(
         f"**Latent {number}** · active on {100 * row['density']:.2f} % of tokens ({row['active']:,}) · peak {row['peak']:.2f} · "
         f"mean where active {row['mean_active']:.2f}"
     )
+    label_field(facts, number, labels)
+    latent_actions(facts, row)
     tabs = st.tabs(["Responds to", "Causes", "Neighbours"], key="ft_tab", on_change="rerun")
     if tabs[0].open:
         with tabs[0]:

@@ -96,11 +96,14 @@ def _form() -> tuple[list[str] | None, str | None, list[VectorFile]]:
         format_func=lambda d: fitting[d].label,
     )  # fmt: skip
     sae = AUTOENCODERS.get(model)
+    if (named := address.asked("mon_latents")) is not None:
+        st.session_state["mon_latents"] = named[:200]
     latents = (
         st.text_input(f"Latents of {sae}", key="mon_latents", placeholder="183,464", **KEPT).replace(" ", "")
         if sae
         else ""
     )
+    address.keep("mon_latents", latents or None)
     command = [
         "monitor",
         "--json",

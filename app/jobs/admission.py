@@ -103,6 +103,7 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
     ("train",): ((WORD,), {"--pair": NAME, "--preset": WORD, "--set": SETTING, **STORE}),
     ("hybrid",): ((), {"--pair": NAME, "--n": NUMBER, "--n-dev": NUMBER, "--set": SETTING, **STORE}),
     ("sae", "dashboard"): ((NAME,), {"--out": _inside, "--problems": NUMBER}),
+    ("sae", "vector"): ((NAME, NUMBER), {"--out": _inside, "--activation": DECIMAL}),
     ("trace", "kl"): ((WORD, WORD), STORE),
     ("monitor",): (
         (),
@@ -113,6 +114,7 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
             "--vector": _vector,
             "--sae": NAME,
             "--latents": WORD,
+            "--strongest": NUMBER,
             **STORE,
         },
     ),

@@ -12,7 +12,8 @@ from rich.table import Table
 from ..progress import paper, progress
 from .asking import FIND_START, TaskOption
 from .options import RUNS, JsonOption, RunsOption
-from .saes import SaeOption, StatisticsOption, model_of, opened, say_origin
+from .sae_options import SaeOption, StatisticsOption, model_of, opened
+from .saes import say_origin
 
 
 def ablate(

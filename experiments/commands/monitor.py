@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from steering.errors import BadInput
 from ..progress import paper
 from .options import RUNS, DeviceOption, DtypeOption, JsonOption, RunsOption
 from .warnings import say_controls, warn
+
+if TYPE_CHECKING:
+    from ..studies.monitor import Monitored
 
 
 def monitor(
@@ -25,6 +28,9 @@ def monitor(
     probe: Annotated[list[Path] | None, typer.Option(help="Probe file of two classes; repeatable.")] = None,
     sae: Annotated[str | None, typer.Option(help="Autoencoder: builtin:base, a folder, release/id.")] = None,
     latents: Annotated[str, typer.Option(help="Numbers of its latents, as in 464,183.")] = "",
+    strongest: Annotated[
+        int, typer.Option(min=0, help="Latents that are named at every token, the most active ones.")
+    ] = 0,
     top: Annotated[int, typer.Option(min=1, help="Tokens that are listed per series, the largest ones.")] = 5,
     runs: RunsOption = RUNS,
     dtype: DtypeOption = "float32",
@@ -58,7 +64,7 @@ def monitor(
         say_controls(loaded, [written])
         ids = tuple(encode_prompt(loaded, written))
     dictionary = None if sae is None else load_dictionary(sae, model=loaded)
-    found = watch(loaded, ids, vectors, probes, dictionary, [int(part) for part in parts], written)
+    found = watch(loaded, ids, vectors, probes, dictionary, [int(part) for part in parts], written, strongest)
     for remark in dict.fromkeys([*found.remarks, *(one.remark for one in found.series if one.remark)]):
         warn(f"Warning: {remark}")
     if as_json:
@@ -72,7 +78,20 @@ def monitor(
         words = "  ".join(f"{found.tokens[place]!r} #{place} {one.values[place]:.3g}" for place in order)
         mean = sum(one.values) / len(one.values)
         table.add_row(one.name, one.kind, one.site, f"{mean:.3g}", f"{max(one.values):.3g}", words)
-    paper().print(table, highlight=False, markup=False)
+    if found.series:
+        paper().print(table, highlight=False, markup=False)
+    if found.strongest:
+        paper().print(_strongest(found), highlight=False, markup=False)
+
+
+def _strongest(found: Monitored) -> Table:
+    """Per token, its most active latents."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for head in ("#", "token", "latents that are most active there"):
+        table.add_column(head)
+    for place, (token, own) in enumerate(zip(found.tokens, found.strongest, strict=True)):
+        table.add_row(str(place), repr(token), "  ".join(f"{number}: {value:.3g}" for number, value in own) or "none")
+    return table
 
 
 def _read(file: Path) -> str:

@@ -22,57 +22,21 @@ from .asking import (
     check_counts,
 )
 from .options import RUNS, JsonOption, RunsOption
+from .sae_latents import label, vector
+from .sae_options import SAE, ModelOption, SaeOption, StatisticsOption, model_of, opened
 from .sae_training import PieceOption, TextsOption, show_facts, train
 from .warnings import warn
 
 if TYPE_CHECKING:
     from saes.dictionary import Dictionary
-    from saes.statistics import LatentStatistics
     from steering.model.models import LoadedModel
 
 sae_app = typer.Typer(
     help="Sparse autoencoders: train, look at, and find the latent that starts reasoning.", no_args_is_help=True
 )
-SAE = "builtin:base or another that is shipped, release/id of SAELens, or a folder."
-SaeOption = Annotated[str, typer.Option("--sae", help=SAE)]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Hub id, folder, builtin:base or builtin:thinking; by default the one that the autoencoder's card names."
-    ),
-]
-StatisticsOption = Annotated[
-    Path | None,
-    typer.Option("--statistics", help="File of latent statistics; by default the one beside the autoencoder."),
-]
-
-
-def model_of(sae: str, model: str | None) -> str:
-    """The model that is read: the one given, or the one that the autoencoder's card names. Raises BadInput where neither names one."""
-    from saes.folders import trained_on
-    from saes.loading import load_dictionary
-    from steering.errors import BadInput
-
-    if found := model or trained_on(sae):
-        return found
-    load_dictionary(sae)  # what is no autoencoder is refused as that
-    raise BadInput(f"{sae} does not say on which model it was trained; name it with --model.")
-
-
-def opened(sae: str, statistics: Path | None, model: LoadedModel | None = None) -> tuple[Dictionary, LatentStatistics]:
-    """An autoencoder and its statistics. Raises BadInput where either cannot be read."""
-    from saes.loading import load_dictionary
-    from saes.statistics import LatentStatistics
-
-    from ..studies.autoencoders import stored_statistics
-
-    dictionary = load_dictionary(sae, model=model)
-    found = LatentStatistics.load(statistics) if statistics is not None else stored_statistics(sae)
-    found.check(dictionary)
-    return dictionary, found
-
-
 sae_app.command("train")(train)
+sae_app.command("vector")(vector)
+sae_app.command("label")(label)
 
 
 @sae_app.command("show")

@@ -54,12 +54,15 @@ class Monitored:
     tokens: tuple[str, ...]
     series: tuple[Watched, ...]
     remarks: tuple[str, ...]
+    strongest: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """Per token, latents with their activations, strongest first, where they were asked for; silent ones are left out."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "model": self.model, "token_ids": list(self.token_ids), "tokens": list(self.tokens),
             "series": [vars(one) | {"values": list(one.values)} for one in self.series], "remarks": list(self.remarks),
+            "strongest": [[list(one) for one in token] for token in self.strongest],
         }  # fmt: skip
 
 
@@ -71,15 +74,17 @@ def monitor(
     dictionary: Dictionary | None = None,
     latents: Sequence[int] = (),
     text: str = "",
+    strongest: int = 0,
 ) -> Monitored:
-    """Read a text once and watch all of these along it; `text` is how it was written, where that is known.
+    """Read a text once and watch all of these along it; `text` is how it was written, where that is known. With `strongest`,
+    that many latents of the autoencoder are named at every token, those that are most active there.
 
     Raises BadInput for nothing to watch, a text that is empty or longer than the context, a vector or a probe that does not fit the
     model, a latent that is none, and for activations that are not finite.
     """
-    if not vectors and not probes and not latents:
+    if not vectors and not probes and not latents and not strongest:
         raise BadInput("There is nothing to watch: give a vector, a probe, or latents of an autoencoder.")
-    if latents and dictionary is None:
+    if (latents or strongest) and dictionary is None:
         raise BadInput("Latents are those of an autoencoder; name it too.")
     known = model.model.get_input_embeddings().num_embeddings
     if odd := [token for token in token_ids if not 0 <= token < known]:
@@ -101,7 +106,7 @@ def monitor(
     sites = [
         *(v.site for v in vectors),
         *(p.site for p in probes),
-        *([dictionary.site] if dictionary and latents else []),
+        *([dictionary.site] if dictionary and (latents or strongest) else []),
     ]
     sites = list(dict.fromkeys(sites))
     held = _read(model, token_ids, sites)
@@ -114,11 +119,25 @@ def monitor(
             Watched(f"latent {number}", "latent", str(dictionary.site), _row(found[:, number]), remark)
             for number in latents
         ]
+    named: tuple[tuple[tuple[int, float], ...], ...] = ()
+    if dictionary is not None and strongest:
+        named = _strongest(dictionary.encode(held[dictionary.site]).cpu(), strongest)
     unknown = unknown_in(model, text or model.tokenizer.decode(list(token_ids)))
     return Monitored(
         model.id, tuple(int(t) for t in token_ids), tuple(token_texts(model, list(token_ids))), tuple(series),
-        (unknown.sentence(model.id),) if unknown else (),
+        (unknown.sentence(model.id),) if unknown else (), named,
     )  # fmt: skip
+
+
+def _strongest(active: Tensor, count: int) -> tuple[tuple[tuple[int, float], ...], ...]:
+    """Per token of `active [tokens, latents]`, the most active latents."""
+    if not bool(active.isfinite().all()):
+        raise BadInput("A latent's activation along the text is not finite; load the model in float32.")
+    found = active.topk(min(count, active.shape[1]), dim=-1)
+    return tuple(
+        tuple((int(n), float(a)) for n, a in zip(numbers, values, strict=True) if a > 0)
+        for numbers, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    )
 
 
 def _read(model: LoadedModel, token_ids: Sequence[int], sites: Sequence[Site]) -> dict[Site, Tensor]:

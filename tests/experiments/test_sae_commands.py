@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 from experiments.commands.cli import main
-from experiments.commands.saes import model_of
+from experiments.commands.sae_options import model_of
 from experiments.store.runs import Run, Store
 from experiments.studies.asking import Asking
 from experiments.studies.autoencoders import held_back_texts, read_texts, stored_statistics, texts_of
