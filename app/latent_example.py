@@ -76,7 +76,8 @@ def _shown(found: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, L
     density = dict(zip(alive["latent"], alive["density"], strict=True))
     peak = dict(zip(alive["latent"], alive["peak"], strict=True))
     best: dict[int, tuple[float, int]] = {}
-    for place, own in enumerate(strongest):
+    first = 1 if len(tokens) > 1 else 0
+    for place, own in list(enumerate(strongest))[first:]:
         for number, value in own:
             if value > best.get(number, (0.0, 0))[0]:
                 best[number] = (value, place)
@@ -99,11 +100,16 @@ def _shown(found: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, L
             alt="Latents that are active in the text, by the share of their peak.",
         )
         st.caption(
-            f"Latents among the {AT_A_TOKEN} strongest at some token, by the share of their peak on the dashboard's texts."
+            f"Latents among the {AT_A_TOKEN} strongest at some token, by the share of their peak on the dashboard's texts; the "
+            "first token, where many latents are large, is left out."
         )
     with right:
         place = st.selectbox(
-            "At the token", range(len(tokens)), key=f"ft_at_{len(tokens)}", format_func=lambda n: f"#{n} {tokens[n]!r}"
+            "At the token",
+            range(len(tokens)),
+            index=len(tokens) - 1,
+            key=f"ft_at_{len(tokens)}",
+            format_func=lambda n: f"#{n} {tokens[n]!r}",
         )
         for number, value in strongest[place]:
             name = said(labels, number)
