@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 
 from app.escaping import for_plotly
 from app.roles import look
+from experiments.statistics import wilson
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def grid_figure(
         )  # fmt: skip
     figure.update_xaxes(range=[-0.55, len(across) - 0.45])
     figure.update_yaxes(range=[len(down) - 0.45, -0.55])
-    figure.update_layout(height=CELL * len(down) + 90, margin={"l": 10, "r": 10, "t": 8, "b": 40}, dragmode=False)
+    figure.update_layout(height=CELL * len(down) + 90, margin={"l": 10, "r": 10, "t": 8, "b": 40}, dragmode="select")
     known = values.dropna()
     if known.empty:
         return figure, "No cell has this quantity."
@@ -164,8 +165,12 @@ def dose_figure(cells: pd.DataFrame, curve: str, dose: str) -> tuple[go.Figure, 
                     name=f"random, {for_plotly(curve)} {say(name)}", hovertemplate="random: %{y:.1f} %<extra></extra>",
                 )
             )  # fmt: skip
+        shares = [wilson(round(a * n), n) for a, n in zip(part["accuracy"], part["n"], strict=True)]
+        above = [100 * (share.high - a) for share, a in zip(shares, part["accuracy"], strict=True)]
+        below = [100 * (a - share.low) for share, a in zip(shares, part["accuracy"], strict=True)]
         figure.add_trace(
             go.Scatter(
+                error_y={"array": above, "arrayminus": below, "width": 3, "thickness": 1, "color": colour},
                 x=part[dose], y=100 * part["accuracy"], mode="lines+markers", line={"color": colour, "dash": dash, "width": 2.5},
                 name=f"{for_plotly(curve)} {say(name)}", customdata=part[["n", "cell"]].to_numpy(),
                 hovertemplate="dose %{x}: %{y:.1f} % right, n = %{customdata[0]}<extra></extra>",
@@ -182,7 +187,7 @@ def dose_figure(cells: pd.DataFrame, curve: str, dose: str) -> tuple[go.Figure, 
     figure.update_layout(height=380, margin={"l": 10, "r": 10, "t": 20, "b": 40}, legend={"orientation": "v"})
     return (
         figure,
-        f"Accuracy against {dose}, one curve per {curve}; dotted: the mean of its random directions, shaded from "
+        f"Accuracy against {dose}, one curve per {curve}, bars: 95 % (Wilson); dotted: the mean of its random directions, shaded from "
         f"their smallest to their largest; dashed line: unsteered, {base:.1f} %.",
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -137,7 +138,7 @@ def behaviour_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
     kept = [arm for arm in arms if arm.n and not (arm.control_of and len(arms) > 12)]
     labels = sorted({label for arm in kept for label in arm.behaviours})
     figure, marks = go.Figure(), symbols(arms)
-    top = max((found.per_100_tokens for arm in kept for found in arm.behaviours.values()), default=0.0)
+    top = max((found.high or found.per_100_tokens for arm in kept for found in arm.behaviours.values()), default=0.0)
     for index, arm in enumerate(kept):
         aside = 0.1 * (index - (len(kept) - 1) / 2)
         appearance = look(arm.role)
@@ -145,6 +146,7 @@ def behaviour_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
         figure.add_trace(
             go.Scatter(
                 x=rates,
+                error_x=_bars(arm, labels, rates, appearance.colour),
                 y=[place + aside for place in range(len(labels))],
                 mode="markers",
                 cliponaxis=False,
@@ -175,6 +177,14 @@ def behaviour_figure(arms: Sequence[ArmSummary]) -> tuple[go.Figure, str]:
     )
     words = "; ".join(f"{one_line(label, 40)}: " + ", ".join(_rate(arm, label) for arm in kept) for label in labels)
     return figure, f"Behaviours per 100 generated tokens: {words}."
+
+
+def _bars(arm: ArmSummary, labels: Sequence[str], rates: Sequence[float], colour: str) -> dict[str, Any]:
+    """The 95 % intervals of the rates, where a summary has them."""
+    found = [arm.behaviours.get(label) for label in labels]
+    high = [0.0 if one is None or one.high is None else one.high - rate for one, rate in zip(found, rates, strict=True)]
+    low = [0.0 if one is None or one.low is None else rate - one.low for one, rate in zip(found, rates, strict=True)]
+    return {"array": high, "arrayminus": low, "width": 3, "thickness": 1.5, "color": colour}
 
 
 def _rate(arm: ArmSummary, label: str) -> str:

@@ -19,6 +19,7 @@ from app.card_fields import card_fields
 from app.escaping import for_markdown
 from app.fed_section import show_fed
 from app.playground_request import CHAT, OWN, QUESTIONS, SPLITS
+from app.presets import preset_menu
 from app.stack import Card
 from app.uploads import upload
 from app.vector_files import VectorFile
@@ -167,6 +168,8 @@ def draw(vectors: Mapping[str, VectorFile], models: list[str]) -> None:
         st.rerun()
     with bar.popover("Add a file", icon=":material/upload_file:"):
         upload(vectors, set_cards)
+    with bar.popover("Stacks", icon=":material/bookmarks:", key="pg_stacks"):
+        preset_menu(vectors, cards(), set_cards)
     with st.container(border=True, gap="small", key="pg_models"):
         st.markdown("**Model**")
         known = list(dict.fromkeys([*MODELS, *models, st.session_state["pg_model"]]))

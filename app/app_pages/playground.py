@@ -16,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.delta_generator import DeltaGenerator
 
 from app import address, playground_form, playground_request, stack, token_actions, turn_fields
 from app.components import live
@@ -27,7 +28,7 @@ from app.jobs.chip import this_change_word, this_owner, this_shelf
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
 from app.model_shapes import shape_of
-from app.playground_request import OWN
+from app.playground_request import CHAT, OWN
 from app.unknown_words import warnings_of
 from app.vector_files import BUILT_IN, VectorFile, offered
 from experiments.live.request import LiveRequest
@@ -58,12 +59,18 @@ def page() -> None:
         playground_form.begin(vectors, defaults, cards, anew=True)
     else:
         playground_form.begin(vectors, defaults, cards)
+    bar = st.container(
+        horizontal=True, vertical_alignment="center", key="pg_bar"
+    )  # first, for keyboards and narrow windows
+    said = st.container()
     left, right = st.columns([1, 2.1], gap="medium")
     with left:
         playground_form.draw(vectors, _models(root))
         say_left_out()
+    with said:
+        asked, run = _bar(bar, vectors)
     with right:
-        _right(vectors, example, root)
+        _right(asked, run, example, root)
     playground_form.keep()
 
 
@@ -90,15 +97,17 @@ def _models(root: Path | str) -> list[str]:
     return sorted({name for name in found if "/" in name or ":" in name})[:50]
 
 
-def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path | str) -> None:
+def _bar(bar: DeltaGenerator, vectors: dict[str, VectorFile]) -> tuple[LiveRequest | None, bool]:
+    """Run and what belongs to it; what the fields ask for, and whether Run was pressed."""
     asked, trouble = None, ""
     try:
         asked = playground_request.request(vectors, playground_form.cards())
     except BadInput as error:
         trouble = str(error)
-    bar = st.container(horizontal=True, vertical_alignment="center", key="pg_bar")
     # A prompt that is being typed reaches the script with the click itself, so the button must take it.
-    untyped = st.session_state["pg_kind"] == OWN and not st.session_state["pg_prompt"].strip()
+    kind = st.session_state["pg_kind"]
+    untyped = kind == OWN and not st.session_state["pg_prompt"].strip()
+    untyped = untyped or (kind == CHAT and not any(text.strip() for _, text in turn_fields.turns()))
     run = bar.button(
         "Run",
         type="primary",
@@ -117,6 +126,10 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
         st.info("Type a prompt, then press Run. The prompt is empty.", icon=":material/edit:")
     else:
         st.error(for_markdown(trouble, 600), icon=":material/error:")
+    return asked, run
+
+
+def _right(asked: LiveRequest | None, run: bool, example: Example | None, root: Path | str) -> None:
     if (run or st.session_state.pop("pg_at_once", False)) and asked is not None:
         try:
             edits = "; ".join(f"{e.operation} {e.vector_name} {e.dose}" for e in asked.edits) or "unsteered"
@@ -142,7 +155,7 @@ def _right(vectors: dict[str, VectorFile], example: Example | None, root: Path |
 
 def preflight(asked: LiveRequest) -> str:
     """What a run will take, before it runs."""
-    lanes, kept = len(asked.lanes()), board()
+    lanes, kept = len(asked.lanes()) * asked.samples, board()
     words = f"at most {asked.max_new_tokens:,} tokens × {lanes} lane{'s' * (lanes > 1)}"
     speed = kept.speed.get(asked.model)
     if speed:

@@ -19,6 +19,7 @@ from app import address
 from app.cell_figures import MEASURES, dose_figure, grid_figure, numeric, say
 from app.escaping import for_markdown
 from app.library import OpenRun, Unreadable, entries, runs_root
+from app.sweep_box import box_section
 from app.sweep_notes import elsewhere, no_sweep
 from experiments.evaluation.sentences import FEW, sentence
 from experiments.store.runs import Store, StoreError
@@ -61,19 +62,28 @@ def page(run: OpenRun) -> None:
     measure = _measure(table)
     chosen = _chosen(table)
     left, right = st.columns([2.2, 1], gap="medium")
+    boxed: list[str] = []
     with left:
         figure, words = grid_figure(part, down, across, MEASURES[measure], chosen)
         picked = st.plotly_chart(
-            figure, key=f"swp_grid_{measure}", config=PLOT, alt=words, on_select="rerun", selection_mode="points"
+            figure,
+            key=f"swp_grid_{measure}",
+            config=PLOT,
+            alt=words,
+            on_select="rerun",
+            selection_mode=("points", "box"),
         )
         points = (picked or {}).get("selection", {}).get("points", [])
-        if points and (name := _named(points[0])) and name != st.session_state.get("swp_clicked"):
+        boxed = list(dict.fromkeys(name for point in points if (name := _named(point))))
+        if len(boxed) == 1 and (name := boxed[0]) and name != st.session_state.get("swp_clicked"):
             st.session_state["swp_clicked"] = name
             st.session_state["swp_next"] = name
             st.rerun()
-        st.caption(words)
+        st.caption(f"{words} Click a cell to read it; drag a box to go on with the cells in it.")
     with right:
         _cell(run, table, chosen)
+    if run.manifest.status != "running":
+        box_section(run, boxed, chosen, _test_run(run) is not None, runs_root())
     if numeric(settings[across]) and len(settings[across]) > 1:
         st.markdown("**Dose and response**")
         figure, words = dose_figure(part, down, across)

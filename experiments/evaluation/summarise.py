@@ -9,17 +9,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..statistics import (
+    Interval,
     against_directions,
     gap_recovered,
     minimum_detectable_difference,
     paired_difference,
+    rate_clustered,
     wilson,
     wilson_clustered,
 )
@@ -155,7 +157,7 @@ def _arm(
         median_edit_ratio=float(np.median(edited)) if len(edited) else None,
         edits_planned=int(pc.sum(table["edits_planned"], min_count=0).as_py()),
         edits_fired=int(pc.sum(table["edits_fired"], min_count=0).as_py()),
-        behaviours=_behaviours(rows, labels, float(rows.written)),
+        behaviours=_behaviours(rows, labels, float(rows.written), level),
         versus_baseline=_compare(rows, baseline, level) if treated else None,
         control_of=next((arm for arm, own in controls.items() if rows.arm.name in own.arms), None),
         beyond=_beyond(rows, every, controls[rows.arm.name], level) if rows.arm.name in controls else None,
@@ -168,7 +170,15 @@ def _true(table: pa.Table, column: str) -> int:
     return int(pc.sum(table[column], min_count=0).as_py())
 
 
-def _behaviours(rows: _Rows, labels: list[str], tokens: float) -> dict[str, Behaviour]:
+def _by_item(rows: _Rows, values: Sequence[float]) -> dict[str, float]:
+    """Sums over the seeds of each item."""
+    found: dict[str, float] = {}
+    for (item, _), value in zip(rows.pairs, values, strict=True):
+        found[item] = found.get(item, 0.0) + value
+    return found
+
+
+def _behaviours(rows: _Rows, labels: list[str], tokens: float, level: float) -> dict[str, Behaviour]:
     """Every label that any arm of the split has; zero where this arm has none."""
     if not rows.pairs:
         return {}
@@ -178,8 +188,16 @@ def _behaviours(rows: _Rows, labels: list[str], tokens: float) -> dict[str, Beha
     detectors: dict[str, set[str]] = {}
     for span in (span for row in held for span in row):
         detectors.setdefault(span["label"], set()).add(span["detector"])
+    lengths = _by_item(rows, pc.list_value_length(rows.table["token_ids"]).to_pylist())
+    intervals: dict[str, Interval | None] = dict.fromkeys(labels)
+    if all(length > 0 for length in lengths.values()):
+        for label in labels:
+            counts = _by_item(rows, [float(sum(s["label"] == label for s in row)) for row in held])
+            intervals[label] = rate_clustered(list(counts.values()), list(lengths.values()), level)[1]
     return {
         label: Behaviour(
+            low=None if (found := intervals[label]) is None else 100 * found.low,
+            high=None if found is None else 100 * found.high,
             spans=spans[label],
             per_100_tokens=100 * spans[label] / tokens if tokens else 0.0,
             share_of_rows=with_one[label] / len(held),

@@ -40,6 +40,9 @@ class Behaviour(_Frozen):
     spans: int
     per_100_tokens: float
     """Labels per 100 generated tokens."""
+    low: float | None = None
+    """Its 95 % interval over questions; None where there are too few, and in summaries from before there was one."""
+    high: float | None = None
     share_of_rows: float
     """Share of rows with at least one."""
     detectors: list[str]

@@ -39,6 +39,7 @@ from .paired import (
 )
 from .pareto import FrontPoint, pareto_front
 from .power import minimum_detectable_difference
+from .rates import rate_clustered
 from .repeated import student_interval
 from .samples import MajorityAtK, PassAtK, majority_at_k, pass_at_k
 from .shares import Floats, Interval, wilson, wilson_clustered
@@ -92,6 +93,7 @@ __all__ = [
     "student_interval",
     "support",
     "sweep_winner",
+    "rate_clustered",
     "wilson",
     "wilson_clustered",
 ]

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from steering.errors import BadInput, unknown
-from steering.model.reader import Reads
 
 from .graders.grade import NOTHING, Grade, Known, unscorable
 from .items import Item
 from .turn import Turn, check_turns
 
 if TYPE_CHECKING:
+    from steering.model.reader import Reads
+
     from .conversations import Asked
 
 FORM = "bare"

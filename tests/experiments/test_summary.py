@@ -16,7 +16,14 @@ from rich.console import Console
 from experiments.evaluation.sentences import render_table, sentence
 from experiments.evaluation.summarise import summarise
 from experiments.evaluation.summary import COLUMNS, RunSummary, from_json, to_json
-from experiments.statistics import gap_recovered, mcnemar_exact, paired_difference, wilson, wilson_clustered
+from experiments.statistics import (
+    gap_recovered,
+    mcnemar_exact,
+    paired_difference,
+    rate_clustered,
+    wilson,
+    wilson_clustered,
+)
 from experiments.store.runs import ROW_SCHEMA, Manifest, Store
 from tests.experiments.fake_run import SPLITS, make_fake_run, make_manifest, make_rows
 
@@ -109,6 +116,10 @@ def test_behaviours_are_rates_per_hundred_generated_tokens(rows: list[dict[str, 
             spans = [[s for s in r["labels"] if s["label"] == name] for r in mine]
             assert found.spans == sum(map(len, spans))
             assert found.per_100_tokens == pytest.approx(100 * found.spans / sum(len(r["tokens"]) for r in mine))
+            assert found.low is not None and found.high is not None and found.low <= found.per_100_tokens <= found.high
+            counts, lengths = [len(one) for one in spans], [len(r["tokens"]) for r in mine]
+            _, interval = rate_clustered(counts, lengths)
+            assert interval is not None and found.high == pytest.approx(100 * interval.high)
             assert found.share_of_rows == sum(map(bool, spans)) / N
             assert found.detectors == (["grammar"] if found.spans else [])
     assert (
