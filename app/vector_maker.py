@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.marked_texts import labels_in, marked, records, text_of
 from app.vector_files import MADE
 from experiments.store.files import write_whole
 from steering.errors import BadInput
@@ -25,6 +26,7 @@ KINDS = {
     "texts": "two sets of texts: what is wanted minus what is not",
     "mode": "two prompt forms of the same questions",
     "checkpoint": "a thinking model minus its base, on the same tokens",
+    "spans": "marked parts of texts minus all other marked parts",
 }
 READS = {
     "last": "the last token of each text",
@@ -51,6 +53,10 @@ class Wish:
     negative: str = ""
     chat: bool = False
     """Whether each text is a user's turn in the model's chat template."""
+    marked: str = ""
+    """Texts with marked parts; of kind `spans`."""
+    label: str = ""
+    """Which marks are wanted."""
     task: str = "find-start"
     forms: tuple[str, str] = ("think", "quick")
     n: int = 64
@@ -78,8 +84,11 @@ def file_of(wish: Wish) -> str:
         "texts": [wish.lines("positive"), wish.lines("negative"), wish.chat, wish.method],
         "mode": [wish.task, wish.forms, wish.n],
         "checkpoint": [wish.task, wish.n, wish.thinking],
+        "spans": [wish.marked, wish.label],
     }
-    told = json.dumps([wish.kind, wish.name, wish.model, wish.stream, wish.read, own.get(wish.kind)])
+    told = json.dumps(
+        [wish.kind, wish.name, wish.model, wish.stream, wish.read if wish.kind != "spans" else "", own.get(wish.kind)]
+    )
     return f"{plain(wish.name)}-{hashlib.sha256(told.encode()).hexdigest()[:6]}"
 
 
@@ -100,6 +109,12 @@ def texts_of(wish: Wish, root: Path) -> dict[str, Path]:
     }
 
 
+def records_of(wish: Wish, root: Path) -> Path:
+    """File of the marked texts. Raises BadInput for marks that cannot be read."""
+    digest = hashlib.sha256(records(wish.marked)).hexdigest()[:8]
+    return root / MADE / "texts" / f"{plain(wish.name)}-spans-{digest}.jsonl"
+
+
 def prepare(wish: Wish, root: Path) -> None:
     """Make the folder, and write typed texts. Raises OSError."""
     (root / MADE).mkdir(parents=True, exist_ok=True)
@@ -107,6 +122,10 @@ def prepare(wish: Wish, root: Path) -> None:
         for side, path in texts_of(wish, root).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, _bytes(wish, side))
+    if wish.kind == "spans":
+        path = records_of(wish, root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, records(wish.marked))
 
 
 def arguments(wish: Wish, root: Path | str) -> list[str]:
@@ -122,8 +141,11 @@ def arguments(wish: Wish, root: Path | str) -> list[str]:
     site = Site.parse(f"blocks.{wish.layers[0]}.{wish.stream}")
     files = files_of(wish, root)
     out = str(files[0]) if len(files) == 1 else str(root / MADE / f"{file_of(wish)}-{{layer}}.safetensors")
-    made = ["extract", out, "--base", wish.model.strip(), "--contrast", wish.kind, "--site", site.name]
+    contrast = "texts" if wish.kind == "spans" else wish.kind
+    made = ["extract", out, "--base", wish.model.strip(), "--contrast", contrast, "--site", site.name]
     made += ["--layers", ",".join(map(str, wish.layers))] if len(files) > 1 else []
+    if wish.kind == "spans":
+        return [*made, *_span_arguments(wish, root)]
     made += ["--name", one_name(wish.name), "--read", wish.read]
     if wish.kind == "texts":
         for side in ("positive", "negative"):
@@ -148,6 +170,19 @@ def arguments(wish: Wish, root: Path | str) -> list[str]:
     return [*made, "--forms", ",".join(wish.forms)]
 
 
+def _span_arguments(wish: Wish, root: Path) -> list[str]:
+    """Of marked texts. Raises BadInput for marks that cannot be read, or among which nothing is to be told apart."""
+    found = labels_in(wish.marked) if marked(wish.marked) else []
+    if len(found) < 2:
+        raise BadInput(
+            f"The texts have {len(found)} label{'s' * (len(found) != 1)}; mark parts of at least two, as [[label: words]]: what one has "
+            "that the others lack is the vector."
+        )
+    if wish.label not in found:
+        raise BadInput(f"Choose which marks are wanted: {', '.join(found)}.")
+    return ["--spans", str(records_of(wish, root)), "--label", wish.label, "--name", one_name(wish.name)]
+
+
 def wish_of(command: Sequence[str]) -> Wish:
     """The wish that a command of `arguments` stands for. Raises BadInput for another command, and for texts that are gone."""
     given = dict(zip(command[2::2], command[3::2], strict=False))
@@ -158,11 +193,17 @@ def wish_of(command: Sequence[str]) -> Wish:
             if f"--{side}" in given
         }
         site = Site.parse(given["--site"])
+        spans = text_of(Path(given["--spans"]).read_bytes()) if "--spans" in given else ""
         forms = tuple(given["--forms"].split(",")) if "--forms" in given else ("think", "quick")
         layers = tuple(int(layer) for layer in given["--layers"].split(",")) if "--layers" in given else (site.layer,)
+        if spans:
+            return Wish(
+                "spans", given["--name"], given["--base"], marked=spans, label=given["--label"], layers=layers,
+                stream=site.name.split(".", 2)[2],
+            )  # fmt: skip
         return Wish(
             given["--contrast"], given["--name"], given["--base"], given.get("--thinking", "builtin:thinking"), sides.get("positive", ""),
-            sides.get("negative", ""), given.get("--texts") == "chat", given.get("--task", "find-start"), (forms[0], forms[1]),
+            sides.get("negative", ""), given.get("--texts") == "chat", "", "", given.get("--task", "find-start"), (forms[0], forms[1]),
             int(given.get("--n", 64)), layers, site.name.split(".", 2)[2], given["--read"], given.get("--method", "difference"),
         )  # fmt: skip
     except (KeyError, ValueError, OSError, IndexError) as error:

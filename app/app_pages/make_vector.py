@@ -20,13 +20,14 @@ from app.jobs.admission import NotAdmitted, admitted_command
 from app.jobs.board import board
 from app.jobs.job import Job
 from app.library import runs_root
+from app.marked_texts import HELP, labels_in
 from app.model_shapes import shape_of
 from app.playground_form import MODELS
 from app.unknown_words import fed_of
 from app.vector_actions import places, say_quality
+from app.vector_examples import EXAMPLES, MARKED
 from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, prepare, wish_of
 from app.vector_sweep import FORMS, tasks_for
-from experiments.pair.problem import FORM_SUFFIX
 from steering.errors import BadInput
 
 KEPT: Any = {"persist_state": "session"}
@@ -36,24 +37,6 @@ STREAMS = {
     "hook_attn_out": "what attention adds",
     "hook_mlp_out": "what the MLP adds",
 }
-QUESTIONS = (
-    "rules + 15 ; * 9 ; goal 31 start 42 91 9", "rules - 4 ; * 3 ; goal 18 start 10 7 25", "rules + 2 ; + 40 ; goal 60 start 18 33 5",
-    "rules * 3 ; + 37 ; goal 35 start 75 99 15", "rules - 42 ; - 29 ; goal 27 start 72 24 10", "rules * 9 ; + 5 ; goal 65 start 32 76 64",
-    "rules + 8 ; * 2 ; goal 50 start 17 60 4", "rules - 7 ; + 31 ; goal 44 start 20 86 12",
-)  # fmt: skip
-EXAMPLES = {
-    True: {
-        side: "\n".join(f"{question} {FORM_SUFFIX[form]}" for question in QUESTIONS)
-        for side, form in (("positive", "think"), ("negative", "quick"))
-    },
-    False: {
-        "positive": "That was a wonderful evening.\nI love how this turned out.\nWhat a delightful idea!\nThis made my whole week.\n"
-        "The soup is excellent.\nShe was kind to everyone.\nI would gladly come again.\nHis answer was a relief.",
-        "negative": "That was a dreadful evening.\nI hate how this turned out.\nWhat a horrible idea!\nThis ruined my whole week.\n"
-        "The soup is disgusting.\nShe was rude to everyone.\nI would never come again.\nHis answer was a shock.",
-    },
-}
-"""What stands in the fields until somebody types: for a built-in model (True) questions of its own, for another a contrast of sentiment."""
 
 
 def page() -> None:
@@ -92,6 +75,8 @@ def _again() -> None:
             "mk_method": wish.method,
             "mk_chat": wish.chat,
         }
+    elif wish.kind == "spans":
+        asked |= {"mk_marked": wish.marked, "mk_label": wish.label}
     elif wish.kind == "checkpoint":
         asked["mk_thinking"] = wish.thinking
     for key, value in asked.items():
@@ -112,6 +97,8 @@ def _form() -> Wish:
         )
     )  # fmt: skip
     facts: dict[str, Any] = {"kind": str(kind), "name": name, "model": model}
+    if kind == "spans":
+        return Wish(**facts, **_marked(model), **_place(model))
     facts |= _texts(model) if kind == "texts" else _questions(str(kind), model)
     return Wish(**facts, **_place(model))
 
@@ -142,6 +129,14 @@ def _texts(model: str) -> dict[str, Any]:
             "The built-in models know 84 words of find-the-start problems; words that they do not know are named by the job."
         )
     return {**sides, "chat": bool(chat) and not model.startswith("builtin:")}
+
+
+def _marked(model: str) -> dict[str, Any]:
+    st.session_state.setdefault("mk_marked", MARKED[model.startswith("builtin:")])
+    text = st.text_area("Texts with marked parts", key="mk_marked", height=260, help=HELP, **KEPT)
+    found = labels_in(text)
+    label = st.selectbox("Which marks are wanted", found, key="mk_label") if found else None
+    return {"marked": text, "label": str(label or "")}
 
 
 def _questions(kind: str, model: str) -> dict[str, Any]:
@@ -181,6 +176,11 @@ def _place(model: str) -> dict[str, Any]:
     stream = right.selectbox(
         "Where in the layer", list(STREAMS), key="mk_stream", format_func=STREAMS.__getitem__, **KEPT
     )
+    if st.session_state["mk_kind"] == "spans":
+        st.caption(
+            "Read at the token before every marked part and at its own but the last; the mean over all marked texts is taken off."
+        )
+        return {"layers": tuple(int(x) for x in chosen), "stream": str(stream)}
     read = left.selectbox("Read at", list(READS), key="mk_read", format_func=READS.__getitem__, **KEPT)
     made: dict[str, Any] = {"layers": tuple(int(x) for x in chosen), "stream": str(stream), "read": str(read)}
     if st.session_state["mk_kind"] == "texts":

@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import address
+from app.decomposition_section import decomposition_section
 from app.doubts import mark_run, say_left_out
 from app.escaping import for_markdown, for_plotly, one_line
 from app.jobs.chip import this_shelf
@@ -81,6 +82,8 @@ def page() -> None:
     export_section(vector)
     _audits(vector)
     lens_section([str(vector.path)], vector.model, vector.name, "vec_lens")
+    if not vector.control:
+        decomposition_section(vector)
     _cosines(listed, chosen)
 
 

@@ -89,6 +89,8 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
             "--layers": WORD,
             "--positive": _inside,
             "--negative": _inside,
+            "--spans": _inside,
+            "--label": MODEL,
             "--read": WORD,
             "--method": WORD,
             "--texts": WORD,
@@ -126,6 +128,7 @@ FORMS: dict[tuple[str, ...], tuple[tuple[Kind, ...], dict[str, Kind]]] = {
         (_vector,),
         {"--model": PAIR, "--sae": NAME, "--latents": NUMBER, "--n": NUMBER, "--count": NUMBER, "--json": FLAG},
     ),
+    ("vectors", "decompose"): ((_vector,), {"--sae": NAME, "--count": NUMBER, "--draws": NUMBER, "--json": FLAG}),
     ("vectors", "audit"): (
         (_vector,),
         {

@@ -96,8 +96,6 @@ def extract(
     device: DeviceOption = None,
 ) -> None:
     """Extract steering vectors; their quality on texts held out is shown, and stored beside each vector."""
-    from dataclasses import replace
-
     from steering.model.models import load_model
     from steering.model.sites import Site
 
@@ -140,6 +138,8 @@ def extract(
     )  # fmt: skip
     if spans is not None:
         found = _from_spans(spans, base, dtype, device, spec, label or [], output)
+        if name and len(found) == 1:
+            found = {one: {place: _called(made, name) for place, made in own.items()} for one, own in found.items()}
     else:
         own = OwnTexts.read(positive, negative, pairs) if contrast == "texts" else None
         lines = text_lines(prompts) if prompts is not None else []
@@ -264,6 +264,11 @@ def _words(
 
 def _file_name(label: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in label)
+
+
+def _called(made: Extracted, name: str) -> Extracted:
+    """Under another name."""
+    return replace(made, vector=replace(made.vector, name=name))
 
 
 def _from_spans(

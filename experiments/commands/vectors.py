@@ -12,6 +12,7 @@ import typer
 
 from ..progress import talk
 from .audit import audit
+from .decomposition import decompose
 from .lens import lens
 from .quality import quality
 
@@ -45,6 +46,7 @@ def show(
 
 vectors_app.command("quality")(quality)
 vectors_app.command("lens")(lens)
+vectors_app.command("decompose")(decompose)
 vectors_app.command("audit")(audit)
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from app.jobs.admission import NotAdmitted, admitted_command
 from app.quality_words import UNKNOWN, quality_words
+from app.vector_examples import MARKED
 from app.vector_files import offered
 from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, files_of, prepare, wish_of
 from app.vector_sweep import DIRECTIONS, FORMS, SHORT, SPLITS, Trial, file_of, sweep_of, tasks_for, write_sweep
@@ -27,7 +28,9 @@ VARIED = tuple(
     "\n".join(f"{n} {word} {n + 1} ?" for n in range(first, first + 8)) for word, first in (("goal", 2), ("start", 40))
 )
 """Texts that differ in every token."""
-TYPED = Wish(name="My direction!", positive=POSITIVE, negative=NEGATIVE, layers=(1, 2))
+TYPED = Wish(
+    name="My direction!", positive=POSITIVE, negative=NEGATIVE, layers=(1, 2), marked=MARKED[True], label="testing"
+)
 
 
 def made(wish: Wish, root: Path) -> list[dict[str, Any]]:
@@ -133,7 +136,7 @@ def test_a_command_that_reads_or_writes_elsewhere_is_not_admitted(tmp_path: Path
         with pytest.raises(NotAdmitted, match="lies in"):
             admitted_command(odd, tmp_path)
     with pytest.raises(NotAdmitted):
-        admitted_command([*given, "--spans", str(tmp_path / "x.jsonl")], tmp_path)
+        admitted_command([*given, "--spans", "/etc/x.jsonl"], tmp_path)
     for verb in ("elicit", "train"):
         with pytest.raises(NotAdmitted):
             admitted_command([verb, "audit", "--set", "files=[/etc/passwd]"], tmp_path)
