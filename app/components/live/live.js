@@ -141,7 +141,8 @@ class Lane {
     const tone = !event.scorable ? "open" : event.correct ? "good" : "bad";
     this.verdict.className = "verdict " + tone;
     this.verdict.replaceChildren();
-    const answer = event.answer === null || event.answer === undefined ? "no answer found" : event.answer;
+    const none = !event.scorable && !event.gold ? "not graded: there is no right answer to compare with" : "no answer found";
+    const answer = event.answer === null || event.answer === undefined ? none : event.answer;
     const judged = !event.scorable ? "?" : event.correct ? "✓ right" : "✗ wrong";
     this.verdict.append(make("span", "said", answer));
     if (event.scorable) this.verdict.append(make("span", "mark", judged));
