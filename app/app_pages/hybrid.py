@@ -19,6 +19,7 @@ from app.library import OpenRun, Unreadable, entries, runs_root
 from app.roles import look
 from experiments.store.runs import StoreError
 from experiments.studies.hybrid.report import HYBRID, gap_undefined, hybrid_frame
+from experiments.studies.hybrid.shipped_lines import shipped_hybrid
 
 SMALL = {"traces": 60, "rollouts": 120, "held_out": 24, "epochs": 4}
 """Fields of the small hybrid."""
@@ -41,10 +42,16 @@ def page(run: OpenRun) -> None:
     except (StoreError, Unreadable, OSError, KeyError, ValueError) as error:
         st.error(f"**The rows of this run cannot be read.** {for_markdown(error, 900)}", icon=":material/broken_image:")
         return
-    splits = list(dict.fromkeys(frame["split"])) if len(frame) else []
-    if not splits:
+    if not len(frame):
         st.info("No rows of this run are stored yet. Start its command again, then reload this page.")
         return
+    part, split = _drawn(frame, {arm.name: str(arm.role) for arm in run.manifest.arms})
+    _links(run, part, split)
+
+
+def _drawn(frame: pd.DataFrame, roles: dict[str, str]) -> tuple[pd.DataFrame, str]:
+    """The figures of one split, which is chosen; its lines and its name."""
+    splits = list(dict.fromkeys(frame["split"]))
     stale = address.restore("hyb_split", splits, splits[0])
     chosen = st.segmented_control(
         "Split", splits, key="hyb_split", required=True, format_func=for_markdown, persist_state="session"
@@ -55,7 +62,6 @@ def page(run: OpenRun) -> None:
             f"This link names split {for_markdown(stale)}, which this run does not have.", icon=":material/link_off:"
         )
     part = frame[frame["split"] == chosen]
-    roles: dict[str, str] = {arm.name: str(arm.role) for arm in run.manifest.arms}
     _headline(part)
     figure, words = _gap_figure(part, roles)
     if figure is not None:
@@ -65,7 +71,7 @@ def page(run: OpenRun) -> None:
         _table(part, roles), hide_index=True, key="hyb_table", alt="Every arm: accuracy, gap, steered share, cost."
     )
     _categories(part)
-    _links(run, part, str(chosen))
+    return part, str(chosen)
 
 
 def _headline(part: pd.DataFrame) -> None:
@@ -186,10 +192,10 @@ def _links(run: OpenRun, part: pd.DataFrame, split: str) -> None:
 
 
 def _none() -> None:
-    found = [e for e in entries(runs_root()) if e.manifest is not None and any(a.controller for a in e.manifest.arms)]
-    if found:
+    here = [e for e in entries(runs_root()) if e.manifest is not None and any(a.controller for a in e.manifest.arms)]
+    if here:
         st.info("This run has no hybrid arm. Hybrid runs of this store:")
-        for entry in found[:20]:
+        for entry in here[:20]:
             st.page_link(
                 "app_pages/hybrid.py",
                 label=for_markdown(entry.run_id),
@@ -197,7 +203,7 @@ def _none() -> None:
                 query_params={"run": entry.run_id},
             )
         return
-    st.info("No hybrid has been run yet in this store.")
+    st.info("No hybrid has been run yet in this store; below it stands one that comes with the program.")
     root = str(runs_root())
     st.markdown("A small one, every step and control on few problems:")
     small = [f"--set={field}={value}" for field, value in SMALL.items()]
@@ -218,6 +224,20 @@ def _none() -> None:
     offer(
         ["hybrid", "--pair", "builtin", "--runs", root], "the hybrid on the built-in pair", "about 20 min", "hyb_whole"
     )
+    try:
+        found = shipped_hybrid()
+    except (OSError, ValueError) as error:
+        st.error(for_markdown(f"The shipped hybrid cannot be read: {error}", 400), icon=":material/broken_image:")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge("shipped", icon=":material/inventory_2:", color="gray")
+        pair = " and ".join(map(for_markdown, found.pair))
+        st.caption(
+            f"Measured once with {for_markdown(found.program)} on {pair}; `{found.command}` makes it again. What it shows and what "
+            "not is in docs/hybrid.md.",
+            width="stretch",
+        )
+    _drawn(found.frame, found.roles)
 
 
 page(st.session_state["open_run"])

@@ -99,6 +99,7 @@ def hybrid(
         document = {
             "run": result.run.manifest.run_id,
             "random": result.random.manifest.run_id,
+            "random_entropy": None if result.gated is None else result.gated.manifest.run_id,
             "decided": result.decided,
             "arms": lines,
         }
@@ -112,10 +113,11 @@ def hybrid(
     console.print(_taxonomy_table(result.decided["taxonomy"]))
     for split in dict.fromkeys(result.frame["split"]):
         console.print(render(result.frame, split))
-    for part in summarise(result.random.table(), result.random.manifest).splits:
-        beyond = part.arm("hybrid").beyond
-        if beyond is not None:
-            console.print(f"{part.split}: the hybrid {beyond_sentence(beyond)}", highlight=False)
+    for own, arm, name in ((result.random, "hybrid", "the hybrid"), (result.gated, "entropy", "the entropy gate")):
+        for part in summarise(own.table(), own.manifest).splits if own is not None else ():
+            beyond = part.arm(arm).beyond
+            if beyond is not None:
+                console.print(f"{part.split}: {name} {beyond_sentence(beyond)}", highlight=False)
     console.print(_decisions(result.decided), highlight=False)
     console.print(f"Stored as {result.run.folder}.", highlight=False)
 

@@ -301,7 +301,7 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
     arguments = (
         "hybrid", "--runs", str(tmp_path), "--n", "8", "--n-dev", "4", "--json", "--set", "traces=48", "--set", "rollouts=64",
         "--set", "held_out=16", "--set", "seeds=[42]", "--set", "epochs=3", "--set", "sizes=[5]", "--set", "layers=[2]",
-        "--set", "n_legacy=1", "--set", "n_random=2", "--set", "hidden=64", "--set", "max_new_tokens=110",
+        "--set", "n_legacy=1", "--set", "n_random=2", "--set", "n_random_entropy=2", "--set", "hidden=64", "--set", "max_new_tokens=110",
     )  # fmt: skip
     documents = []
     for _ in range(2):
@@ -330,6 +330,7 @@ def test_the_whole_experiment_on_the_pair_and_its_second_call(
             "bias_only",
             "legacy",
             "entropy",
+            "entropy_random_vectors",
         } <= set(part.index)
 
 

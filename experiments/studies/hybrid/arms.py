@@ -12,6 +12,7 @@
 | `substitute_x` | the thinking model's own token at x % of the disagreements: what leaking the answer does |
 | `legacy` | v1's selection rule, which looks at the thinking model's distribution |
 | `probe`, `entropy`, `sentence_starts` | the same shifts, gated and sorted by the base alone |
+| `entropy_random_vectors` | twenty banks of random vectors behind the entropy gate: is it the vectors, or the places? In a run of their own |
 | `probe_kept` | the same in a single reading: the shift stays in the cache, with the bank adapted to that |
 """
 
@@ -109,6 +110,16 @@ def random_rules(parts: Parts) -> dict[str, tuple[str, Controller]]:
         )
         for seed in range(RANDOM_BANKS)
     }
+
+
+def random_gate_rules(parts: Parts, thresholds: Mapping[str, float]) -> dict[str, tuple[str, Controller]]:
+    """The entropy gate with banks of random vectors, norms and coefficients as they are."""
+    found = {}
+    for seed in range(RANDOM_BANKS):
+        bank = parts.bank.with_random_vectors(seed)
+        rule = Controller("entropy", "base", bank=bank, categories=parts.guess, threshold=thresholds["entropy"])
+        found[f"entropy_random_vectors_{seed}"] = (f"random vectors behind the entropy gate, draw {seed}", rule)
+    return found
 
 
 def legacy_rule(parts: Parts) -> Controller:

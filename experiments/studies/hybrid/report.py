@@ -51,10 +51,11 @@ def hybrid_frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def random_lines(run: Run) -> pd.DataFrame:
-    """The banks of random vectors of a run as one line per split: means, with the extremes of the banks as ends."""
+def random_lines(run: Run, name: str = "random_vectors", what: str = "banks of random vectors") -> pd.DataFrame:
+    """The banks of random vectors of a run, arms that begin with `name`, as one line per split: means, with the extremes of the banks as
+    ends."""
     frame = hybrid_frame(run)
-    own = frame[frame["arm"].str.startswith("random_vectors_")]
+    own = frame[frame["arm"].str.startswith(f"{name}_")]
     lines = []
     for split, part in own.groupby("split", sort=False):
         means = (
@@ -64,19 +65,17 @@ def random_lines(run: Run) -> pd.DataFrame:
         )
         why = next(iter(part["gap_reason"].dropna()), None) if "gap_reason" in part else None
         ends = {
-            f"{start}{end}": getattr(part[name], how)()
-            for name, start in (("accuracy", ""), ("gap", "gap_"))
+            f"{start}{end}": getattr(part[column], how)()
+            for column, start in (("accuracy", ""), ("gap", "gap_"))
             for end, how in (("low", "min"), ("high", "max"))
         }
-        label = f"{len(part)} banks of random vectors: mean, extremes"
+        label = f"{len(part)} {what}: mean, extremes"
         counts = {
             "n": int(part["n"].max()),
             "truncated": int(part["truncated"].sum()),
             "unscorable": int(part["unscorable"].sum()),
         }
-        lines.append(
-            {"split": split, "arm": "random_vectors", "label": label, "gap_reason": why, **counts, **means, **ends}
-        )
+        lines.append({"split": split, "arm": name, "label": label, "gap_reason": why, **counts, **means, **ends})
     return pd.DataFrame(lines)
 
 

@@ -28,7 +28,17 @@ from steering.hybrid.training import fit_bank, mean_effect
 from ...progress import progress, talk
 from ...store.files import write_whole
 from ...store.runs import Run, Store
-from .arms import Parts, control_rules, free_rules, hybrid_arm, hybrid_rule, legacy_rule, random_rules, reference_arms
+from .arms import (
+    Parts,
+    control_rules,
+    free_rules,
+    hybrid_arm,
+    hybrid_rule,
+    legacy_rule,
+    random_gate_rules,
+    random_rules,
+    reference_arms,
+)
 from .choosing import best_seeds, best_thresholds
 from .making import Making
 from .report import HYBRID, hybrid_frame, random_lines
@@ -45,6 +55,8 @@ class HybridResult:
     run: Run
     random: Run
     """The hybrid beside banks of random vectors."""
+    gated: Run | None
+    """The entropy gate beside banks of random vectors."""
     legacy: Run | None
     frame: pd.DataFrame
     parts: Parts
@@ -223,6 +235,18 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
         "hybrid-random", arms, [whole, *(rule for _, rule in drawn.values())], splits, "banks of random vectors"
     )
     frame, legacy = pd.concat([hybrid_frame(run), random_lines(random)], ignore_index=True), None
+    gated = None
+    if spec.n_random_entropy:
+        banks, (label, rule) = random_gate_rules(parts, chosen), free["entropy"]
+        arms = [
+            *reference_arms(spec),
+            hybrid_arm(spec, "entropy", label, rule, "steered"),
+            *(hybrid_arm(spec, name, own, bank) for name, (own, bank) in banks.items()),
+        ]
+        every, splits = [rule, *(bank for _, bank in banks.values())], spec.reported(spec.n_random_entropy)
+        gated = making.evaluate("hybrid-random-entropy", arms, every, splits, "random vectors behind the entropy gate")
+        lines = random_lines(gated, "entropy_random_vectors", "banks of random vectors behind the entropy gate")
+        frame = pd.concat([frame, lines], ignore_index=True)
     if spec.n_legacy:
         rule = legacy_rule(parts)
         arms = [
@@ -248,4 +272,4 @@ def run_hybrid(spec: HybridSpec, store: Store, console: Console | None = None) -
         "thresholds": chosen,
         "development": accuracies,
     }
-    return HybridResult(run, random, legacy, frame, parts, decided)
+    return HybridResult(run, random, gated, legacy, frame, parts, decided)

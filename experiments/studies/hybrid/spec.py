@@ -77,6 +77,8 @@ class HybridSpec(BaseModel):
     """Development problems per split."""
     n_random: int = Field(default=60, ge=1)
     """Test problems per split on which the hybrid stands beside banks of random vectors."""
+    n_random_entropy: int = Field(default=60, ge=0)
+    """Test problems per split on which the entropy gate stands beside banks of random vectors; 0 leaves that out."""
     n_legacy: int = Field(default=50, ge=0)
     """Test problems per split of v1's selection rule, whose candidates are whole passes; 0 leaves it out."""
 
