@@ -30,7 +30,8 @@ from steering.model.sites import Site
 from tests.experiments.command_line import Steer, command
 
 SIZES = {
-    "traces": 20, "rollouts": 24, "held_out": 8, "seeds": (42,), "epochs": 1, "sizes": (3,), "layers": (2,), "hidden": 32, "n_random": 1, "n_random_entropy": 1,
+    "traces": 20, "rollouts": 24, "held_out": 8, "seeds": (42,), "epochs": 1, "sizes": (3,), "layers": (2,), "hidden": 32, "n_random": 1,
+    "n_random_entropy": 1,
     "n_legacy": 0, "max_new_tokens": 80,
 }  # fmt: skip
 

@@ -12,7 +12,7 @@
 | `substitute_x` | the thinking model's own token at x % of the disagreements: what leaking the answer does |
 | `legacy` | v1's selection rule, which looks at the thinking model's distribution |
 | `probe`, `entropy`, `sentence_starts` | the same shifts, gated and sorted by the base alone |
-| `entropy_random_vectors` | twenty banks of random vectors behind the entropy gate: is it the vectors, or the places? In a run of their own |
+| `entropy_random_vectors` | twenty banks of random vectors behind the entropy gate: the vectors, or the places? A run of their own |
 | `probe_kept` | the same in a single reading: the shift stays in the cache, with the bank adapted to that |
 """
 
