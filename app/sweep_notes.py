@@ -24,9 +24,10 @@ def elsewhere(run: OpenRun) -> None:
         st.caption("The winner has not been run on problems that did not choose it: give the sweep test splits.")
         return
     labels = {arm.name: arm.label for arm in run.manifest.arms}
+    which = f"{for_markdown(chosen)} ({for_markdown(labels.get(chosen, ''))})" if chosen else "one cell"
     st.caption(
-        f"Of these {for_markdown(chosen)} ({for_markdown(labels.get(chosen, ''))}) was run on problems that did not choose it, beside "
-        "random directions and its wrong sign: of cells that are as good the smallest dose, and then the last one."
+        f"Of these {which} was run on problems that did not choose it, beside random directions and its wrong sign: of cells that are as "
+        "good the smallest dose, and then the last one."
     )
     st.page_link(
         "app_pages/results.py",
