@@ -15,7 +15,7 @@ from app.model_shapes import shape_of
 from app.quality_words import quality_words
 from app.stack import Card
 from app.vector_files import VectorFile
-from app.vector_sweep import DIRECTIONS, DOSES, FORMS, Trial, file_of, tasks_for, write_sweep
+from app.vector_sweep import DIRECTIONS, DOSES, FORMS, LANGUAGE, Trial, file_of, tasks_for, write_sweep
 from steering.errors import BadInput
 
 ROWS_PER_MINUTE = 2400
@@ -91,21 +91,35 @@ def _trial(vector: VectorFile) -> Trial:
     span = str(right.selectbox("Added at", SPANS, key="vt_span", format_func=lambda s: stack.SPANS.get(s, s)))
     shape = shape_of(vector.model)
     layers = list(range(shape.layers if shape else max(vector.site.layer + 8, 32)))
-    own = [layer for layer in (vector.site.layer - 1, vector.site.layer, vector.site.layer + 1) if layer in layers]
+    builtin = vector.model.startswith("builtin:")
+    near = (vector.site.layer - 1, vector.site.layer, vector.site.layer + 1) if builtin else (vector.site.layer,)
+    own = [layer for layer in near if layer in layers]
     chosen = left.multiselect(
         "Layers", layers, default=own, key=f"vt_layers_{vector.digest}", disabled=vector.site.kind == "z"
     )
     doses = middle.multiselect(
-        "Doses, × ‖v‖", [-2.0, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0], default=list(DOSES), key="vt_doses"
+        "Doses, × ‖v‖",
+        [-2.0, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0],
+        default=list(DOSES if builtin else DOSES[1:]),
+        key="vt_doses",
     )
     n = int(right.number_input("Questions of the test", 20, 1000, 100, step=20, key="vt_n"))
-    tokens = 360 if vector.model.startswith("builtin:") else 48
+    sizes: dict[str, Any] = {} if builtin else LANGUAGE
+    trial = Trial(
+        vector.model,
+        task,
+        form,
+        span=span,
+        n_test=n,
+        layers=tuple(map(int, chosen)),
+        doses=tuple(map(float, doses)),
+        **sizes,
+    )
     st.caption(
-        f"Every cell stands beside {DIRECTIONS} random directions of equal edit size on {48} development questions; the best one is run on "
+        f"Every cell stands beside {DIRECTIONS} random directions of equal edit size on {trial.n_dev} development questions; the best one is run on "
         "other questions beside random directions and its wrong sign. All of it is stored."
     )
-    facts: dict[str, Any] = {"layers": tuple(map(int, chosen)), "doses": tuple(float(d) for d in doses)}
-    return Trial(vector.model, task, form, span=span, n_test=n, max_new_tokens=tokens, **facts)
+    return trial
 
 
 def _leads(name: str) -> None:

@@ -40,6 +40,8 @@ FORMS = {FIND_START: ("bare", "think", "quick")} | {
 }
 SPLITS = {FIND_START: ("standard-dev", "standard-test")} | {name: ("dev", "test") for name in SHORT}
 DOSES = (-1.0, 0.5, 1.0, 2.0)
+LANGUAGE = {"n_dev": 24, "random_on_test": 19, "max_new_tokens": 48}
+"""Of a trial on a language model, whose texts take longer."""
 DIRECTIONS = 19
 """Random directions beside every cell: as many as a p of 0.05 needs."""
 
@@ -57,12 +59,14 @@ class Trial:
     n_dev: int = 48
     n_test: int = 100
     max_new_tokens: int = 360
+    random_on_test: int = 39
+    """Random directions beside the winner on the test questions."""
 
     @property
     def rows(self) -> int:
         """Texts that are written: development cells with their directions, and the winner's test."""
         cells = max(1, len(self.layers)) * len(self.doses)
-        return (1 + cells * (1 + DIRECTIONS)) * self.n_dev + 43 * self.n_test
+        return (1 + cells * (1 + DIRECTIONS)) * self.n_dev + (4 + self.random_on_test) * self.n_test
 
 
 def tasks_for(model: str) -> tuple[str, ...]:
@@ -87,7 +91,7 @@ def sweep_of(vector: VectorFile, trial: Trial) -> dict[str, Any]:
         "plan": f"add {vector.digest}.safetensors ${{dose}}v {where}on {trial.span}",
         "vary": vary | {"dose": list(trial.doses)},
         "splits": {"development": {development: trial.n_dev}, "test": {test: trial.n_test}},
-        "controls": {"random": DIRECTIONS}, "generation": {"max_new_tokens": trial.max_new_tokens},
+        "controls": {"random": DIRECTIONS, "random_on_test": trial.random_on_test}, "generation": {"max_new_tokens": trial.max_new_tokens},
     }  # fmt: skip
     if trial.model == "builtin:base":
         facts |= {"reference": "builtin:thinking", "prompted": "think"}
