@@ -9,11 +9,8 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: demo test check language lock clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	@VENV=$(VENV) $(PYTHON) .ci/install
+	@touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/steer demo --runs $(RUNS)
