@@ -116,8 +116,8 @@ def _trial(vector: VectorFile) -> Trial:
         **sizes,
     )
     st.caption(
-        f"Every cell stands beside {DIRECTIONS} random directions of equal edit size on {trial.n_dev} development questions; the best one is "
-        "run on other questions beside random directions and its wrong sign. All of it is stored."
+        f"Every cell stands beside {DIRECTIONS} random directions of equal edit size on {trial.n_dev} development questions; the best "
+        "one is run on other questions beside random directions and its wrong sign. All of it is stored."
     )
     return trial
 

@@ -27,7 +27,8 @@ def test_each_package_is_counted_and_large_downloads_are_named(setup: Any) -> No
         "Looking in indexes: somewhere",
         "Collecting numpy==2.4.6 (from -r requirements.lock (line 1))", "  Using cached numpy.whl (1.0 MB)",
         "Collecting torch==2.13.0 (from -r requirements.lock (line 2))",
-        "  Downloading torch-2.13.0-cp311-manylinux.whl (201.5 MB)", "Installing collected packages: numpy, torch", "Successfully installed",
+        "  Downloading torch-2.13.0-cp311-manylinux.whl (201.5 MB)", "Installing collected packages: numpy, torch",
+        "Successfully installed",
     ]  # fmt: skip
     assert list(setup.told(said, 2)) == [
         "  1 of 2 packages: numpy==2.4.6", "  2 of 2 packages: torch==2.13.0", "  2 of 2 packages: downloads torch, 201.5 MB",
