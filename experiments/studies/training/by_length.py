@@ -2,7 +2,7 @@
 
 1. Every group is padded to its own longest prompt and its own longest text. What padding would have held is zero, and bears no loss.
 2. Positions count a text's own tokens, as they do when the engine writes it.
-3. Groups are the cheapest: tokens read, padding with them, and `EACH` more for every group.
+3. Groups are the cheapest: tokens read, padding with them, and `EACH` more for every group. What memory holds at once limits them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,19 @@ def like_lengths(lengths: Sequence[int], each: int = EACH) -> list[list[int]]:
     return groups[::-1]
 
 
-def read_by_length(reads: Reads, model: Any, ids: Tensor, mask: Tensor, kept: int) -> tuple[Tensor, Tensor | None]:
+def read_by_length(
+    reads: Reads, model: Any, ids: Tensor, mask: Tensor, kept: int, most: int | None = None
+) -> tuple[Tensor, Tensor | None]:
     """What `reads` gives of prompts padded on the left and texts of `kept` tokens padded on the right, `[texts, tokens]` both: the same
-    but for rounding, and zero where a text has ended."""
+    but for rounding, and zero where a text has ended. A group has at most `most` texts."""
     asked = ids.shape[1] - kept
     before, behind = mask[:, :asked].sum(1).tolist(), mask[:, asked:].sum(1).tolist()
     groups = like_lengths([one + other for one, other in zip(before, behind, strict=True)])
+    groups = [
+        group[start : start + (most or len(group))]
+        for group in groups
+        for start in range(0, len(group), most or len(group))
+    ]
     found: list[Tensor] = []
     spread: list[Tensor | None] = []
     for group in groups:

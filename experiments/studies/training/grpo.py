@@ -177,7 +177,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             logps, entropies, _ = reads(model, ids, mask, kept, compute_entropy=compute_entropy)
             return logps, entropies
 
-        return *read_by_length(group, model, input_ids, attention_mask, logits_to_keep), None
+        return *read_by_length(group, model, input_ids, attention_mask, logits_to_keep, batch_size), None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.recipe.control != "none":
