@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that the checkout stays as it is."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, so that the checkout stays as it is."""
     place = tmp_path_factory.mktemp("wheel")
     for name in COPIED:
         source = ROOT / name
@@ -32,6 +33,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(source, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.is_file():
             shutil.copy(source, place / "source" / name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def wheel(place: Path) -> Path:
+    """Built from the copy."""
     command = [
         sys.executable,
         "-m",
@@ -75,6 +82,7 @@ def test_it_holds_what_is_read_and_nothing_of_the_tests(wheel: Path) -> None:
         "steering/builtin/base/model.safetensors", "app/components/live/live.js", "app/.streamlit/config.toml",
         "experiments/report/report.css",
         "experiments/traces/web/trace.css", "experiments/studies/elicitation/shipped/reinforced.json", "steering/py.typed",
+        "experiments/studies/hybrid/shipped/careful.json",
     ):  # fmt: skip
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/", "notebooks/"))]
@@ -126,3 +134,15 @@ def test_the_apps_pages_open_from_it(run: Run, tmp_path: Path) -> None:
     )
     done = run("-c", code)
     assert done.returncode == 0 and "opened" in done.stdout, done.stderr[-2000:]
+
+
+def test_the_source_archive_holds_what_the_wheel_does(place: Path, wheel: Path) -> None:
+    code = "import setuptools.build_meta as b; print(b.build_sdist('../dist'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=place / "source", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (found,) = (place / "dist").glob("*.tar.gz")
+    with tarfile.open(found) as packed:
+        held = {name.partition("/")[2] for name in packed.getnames()}
+    read = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert not read - held
+    assert {"pyproject.toml", "README.md", "PKG-INFO"} <= held
