@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,13 @@ def test_a_failing_installer_ends_with_a_sentence(setup: Any, tmp_path: Path) ->
     false.chmod(0o755)
     with pytest.raises(SystemExit, match="ended with 3"):
         setup.install(false, 2)
+
+
+def test_every_locked_version_has_the_hashes_of_its_files() -> None:
+    root = FILE.parents[1]
+    locked = {line for line in (root / "requirements.lock").read_text().splitlines() if "==" in line}
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", (root / "requirements.hashes").read_text())[1:]
+    named = {block.split(" ", 1)[0] for block in blocks}
+    assert named == locked
+    for block in blocks:
+        assert re.fullmatch(r"\S+==\S+( \\\n    --hash=sha256:[0-9a-f]{64})+\n?", block), block[:80]
