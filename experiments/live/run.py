@@ -231,13 +231,16 @@ class _Live:
         ]
 
     def _loops(self) -> list[str]:
-        """A sentence per text that ends in a loop."""
-        said = []
+        """A sentence per text that ends in a loop; of lanes that are drawn several times, per lane."""
+        said, counts = [], dict.fromkeys((planned.arm.label for planned in self.lanes), 0)
         for planned in self.lanes:
             own = self.generations.get(planned.key)
             found = None if own is None else loop_of(own.token_ids, self.model(planned).eos_ids)
             if found is not None:
+                counts[planned.arm.label] += 1
                 said.append(f"The text of lane {planned.arm.label} {found.sentence}.")
+        if (n := self.asked.samples) > 1:
+            return [f"{count} of {n} texts of lane {label} end in a loop." for label, count in counts.items() if count]
         return said
 
 
