@@ -74,7 +74,7 @@ def fetch(address: Address, session: Session) -> Copy:
 
 
 def local_file(path: Path | str) -> Path:
-    """The file that is meant: `path` itself, or the checked vector's file of the repository that `hub:owner/name` names. Raises BadInput."""
+    """The file that is meant: `path` itself, or the checked file of the repository that `hub:owner/name` names. Raises BadInput."""
     if not is_hub_name(path):
         return Path(path)
     return fetch(address_of(path), Session.of()).vector

@@ -62,6 +62,8 @@ def in_words(session: Session, address: Address | None, doing: str) -> Iterator[
     try:
         yield
     except LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise BadInput(_refused(session, address, what, doing, error.__cause__)) from error
         raise BadInput(_not_here(session, what, error)) from error
     except HfHubHTTPError as error:
         raise BadInput(_refused(session, address, what, doing, error)) from error
@@ -111,8 +113,8 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
 
 def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
     return (
-        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). Nothing half-fetched is kept; run the "
-        "same again."
+        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). Nothing half-fetched is kept; run "
+        "the same again."
     )
 
 
