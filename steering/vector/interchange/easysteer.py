@@ -1,8 +1,8 @@
 """EasySteer's steering specs: JSON that names a control vector's file and says how strongly and where it is added.
 
 1. The direction itself lies in a GGUF file beside the spec, in EasySteer's own convention of layers (`conventions`); the spec names it.
-2. Written are the fields of its `SteeringSpec` as vLLM's server reads them (`--steering-config`): `vectors` with source, algorithm `direct`,
-   scale, layers, `apply` by phase, and `conflict`.
+2. Written are the fields of its `SteeringSpec` as vLLM's server reads them (`--steering-config`): `vectors` with source, algorithm
+   `direct`, scale, layers, `apply` by phase, and `conflict`.
 3. A spec read back gives the vectors of its files; scale, phases and the other fields go into the provenance and change no number.
 4. Algorithms that do not add a direction, tensors inside the spec, and clauses of other versions are refused.
 """
@@ -40,7 +40,9 @@ def export_easysteer(
     """
     path, chosen = Path(path), list(vectors)
     if path.suffix != ".json":
-        raise BadInput(f"{path}: a spec is JSON, and its control vector lies beside it; give a name that ends in .json.")
+        raise BadInput(
+            f"{path}: a spec is JSON, and its control vector lies beside it; give a name that ends in .json."
+        )
     if on not in PHASES:
         raise unknown("phase", on, PHASES, "on")
     if not math.isfinite(scale):
@@ -61,7 +63,9 @@ def import_easysteer(path: Path | str, *, model_id: str = "") -> list[SteeringVe
     try:
         spec = json.loads(source.content)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{source.path} is not JSON ({error}). For the control vector itself use import_gguf.") from error
+        raise BadInput(
+            f"{source.path} is not JSON ({error}). For the control vector itself use import_gguf."
+        ) from error
     entries = spec.get("vectors") if isinstance(spec, dict) else None
     if not isinstance(entries, list) or not entries:
         raise BadInput(f"{source.path} is no steering spec: it needs a list 'vectors'.")
@@ -104,6 +108,9 @@ def _entry(entry: Any, where: str, source: Source) -> tuple[Path, dict[str, Any]
             f"{where}.apply is {apply!r}; a mapping with prompt, generation or their selectors is needed (specs with 'phases' are of an "
             "earlier version)."
         )
-    said = {key: entry[key] for key in ("scale", "normalize") if key in entry} | {"spec": source.path.name, "apply": apply}
+    said = {key: entry[key] for key in ("scale", "normalize") if key in entry} | {
+        "spec": source.path.name,
+        "apply": apply,
+    }
     beside = source.path.parent / name
     return beside if beside.is_file() else Path(name), {"scale": 1.0, **said}

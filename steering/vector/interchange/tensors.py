@@ -39,7 +39,9 @@ def export_tensor(
     for vector in chosen:
         row = _row(vector.site, rows)
         if row in placed:
-            raise BadInput(f"{placed[row].name!r} and {vector.name!r} are both at row {row}; a file holds one per layer.")
+            raise BadInput(
+                f"{placed[row].name!r} and {vector.name!r} are both at row {row}; a file holds one per layer."
+            )
         if len(vector.direction) != len(chosen[0].direction):
             raise BadInput(
                 f"{vector.name!r} has width {len(vector.direction)}, {chosen[0].name!r} has {len(chosen[0].direction)}: a file holds "
@@ -48,7 +50,9 @@ def export_tensor(
         placed[row] = vector
     count = max(placed) + 1 if n_layers is None else n_layers + (rows == "hidden_states")
     if max(placed) >= count:
-        raise BadInput(f"{placed[max(placed)].site} does not exist in a model of {n_layers} layers; give its number of layers.")
+        raise BadInput(
+            f"{placed[max(placed)].site} does not exist in a model of {n_layers} layers; give its number of layers."
+        )
     table = torch.zeros(count, len(chosen[0].direction))
     for row, vector in placed.items():
         table[row] = vector.direction
