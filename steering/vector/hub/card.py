@@ -169,7 +169,7 @@ steer generate --model {_word(base)} --prompt 'PROMPT' --plan 'add hub:{reposito
 ```
 
 ```python
-from steering.vector.exchange import pull_vector
+from steering import pull_vector
 
 vector = pull_vector("{repository}")  # of one commit, and checked against its {CONFIG}
 ```"""
