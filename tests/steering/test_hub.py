@@ -389,3 +389,36 @@ def test_vectors_are_listed_by_tag_and_base_model(hub: FakeHub) -> None:
     hub.refuse = 418
     with pytest.raises(BadInput, match="Could not read the list of models: the hub at .* answers 418"):
         listed_vectors(Session.of())
+
+
+def test_in_the_place_of_a_file_a_name_is_one_commit(hub: FakeHub) -> None:
+    own = SteeringVector.load(THINK)
+    pushed(hub)
+    assert SteeringVector.load(f"hub:{NAME}").digest == own.digest
+    asked = len(hub.asked)
+    pushed(hub, of=vector(layer=2), force=True, base_commit=None)
+    pushing = len(hub.asked) - asked
+    plan = parse_plan(f"add hub:{NAME} 1v; ablate hub:{NAME}")
+    assert list(plan.vectors) == [own.digest] and len(hub.asked) == asked + pushing, "nothing was asked again"
+    assert pull_vector(NAME).digest == vector(layer=2).digest, "a pull asks"
+    cached = pull_copy(NAME).folder.parent
+    for folder in cached.iterdir():
+        (folder / "vector.safetensors").unlink()
+    assert SteeringVector.load(f"hub:{NAME}").digest == own.digest, "fetched again, of the same commit"
+    first = next(folder for folder in cached.iterdir() if b'"width": 128' in (folder / "config.json").read_bytes())
+    (first / "vector.safetensors").resolve().write_bytes(b"broken")
+    with pytest.raises(BadInput, match="is not the file that its config.json describes"):
+        SteeringVector.load(f"hub:{NAME}")
+
+
+def test_a_card_that_the_hub_does_not_take_is_said(hub: FakeHub) -> None:
+    with pytest.raises(BadInput, match="Could not write me/think at http.*: Invalid metadata in README.md"):
+        pushed(hub, licence="beerware")
+    assert set(hub.files(NAME)) == {".gitattributes"}
+
+
+def test_what_is_wrong_with_the_disk_is_not_the_hubs_fault(hub: FakeHub, tmp_path: Path) -> None:
+    pushed(hub)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        pull_vector(NAME, cache=tmp_path / "file" / "cache")

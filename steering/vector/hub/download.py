@@ -5,11 +5,13 @@
 2. Only the files of `contents.FILES` are fetched, whatever else lies there.
 3. What the cache holds of a commit is not fetched again. Offline, the commit is the one that the branch or tag had when it was last
    fetched. Cached files are checked like fetched ones.
+4. In the place of a file, a name means one commit for as long as the process lives: all cells of a sweep have one vector.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,17 @@ def local_file(path: Path | str) -> Path:
     """The file that is meant: `path` itself, or the checked file of the repository that `hub:owner/name` names. Raises BadInput."""
     if not is_hub_name(path):
         return Path(path)
-    return fetch(address_of(path), Session.of()).vector
+    session = Session.of()
+    copy = _first(address_of(path), session)
+    if not copy.vector.is_file():  # the cache was cleared since
+        copy = fetch(Address(copy.address.repository, copy.commit), session)
+    checked_folder(copy.folder, copy.where)
+    return copy.vector
+
+
+@cache
+def _first(address: Address, session: Session) -> Copy:
+    return fetch(address, session)
 
 
 def _silent() -> Any:

@@ -3,7 +3,8 @@
 1. Endpoint, cache and offline mode are read from the environment at every call (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`,
    `HF_HUB_OFFLINE`), unless the caller names them.
 2. Tokens are `huggingface_hub`'s own business; none is read, kept or shown here.
-3. Whatever goes wrong between here and the hub is one BadInput that says which repository, where, and what to do.
+3. Whatever goes wrong between here and the hub is one BadInput that says which repository, where, and what to do. What goes wrong with
+   this machine's disk stays the OSError that it is.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ def in_words(session: Session, address: Address | None, doing: str) -> Iterator[
     except HfHubHTTPError as error:
         raise BadInput(_refused(session, address, what, doing, error)) from error
     except (httpx2.HTTPError, OSError) as error:
+        if (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and not isinstance(error, ConnectionError | TimeoutError)
+        ):
+            raise  # of this machine's disk: its own message names the file
         raise BadInput(_broken(session, what, doing, error)) from error
     except ValueError as error:
         if isinstance(error, BadInput):
