@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.evaluation.spec_files import load_spec
 from experiments.evaluation.summarise import summarise
 from experiments.evaluation.summary import COLUMNS
 from experiments.store.manifest import Arm
 from experiments.store.runs import Run, Store
+from experiments.studies.elicitation.findings import FOLDER, Findings, Table
 from experiments.studies.vector_evidence import plan_of, run_evidence, tokenizer_of
 from steering.errors import BadInput
+from steering.files import write_file
 from steering.plan.source import read_plan
 from steering.vector.vectors import Provenance, SteeringVector
 from tests.experiments.command_line import Steer, command
@@ -102,6 +105,21 @@ def test_evidence_is_what_the_summary_says_of_every_arm_with_the_vector(tmp_path
     assert tokenizer_of(run.manifest, own.digest) == "2" * 16
 
 
+def test_what_an_audit_of_the_store_says_goes_along(tmp_path: Path, own: SteeringVector) -> None:
+    stored(tmp_path, own)
+    said = ("reasoning: a bias on its words does as much.", "other: it is more than a word.")
+    tables = tuple(
+        Table(title=f"{name}, every arm", heads=("arm",), lines=(("a",),), notes=(f"Vector {digest}.",))
+        for name, digest in (("reasoning", own.digest), ("other", "1" * 16))
+    )
+    audit = Findings(
+        card="audit", systems=(), papers=(), pair=("builtin:base", None), task="find-start", preset="quick", options={}, points=(),
+        tables=tables, said=said, runs=(),
+    )  # fmt: skip
+    write_file(tmp_path / FOLDER / "audit.json", audit.model_dump_json().encode())
+    assert run_evidence(Store(tmp_path), "fake", own).word_audit == (f"{said[0]} (builtin:base on find-start)",)
+
+
 def test_a_run_without_the_vector_is_refused(tmp_path: Path, own: SteeringVector) -> None:
     stored(tmp_path, own)
     with pytest.raises(
@@ -161,6 +179,17 @@ def test_names_of_the_hub_go_where_files_go(steer: Steer, hub: FakeHub, own: Ste
     assert code == 0 and own.digest in out
     code, out, _ = steer("plan", "show", "add hub:me/v 1v on generated")
     assert code == 0 and own.digest in out
+    arm = {"model": "builtin:base", "form": "bare"}
+    step = {"operation": "add", "vector": "hub:me/v@main", "span": "generated", "dose": "1v"}
+    arms = [
+        {"name": "base", "label": "base", "role": "baseline", **arm},
+        {"name": "line", "label": "line", "role": "steered", **arm, "plan": "add hub:me/v 1v on generated"},
+        {"name": "steps", "label": "steps", "role": "steered", **arm, "plan": {"interventions": [step]}},
+    ]
+    (tmp_path / "spec.yaml").write_text(json.dumps({"name": "spec", "splits": {"standard-test": 2}, "arms": arms}))
+    spec, vectors = load_spec(tmp_path / "spec.yaml", [], None)
+    assert list(vectors) == [own.digest]
+    assert [a.plan["interventions"][0]["vector"] for a in spec.arms if a.plan] == [own.digest] * 2
     assert steer("vectors", "export", "hub:me/v", "--out", "v.gguf", "--model-hint", "qwen2")[0] == 0
     assert steer("vectors", "push", "hub:me/v", "me/again", "--force")[0] == 0 and "me/again" in hub.repositories
     code, _, err = steer("vectors", "show", "hub:me/none")

@@ -300,7 +300,7 @@ def test_a_connection_that_is_cut_leaves_nothing_half_fetched(hub: FakeHub, monk
     pushed(hub)
     hub.cut = {"vector.safetensors"}
     message = refused()
-    assert "Could not read me/think: the connection to" in message and "Nothing half-fetched is kept" in message
+    assert "Could not read me/think: the connection to" in message and "No file is left half" in message
     assert "is not in the cache" in refused(offline=True)
     hub.cut = set()
     assert pull_vector(NAME).digest == SteeringVector.load(THINK).digest

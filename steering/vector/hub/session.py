@@ -120,8 +120,8 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
 
 def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
     return (
-        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). Nothing half-fetched is kept; run "
-        "the same again."
+        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). No file is left half; run the "
+        "same again."
     )
 
 
