@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .plan.controls import random_control
     from .plan.expression import parse_plan
     from .plan.plan import Dose, Gate, Intervention, Plan, Span
+    from .vector.exchange import pull_vector, push_vector
     from .vector.features import Features
     from .vector.vectors import Provenance, SteeringVector, random_like
 
@@ -48,6 +49,8 @@ _PLACES = {
     "Provenance": ".vector.vectors",
     "SteeringVector": ".vector.vectors",
     "random_like": ".vector.vectors",
+    "pull_vector": ".vector.exchange",
+    "push_vector": ".vector.exchange",
     "Features": ".vector.features",
     "Dose": ".plan.plan",
     "Gate": ".plan.plan",
@@ -111,6 +114,8 @@ __all__ = [
     "paired_difference",
     "parse_plan",
     "pca_direction",
+    "pull_vector",
+    "push_vector",
     "random_control",
     "random_like",
     "stream",

@@ -13,6 +13,7 @@ import typer
 from ..progress import talk
 from .audit import audit
 from .decomposition import decompose
+from .hub import pull, push, search
 from .lens import lens
 from .quality import quality
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 LONGEST_NAME = 120
 """Letters of a vector's name that its file is named by."""
 vectors_app = typer.Typer(help="Look at steering vectors and exchange them with other tools.", no_args_is_help=True)
-FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means")
+FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means", "easysteer", "neuronpedia", "tensor")
+WRITTEN = ("gguf", "easysteer", "neuronpedia", "tensor")
+"""Formats that vectors are exported to."""
 
 
 @vectors_app.command("show")
@@ -48,6 +51,9 @@ vectors_app.command("quality")(quality)
 vectors_app.command("lens")(lens)
 vectors_app.command("decompose")(decompose)
 vectors_app.command("audit")(audit)
+vectors_app.command("push")(push)
+vectors_app.command("pull")(pull)
+vectors_app.command("search")(search)
 
 
 @vectors_app.command("import")
@@ -63,6 +69,7 @@ def import_(
     label: Annotated[str | None, typer.Option(help="behaviour-means: which behaviour.")] = None,
     layer: Annotated[int | None, typer.Option(help="behaviour-means: which 0-based layer.")] = None,
     raw: Annotated[bool, typer.Option(help="behaviour-means: keep the length of the difference.")] = False,
+    rows: Annotated[str | None, typer.Option(help="tensor: what a row is, layers or hidden_states.")] = None,
     model_id: Annotated[str, typer.Option(help="Model that the vectors come from.")] = "",
 ) -> None:
     """Read vectors of another tool; pickled files are read without running them."""
@@ -73,6 +80,9 @@ def import_(
         "steering-vectors": lambda: _steering_vectors(file, model_id),
         "directions": lambda: _directions(file, site, model_id),
         "behaviour-means": lambda: _behaviour_means(file, label, layer, raw, model_id),
+        "easysteer": lambda: _easysteer(file, model_id),
+        "neuronpedia": lambda: _neuronpedia(file, model_id),
+        "tensor": lambda: _tensor(file, rows, model_id),
     }
     if kind not in readers:
         raise unknown("format", kind, readers)
@@ -87,17 +97,36 @@ def import_(
 @vectors_app.command("export")
 def export(
     files: Annotated[list[Path], typer.Argument(help="Vector files (.safetensors), one per layer.")],
-    out: Annotated[Path, typer.Option(help="The GGUF file to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    kind: Annotated[str, typer.Option("--format", help=f"One of {', '.join(WRITTEN)}.")] = "gguf",
     layers: Annotated[
-        str, typer.Option(help="Layer convention of the reader: llama.cpp, repeng, easysteer.")
+        str, typer.Option(help="gguf: layer convention of the reader: llama.cpp, repeng, easysteer.")
     ] = "llama.cpp",
-    model_hint: Annotated[str, typer.Option(help="Architecture name that the reader expects, such as qwen2.")] = "",
+    model_hint: Annotated[
+        str, typer.Option(help="gguf, easysteer: architecture name that the reader expects, such as qwen2.")
+    ] = "",
+    scale: Annotated[float, typer.Option(help="easysteer: how strongly; 1 adds each vector once.")] = 1.0,
+    on: Annotated[str, typer.Option(help="easysteer: generated, prompt or all.")] = "generated",
+    model_id: Annotated[str, typer.Option(help="neuronpedia: its own name of the model.")] = "",
+    strength: Annotated[float, typer.Option(help="neuronpedia: default strength, from -100 to 100.")] = 1.0,
+    n_layers: Annotated[int | None, typer.Option(help="tensor: the model's number of layers.")] = None,
+    rows: Annotated[str, typer.Option(help="tensor: what a row is, layers or hidden_states.")] = "layers",
 ) -> None:
-    """Write a GGUF control vector for llama.cpp, repeng or EasySteer."""
-    from steering.vector.interchange import export_gguf
+    """Write vectors for another program: a GGUF control vector (llama.cpp, repeng, EasySteer), EasySteer's spec with its control vector,
+    Neuronpedia's JSON of one vector, or a .pt tensor with a row per layer."""
+    from steering.errors import unknown
+    from steering.vector.interchange import export_easysteer, export_gguf, export_tensor
     from steering.vector.vectors import SteeringVector
 
-    path = export_gguf([SteeringVector.load(file) for file in files], out, layers=layers, model_hint=model_hint)
+    writers: dict[str, Callable[[list[SteeringVector]], Path]] = {
+        "gguf": lambda vectors: export_gguf(vectors, out, layers=layers, model_hint=model_hint),
+        "easysteer": lambda vectors: export_easysteer(vectors, out, model_hint=model_hint, scale=scale, on=on),
+        "neuronpedia": lambda vectors: _for_neuronpedia(vectors, out, model_id, strength),
+        "tensor": lambda vectors: export_tensor(vectors, out, n_layers=n_layers, rows=rows),
+    }
+    if kind not in writers:
+        raise unknown("format", kind, writers)
+    path = writers[kind]([SteeringVector.load(file) for file in files])
     print(json.dumps({"file": str(path), "vectors": len(files)}))
 
 
@@ -154,3 +183,35 @@ def _behaviour_means(
     for warning in means.warnings:
         talk().print(f"Warning: {warning}", style="yellow", highlight=False, soft_wrap=True, markup=False)
     return [means.vector(str(label), int(layer or 0), rescaled=not raw)]
+
+
+def _easysteer(file: Path, model_id: str) -> list[SteeringVector]:
+    from steering.vector.interchange import import_easysteer
+
+    return import_easysteer(file, model_id=model_id)
+
+
+def _neuronpedia(file: Path, model_id: str) -> list[SteeringVector]:
+    from steering.vector.interchange import import_neuronpedia
+
+    return [import_neuronpedia(file, model_id=model_id)]
+
+
+def _tensor(file: Path, rows: str | None, model_id: str) -> list[SteeringVector]:
+    from steering.vector.interchange import import_tensor
+
+    _needed(
+        rows,
+        "--rows, what a row is: layers (the output of layer l) or hidden_states (row 0 is the embedding)",
+        "tensor",
+    )
+    return list(import_tensor(file, rows=str(rows), model_id=model_id).values())
+
+
+def _for_neuronpedia(vectors: list[SteeringVector], out: Path, model_id: str, strength: float) -> Path:
+    from steering.errors import BadInput
+    from steering.vector.interchange import export_neuronpedia
+
+    if len(vectors) != 1:
+        raise BadInput(f"Neuronpedia takes one vector at a time, not {len(vectors)}: write a file for each.")
+    return export_neuronpedia(vectors[0], out, model_id=model_id, strength=strength)

@@ -6,7 +6,7 @@
 
 For example `add wait.safetensors 0.5v~decay:32 at blocks.{2,3}.hook_resid_post on first_n:8 when entropy > 1.2; ablate doubt`.
 
-1. A vector is a name given by the caller, or the path of a vector file. `on` defaults to generated.
+1. A vector is a name given by the caller, the path of a vector file, or `hub:owner/name`. `on` defaults to generated.
 2. The expression reads back: `expression_of(parse_plan(text, vectors))` gives the same plan.
 3. Mistakes are refused with the place where they are.
 """

@@ -1,8 +1,8 @@
 """A plan as a person gives it: one line, a YAML or JSON file, or the mapping of such a file.
 
 1. One line and file are told apart by the name: what ends in .yaml, .yml or .json and holds no space is a file.
-2. Vectors are named by what the caller calls them, by digest, or by path. A relative path is looked for in the plan's own folder (that of
-   the file which holds it) and then in the working directory.
+2. Vectors are named by what the caller calls them, by digest, by path, or by repository (`hub:owner/name`). A relative path is looked for
+   in the plan's own folder (that of the file which holds it) and then in the working directory.
 3. What cannot be read is refused with BadInput that names the file.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 from ..documents import read_yaml_file
 from ..errors import BadInput
 from ..vector.features import Features, load_stored
+from ..vector.hub.names import is_hub_name
 from ..vector.vectors import SteeringVector
 from .expression import parse_plan
 from .plan import Plan
@@ -79,7 +80,7 @@ def located(
             if not isinstance(part, dict):
                 continue
             name = part.get("vector")
-            if not isinstance(name, str) or name in known or not name.endswith(STORED):
+            if not isinstance(name, str) or name in known or not (is_hub_name(name) or name.endswith(STORED)):
                 continue
             try:
                 vector = load_stored(folder / name if (folder / name).is_file() else Path(name))

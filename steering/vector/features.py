@@ -23,6 +23,7 @@ from torch import Tensor
 from ..errors import BadInput, unknown
 from ..model.reader import Sited
 from ..model.sites import Site
+from .hub.download import local_file
 from .vectors import Provenance, SteeringVector, read_tensors, whole, write_tensors
 
 FORMAT = "steering-workbench/features@1"
@@ -165,7 +166,9 @@ class Features:
 
 
 def load_stored(path: Path | str) -> SteeringVector | Features:
-    """What a file holds: a steering vector, or features. Raises BadInput as their own loaders do."""
+    """What a file holds, or the repository that `hub:owner/name` names: a steering vector, or features. Raises BadInput as their own
+    loaders do."""
+    path = local_file(path)
     try:
         with safe_open(Path(path), "pt") as handle:
             if (handle.metadata() or {}).get("format") == FORMAT:

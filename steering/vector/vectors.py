@@ -26,6 +26,7 @@ from ..files import write_file
 from ..model.models import LoadedModel
 from ..model.reader import Sited
 from ..model.sites import Site
+from .hub.download import local_file
 
 FORMAT = "steering-workbench/vector@1"
 UNKNOWN = "unknown"
@@ -176,8 +177,9 @@ class SteeringVector:
 
     @staticmethod
     def load(path: Path | str) -> SteeringVector:
-        """Read a vector file. Raises BadInput for anything but a whole safetensors file in this format."""
-        path = Path(path)
+        """Read a vector file, or the one that `hub:owner/name` names (`hub.download`). Raises BadInput for anything but a whole safetensors
+        file in this format."""
+        path = local_file(path)
         if not path.is_file():
             raise BadInput(f"No vector file at {path}. `steer extract` writes one.")
         with path.open("rb") as opened:

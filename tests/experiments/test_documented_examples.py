@@ -31,6 +31,8 @@ ELSEWHERE = {
     "demo": "tests/experiments/test_demo.py",
     "get": "tests/steering/test_sources.py",
     "hybrid": "tests/experiments/test_hybrid.py",
+    "vectors pull": "tests/experiments/test_hub_commands.py",
+    "vectors search": "tests/experiments/test_hub_commands.py",
     "trace kl": "tests/experiments/test_traces.py",
     "pair train": "tests/experiments/test_pair_training.py",
     "pair untraced": "tests/experiments/test_corrupted.py",

@@ -6,20 +6,29 @@
 """
 
 from .conventions import CONVENTIONS, LayerConvention
+from .easysteer import export_easysteer, import_easysteer
 from .gguf import export_gguf, import_gguf
+from .neuronpedia import export_neuronpedia, import_neuronpedia
 from .peers import import_steering_vectors
 from .pickles import load_plain
 from .published import BehaviourMean, BehaviourMeans, import_behaviour_means, import_directions
+from .tensors import export_tensor, import_tensor
 
 __all__ = [
     "CONVENTIONS",
     "BehaviourMean",
     "BehaviourMeans",
     "LayerConvention",
+    "export_easysteer",
     "export_gguf",
+    "export_neuronpedia",
+    "export_tensor",
     "import_behaviour_means",
     "import_directions",
+    "import_easysteer",
     "import_gguf",
+    "import_neuronpedia",
     "import_steering_vectors",
+    "import_tensor",
     "load_plain",
 ]

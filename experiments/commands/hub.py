@@ -1,0 +1,162 @@
+"""`steer vectors push`, `pull` and `search`: vectors in repositories of a model hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steering.errors import BadInput
+
+from ..progress import talk
+from .options import RUNS, JsonOption, RunsOption
+from .warnings import warn
+
+if TYPE_CHECKING:
+    from steering.vector.hub.contents import Evidence
+    from steering.vector.hub.download import Copy
+    from steering.vector.vectors import SteeringVector
+
+
+def push(
+    file: Annotated[Path, typer.Argument(help="Vector file (.safetensors).")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME, or OWNER/NAME@BRANCH.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    licence: Annotated[str, typer.Option(help="Identifier of a licence, such as mit.")] = "",
+    arxiv: Annotated[list[str] | None, typer.Option(help="arXiv id of a paper; repeatable.")] = None,
+    evidence: Annotated[Path | None, typer.Option(help="What the vector does, as JSON (docs/hub.md).")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Stored run that used the vector: its numbers are the evidence.")
+    ] = None,
+    runs: RunsOption = RUNS,
+    base_commit: Annotated[str | None, typer.Option(help="Commit of the base model's repository.")] = None,
+    useful: Annotated[str, typer.Option(help="LOW:HIGH, amounts of use, in vector norms.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Push although base model or commit is unknown, and say so.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the files into --out and push nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the files, with --dry-run.")] = None,
+) -> None:
+    """Write a vector's repository on the hub: configuration, vector, plan, evidence and model card, in one commit."""
+    from steering.vector.exchange import push_vector, repository_files, write_repository
+    from steering.vector.hub.contents import Evidence
+    from steering.vector.hub.names import Address
+    from steering.vector.vectors import SteeringVector
+
+    if dry_run != (out is not None):
+        raise BadInput("--dry-run writes the files into a folder: give --dry-run and --out together, or neither.")
+    vector, address = SteeringVector.load(file), Address.parse(repository)
+    shown, plan, tokenizer = _shown(vector, evidence, run, runs)
+    given: dict[str, Any] = {
+        "base_commit": base_commit, "tokenizer": tokenizer, "evidence": shown, "plan": plan, "useful": _range(useful), "licence": licence,
+        "arxiv": tuple(arxiv or ()), "force": force,
+    }  # fmt: skip
+    if (shown or Evidence()).empty:
+        warn("Warning: no evidence is attached, and the card says so. --run RUN attaches that of a stored run.")
+    if out is not None:
+        written = write_repository(repository_files(vector, address.repository, **given), out)
+        print(json.dumps({"files": [str(path) for path in written], "pushed": False}, indent=1))
+        return
+    done = push_vector(vector, address.name, private=private, **given)
+    print(json.dumps({"repository": done.repository, "commit": done.commit, "url": done.url, "pushed": True}, indent=1))
+
+
+def pull(
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME, or OWNER/NAME@REVISION (branch, tag or commit).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the vector goes (.safetensors); left out, it stays in the cache.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a vector from the hub: one commit, checked against what its repository says of it."""
+    from steering.files import write_file
+    from steering.vector.exchange import pull_copy, vector_of
+
+    copy = pull_copy(repository)
+    vector, evidence = vector_of(copy), copy.evidence()
+    if out is not None:
+        write_file(out, copy.vector.read_bytes())
+    file = out or copy.vector
+    if as_json:
+        facts: dict[str, Any] = {"file": str(file), "repository": copy.address.repository, "commit": copy.commit}
+        facts |= {"config": copy.config.model_dump(mode="json"), "evidence": evidence.model_dump(mode="json")}
+        print(json.dumps(facts, indent=1, sort_keys=True))
+        return
+    print(
+        "\t".join(
+            map(str, (file, vector.name, vector.site, len(vector.direction), round(vector.norm, 6), vector.digest))
+        )
+    )
+    _say(copy, evidence)
+
+
+def search(
+    base: Annotated[str | None, typer.Option(help="Only vectors of this base model: its id on the hub.")] = None,
+    limit: Annotated[int, typer.Option(help="Repositories listed at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Repositories of the hub with the tag steering-vector."""
+    from steering.vector.hub.listing import listed_vectors
+    from steering.vector.hub.session import Session
+
+    found = listed_vectors(Session.of(), base, limit)
+    if as_json:
+        print(
+            json.dumps([vars(one) | {"base_models": list(one.base_models)} for one in found], indent=1, sort_keys=True)
+        )
+        return
+    for one in found:
+        bases = ", ".join(one.base_models) or "base model not said"
+        print("\t".join((one.repository, bases, f"{one.downloads} downloads", one.changed)))
+    if not found:
+        of = f" of {base}" if base else ""
+        talk().print(f"The hub lists no steering vectors{of}.", highlight=False, soft_wrap=True, markup=False)
+
+
+def _shown(
+    vector: SteeringVector, file: Path | None, run: str | None, runs: str
+) -> tuple[Evidence | None, dict[str, Any] | None, str | None]:
+    """Evidence, and of a run the plan that it measured and its tokenizer's hash. Raises BadInput."""
+    from steering.vector.hub.contents import read_evidence
+
+    if file is not None and run is not None:
+        raise BadInput("Give --evidence or --run, not both.")
+    if file is not None:
+        if not file.is_file():
+            raise BadInput(f"No evidence at {file}: give a JSON file, or --run with a stored run.")
+        return read_evidence(file.read_bytes(), str(file), vector.digest), None, None
+    if run is None:
+        return None, None, None
+    from ..store.runs import Store
+    from ..studies.vector_evidence import plan_of, run_evidence, tokenizer_of
+
+    store = Store(runs)
+    manifest = store.open(run).manifest
+    found = run_evidence(store, run, vector)
+    return found, plan_of(manifest, vector.digest), tokenizer_of(manifest, vector.digest)
+
+
+def _range(text: str) -> tuple[float, float] | None:
+    if not text:
+        return None
+    low, colon, high = text.partition(":")
+    try:
+        return float(low), float(high if colon else low)
+    except ValueError as error:
+        raise BadInput(f"--useful {text!r} is not LOW:HIGH, as in 0.5:1.5.") from error
+
+
+def _say(copy: Copy, evidence: Evidence) -> None:
+    """What is to be known of a fetched vector, on standard error."""
+    base = copy.config.base_model
+    shown = f"{len(evidence.effects)} measured effects are attached, as its author gives them" if evidence.effects else (
+        "no measured effect is attached: that it does anything is not shown"
+    )  # fmt: skip
+    talk().print(
+        f"From {copy.address.repository} at commit {copy.commit}; base model {base.id}, commit {base.commit}; {shown}.",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,173 @@
+"""What a stored run shows of a vector, as evidence for a repository of it.
+
+1. Every arm whose plan uses the vector's digest is an effect per split, in the manifest's order, whatever it shows; nothing is chosen.
+2. Numbers are those of the run's summary: accuracy with its interval, the paired difference from the baseline with its interval, random
+   controls with their rank, tokens, and how many rows were cut or not gradable.
+3. The wrong sign of an arm is the arm with the same plan and every amount negated. Where none was run, none is named.
+4. Sentences on whether the vector is just a word are those of the store's audits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steering.errors import BadInput, listed
+from steering.plan.dose import SUFFIXES
+from steering.vector.hub.contents import Difference, Effect, Evidence, RandomControls, WrongSign
+from steering.vector.vectors import SteeringVector
+
+from ..evaluation.summarise import summary_of
+from ..evaluation.summary import ArmSummary, Beyond, Comparison, SplitSummary
+from ..store.manifest import Arm, Manifest
+from ..store.runs import Run, Store
+from .elicitation.findings import audits_of, stored_findings
+
+
+def run_evidence(store: Store, run_id: str, vector: SteeringVector) -> Evidence:
+    """The evidence of one stored run. Raises BadInput for a run that does not use the vector or has no rows of it, StoreError for one that
+    cannot be read."""
+    run = store.open(run_id)
+    arms = arms_with(run.manifest, vector.digest)
+    if not arms:
+        used = sorted({digest for arm in run.manifest.arms for digest in _used(arm.plan)})
+        raise BadInput(
+            f"No arm of run {run_id} uses vector {vector.digest} ({vector.name!r}); its arms use {listed(used) or 'none'}. Name a run "
+            "whose plan holds this vector, or leave the run out."
+        )
+    summary = summary_of(run)
+    effects = [
+        _effect(run, part, arm, found, summary.level)
+        for part in summary.splits
+        for arm in arms
+        if (found := part.arm(arm.name)).accuracy is not None
+    ]
+    if not effects:
+        raise BadInput(f"Run {run_id} has no graded rows of an arm with vector {vector.digest}: let it run first.")
+    said = audits_of(stored_findings(store)[0], vector.digest)
+    return Evidence(vector=vector.digest, effects=tuple(effects), word_audit=tuple(said))
+
+
+def arms_with(manifest: Manifest, digest: str) -> list[Arm]:
+    """Arms whose plan edits by, or gates on, the vector of that digest."""
+    return [arm for arm in manifest.arms if digest in _used(arm.plan)]
+
+
+def plan_of(manifest: Manifest, digest: str) -> dict[str, Any] | None:
+    """The plan of the first steered arm that uses this vector and no other; None where there is none."""
+    for arm in arms_with(manifest, digest):
+        if arm.role == "steered" and _used(arm.plan) == {digest}:
+            return arm.plan
+    return None
+
+
+def tokenizer_of(manifest: Manifest, digest: str) -> str | None:
+    """Hash of the tokenizer that the first arm with the vector was fed by; None where the run does not say, or feeds several."""
+    known = manifest.facts.get("tokenizers", {})
+    found = {known.get(arm.model) for arm in arms_with(manifest, digest)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _used(plan: Mapping[str, Any] | None) -> set[str]:
+    found = set()
+    for entry in (plan or {}).get("interventions", []):
+        found |= {part["vector"] for part in (entry, entry.get("gate") or {}) if "vector" in part}
+    return found
+
+
+def _effect(run: Run, part: SplitSummary, arm: Arm, found: ArmSummary, level: float) -> Effect:
+    assert found.accuracy is not None
+    baseline = part.arm(run.manifest.baseline.name).accuracy
+    versus = found.versus_baseline
+    return Effect(
+        run=run.manifest.run_id,
+        split=part.split,
+        arm=arm.label,
+        role=arm.role,
+        plan=_line(arm.plan),
+        model=arm.model,
+        task=_task(run.manifest),
+        n=found.n,
+        level=level,
+        accuracy=found.accuracy.value,
+        low=found.accuracy.interval.low,
+        high=found.accuracy.interval.high,
+        baseline=None if baseline is None else baseline.value,
+        difference=_difference(versus),
+        controls=_controls(found.beyond),
+        wrong_sign=_wrong_sign(run.manifest, part, arm),
+        tokens=found.mean_tokens,
+        token_difference=None if versus is None else versus.token_difference,
+        truncated=found.truncated,
+        unscorable=found.unscorable,
+    )
+
+
+def _difference(versus: Comparison | None) -> Difference | None:
+    if versus is None:
+        return None
+    return Difference(
+        value=versus.difference, low=versus.interval.low, high=versus.interval.high, p=versus.p if versus.n else None
+    )
+
+
+def _controls(beyond: Beyond | None) -> RandomControls | None:
+    if beyond is None:
+        return None
+    return RandomControls(
+        kind=beyond.kind, count=beyond.count, as_good=beyond.as_good, rank_p=beyond.rank_p, matched=beyond.matched
+    )
+
+
+def _wrong_sign(manifest: Manifest, part: SplitSummary, arm: Arm) -> WrongSign | None:
+    wanted = _negated(arm.plan)
+    for other in manifest.arms:
+        if wanted is None or other.name == arm.name or _bare(other.plan) != wanted:
+            continue
+        found = part.arm(other.name)
+        if (other.model, other.form, other.opening) == (arm.model, arm.form, arm.opening) and found.n:
+            return WrongSign(arm=other.label, n=found.n, difference=_difference(found.versus_baseline))
+    return None
+
+
+def _bare(plan: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A plan's steps without what vectors are called."""
+    return [
+        {key: value for key, value in entry.items() if key != "vector_name"}
+        for entry in (plan or {}).get("interventions", [])
+    ]
+
+
+def _negated(plan: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
+    """The plan's steps with every amount negated; None where a step is no addition."""
+    steps = _bare(plan)
+    if not steps or any(entry.get("operation") != "add" or not isinstance(entry.get("dose"), dict) for entry in steps):
+        return None
+    return [{**entry, "dose": {**entry["dose"], "amount": -entry["dose"]["amount"]}} for entry in steps]
+
+
+def _line(plan: Mapping[str, Any] | None) -> str:
+    return "; ".join(_words(entry) for entry in (plan or {}).get("interventions", []))
+
+
+def _words(entry: Mapping[str, Any]) -> str:
+    dose, site = entry.get("dose"), entry.get("site")
+    words = [str(entry["operation"])]
+    if isinstance(dose, Mapping):
+        suffix = next((short for short, unit in SUFFIXES.items() if unit == dose.get("unit", "vector")), "")
+        schedule = f"~{dose['schedule']}" if dose.get("schedule") else ""
+        words.append(f"{dose['amount']:g}{suffix}{schedule}")
+    if site:
+        words.append(f"at {site if isinstance(site, str) else ', '.join(site)}")
+    words.append(f"on {entry['span']}")
+    gate = entry.get("gate")
+    if isinstance(gate, Mapping):
+        words.append(f"when {gate['kind']} {'<' if gate.get('below') else '>'} {gate.get('threshold', 0):g}")
+    return " ".join(words)
+
+
+def _task(manifest: Manifest) -> str:
+    task = manifest.spec.get("task")
+    if isinstance(task, Mapping):
+        return str(task.get("dataset") or task.get("name") or "")
+    return str(task or "")

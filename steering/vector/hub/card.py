@@ -1,0 +1,275 @@
+"""The model card: front matter for the hub's search, what the vector is, what it does, and how each program uses it.
+
+1. Where nothing is shown the card says so, in the place of the table; where base model, commit or licence are not known, too.
+2. Names and sentences of others are escaped: they cannot become markup, a table's cell, or another key of the front matter.
+3. Snippets are whole and name this repository, its site and its base model. A program that cannot add at the site is left out, with the
+   reason.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+import yaml
+
+from ...model.sites import Site
+from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, Config, Difference, Effect, Evidence
+from .names import could_be_repository
+
+NOTHING_SHOWN = "**No evidence is attached: that it does anything is not shown.**"
+_MARKUP = re.compile(r"([\\`*_\[\]|#~])")
+_HEADS = (
+    *(
+        "run",
+        "split",
+        "arm",
+        "n",
+        "right, %",
+        "baseline, %",
+        "difference, points",
+        "random controls",
+        "wrong sign, points",
+    ),
+    *("tokens", "cut or not gradable"),
+)
+
+
+def card(repository: str, config: Config, evidence: Evidence) -> str:
+    """`README.md` of a repository."""
+    parts = [
+        f"---\n{front_matter(config)}---",
+        f"# {_plain(config.name)}",
+        f"A steering vector: one direction of {config.width} numbers, to be added to the activations of a language model.",
+        _facts(config),
+        "## What it does",
+        _shown(evidence),
+        "## How to use it",
+        _own(repository, config),
+        _transformers(repository, config),
+        _llama_cpp(repository, config),
+        _easysteer(repository, config),
+        _held(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def front_matter(config: Config) -> str:
+    """YAML between the card's dashes, without them."""
+    facts: dict[str, object] = {"library_name": LIBRARY}
+    if config.licence:
+        facts["license"] = config.licence
+    if could_be_repository(config.base_model.id):
+        facts |= {"base_model": config.base_model.id, "base_model_relation": "adapter"}
+    facts["tags"] = [TAG, "activation-steering", *(f"arxiv:{paper}" for paper in config.arxiv)]
+    return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+
+
+def _facts(config: Config) -> str:
+    base = config.base_model
+    useful = config.dose.useful
+    lines = {
+        "Site": f"`{config.site}`; {_plain(config.layers)}",
+        "Length": f"{config.norm:.6g}, in units of the activations",
+        "Base model": _base(config),
+        "Weights": f"fingerprint `{base.fingerprint}`" if base.fingerprint != UNKNOWN else "fingerprint unknown",
+        "Tokenizer and template": f"hash `{base.tokenizer}`" if base.tokenizer != UNKNOWN else "hash unknown",
+        "Method": _plain(config.method),
+        "Contrast": _plain(config.contrast) or "not said",
+        "Samples per side": ", ".join(map(str, config.counts)) or "not said",
+        "Dose": f"in units of {config.dose.unit}; useful amounts: "
+        + (f"{useful[0]:g} to {useful[1]:g}" if useful is not None else "not known"),
+        "Digest": f"`{config.file.digest}` (direction and site), sha256 `{config.file.sha256}` of `{VECTOR}`",
+        "Licence": _plain(config.licence) or "none is stated",
+        "Papers": ", ".join(f"[arXiv:{paper}](https://arxiv.org/abs/{paper})" for paper in config.arxiv),
+    }
+    return "\n".join(f"* **{name}**: {text}" for name, text in lines.items() if text)
+
+
+def _base(config: Config) -> str:
+    base = config.base_model
+    if base.id == UNKNOWN:
+        return "unknown: the vector does not say whose activations it lies in"
+    named = f"`{_code(base.id)}`"
+    if base.commit == UNKNOWN:
+        return f"{named}, **commit unknown**: other weights under this name may answer otherwise"
+    return f"{named} at commit `{base.commit}`"
+
+
+def _shown(evidence: Evidence) -> str:
+    if evidence.empty:
+        return NOTHING_SHOWN
+    parts = []
+    if evidence.effects:
+        rows = [_row(effect) for effect in evidence.effects]
+        lines = [_line(_HEADS), _line(["---"] * len(_HEADS)), *(_line(row) for row in rows)]
+        parts.append("\n".join(lines))
+        levels = sorted({f"{100 * effect.level:g} %" for effect in evidence.effects})
+        parts.append(f"Intervals are of {' and '.join(levels)}; differences are paired by question.")
+        bare = [effect for effect in evidence.effects if effect.controls is None and effect.role == "steered"]
+        if bare:
+            parts.append(
+                f"{len(bare)} of these arms stand beside no random direction: whether any edit of that size would do the same is open."
+            )
+    else:
+        parts.append("No measured effect is attached.")
+    for title, said, lacking in (
+        ("Is it just a word?", evidence.word_audit, "Nobody has asked whether the vector is more than a word."),
+        ("What else changes", evidence.side_effects, "No side effect was measured."),
+    ):
+        parts.append(f"**{title}** " + (" ".join(map(_plain, said)) if said else lacking))
+    parts.append("These numbers are the author's own; pulling the vector does not repeat them.")
+    return "\n\n".join(parts)
+
+
+def _row(effect: Effect) -> list[str]:
+    found, beside, wrong = effect.difference, effect.controls, effect.wrong_sign
+    controls = "none"
+    if beside is not None:
+        unmatched = "" if beside.matched is not False else ", not of equal size"
+        controls = (
+            f"{beside.as_good} of {beside.count} {_plain(beside.kind)} as good{unmatched}, rank p = {beside.rank_p:.3g}"
+        )
+    tokens = "" if effect.tokens is None else f"{effect.tokens:.0f}"
+    if effect.tokens is not None and effect.token_difference is not None:
+        tokens += f" ({effect.token_difference:+.0f})"
+    told = [f"{effect.truncated} cut"] if effect.truncated is not None else []
+    told += [f"{effect.unscorable} not gradable"] if effect.unscorable is not None else []
+    arm = _plain(effect.arm) + (f": {_plain(effect.plan)}" if effect.plan else "")
+    return [
+        _plain(effect.run),
+        _plain(effect.split),
+        arm,
+        str(effect.n),
+        f"{100 * effect.accuracy:.1f} ({100 * effect.low:.1f} to {100 * effect.high:.1f})",
+        "" if effect.baseline is None else f"{100 * effect.baseline:.1f}",
+        _points(found),
+        controls,
+        "not run" if wrong is None else _points(wrong.difference) or f"{_plain(wrong.arm)}, n = {wrong.n}",
+        tokens,
+        ", ".join(told),
+    ]
+
+
+def _points(found: Difference | None) -> str:
+    if found is None:
+        return ""
+    p = "" if found.p is None else f", p = {found.p:.3g}"
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}{p})"
+
+
+def _own(repository: str, config: Config) -> str:
+    base = config.base_model.id if config.base_model.id != UNKNOWN else "MODEL"
+    return f"""### This project
+
+```sh
+steer vectors pull {repository} --out vector.safetensors
+steer generate --model {_word(base)} --prompt 'PROMPT' --plan 'add hub:{repository} 1v on generated'
+```
+
+```python
+from steering import pull_vector
+
+vector = pull_vector("{repository}")  # of one commit, and checked against its {CONFIG}
+```"""
+
+
+def _transformers(repository: str, config: Config) -> str:
+    site = Site.parse(config.site)
+    title = "### transformers"
+    if site.kind not in ("resid_post", "resid_pre"):
+        return f"{title}\n\n`{site}` lies inside a layer, where models name their modules differently: no hook is written out here."
+    at_input = site.kind == "resid_pre"
+    base = config.base_model
+    revision = f", revision={base.commit!r}" if base.commit != UNKNOWN else ""
+    name = base.id if base.id != UNKNOWN else "MODEL"
+    if at_input:
+        hook = """def steer(module, args, kwargs):
+    hidden = args[0] if args else kwargs.pop("hidden_states")
+    return (hidden + scale * direction.to(hidden), *args[1:]), kwargs
+
+
+handle = layer.register_forward_pre_hook(steer, with_kwargs=True)"""
+    else:
+        hook = """def steer(module, args, output):
+    hidden = output[0] if isinstance(output, tuple) else output
+    hidden = hidden + scale * direction.to(hidden)
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+handle = layer.register_forward_hook(steer)"""
+    return f"""{title}
+
+Every position is steered, those of the prompt too.
+
+```python
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained({name!r}{revision})
+direction = load_file(hf_hub_download("{repository}", "{VECTOR}"))["direction"]
+layer = model.model.layers[{site.layer}]  # model.transformer.h in GPT-2, model.gpt_neox.layers in GPT-NeoX
+scale = 1.0
+
+
+{hook}
+```
+
+`handle.remove()` ends it."""
+
+
+def _llama_cpp(repository: str, config: Config) -> str:
+    site, title = Site.parse(config.site), "### llama.cpp"
+    if site.kind != "resid_post" or site.layer < 1:
+        return f"{title}\n\nllama.cpp adds to the output of layers from the second on; it cannot add at `{site}`."
+    return f"""{title}
+
+`ARCHITECTURE` is the model's as llama.cpp names it, such as `qwen2`. Every position is steered.
+
+```sh
+steer vectors pull {repository} --out vector.safetensors
+steer vectors export vector.safetensors --out vector.gguf --layers llama.cpp --model-hint ARCHITECTURE
+llama-cli -m MODEL.gguf --control-vector vector.gguf
+```"""
+
+
+def _easysteer(repository: str, config: Config) -> str:
+    site, title = Site.parse(config.site), "### EasySteer"
+    if site.kind != "resid_post":
+        return f"{title}\n\nEasySteer adds to the output of a layer; it cannot add at `{site}`."
+    base = config.base_model.id if config.base_model.id != UNKNOWN else "MODEL"
+    return f"""{title}
+
+```sh
+steer vectors pull {repository} --out vector.safetensors
+steer vectors export vector.safetensors --out spec.json --format easysteer --model-hint ARCHITECTURE
+vllm serve {_word(base)} --steering-config spec.json
+```"""
+
+
+def _held() -> str:
+    return f"""## What this repository holds
+
+`{CONFIG}` says what the vector is and what its file must be; `{VECTOR}` is the direction, as safetensors; `{PLAN}` is a plan that uses it;
+`{EVIDENCE}` holds the numbers above."""
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain(text: str) -> str:
+    """Text of others in a line of Markdown: no markup, no line break."""
+    return _MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def _code(text: str) -> str:
+    """Text of others between backquotes."""
+    return " ".join(text.split()).replace("`", "'")
+
+
+def _word(text: str) -> str:
+    """A model's name as a word of a shell's line."""
+    return text if re.fullmatch(r"[A-Za-z0-9._:/-]+", text) else "MODEL"

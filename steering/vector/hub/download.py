@@ -1,0 +1,103 @@
+"""A repository's files on this machine: fetched at one commit, and checked.
+
+1. A branch or tag is resolved to a commit once; every file is fetched at that commit, so a repository that changes meanwhile gives one
+   state or the other, never a mixture.
+2. Only the files of `contents.FILES` are fetched, whatever else lies there.
+3. What the cache holds of a commit is not fetched again. Offline, the commit is the one that the branch or tag had when it was last
+   fetched. Cached files are checked like fetched ones.
+4. In the place of a file, a name means one commit for as long as the process lives: all cells of a sweep have one vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .checks import checked_folder
+from .contents import EVIDENCE, FILES, VECTOR, Config, Evidence, read_evidence
+from .names import Address, address_of, is_hub_name
+from .session import Session, in_words
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The checked files of one commit of a repository."""
+
+    address: Address
+    commit: str
+    folder: Path
+    config: Config
+
+    @property
+    def vector(self) -> Path:
+        """The vector's file."""
+        return self.folder / VECTOR
+
+    @property
+    def where(self) -> str:
+        """Repository and commit, for messages."""
+        return f"{self.address.repository} at {self.commit[:12]}"
+
+    def evidence(self) -> Evidence:
+        """What the repository says that the vector does; empty where it says nothing. Raises BadInput for what is no evidence, or that of
+        another vector."""
+        path = self.folder / EVIDENCE
+        if not path.is_file():
+            return Evidence()
+        return read_evidence(path.read_bytes(), f"{EVIDENCE} of {self.where}", self.config.file.digest)
+
+
+def fetch(address: Address, session: Session) -> Copy:
+    """The files of a repository, fetched (or taken from the cache) and checked.
+
+    Raises BadInput for a repository that is not there or not a vector's, a connection that breaks, a file that is not as described, and
+    offline for one that is not in the cache.
+    """
+    from huggingface_hub import snapshot_download
+
+    with in_words(session, address, "read"):
+        folder = Path(
+            snapshot_download(
+                address.repository,
+                revision=address.revision,
+                endpoint=session.endpoint,
+                cache_dir=session.cache,
+                local_files_only=session.offline,
+                allow_patterns=list(FILES),
+                max_workers=1,
+                tqdm_class=_silent(),
+                library_name="steering-workbench",
+            )
+        )
+    where = f"{address.repository} at {folder.name[:12]}"
+    return Copy(address, folder.name, folder, checked_folder(folder, where))
+
+
+def local_file(path: Path | str) -> Path:
+    """The file that is meant: `path` itself, or the checked file of the repository that `hub:owner/name` names. Raises BadInput."""
+    if not is_hub_name(path):
+        return Path(path)
+    session = Session.of()
+    copy = _first(address_of(path), session)
+    if not copy.vector.is_file():  # the cache was cleared since
+        copy = fetch(Address(copy.address.repository, copy.commit), session)
+    checked_folder(copy.folder, copy.where)
+    return copy.vector
+
+
+@cache
+def _first(address: Address, session: Session) -> Copy:
+    return fetch(address, session)
+
+
+def _silent() -> Any:
+    """A progress bar that shows nothing: the files are small."""
+    from huggingface_hub.utils import tqdm
+
+    class Silent(tqdm):  # type: ignore[misc, type-arg]
+        def __init__(self, *given: Any, **options: Any):
+            super().__init__(*given, **{**options, "disable": True})
+
+    return Silent

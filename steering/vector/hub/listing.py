@@ -1,0 +1,58 @@
+"""Vectors that a hub lists.
+
+1. A repository is listed by its tag (`contents.TAG`) alone; whether it holds a vector of this program is known when it is pulled.
+2. The base model is what its card says, and filters by id, without a commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...errors import BadInput
+from .contents import TAG
+from .names import checked_repository
+from .session import Session, in_words
+
+MOST = 1000
+_BASE = "base_model:"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One repository of the list."""
+
+    repository: str
+    base_models: tuple[str, ...]
+    """Ids that its card names."""
+    library: str | None
+    downloads: int
+    likes: int
+    changed: str
+    """Date of the last change, or nothing."""
+
+
+def listed_vectors(session: Session, base: str | None = None, limit: int = 20) -> list[Listed]:
+    """Repositories with the tag `steering-vector`, of one base model where its id is given, as the hub orders them. Raises BadInput."""
+    if not 1 <= limit <= MOST:
+        raise BadInput(f"A list of {limit} repositories cannot be asked for: give a limit from 1 to {MOST}.")
+    filters = [TAG, *([f"{_BASE}{checked_repository(base)}"] if base is not None else [])]
+    api = session.api()
+    with in_words(session, None, "read"):
+        models = list(api.list_models(filter=filters, limit=limit))
+    return [
+        Listed(
+            model.id,
+            _base_models(model.tags or []),
+            model.library_name,
+            int(model.downloads or 0),
+            int(model.likes or 0),
+            model.last_modified.date().isoformat() if model.last_modified else "",
+        )
+        for model in models
+    ]
+
+
+def _base_models(tags: list[str]) -> tuple[str, ...]:
+    """From `base_model:owner/name`, without those that name the relation too (`base_model:adapter:owner/name`)."""
+    named = [tag.removeprefix(_BASE) for tag in tags if tag.startswith(_BASE)]
+    return tuple(name for name in named if ":" not in name)

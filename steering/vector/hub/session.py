@@ -1,0 +1,129 @@
+"""How the hub is reached: which endpoint and cache, whether at all, and what its refusals mean.
+
+1. Endpoint, cache and offline mode are read from the environment at every call (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`,
+   `HF_HUB_OFFLINE`), unless the caller names them.
+2. Tokens are `huggingface_hub`'s own business; none is read, kept or shown here.
+3. Whatever goes wrong between here and the hub is one BadInput that says which repository, where, and what to do. What goes wrong with
+   this machine's disk stays the OSError that it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import BadInput
+from .names import MAIN, Address
+
+
+@dataclass(frozen=True)
+class Session:
+    """One way to the hub."""
+
+    endpoint: str
+    """URL of the hub, without a slash at its end."""
+    cache: Path
+    """Folder of fetched files, as `huggingface_hub` lays it out."""
+    offline: bool
+    """Whether only the cache is asked."""
+
+    @staticmethod
+    def of(endpoint: str | None = None, cache: Path | str | None = None, offline: bool = False) -> Session:
+        """The session of this moment's environment, but for what is given."""
+        from huggingface_hub import constants
+
+        found = endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+        home = os.environ.get("HF_HOME")
+        place = cache or os.environ.get("HF_HUB_CACHE") or (Path(home) / "hub" if home else constants.HF_HUB_CACHE)
+        asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES
+        return Session(found.rstrip("/"), Path(place).expanduser(), offline or asked or constants.is_offline_mode())
+
+    def api(self) -> Any:
+        """The client. Raises BadInput in offline mode."""
+        from huggingface_hub import HfApi
+
+        if self.offline:
+            raise BadInput(
+                f"Offline mode is on (HF_HUB_OFFLINE), and this needs the hub at {self.endpoint}: switch it off for this command."
+            )
+        return HfApi(endpoint=self.endpoint, library_name="steering-workbench")
+
+
+@contextmanager
+def in_words(session: Session, address: Address | None, doing: str) -> Iterator[None]:
+    """Around requests: what `huggingface_hub` raises becomes one BadInput. `doing` completes "could not", as in "fetch the vector"."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    what = address.name if address is not None else "the list of models"
+    try:
+        yield
+    except LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise BadInput(_refused(session, address, what, doing, error.__cause__)) from error
+        raise BadInput(_not_here(session, what, error)) from error
+    except HfHubHTTPError as error:
+        raise BadInput(_refused(session, address, what, doing, error)) from error
+    except (httpx2.HTTPError, OSError) as error:
+        if (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and not isinstance(error, ConnectionError | TimeoutError)
+        ):
+            raise  # of this machine's disk: its own message names the file
+        raise BadInput(_broken(session, what, doing, error)) from error
+    except ValueError as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"Could not {doing} {what} at {session.endpoint}: {_first_line(error)}") from error
+
+
+def _not_here(session: Session, what: str, error: Exception) -> str:
+    if session.offline:
+        return (
+            f"{what} is not in the cache ({session.cache}), and offline mode is on: switch HF_HUB_OFFLINE off once and pull it, or give a "
+            "vector's file."
+        )
+    return (
+        f"The hub at {session.endpoint} cannot be reached, and {what} is not in the cache ({session.cache}): "
+        f"{_first_line(error.__cause__ or error)} Try again when it answers, or give a vector's file."
+    )
+
+
+def _refused(session: Session, address: Address | None, what: str, doing: str, error: Any) -> str:
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
+    status = error.response.status_code if error.response is not None else 0
+    login = "log in (`hf auth login`) or set HF_TOKEN to a token that may"
+    if isinstance(error, GatedRepoError):
+        return f"{what} is gated: ask for access on its page at {session.endpoint}, then {login} read it."
+    if isinstance(error, RevisionNotFoundError) and address is not None:
+        return (
+            f"{address.repository} has no revision {address.revision!r} at {session.endpoint}: name a branch, a tag or a commit, or leave "
+            f"the revision out for {MAIN}."
+        )
+    if status == 401:
+        return f"The hub at {session.endpoint} does not know who asks for {what} (401), or has no such repository: {login} {doing} it."
+    if status == 403:
+        return f"The hub at {session.endpoint} does not allow this token to {doing} {what} (403): {login}."
+    if status == 404:
+        return (
+            f"There is no model repository {what} at {session.endpoint} (404), or it is private: check owner and name "
+            "(`steer vectors search` lists vectors), or log in."
+        )
+    return f"Could not {doing} {what}: the hub at {session.endpoint} answers {status or 'with an error'} ({_first_line(error)})."
+
+
+def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
+    return (
+        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). No file is left half; run the "
+        "same again."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:240]

@@ -1,0 +1,184 @@
+"""The model card: its front matter, its table of evidence or the plain lack of it, and snippets that do what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import steering
+from steering.errors import BadInput
+from steering.model.models import load_model
+from steering.vector.exchange import repository_files
+from steering.vector.hub.card import NOTHING_SHOWN, card, front_matter
+from steering.vector.hub.contents import (
+    Difference,
+    Effect,
+    Evidence,
+    RandomControls,
+    WrongSign,
+    read_config,
+    read_evidence,
+    to_bytes,
+)
+from steering.vector.vectors import Provenance, SteeringVector
+from tests.fake_hub import front_matter as parsed
+from tests.tiny import vector
+
+BASE = Path(steering.__file__).parent / "builtin" / "base"
+EFFECT = Effect(
+    run="run-1", split="test", arm="steered", plan="add 1v at blocks.2.hook_resid_post on generated", n=400, accuracy=0.5, low=0.45,
+    high=0.55, baseline=0.4, difference=Difference(value=0.1, low=0.05, high=0.15, p=0.001), tokens=120.4, token_difference=-8.2,
+    controls=RandomControls(kind="random directions", count=20, as_good=3, rank_p=4 / 21, matched=True), truncated=2, unscorable=1,
+    wrong_sign=WrongSign(arm="subtracted", n=400, difference=Difference(value=-0.2, low=-0.25, high=-0.15)),
+)  # fmt: skip
+
+
+def made(of: SteeringVector | None = None, **given: Any) -> str:
+    return repository_files(of or vector(), "me/v", force=True, **given)["README.md"].decode()
+
+
+def named(
+    name: str = "v", model_id: str = "Qwen/Qwen2.5-1.5B", layer: int = 2, kind: str = "resid_post"
+) -> SteeringVector:
+    own = vector(layer=layer, kind=kind)
+    return SteeringVector(
+        name, own.site, own.direction, Provenance("difference of means", "f" * 16, model_id, "a minus b")
+    )
+
+
+def test_front_matter_says_what_the_hub_searches_by() -> None:
+    facts = parsed(made(named(), licence="apache-2.0", arxiv=["2506.18167"]).encode())
+    assert facts == {
+        "library_name": "steering-workbench",
+        "license": "apache-2.0",
+        "base_model": "Qwen/Qwen2.5-1.5B",
+        "base_model_relation": "adapter",
+        "tags": ["steering-vector", "activation-steering", "arxiv:2506.18167"],
+    }
+    for model in ("", "builtin:base", "/home/me/model"):
+        assert not {"base_model", "license"} & parsed(made(named(model_id=model)).encode()).keys()
+    assert "[arXiv:2506.18167](https://arxiv.org/abs/2506.18167)" in made(arxiv=["2506.18167"])
+
+
+def test_without_evidence_the_card_says_so() -> None:
+    said = made()
+    assert NOTHING_SHOWN in said and "| run |" not in said
+    assert "no evidence is attached: that it does anything is not shown" in NOTHING_SHOWN.lower()
+    assert "useful amounts: not known" in said and "**Licence**: none is stated" in said
+    assert "useful amounts: 0.5 to 1.5" in made(useful=(0.5, 1.5))
+
+
+def test_evidence_is_a_table_with_what_goes_against_it() -> None:
+    said = made(evidence=Evidence(effects=(EFFECT,), word_audit=("It is more than its word.",)))
+    row = next(line for line in said.splitlines() if line.startswith("| run-1 |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [
+        "run-1", "test", r"steered: add 1v at blocks.2.hook\_resid\_post on generated", "400", "50.0 (45.0 to 55.0)", "40.0",
+        "+10.0 (+5.0 to +15.0, p = 0.001)", "3 of 20 random directions as good, rank p = 0.19", "-20.0 (-25.0 to -15.0)", "120 (-8)",
+        "2 cut, 1 not gradable",
+    ]  # fmt: skip
+    assert NOTHING_SHOWN not in said and "It is more than its word." in said and "No side effect was measured." in said
+    assert "whether any edit of that size" not in said and "the author's own" in said
+    bare = EFFECT.model_copy(update={"controls": None, "wrong_sign": None})
+    said = made(evidence=Evidence(effects=(bare,)))
+    assert "1 of these arms stand beside no random direction" in said and "| none | not run |" in said
+    assert "No measured effect is attached." in made(evidence=Evidence(side_effects=("Texts are longer.",)))
+    unmatched = EFFECT.model_copy(update={"controls": EFFECT.controls.model_copy(update={"matched": False})})  # type: ignore[union-attr]
+    assert "as good, not of equal size, rank p" in made(evidence=Evidence(effects=(unmatched,)))
+
+
+def test_words_of_others_stay_words() -> None:
+    evil = "x\n---\nlicense: evil\n| a | <script>1</script> `b` [c](http://d) *e*"
+    said = made(named(evil, model_id=evil), evidence=Evidence(effects=(EFFECT.model_copy(update={"arm": evil}),)))
+    outside = re.sub(r"```.*?```|`[^`\n]*`", "", said, flags=re.S)
+    assert "<script>" not in outside and "&lt;script&gt;" in outside
+    assert parsed(said.encode()).keys() == {"library_name", "tags"}
+    assert r"\[c\](http://d) \*e\*" in said and "\nlicense: evil" not in said
+    rows = [line for line in said.splitlines() if line.startswith("| run-1")]
+    assert len(rows) == 1 and len(re.findall(r"(?<!\\)\|", rows[0])) == 12
+    assert "--model MODEL --prompt" in said and "vllm serve MODEL" in said, "no word of a shell's line is theirs"
+
+
+def test_the_snippet_for_transformers_steers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("builtin:base")
+    fed = torch.tensor([[1, 5, 9, 12, 30]])
+    for kind in ("resid_post", "resid_pre"):
+        row = torch.randn(model.d_model, generator=torch.Generator().manual_seed(3))
+        own = SteeringVector(
+            "v", vector(layer=2, kind=kind, width=model.d_model).site, row, Provenance("x", "f", str(BASE))
+        )
+        files = repository_files(own, "me/v", force=True)
+        (tmp_path / "vector.safetensors").write_bytes(files["vector.safetensors"])
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, name: str(tmp_path / name))
+        code = files["README.md"].decode().split("### transformers")[1].split("```python\n")[1].split("```")[0]
+        space: dict[str, Any] = {}
+        exec(compile(code, "card", "exec"), space)
+        states = space["model"](fed, output_hidden_states=True).hidden_states
+        space["handle"].remove()
+        bare = space["model"](fed, output_hidden_states=True).hidden_states
+        steered, plain = (states[3], bare[3]) if kind == "resid_post" else (states[2], bare[2])
+        if kind == "resid_post":
+            assert torch.allclose(steered, plain + row, atol=1e-4)
+        else:  # transformers notes a layer's input before the hook: what the layer makes of it is what changes
+            assert torch.equal(steered, plain)
+            expected = space["model"].model.layers[2](plain + row, position_embeddings=positions(space["model"], plain))
+            found = expected[0] if isinstance(expected, tuple) else expected
+            assert torch.allclose(states[3], found, atol=1e-3)
+            assert not torch.allclose(states[3], bare[3], atol=1e-2)
+
+
+def positions(model: Any, hidden: torch.Tensor) -> Any:
+    """Rotary factors of a text's positions."""
+    return model.model.rotary_emb(hidden, torch.arange(hidden.shape[1])[None])
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "without"),
+    [
+        (2, "resid_post", ()),
+        (0, "resid_post", ("llama.cpp",)),
+        (2, "resid_pre", ("llama.cpp", "EasySteer")),
+        (2, "mlp_out", ("llama.cpp", "EasySteer", "transformers")),
+    ],
+)
+def test_a_program_that_cannot_add_there_is_said_so(layer: int, kind: str, without: tuple[str, ...]) -> None:
+    parts = {part.splitlines()[0]: part for part in made(named(layer=layer, kind=kind)).split("### ")[1:]}
+    assert set(parts) == {"This project", "transformers", "llama.cpp", "EasySteer"}
+    for program, part in parts.items():
+        assert ("```" in part) is (program not in without), program
+    assert "`blocks.2.hook_mlp_out` lies inside a layer" in made(named(layer=2, kind="mlp_out"))
+
+
+def test_the_base_models_commit_is_named_where_it_is_known() -> None:
+    commit = "a" * 40
+    files = repository_files(named(), "me/v", base_commit=commit, tokenizer="t" * 16)
+    said = files["README.md"].decode()
+    assert f"`Qwen/Qwen2.5-1.5B` at commit `{commit}`" in said
+    assert f"from_pretrained('Qwen/Qwen2.5-1.5B', revision='{commit}')" in said
+    config = read_config(files["config.json"], "here")
+    assert (config.base_model.commit, config.base_model.tokenizer) == (commit, "t" * 16)
+    assert config.base_model.fingerprint == "f" * 16 and (config.width, config.counts) == (16, ())
+    assert front_matter(config) in said and card("me/v", config, Evidence()) == said
+
+
+def test_evidence_is_read_back_and_checked() -> None:
+    own = Evidence(vector="0" * 16, effects=(EFFECT,), side_effects=("Longer.",))
+    assert read_evidence(to_bytes(own), "e.json", "0" * 16) == own
+    with pytest.raises(BadInput, match=f"e.json is evidence of vector {'0' * 16}, not of {'1' * 16}"):
+        read_evidence(to_bytes(own), "e.json", "1" * 16)
+    wrong = json.loads(to_bytes(own))
+    wrong["effects"][0]["accuracy"] = 50.0
+    said = r"e.json: effects: Value error, arm 'steered': low, accuracy and high must lie in \[0, 1\]"
+    with pytest.raises(BadInput, match=said):
+        read_evidence(json.dumps(wrong).encode(), "e.json")
+    with pytest.raises(
+        BadInput, match="e.json: effect: Extra inputs are not permitted. docs/hub.md says what it holds"
+    ):
+        read_evidence(b'{"effect": []}', "e.json")
+    with pytest.raises(BadInput, match="e.json is not JSON"):
+        read_evidence(b"effects:", "e.json")
