@@ -159,6 +159,7 @@ def export_section(vector: VectorFile) -> None:
         name = str(vector.path)
         st.code(
             f"steer vectors show {name}\nsteer vectors export {name} --out {vector.path.stem}.gguf --layers llama.cpp --model-hint qwen2\n"
-            f"steer generate --prompt '...' --plan 'add {name} 1v on last_prompt'",
+            f"steer generate --prompt '...' --plan 'add {name} 1v on last_prompt'\n"
+            f"steer vectors push {name} OWNER/NAME --run RUN --runs {runs_root()}    # to a hub, with what that run measured",
             language="bash",
         )

@@ -19,7 +19,7 @@ from steering.model.hooks import hooked
 from steering.model.models import LoadedModel
 from steering.model.sites import Site
 from steering.plan.plan import Dose, Intervention, Plan, Span
-from steering.vector.vectors import Provenance, SteeringVector
+from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector
 
 LENGTHS = (5, 9, 17)
 """Tokens of the prompts."""
@@ -45,7 +45,7 @@ class Subject:
         self.site = Site(model.n_layers // 2)
         direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
         self.vector = SteeringVector(
-            "self-test", self.site, direction / direction.norm(), Provenance(model.id, "random")
+            "self-test", self.site, direction / direction.norm(), Provenance("random", UNKNOWN, model_id=model.id)
         )
         with torch.inference_mode():
             (read,) = capture(model, self.prompts[-1:], [self.site])
