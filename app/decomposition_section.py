@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from app.escaping import for_markdown
+from app.feature_files import AUTOENCODERS, dashboard_of
 from app.job_section import document, offer
+from app.library import runs_root
 from app.vector_files import VectorFile
 
-SHIPPED = {"builtin:base": "builtin:base", "builtin:thinking": "builtin:thinking", "smollm2": "smollm2-text"}
-"""The shipped autoencoder of a model."""
 HELP = (
     "Orthogonal matching pursuit over decoder rows, of either sign. Many rows reach far into any direction, so the same is done to random "
     "directions; a vector that is no more made of latents than they are has no story to tell by its latents."
@@ -21,7 +21,7 @@ HELP = (
 
 def decomposition_section(vector: VectorFile) -> None:
     """The command or its result."""
-    sae = SHIPPED.get(vector.model)
+    sae = AUTOENCODERS.get(vector.model)
     st.markdown("**Which latents is it made of?**", help=HELP)
     if sae is None:
         st.code(f"steer vectors decompose {vector.path} --sae AUTOENCODER", language="bash")
@@ -53,6 +53,10 @@ def _shown(found: dict[str, Any]) -> None:
         f"{len(shares)} latents of {for_markdown(found['sae'])} make up {shares[-1]:.1f} % of its squared length and leave "
         f"{100 - shares[-1]:.1f} %: {more} of {found['draws']} random directions (mean {100 * mean:.1f} %, largest {100 * most:.1f} %)."
     )
+    dashboard = dashboard_of(runs_root(), str(found["sae"]))
+    if dashboard is None:
+        return
     line = st.container(horizontal=True)
     for k in found["latents"][:6]:
-        line.page_link("app_pages/features.py", label=f"latent {k}", query_params={"ft_id": str(k)}, width="content")
+        shown = {"ft_sae": dashboard, "ft_id": str(k)}
+        line.page_link("app_pages/features.py", label=f"latent {k}", query_params=shown, width="content")

@@ -18,6 +18,8 @@ import steering
 from experiments.store.manifest import Manifest
 
 SHIPPED = Path(steering.__file__).parent / "builtin"
+AUTOENCODERS = {"builtin:base": "builtin:base", "builtin:thinking": "builtin:thinking", "smollm2": "smollm2-text"}
+"""The shipped autoencoder of a model."""
 FACTS, FEATURES, EXAMPLES = "dashboard.json", "features.parquet", "examples.parquet"
 LIST = ("latent", "density", "peak", "mean_active", "active", "rate_right", "rate_wrong", "top_tokens", "label_share")
 
@@ -35,6 +37,17 @@ def dashboards(root: Path | str) -> dict[str, Path]:
     for facts in sorted(SHIPPED.glob(f"*/dashboard/{FACTS}")):
         found.setdefault(facts.parents[1].name, facts.parent)
     return found
+
+
+def dashboard_of(root: Path | str, sae: str) -> str | None:
+    """The name under which an autoencoder's dashboard is found; None where there is none."""
+    for name, folder in dashboards(root).items():
+        try:
+            if json.loads((folder / FACTS).read_text()).get("name") == sae:
+                return name
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading features…")

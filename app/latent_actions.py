@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import stack
+from app.feature_files import AUTOENCODERS
 from app.job_section import latest
 from app.jobs.chip import start_command, this_shelf
 from app.library import runs_root
@@ -21,10 +22,11 @@ def latent_actions(facts: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     sae, number, model = str(facts.get("name", "")), int(row["latent"]), str(facts.get("model_id", ""))
     root = runs_root()
     line = st.container(horizontal=True, vertical_alignment="center", gap="medium")
-    line.page_link(
-        "app_pages/monitor.py", label="Tint a text by it", icon=":material/gradient:", width="content",
-        query_params={"mon_model": model, "mon_latents": str(number)},
-    )  # fmt: skip
+    if AUTOENCODERS.get(model) == sae:
+        line.page_link(
+            "app_pages/monitor.py", label="Tint a text by it", icon=":material/gradient:", width="content",
+            query_params={"mon_model": model, "mon_latents": str(number)},
+        )  # fmt: skip
     if not isinstance(root, Path):
         return
     place = _file(root, sae, number)

@@ -22,7 +22,7 @@ FOLDER = ".monitor"
 AT_A_TOKEN = 8
 
 
-def find_by_example(facts: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, Label]) -> None:
+def find_by_example(name: str, facts: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, Label]) -> None:
     """The field, the reading as a job, and what it found."""
     root, model, sae = runs_root(), str(facts.get("model_id", "")), str(facts.get("name", ""))
     if not isinstance(root, Path) or not model:
@@ -66,10 +66,10 @@ def find_by_example(facts: Mapping[str, Any], alive: pd.DataFrame, labels: Mappi
             )
         )
         if found is not None:
-            _shown(found, alive, labels)
+            _shown(found, alive, labels, name)
 
 
-def _shown(found: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, Label]) -> None:
+def _shown(found: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, Label], dashboard: str) -> None:
     for remark in found["remarks"]:
         st.warning(for_markdown(remark, 600), icon=":material/warning:")
     tokens, strongest = found["tokens"], found["strongest"]
@@ -115,7 +115,10 @@ def _shown(found: Mapping[str, Any], alive: pd.DataFrame, labels: Mapping[int, L
             name = said(labels, number)
             line = st.container(horizontal=True, vertical_alignment="center")
             line.page_link(
-                "app_pages/features.py", label=f"{number}", query_params={"ft_id": str(number)}, width="content"
+                "app_pages/features.py",
+                label=f"{number}",
+                query_params={"ft_sae": dashboard, "ft_id": str(number)},
+                width="content",
             )
             line.caption(f"{value:.3g} {for_markdown(name, 60)}")
         if not strongest[place]:

@@ -43,7 +43,8 @@ def say_quality(path: Path, digest: str, few: bool = False) -> None:
     words, remarks = quality_words(path, digest)
     if few:
         words = (
-            "Its texts are too few to hold some out: whether it separates others is not known. Eight a side are enough."
+            "Its texts are too few to hold some out: whether it separates others is not known. Eight a side are enough, or eight "
+            "marked texts."
         )
     st.caption(for_markdown(words, 900))
     for remark in remarks:

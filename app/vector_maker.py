@@ -26,7 +26,7 @@ KINDS = {
     "texts": "two sets of texts: what is wanted minus what is not",
     "mode": "two prompt forms of the same questions",
     "checkpoint": "a thinking model minus its base, on the same tokens",
-    "spans": "marked parts of texts minus all other marked parts",
+    "spans": "marked parts of texts minus the mean of all marked texts",
 }
 READS = {
     "last": "the last token of each text",

@@ -60,11 +60,12 @@ def logit_effects(
             if missing
             else f"Asked for {k} tokens of {len(chosen)} latents; give at least one of each."
         )
-    k = min(k, int(model.model.config.vocab_size) // 2)
+    named = min(int(model.model.config.vocab_size), len(model.tokenizer))  # rows behind are no tokens
+    k = min(k, named // 2)
     parts = []
     for start in range(0, len(chosen), chunk):
         effects = _effects(model, dictionary.decoder[chosen[start : start + chunk]])
-        high, low = effects.topk(k, dim=1), effects.topk(k, dim=1, largest=False)
+        high, low = effects[:, :named].topk(k, dim=1), effects[:, :named].topk(k, dim=1, largest=False)
         mean = effects.mean(1, keepdim=True)
         squared = (effects - mean).square_()
         whole = squared.sum(1)

@@ -70,7 +70,7 @@ def page() -> None:
         chosen = _list(alive, labels, lambda: example_texts(str(folder), changed))
     with right:
         _detail(str(folder), changed, chosen, facts, labels)
-    find_by_example(facts, alive, labels)
+    find_by_example(str(name), facts, alive, labels)
     if not any(folder.is_relative_to(runs_root()) for folder in found.values() if isinstance(runs_root(), Path)):
         with st.expander("A dashboard of a built-in model"):
             _offer()

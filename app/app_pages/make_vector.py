@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from app.jobs.admission import NotAdmitted, admitted_command
 from app.jobs.board import board
 from app.jobs.job import Job
 from app.library import runs_root
-from app.marked_texts import HELP, labels_in
+from app.marked_texts import HELP, labels_in, marked
 from app.model_shapes import shape_of
 from app.playground_form import MODELS
 from app.unknown_words import fed_of
@@ -126,15 +128,23 @@ def _texts(model: str) -> dict[str, Any]:
     )
     if model.startswith("builtin:"):
         st.caption(
-            "The built-in models know 84 words of find-the-start problems; words that they do not know are named by the job."
+            "The built-in models know 30 words and signs of find-the-start problems and the numbers 0 to 99; words that "
+            "they do not know are named by the job."
         )
     return {**sides, "chat": bool(chat) and not model.startswith("builtin:")}
 
 
 def _marked(model: str) -> dict[str, Any]:
     st.session_state.setdefault("mk_marked", MARKED[model.startswith("builtin:")])
-    text = st.text_area("Texts with marked parts", key="mk_marked", height=260, help=HELP, **KEPT)
+    text = st.text_area(
+        "Texts with marked parts, a blank line between them", key="mk_marked", height=260, help=HELP, **KEPT
+    )
     found = labels_in(text)
+    with suppress(BadInput):
+        blocks = marked(text)
+        counts = Counter(label for _, spans in blocks for _, _, label in spans)
+        said = ", ".join(f"{for_markdown(label, 40)} {count}" for label, count in counts.items())
+        st.caption(f"{len(blocks)} text{'s' * (len(blocks) != 1)}; marks: {said or 'none'}.")
     label = st.selectbox("Which marks are wanted", found, key="mk_label") if found else None
     return {"marked": text, "label": str(label or "")}
 
@@ -228,7 +238,9 @@ def _made(job: Job, wish: Wish) -> None:
     for one in written if isinstance(written, list) else [written]:
         with st.container(border=True, gap="small"):
             st.markdown(f"**{for_markdown(wish.name, 60)}** at {for_markdown(one['site'])}, length {one['norm']:.3g}")
-            say_quality(Path(one["file"]), str(one["digest"]), few=wish.kind == "texts" and one["quality"] is None)
+            say_quality(
+                Path(one["file"]), str(one["digest"]), few=wish.kind in ("texts", "spans") and one["quality"] is None
+            )
             places(str(one["digest"]), wish.model)
     for line in job.log():
         if line.startswith("Warning"):

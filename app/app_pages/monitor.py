@@ -15,6 +15,7 @@ import streamlit as st
 
 from app import address, stack
 from app.escaping import for_markdown
+from app.feature_files import AUTOENCODERS
 from app.fed_section import show_fed
 from app.heat_strip import heat_strip
 from app.job_section import document, offer
@@ -30,8 +31,6 @@ from steering.errors import BadInput
 
 FOLDER = ".monitor"
 KEPT: Any = {"persist_state": "session"}
-AUTOENCODERS = {"builtin:base": "builtin:base", "builtin:thinking": "builtin:thinking", "smollm2": "smollm2-text"}
-"""The shipped autoencoder of a model."""
 
 
 def page() -> None:

@@ -245,6 +245,10 @@ def _act(events: Sequence[Mapping[str, Any]], asked: Mapping[str, Any] | None) -
     st.session_state.update(fields)
     playground_form.set_cards(own)
     st.session_state["pg_at_once"] = act["do"] != "span"
+    if act["do"] == "span":
+        st.session_state["pg_said"] = (
+            f"The first intervention covers {own[0].span} now. The lanes below are the old ones; Run writes new ones."
+        )
 
 
 def _save(job: Job, root: Path | str) -> None:
@@ -279,6 +283,9 @@ def _save(job: Job, root: Path | str) -> None:
 
 def _example(example: Example | None, asked: LiveRequest | None) -> None:
     """What is shown before anything has run: an example, which is `asked` again or something else."""
+    if st.session_state["pg_kind"] == CHAT:
+        st.info("Nothing has run here yet. Write a user's turn, then press Run.", icon=":material/forum:")
+        return
     if example is None:
         st.info(
             "Nothing has run here yet. Press Run: the built-in pair needs no download and no GPU.",

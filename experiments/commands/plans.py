@@ -173,6 +173,7 @@ def generate_(
                 **({"seed": seeds[index % len(seeds)]} if len(seeds) > 1 else {}),
                 "text": loaded.tokenizer.decode(ids),
                 "finish": generation.finish,
+                "token_ids": list(generation.token_ids),
                 "tokens": len(generation.token_ids),
                 "edits_planned": receipt.planned,
                 "edits_fired": receipt.fired,
@@ -200,7 +201,7 @@ def generate_(
 def _ids(begun: str | None) -> tuple[int, ...]:
     """Raises BadInput for what are no ids."""
     try:
-        return tuple(int(word) for word in begun.split(",")) if begun else ()
+        return () if begun is None else tuple(int(word) for word in begun.split(","))
     except ValueError:
         raise BadInput(f"--begun {begun!r}: give ids of tokens with commas between them, such as 12,7,31.") from None
 

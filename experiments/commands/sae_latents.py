@@ -32,13 +32,15 @@ def vector(
 
     from .sae_options import opened
 
+    if out.suffix != ".safetensors":
+        raise BadInput(f"{out}: vectors are written as .safetensors; give a name that ends so.")
     if activation is None:
         dictionary, found = opened(sae, statistics)
-        if not 0 <= latent < dictionary.latents or not found.alive[latent]:
+        if latent < dictionary.latents and not found.alive[latent]:
             raise BadInput(
                 f"Latent {latent} of {dictionary.name} has no mean activation: it was never active. Give --activation."
             )
-        activation = float(found.mean[latent] / found.density[latent])
+        activation = float(found.mean[latent] / found.density[latent]) if latent < dictionary.latents else 1.0
     else:
         dictionary = load_dictionary(sae)
     print(latent_vector(dictionary, latent, activation).save(out))
@@ -54,6 +56,10 @@ def label(
     runs: RunsOption = RUNS,
 ) -> None:
     """Name a latent; the Features page shows the name and searches it."""
+    from saes.loading import load_dictionary
+
+    if (dictionary := load_dictionary(sae)).latents <= latent:
+        raise BadInput(f"Latent {latent} does not exist: {sae} has 0 to {dictionary.latents - 1}.")
     found = labels_of(runs, sae)
     own, judged = found.get(latent, Label()).own, found.get(latent, Label()).judged
     made = Label(own, text, judge) if judge else Label(text, judged, found.get(latent, Label()).judge)

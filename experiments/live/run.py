@@ -265,7 +265,8 @@ def _tokens(model: LoadedModel, step: Step, first: int, alternatives: bool) -> I
         }
         if alternatives:
             ids, numbers = step.top_ids[place].tolist(), step.top_logprob[place].round(4).tolist()
-            event["top"] = [list(one) for one in zip(ids, token_texts(model, ids), numbers, strict=True)]
+            named = zip(ids, token_texts(model, ids), numbers, strict=True)
+            event["top"] = [list(one) for one in named if one[0] < len(model.tokenizer)]  # rows behind are no tokens
         yield event
 
 

@@ -88,6 +88,11 @@ def _asked(model: LoadedModel, one: OwnPrompt, chat: bool, system: str | None, t
     opening = turns[-1].content if turns[-1].role == "assistant" else ""
     options = {} if thinking is None else {SWITCH: thinking}
     before = turns[:-1] if opening else turns
+    if not model.tokenizer.chat_template:
+        raise BadInput(
+            f"{model.id} has no chat template, so it cannot be asked in turns. Ask it with a prompt: without --chat, or in the app as an "
+            "own prompt."
+        )
     messages = [
         {"role": t.role, "content": as_data(model, t.content) if t.role == "user" else t.content} for t in before
     ]

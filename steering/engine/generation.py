@@ -82,6 +82,11 @@ def _check_begun(model: LoadedModel, index: int, row: Row, settings: GenerationS
             f"Row {index} begins with {len(row.begun)} tokens of max_new_tokens {settings.max_new_tokens}, so none is left to generate; "
             f"give a larger max_new_tokens, which counts them too."
         )
+    known = min(len(model.tokenizer), model.model.get_input_embeddings().num_embeddings)
+    if odd := [token for token in row.begun if not 0 <= token < known]:
+        raise BadInput(
+            f"Row {index} begins with id {odd[0]}, which is no token of {model.id}: its tokenizer has ids 0 to {known - 1}."
+        )
     if ended := [token for token in row.begun if token in model.eos_ids]:
         raise BadInput(f"Row {index} begins with a text that has ended (id {ended[0]}); leave the end token out.")
     if any(i.gate is not None and i.gate.kind == "entropy" for i in row.plan.interventions):

@@ -59,9 +59,11 @@ def lens_tokens(
 
 
 def logit_ends(model: LoadedModel, logits: Tensor, count: int) -> tuple[tuple[LensToken, ...], tuple[LensToken, ...]]:
-    """(highest first, lowest first) of logits `[vocabulary]`, `count` tokens each. Raises BadInput for a count below 1."""
+    """(highest first, lowest first) of logits `[vocabulary]`, `count` tokens each; rows behind the tokenizer's last token are left out.
+    Raises BadInput for a count below 1."""
     if count < 1:
         raise BadInput(f"count {count} must be at least 1.")
+    logits = logits[: len(model.tokenizer)]
     count = min(count, len(logits))
     ends = []
     for largest in (True, False):

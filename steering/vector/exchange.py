@@ -156,12 +156,13 @@ def repository_files(
         arxiv=_papers(arxiv),
         file=VectorFile(digest=vector.digest, sha256=hashlib.sha256(data).hexdigest(), size=len(data)),
     )
+    beside = _beside(plan or DEFAULT_PLAN, vector)
     return {
         CONFIG: to_bytes(config),
         VECTOR: data,
-        PLAN: yaml.safe_dump(_beside(plan or DEFAULT_PLAN, vector), sort_keys=False, allow_unicode=True).encode(),
+        PLAN: yaml.safe_dump(beside, sort_keys=False, allow_unicode=True).encode(),
         EVIDENCE: to_bytes(shown.model_copy(update={"vector": vector.digest})),
-        CARD: card(repository, config, shown).encode(),
+        CARD: card(repository, config, shown, beside).encode(),
     }
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -18,6 +19,9 @@ from ...model.sites import Site
 from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, Config, Difference, Effect, Evidence
 from .names import could_be_repository
 
+PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
+"""What a step of a plan may have to be said in one line here."""
+SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
 NOTHING_SHOWN = "**No evidence is attached: that it does anything is not shown.**"
 _MARKUP = re.compile(r"([\\`*_\[\]|#~])")
 _HEADS = (
@@ -36,8 +40,8 @@ _HEADS = (
 )
 
 
-def card(repository: str, config: Config, evidence: Evidence) -> str:
-    """`README.md` of a repository."""
+def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any]) -> str:
+    """`README.md` of a repository; `plan` is that of its plan.yaml."""
     parts = [
         f"---\n{front_matter(config)}---",
         f"# {_plain(config.name)}",
@@ -46,7 +50,7 @@ def card(repository: str, config: Config, evidence: Evidence) -> str:
         "## What it does",
         _shown(evidence),
         "## How to use it",
-        _own(repository, config),
+        _own(repository, config, plan),
         _transformers(repository, config),
         _llama_cpp(repository, config),
         _easysteer(repository, config),
@@ -136,6 +140,9 @@ def _row(effect: Effect) -> list[str]:
         tokens += f" ({effect.token_difference:+.0f})"
     told = [f"{effect.truncated} cut"] if effect.truncated is not None else []
     told += [f"{effect.unscorable} not gradable"] if effect.unscorable is not None else []
+    beside_wrong = "" if effect.role != "steered" else "not run"
+    if wrong is not None and effect.role == "steered":
+        beside_wrong = _points(wrong.difference) or f"{_plain(wrong.arm)}, n = {wrong.n}"
     arm = _plain(effect.arm) + (f": {_plain(effect.plan)}" if effect.plan else "")
     return [
         _plain(effect.run),
@@ -146,7 +153,7 @@ def _row(effect: Effect) -> list[str]:
         "" if effect.baseline is None else f"{100 * effect.baseline:.1f}",
         _points(found),
         controls,
-        "not run" if wrong is None else _points(wrong.difference) or f"{_plain(wrong.arm)}, n = {wrong.n}",
+        beside_wrong,
         tokens,
         ", ".join(told),
     ]
@@ -155,17 +162,17 @@ def _row(effect: Effect) -> list[str]:
 def _points(found: Difference | None) -> str:
     if found is None:
         return ""
-    p = "" if found.p is None else f", p = {found.p:.3g}"
+    p = "" if found.p is None else f", p = {found.p:.3g}" if found.p else ", p < 1e-6"
     return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}{p})"
 
 
-def _own(repository: str, config: Config) -> str:
-    base = config.base_model.id if config.base_model.id != UNKNOWN else "MODEL"
+def _own(repository: str, config: Config, plan: Mapping[str, Any]) -> str:
+    base = _loads(config)
     return f"""### This project
 
 ```sh
 steer vectors pull {repository} --out vector.safetensors
-steer generate --model {_word(base)} --prompt 'PROMPT' --plan 'add hub:{repository} 1v on generated'
+steer generate --model {_word(base)} --prompt 'PROMPT' --plan '{_one_line(plan, repository)}'
 ```
 
 ```python
@@ -173,6 +180,25 @@ from steering import pull_vector
 
 vector = pull_vector("{repository}")  # of one commit, and checked against its {CONFIG}
 ```"""
+
+
+def _one_line(plan: Mapping[str, Any], repository: str) -> str:
+    """The plan as a line that names the vector by its repository; the plan's file where no such line says all of it here."""
+    lines = []
+    for entry in plan["interventions"]:
+        dose = entry.get("dose") or {}
+        if set(entry) - PLAIN or set(dose) - {"amount", "unit"}:
+            return PLAN
+        amount = f"{dose['amount']:g}{SUFFIXES[dose['unit']]}" if dose else ""
+        words = [entry["operation"], f"hub:{repository}", amount, f"at {entry['site']}" if entry.get("site") else ""]
+        lines.append(" ".join([*filter(None, words), f"on {entry['span']}"]))
+    return "; ".join(lines)
+
+
+def _loads(config: Config) -> str:
+    """The base model's name where others can load it."""
+    base = config.base_model.id
+    return base if base != UNKNOWN else "MODEL"
 
 
 def _transformers(repository: str, config: Config) -> str:
@@ -183,7 +209,7 @@ def _transformers(repository: str, config: Config) -> str:
     at_input = site.kind == "resid_pre"
     base = config.base_model
     revision = f", revision={base.commit!r}" if base.commit != UNKNOWN else ""
-    name = base.id if base.id != UNKNOWN else "MODEL"
+    name = base.id if could_be_repository(base.id) else "MODEL"
     if at_input:
         hook = """def steer(module, args, kwargs):
     hidden = args[0] if args else kwargs.pop("hidden_states")
@@ -239,7 +265,7 @@ def _easysteer(repository: str, config: Config) -> str:
     site, title = Site.parse(config.site), "### EasySteer"
     if site.kind != "resid_post":
         return f"{title}\n\nEasySteer adds to the output of a layer; it cannot add at `{site}`."
-    base = config.base_model.id if config.base_model.id != UNKNOWN else "MODEL"
+    base = config.base_model.id if could_be_repository(config.base_model.id) else "MODEL"
     return f"""{title}
 
 ```sh
