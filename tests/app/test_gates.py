@@ -16,8 +16,9 @@ from app.stack import Card
 from app.vector_files import offered
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.spec_files import load_spec
+from experiments.live.receipt import NEVER
 from experiments.live.request import STEERED, LiveRequest
-from experiments.live.run import NEVER, Engine
+from experiments.live.run import Engine
 from experiments.store.runs import Store
 from steering.errors import BadInput
 from tests.experiments.command_line import Steer, command

@@ -226,3 +226,13 @@ def test_the_command_refuses_what_are_no_ids(
     assert code != 0 and "ids of tokens" in err
     code, _, err = run("generate", "--prompt", "a", "--seed", "1", "--seed", "2")
     assert code != 0 and "--temperature above 0" in err
+
+
+@pytest.mark.parametrize("begun", ["135", "-1", "5000"])
+def test_ids_that_are_no_tokens_are_refused(
+    begun: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = command(monkeypatch, capsys)("generate", "--prompt", "rules + 1", f"--begun={begun}")
+    assert code == 2 and "its tokenizer has ids 0 to 133" in " ".join(err.split())
+    code, _, err = command(monkeypatch, capsys)("generate", "--prompt", "rules + 1", "--begun", "")
+    assert code == 2 and "ids of tokens" in err

@@ -45,3 +45,16 @@ def test_the_command_keeps_ones_own_and_the_judged_label(
     assert labels_of(tmp_path, "builtin:base") == {5: Label("digits", "numerals", "model x")}
     assert steer("sae", "label", "builtin:base", "5", "", *where)[0] == 0
     assert labels_of(tmp_path, "builtin:base") == {5: Label("", "numerals", "model x")}
+
+
+def test_a_latent_or_an_autoencoder_that_does_not_exist_has_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steer = command(monkeypatch, capsys)
+    for words in (("builtin:base", "5000"), ("nosuch", "5")):
+        code, _, err = steer("sae", "label", *words, "nope", "--runs", str(tmp_path))
+        assert code == 2 and err and not (tmp_path / ".labels").exists()
+    code, _, err = steer("sae", "vector", "builtin:base", "1024", "--out", str(tmp_path / "v.safetensors"))
+    assert code == 2 and "does not exist" in err
+    code, _, err = steer("sae", "vector", "builtin:base", "5", "--out", str(tmp_path / "v.txt"))
+    assert code == 2 and ".safetensors" in err

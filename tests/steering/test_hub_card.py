@@ -182,3 +182,20 @@ def test_evidence_is_read_back_and_checked() -> None:
         read_evidence(b'{"effect": []}', "e.json")
     with pytest.raises(BadInput, match="e.json is not JSON"):
         read_evidence(b"effects:", "e.json")
+
+
+def test_the_card_writes_the_plan_of_its_plan_file() -> None:
+    """What was measured is what a reader is told to run."""
+    from steering.vector.hub.card import _one_line
+
+    step = {
+        "operation": "add",
+        "vector": "vector.safetensors",
+        "span": "last_prompt",
+        "dose": {"amount": 0.5, "unit": "residual"},
+    }
+    assert _one_line({"interventions": [step]}, "me/d") == "add hub:me/d 0.5r on last_prompt"
+    assert _one_line({"interventions": [{**step, "site": "blocks.2.hook_resid_post"}]}, "me/d").endswith(
+        "at blocks.2.hook_resid_post on last_prompt"
+    )
+    assert _one_line({"interventions": [{**step, "keep_norm": True}]}, "me/d") == "plan.yaml"

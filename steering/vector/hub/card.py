@@ -201,6 +201,11 @@ def _loads(config: Config) -> str:
     return base if base != UNKNOWN else "MODEL"
 
 
+def _loads_elsewhere(base: str) -> str:
+    """The base model's name for other programs, which have no built-in ones."""
+    return "MODEL" if base == UNKNOWN or base.startswith("builtin:") else base
+
+
 def _transformers(repository: str, config: Config) -> str:
     site = Site.parse(config.site)
     title = "### transformers"
@@ -209,7 +214,7 @@ def _transformers(repository: str, config: Config) -> str:
     at_input = site.kind == "resid_pre"
     base = config.base_model
     revision = f", revision={base.commit!r}" if base.commit != UNKNOWN else ""
-    name = base.id if could_be_repository(base.id) else "MODEL"
+    name = _loads_elsewhere(base.id)
     if at_input:
         hook = """def steer(module, args, kwargs):
     hidden = args[0] if args else kwargs.pop("hidden_states")
@@ -265,7 +270,7 @@ def _easysteer(repository: str, config: Config) -> str:
     site, title = Site.parse(config.site), "### EasySteer"
     if site.kind != "resid_post":
         return f"{title}\n\nEasySteer adds to the output of a layer; it cannot add at `{site}`."
-    base = config.base_model.id if could_be_repository(config.base_model.id) else "MODEL"
+    base = _loads_elsewhere(config.base_model.id)
     return f"""{title}
 
 ```sh
