@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import steering
 from steering.errors import BadInput
@@ -163,7 +164,7 @@ def test_the_base_models_commit_is_named_where_it_is_known() -> None:
     config = read_config(files["config.json"], "here")
     assert (config.base_model.commit, config.base_model.tokenizer) == (commit, "t" * 16)
     assert config.base_model.fingerprint == "f" * 16 and (config.width, config.counts) == (16, ())
-    assert front_matter(config) in said and card("me/v", config, Evidence()) == said
+    assert front_matter(config) in said and card("me/v", config, Evidence(), yaml.safe_load(files["plan.yaml"])) == said
 
 
 def test_evidence_is_read_back_and_checked() -> None:
