@@ -107,7 +107,7 @@ def grid_figure(
         )  # fmt: skip
     figure.update_xaxes(range=[-0.55, len(across) - 0.45])
     figure.update_yaxes(range=[len(down) - 0.45, -0.55])
-    figure.update_layout(height=CELL * len(down) + 90, margin={"l": 10, "r": 10, "t": 8, "b": 40}, dragmode="select")
+    figure.update_layout(height=CELL * len(down) + 116, margin={"l": 10, "r": 10, "t": 34, "b": 40}, dragmode=False)
     known = values.dropna()
     if known.empty:
         return figure, "No cell has this quantity."

@@ -20,7 +20,7 @@ import yaml
 from app.job_section import offer
 from app.library import OpenRun
 from app.vector_files import read_vector
-from app.vector_sweep import DIRECTIONS, FOLDER, SPLITS
+from app.vector_sweep import DIRECTIONS, FOLDER, ROWS_PER_MINUTE, SPLITS
 from experiments.store.files import write_whole
 from experiments.sweeps.cells import read_card
 from steering.errors import BadInput
@@ -166,9 +166,15 @@ def box_section(run: OpenRun, names: Sequence[str], chosen: str, tested: bool, r
             with st.popover("YAML"):
                 st.code(yaml.safe_dump(found.facts, sort_keys=False), language="yaml")
             offer(
-                ["sweep", "run", str(path)], title, f"{found.rows:,} texts, minutes on a built-in model", f"swp_next_{finer}",
+                ["sweep", "run", str(path)], title, _takes(found), f"swp_next_{finer}",
                 label="Run it", begin=lambda found=found, path=path: _write(found, path),  # type: ignore[misc]
             )  # fmt: skip
+
+
+def _takes(found: Next) -> str:
+    if str(found.facts["model"]).startswith("builtin:"):
+        return f"about {max(1, round(found.rows / ROWS_PER_MINUTE))} min: {found.rows:,} texts"
+    return f"the time of {found.rows:,} texts"
 
 
 def _write(found: Next, path: Path) -> None:

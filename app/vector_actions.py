@@ -15,11 +15,9 @@ from app.model_shapes import shape_of
 from app.quality_words import quality_words
 from app.stack import Card
 from app.vector_files import VectorFile
-from app.vector_sweep import DIRECTIONS, DOSES, FORMS, LANGUAGE, Trial, file_of, tasks_for, write_sweep
+from app.vector_sweep import DIRECTIONS, DOSES, FORMS, LANGUAGE, ROWS_PER_MINUTE, Trial, file_of, tasks_for, write_sweep
 from steering.errors import BadInput
 
-ROWS_PER_MINUTE = 2400
-"""Of the built-in pair on two cores, measured; for the time that a test takes."""
 SPANS = ("last_prompt", "generated", "all")
 
 

@@ -42,6 +42,8 @@ SPLITS = {FIND_START: ("standard-dev", "standard-test")} | {name: ("dev", "test"
 DOSES = (-1.0, 0.5, 1.0, 2.0)
 LANGUAGE = {"n_dev": 24, "random_on_test": 19, "max_new_tokens": 48}
 """Of a trial on a language model, whose texts take longer."""
+ROWS_PER_MINUTE = 2400
+"""Of the built-in pair on two cores, measured; for the time that a test takes."""
 DIRECTIONS = 19
 """Random directions beside every cell: as many as a p of 0.05 needs."""
 

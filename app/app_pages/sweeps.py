@@ -29,6 +29,11 @@ from experiments.sweeps.verdict import of_test
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "select2d", "lasso2d"]}
 
+GRID = {
+    "displaylogo": False, "displayModeBar": True, "modeBarButtonsToRemove": ["zoom2d", "pan2d", "autoScale2d", "lasso2d", "resetScale2d"],
+}  # fmt: skip
+"""Of the grid: *Box select* is always in sight."""
+
 
 @st.cache_resource(max_entries=6, show_spinner="Comparing cells…")
 def _table(root: str, run_id: str, content: object, _run: OpenRun) -> pd.DataFrame:
@@ -68,7 +73,7 @@ def page(run: OpenRun) -> None:
         picked = st.plotly_chart(
             figure,
             key=f"swp_grid_{measure}",
-            config=PLOT,
+            config=GRID,
             alt=words,
             on_select="rerun",
             selection_mode=("points", "box"),
@@ -79,7 +84,9 @@ def page(run: OpenRun) -> None:
             st.session_state["swp_clicked"] = name
             st.session_state["swp_next"] = name
             st.rerun()
-        st.caption(f"{words} Click a cell to read it; drag a box to go on with the cells in it.")
+        st.caption(
+            f"{words} Click a cell to read it; with *Box select*, above the grid, go on with the cells in a box."
+        )
     with right:
         _cell(run, table, chosen)
     if run.manifest.status != "running":

@@ -62,6 +62,16 @@ def test_a_cell_of_the_heatmap_opens_its_items(
     marks.nth(names.index(target)).click(force=True)
     page.wait_for_url(f"**swp_cell={target}**")
     watched.settle()
+    page.locator(".st-key-swp_grid_score .modebar-btn[data-title='Box Select']").click()
+    first, last = marks.nth(0).bounding_box(), marks.nth(names.index("cell-004")).bounding_box()
+    assert first is not None and last is not None
+    page.mouse.move(first["x"] - 4, first["y"] - 4)
+    page.mouse.down()
+    page.mouse.move(first["x"] + 40, first["y"] + 20, steps=4)
+    page.mouse.move(last["x"] + last["width"] + 4, last["y"] + last["height"] + 4, steps=6)
+    page.mouse.up()
+    page.get_by_text("A finer sweep of the").wait_for(timeout=15_000)
+    watched.settle()
     link = page.get_by_role("link", name="read what it hurt").first
     assert f"cmp_b={target}" in json.dumps(link.get_attribute("href"))
     link.click()
