@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.feature_files import example_texts
 from app.jobs.admission import admitted_command
-from app.jobs.board import Board, replace_board
+from app.jobs.board import Board
 from app.latent_names import hit, said
 from app.vector_files import offered
 from experiments.store.latent_labels import Label, labels_of, write_labels
 from saes.directions import latent_vector
 from saes.loading import load_dictionary
 from tests.app.test_library_pages import dashboard
-from tests.app.test_playground import show
+from tests.app.test_playground import board, show
 from tests.experiments.command_line import command
 from tests.experiments.fake_run import HOSTILE
 
+__all__ = ["board"]
 Patch = pytest.MonkeyPatch
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    made = Board("tests.app.fake_engine:Engine", tmp_path / "ledger")
-    replace_board(made)
-    yield made
-    replace_board(None)
-    made.close()
 
 
 @pytest.fixture

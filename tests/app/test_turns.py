@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from app import turn_fields
-from app.jobs.board import Board, replace_board
+from app.jobs.board import Board
 from experiments.live.edits import Edit
 from experiments.live.request import STEERED, UNSTEERED, LiveRequest
 from experiments.live.run import Engine
@@ -26,12 +25,13 @@ from experiments.tasks.turn import Turn
 from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.plan.span import Span
-from tests.app.test_playground import show
+from tests.app.test_playground import board, show
 from tests.experiments.command_line import command
 from tests.experiments.test_prompting import QWEN3
 from tests.experiments.test_prompting import model as templated
 from tests.tiny import vector
 
+__all__ = ["board"]
 Patch = pytest.MonkeyPatch
 SAID = (("system", "Be brief."), ("user", "What is 2+2?"), ("assistant", "4"), ("user", "And 3+3?"))
 
@@ -51,15 +51,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(place / "model")
     vector(1).save(place / "v.safetensors")
     return place
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    made = Board("tests.app.fake_engine:Engine", tmp_path / "ledger")
-    replace_board(made)
-    yield made
-    replace_board(None)
-    made.close()
 
 
 def request(folder: Path, span: str = "generated", **more: Any) -> LiveRequest:
