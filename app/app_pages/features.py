@@ -96,12 +96,9 @@ def _list(alive: pd.DataFrame, labels: Mapping[int, Label], texts: Callable[[], 
     )
     shown = alive.assign(difference=(alive["rate_right"] - alive["rate_wrong"]).fillna(0.0))
     if text.strip():
-        shown = shown[
-            [
-                hit(int(n), tokens, text, labels, texts())
-                for n, tokens in zip(shown["latent"], shown["top_tokens"], strict=True)
-            ]
-        ]
+        every = texts()
+        pairs = zip(shown["latent"], shown["top_tokens"], strict=True)
+        shown = shown[[hit(int(n), tokens, text, labels, every) for n, tokens in pairs]]
     shown = shown.sort_values(str(order), key=lambda c: c.abs() if order == "difference" else c, ascending=False)
     st.dataframe(
         pd.DataFrame({

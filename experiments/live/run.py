@@ -184,7 +184,7 @@ class _Live:
 
     def _end(self, planned: Planned, lane: int, generation: Generation, begun: float) -> Event:
         model = self.model(planned)
-        if self.asked.begun and generation.nonfinite is None:
+        if self.asked.begun:
             (generation,) = with_every_number(model, [planned.row], [generation])  # type: ignore[list-item]
         row = record(model, self.parts.task, planned, generation)
         self.rows[planned.key], self.generations[planned.key] = row, generation

@@ -53,8 +53,10 @@ def sharpened_logprobs(
 
 def with_every_number(model: LoadedModel, rows: Sequence[Row], generations: Sequence[Generation]) -> list[Generation]:
     """Generations with the numbers of tokens that they were begun with, or that were put into them, read under the plans; those that have
-    all their numbers are given back as they are. Raises as `next_logprobs`."""
-    lacking = [n for n, one in enumerate(generations) if any(math.isnan(x) for x in one.logprob)]
+    all their numbers are given back as they are, and so are those that broke, which cannot be read. Raises as `next_logprobs`."""
+    lacking = [
+        n for n, one in enumerate(generations) if one.nonfinite is None and any(math.isnan(x) for x in one.logprob)
+    ]
     texts = [ForcedText(rows[n].prompt_ids, generations[n].token_ids, rows[n].plan) for n in lacking]
     found = list(generations)
     for chunk, read in _read(model, texts):

@@ -46,9 +46,20 @@ def choose(watched: Any, lane: int, token: int) -> None:
     watched.page.locator(".live .acts").wait_for(timeout=5_000)
 
 
+def asked(open_page: Open, url: str, number: int) -> tuple[Any, str]:
+    """A question that has been run."""
+    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": number}))
+    return watched, ran(watched)
+
+
+def press(watched: Any, lane: int, token: int, act: str) -> None:
+    """Choose a token and press a button below it."""
+    choose(watched, lane, token)
+    watched.page.locator(f'.live .act[data-act="{act}"]').first.click()
+
+
 def test_another_token_is_chosen_and_gone_on_from(url: str, open_page: Open) -> None:
-    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 3}))
-    job = ran(watched)
+    watched, job = asked(open_page, url, 3)
     before = texts(watched, 1)
     choose(watched, 1, 2)
     other = watched.page.locator('.live .act[data-act="swap"]').first
@@ -70,10 +81,8 @@ def test_another_token_is_chosen_and_gone_on_from(url: str, open_page: Open) -> 
 
 
 def test_a_token_is_drawn_again_and_outcomes_are_counted(url: str, open_page: Open) -> None:
-    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 4}))
-    job = ran(watched)
-    choose(watched, 1, 1)
-    watched.page.locator('.live .act[data-act="resample"]').click()
+    watched, job = asked(open_page, url, 4)
+    press(watched, 1, 1, "resample")
     ended(watched, job)
     table = watched.page.locator(".live .outcomes")
     assert table.locator("tr").count() == 3 and " of 8 (" in table.inner_text()
@@ -84,24 +93,19 @@ def test_a_token_is_drawn_again_and_outcomes_are_counted(url: str, open_page: Op
 
 
 def test_steering_begins_and_ends_at_a_token(url: str, open_page: Open) -> None:
-    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 5}))
-    job = ran(watched)
-    choose(watched, 0, 1)
-    watched.page.locator('.live .act[data-act="from"]').click()
+    watched, job = asked(open_page, url, 5)
+    press(watched, 0, 1, "from")
     job = ended(watched, job)
     watched.show(".live .receipt", "fired 1 of 1")
-    choose(watched, 1, 0)
-    watched.page.locator('.live .act[data-act="until"]').click()
+    press(watched, 1, 0, "until")
     ended(watched, job)
     assert watched.page.locator(".live .lane").count() >= 1
     assert watched.faults == []
 
 
 def test_a_token_joins_the_span_of_the_intervention(url: str, open_page: Open) -> None:
-    watched = open_page(f"{url}/playground?" + urlencode({"pg_number": 6}))
-    ran(watched)
-    choose(watched, 1, 1)
-    watched.page.locator('.live .act[data-act="span"]').click()
+    watched, _ = asked(open_page, url, 6)
+    press(watched, 1, 1, "span")
     watched.settle(800)
     watched.page.locator(".st-key-pg_copy button").first.click()
     watched.show('[data-testid="stPopoverBody"]', "last_prompt | window:1:2")

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydantic import ValidationError
 from streamlit.testing.v1 import AppTest
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from app import turn_fields
 from app.jobs.board import Board
@@ -26,9 +24,8 @@ from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.plan.span import Span
 from tests.app.test_playground import board, show
+from tests.chat_model import save_chat_model
 from tests.experiments.command_line import command
-from tests.experiments.test_prompting import QWEN3
-from tests.experiments.test_prompting import model as templated
 from tests.tiny import vector
 
 __all__ = ["board"]
@@ -40,15 +37,7 @@ SAID = (("system", "Be brief."), ("user", "What is 2+2?"), ("assistant", "4"), (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model with a chat template, and a vector."""
     place = tmp_path_factory.mktemp("chat")
-    tokenizer = templated(QWEN3, None, False).tokenizer
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=24, max_position_embeddings=512, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(place / "model")
-    tokenizer.save_pretrained(place / "model")
+    save_chat_model(place / "model")
     vector(1).save(place / "v.safetensors")
     return place
 

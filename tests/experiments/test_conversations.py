@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments.commands import cli
 from experiments.tasks.conversations import asked, parse_turn
@@ -17,6 +15,7 @@ from experiments.tasks.own_texts import Message, OwnPrompt
 from steering.errors import BadInput
 from steering.model.models import LoadedModel
 from steering.model.prompts import token_texts
+from tests.chat_model import save_chat_model
 from tests.experiments.test_prompting import LLAMA31, NO_SYSTEM, QWEN3, R1, REFUSES
 from tests.experiments.test_prompting import model as templated
 from tests.tiny import vector
@@ -46,15 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model with a chat template, one without, and a vector."""
     place = tmp_path_factory.mktemp("models")
     for name, template in (("chat", QWEN3), ("plain", None)):
-        tokenizer = templated(template, None, False).tokenizer
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
-            intermediate_size=24, max_position_embeddings=512, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.eos_token_id,
-        )  # fmt: skip
-        LlamaForCausalLM(config).save_pretrained(place / name)
-        tokenizer.save_pretrained(place / name)
+        save_chat_model(place / name, template)
     vector(1).save(place / "v.safetensors")
     return place
 

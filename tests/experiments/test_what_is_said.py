@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments.tasks.own_texts import own_prompts
 from probes.evaluation import compare
@@ -16,9 +14,8 @@ from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.model.prompts import controls_in
 from steering.vector.vectors import SteeringVector
+from tests.chat_model import save_chat_model
 from tests.experiments.command_line import Steer, command
-from tests.experiments.test_prompting import QWEN3
-from tests.experiments.test_prompting import model as templated
 
 
 @pytest.fixture
@@ -29,16 +26,7 @@ def steer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @pytest.fixture(scope="module")
 def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model with a chat template and its special tokens."""
-    place, tokenizer = tmp_path_factory.mktemp("chat"), templated(QWEN3, None, False).tokenizer
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=24, max_position_embeddings=512, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return place
+    return save_chat_model(tmp_path_factory.mktemp("chat"))
 
 
 def texts(place: Path, name: str, *lines: str) -> Path:

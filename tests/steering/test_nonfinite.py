@@ -11,6 +11,7 @@ import torch
 from steering.engine.edit_size import edit_size, mean_ratio
 from steering.engine.forced import ForcedText, forced_divergence
 from steering.engine.generation import Finished, Generation, Row, Step, generate, stream
+from steering.engine.predicted import with_every_number
 from steering.engine.sampling import GenerationSettings
 from steering.errors import BadInput
 from steering.model.models import LoadedModel, wrap
@@ -157,3 +158,13 @@ def test_a_forced_reading_that_is_not_finite_is_an_error() -> None:
     forced_divergence(model, [ForcedText((1, 4), (5, 6), plan())])
     with pytest.raises(BadInput, match="Text 1 cannot be read: .* NaN or infinite"):
         forced_divergence(model, [ForcedText((1, 4), (5, 6), plan()), ForcedText((1, 9), (5, 6), plan())])
+
+
+def test_a_broken_row_that_went_on_from_tokens_is_given_back_beside_those_that_did_not_break() -> None:
+    model, first = half(), prompts(2, seed=3)
+    begun = tuple(generate(model, [Row(first[0])], SETTINGS)[0].token_ids[:2])
+    rows = [Row(first[0], Plan(TOO_MUCH.interventions * 2), begun=begun), Row(first[0], begun=begun)]
+    broken, whole = generate(model, rows, SETTINGS)
+    assert broken.finish == "nonfinite" and math.isnan(whole.logprob[0])
+    given, completed = with_every_number(model, rows, [broken, whole])
+    assert given is broken and all(map(math.isfinite, completed.logprob))
