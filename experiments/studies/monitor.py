@@ -121,7 +121,7 @@ def monitor(
         ]
     named: tuple[tuple[tuple[int, float], ...], ...] = ()
     if dictionary is not None and strongest:
-        named = _strongest(dictionary.encode(held[dictionary.site]).cpu(), strongest)
+        named = strongest_of(dictionary.encode(held[dictionary.site]).cpu(), strongest)
     unknown = unknown_in(model, text or model.tokenizer.decode(list(token_ids)))
     return Monitored(
         model.id, tuple(int(t) for t in token_ids), tuple(token_texts(model, list(token_ids))), tuple(series),
@@ -129,7 +129,7 @@ def monitor(
     )  # fmt: skip
 
 
-def _strongest(active: Tensor, count: int) -> tuple[tuple[tuple[int, float], ...], ...]:
+def strongest_of(active: Tensor, count: int) -> tuple[tuple[tuple[int, float], ...], ...]:
     """Per token of `active [tokens, latents]`, the most active latents."""
     if not bool(active.isfinite().all()):
         raise BadInput("A latent's activation along the text is not finite; load the model in float32.")

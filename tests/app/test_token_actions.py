@@ -14,6 +14,7 @@ from app.stack import Card
 from app.token_actions import acted, from_here, until_here, with_token
 from app.vector_files import offered
 from experiments.live.edits import Edit
+from experiments.live.outcomes import outcomes
 from experiments.live.request import STEERED, UNSTEERED, LiveRequest
 from experiments.live.run import Engine
 from experiments.live.saving import save_live
@@ -236,3 +237,25 @@ def test_ids_that_are_no_tokens_are_refused(
     assert code == 2 and "its tokenizer has ids 0 to 133" in " ".join(err.split())
     code, _, err = command(monkeypatch, capsys)("generate", "--prompt", "rules + 1", "--begun", "")
     assert code == 2 and "ids of tokens" in err
+
+
+def test_a_text_without_a_grade_is_counted_as_not_right() -> None:
+    row = {"token_ids": [1], "tokens": ["a"], "finish": "eos", "answer": "5", "scorable": True, "correct": True}
+    cut = {
+        **row,
+        "token_ids": [2],
+        "tokens": ["b"],
+        "finish": "length",
+        "answer": None,
+        "scorable": False,
+        "correct": False,
+    }
+    found = outcomes([row, row, cut, cut], 0)
+    share = wilson(2, 4)
+    assert found["right"] == {"count": 2, "of": 4, "low": share.low, "high": share.high, "ungraded": 2}
+    assert found["said"] == [("5", 2), ("b", 2)] and (found["distinct"], found["ended"]) == (2, 2)
+
+
+def test_rows_that_go_on_from_other_tokens_are_other_rows(engine: Engine) -> None:
+    first, other = (rows(events(engine, request(begun=(token,), max_new_tokens=3)), UNSTEERED)[0] for token in (18, 19))
+    assert first["key"] != other["key"] and first["prompt_ids"] == other["prompt_ids"]

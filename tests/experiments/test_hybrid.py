@@ -19,7 +19,8 @@ from experiments.evaluation.hybrids import stored_controller
 from experiments.evaluation.rows import Parts, chunks_of, rules_of
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.store.runs import ROW_SCHEMA, Arm, Store
-from experiments.studies.hybrid.arms import hybrid_arm
+from experiments.studies.hybrid.arms import RANDOM_BANKS, hybrid_arm, random_gate_rules
+from experiments.studies.hybrid.arms import Parts as Made
 from experiments.studies.hybrid.report import hybrid_frame, readings_per_token, render
 from experiments.studies.hybrid.spec import HybridSpec
 from experiments.studies.hybrid.taxonomy import (
@@ -348,3 +349,14 @@ def test_wrong_words_are_refused_before_anything_runs(
             main()
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_behind_the_entropy_gate_only_the_vectors_are_drawn() -> None:
+    own, guess = bank(), readout(1)
+    parts = Made(own, own, own, guess, torch.zeros(K, 4), guess, guess)
+    rules = [rule for _, rule in random_gate_rules(parts, {"entropy": 1.25}).values()]
+    assert len({rule.bank.digest for rule in rules if rule.bank is not None} | {own.digest}) == RANDOM_BANKS + 1
+    for rule in rules:
+        assert (rule.when, rule.which, rule.threshold, rule.categories) == ("entropy", "base", 1.25, guess)
+        assert rule.bank is not None
+        torch.testing.assert_close(rule.bank.vectors.norm(dim=1), own.vectors.norm(dim=1))

@@ -12,7 +12,7 @@ import torch
 from experiments.evaluation.evaluate import run_evaluation
 from experiments.evaluation.spec import EvalSpec, Generating
 from experiments.store.runs import Arm, Store
-from experiments.studies.monitor import monitor
+from experiments.studies.monitor import monitor, strongest_of
 from probes.probe import Probe, ProbeProvenance
 from saes.loading import load_dictionary
 from steering.errors import BadInput
@@ -129,3 +129,10 @@ def test_the_command_reads_a_text_a_file_and_a_stored_row(steer: Steer, tmp_path
     ):
         code, _, error = steer("monitor", *given)
         assert code == 2 and words in error, error
+
+
+def test_silent_latents_are_not_among_the_strongest() -> None:
+    active = torch.tensor([[0.0, 3.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    assert strongest_of(active, 3) == (((1, 3.0), (3, 1.0)), ())
+    with pytest.raises(BadInput, match="not finite"):
+        strongest_of(torch.tensor([[float("nan")]]), 1)

@@ -23,6 +23,8 @@ def vector(direction: torch.Tensor, site: Site) -> SteeringVector:
 
 def test_planted_rows_are_found_with_their_signs_and_sizes() -> None:
     dictionary = load_dictionary("builtin:base")
+    with torch.no_grad():  # coefficients are of rows as they are, whatever their lengths
+        dictionary.sae.W_dec *= torch.linspace(0.5, 2.0, dictionary.latents)[:, None]
     rows = dictionary.sae.W_dec.detach()
     mixed = 3.0 * rows[7] - 2.0 * rows[501]
     found = decompose(vector(mixed, dictionary.site), dictionary, count=2, draws=19)

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from saes.corpus import LabelledSpan, Text, encoded
 from saes.dictionary import Dictionary
 from saes.differences import paired_difference
+from saes.loading import load_dictionary
 from saes.logit_effect import logit_effects
 from saes.reason_score import Vocabulary
 from saes.scores import ScorePass, candidates, score_table
@@ -24,7 +25,7 @@ from steering.errors import BadInput
 from steering.extraction.lens import lens_logits
 from steering.extraction.reading import Reading
 from steering.model.hooks import hooked
-from steering.model.models import LoadedModel
+from steering.model.models import LoadedModel, load_model
 from steering.model.sites import Site
 from tests.saes.test_features import LATENTS, SITE, random_sae
 from tests.tiny import VOCABULARY, tiny
@@ -321,3 +322,10 @@ def test_what_cannot_be_scored_is_refused() -> None:
     head = StandardSAE(StandardSAEConfig(d_in=8, d_sae=20, device="cpu"))
     with pytest.raises(BadInput, match="before the output projection"):
         logit_effects(model, Dictionary("on a head", head, Site(1, "z", 0)))
+
+
+def test_logit_effects_name_tokens_alone() -> None:
+    model, dictionary = load_model("builtin:base"), load_dictionary("builtin:base")
+    found = logit_effects(model, dictionary, latents=range(64), k=8)
+    known = len(model.tokenizer)
+    assert found.promoted.max() < known and found.demoted.max() < known

@@ -11,12 +11,12 @@ from scipy.stats import norm as gaussian
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from steering.errors import BadInput
-from steering.extraction.lens import lens_logits, lens_tokens
+from steering.extraction.lens import lens_logits, lens_tokens, logit_ends
 from steering.extraction.massive import concentration, massive_coordinates
 from steering.extraction.principal import first_component
 from steering.extraction.separability import separability, weighted_measures
 from steering.extraction.stability import split_half
-from steering.model.models import LoadedModel
+from steering.model.models import LoadedModel, load_model
 from steering.model.sites import Site
 from steering.vector.vectors import SteeringVector
 from tests.planted import EMBEDDING, planted
@@ -227,3 +227,12 @@ def test_a_massive_axis_is_flagged_and_others_are_not() -> None:
 
 
 # The report
+
+
+def test_rows_behind_the_tokenizers_last_token_are_never_named() -> None:
+    model = load_model("builtin:base")
+    known = len(model.tokenizer)
+    assert known < model.model.get_input_embeddings().num_embeddings
+    direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
+    for ends in logit_ends(model, lens_logits(model, direction), 10**4):
+        assert sorted(token.id for token in ends) == list(range(known))

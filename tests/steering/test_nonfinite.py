@@ -162,9 +162,9 @@ def test_a_forced_reading_that_is_not_finite_is_an_error() -> None:
 
 def test_a_broken_row_that_went_on_from_tokens_is_given_back_beside_those_that_did_not_break() -> None:
     model, first = half(), prompts(2, seed=3)
-    begun = tuple(generate(model, [Row(first[0])], SETTINGS)[0].token_ids[:2])
+    begun = tuple(generate(model, [Row(first[0])], SETTINGS)[0].token_ids[:1])
     rows = [Row(first[0], Plan(TOO_MUCH.interventions * 2), begun=begun), Row(first[0], begun=begun)]
     broken, whole = generate(model, rows, SETTINGS)
-    assert broken.finish == "nonfinite" and math.isnan(whole.logprob[0])
+    assert broken.finish == "nonfinite" and math.isnan(broken.logprob[0]) and math.isnan(whole.logprob[0])
     given, completed = with_every_number(model, rows, [broken, whole])
     assert given is broken and all(map(math.isfinite, completed.logprob))
