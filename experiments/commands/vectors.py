@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 LONGEST_NAME = 120
 """Letters of a vector's name that its file is named by."""
 vectors_app = typer.Typer(help="Look at steering vectors and exchange them with other tools.", no_args_is_help=True)
-FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means", "easysteer", "neuronpedia", "tensor")
-WRITTEN = ("gguf", "easysteer", "neuronpedia", "tensor")
+FORMATS = ("gguf", "steering-vectors", "directions", "behaviour-means", "easysteer", "neuronpedia", "saklas", "tensor")
+WRITTEN = ("gguf", "easysteer", "neuronpedia", "saklas", "tensor")
 """Formats that vectors are exported to."""
 
 
@@ -58,7 +58,7 @@ vectors_app.command("search")(search)
 
 @vectors_app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="File of another tool.")],
+    file: Annotated[Path, typer.Argument(help="File of another tool; saklas: the pack's folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the vectors.")],
     kind: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "gguf",
     layers: Annotated[
@@ -70,7 +70,9 @@ def import_(
     layer: Annotated[int | None, typer.Option(help="behaviour-means: which 0-based layer.")] = None,
     raw: Annotated[bool, typer.Option(help="behaviour-means: keep the length of the difference.")] = False,
     rows: Annotated[str | None, typer.Option(help="tensor: what a row is, layers or hidden_states.")] = None,
-    model_id: Annotated[str, typer.Option(help="Model that the vectors come from.")] = "",
+    model_id: Annotated[
+        str, typer.Option(help="Model that the vectors come from; saklas: which of the pack's models.")
+    ] = "",
 ) -> None:
     """Read vectors of another tool; pickled files are read without running them."""
     from steering.errors import unknown
@@ -82,6 +84,7 @@ def import_(
         "behaviour-means": lambda: _behaviour_means(file, label, layer, raw, model_id),
         "easysteer": lambda: _easysteer(file, model_id),
         "neuronpedia": lambda: _neuronpedia(file, model_id),
+        "saklas": lambda: _saklas(file, model_id),
         "tensor": lambda: _tensor(file, rows, model_id),
     }
     if kind not in readers:
@@ -97,7 +100,7 @@ def import_(
 @vectors_app.command("export")
 def export(
     files: Annotated[list[Path], typer.Argument(help="Vector files (.safetensors), one per layer.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write; saklas: the folder.")],
     kind: Annotated[str, typer.Option("--format", help=f"One of {', '.join(WRITTEN)}.")] = "gguf",
     layers: Annotated[
         str, typer.Option(help="gguf: layer convention of the reader: llama.cpp, repeng, easysteer.")
@@ -109,19 +112,22 @@ def export(
     on: Annotated[str, typer.Option(help="easysteer: generated, prompt or all.")] = "generated",
     model_id: Annotated[str, typer.Option(help="neuronpedia: its own name of the model.")] = "",
     strength: Annotated[float, typer.Option(help="neuronpedia: default strength, from -100 to 100.")] = 1.0,
+    name: Annotated[str, typer.Option(help="saklas: the pack's name; made from the vector's otherwise.")] = "",
+    licence: Annotated[str, typer.Option(help="saklas: identifier of a licence, such as mit.")] = "",
     n_layers: Annotated[int | None, typer.Option(help="tensor: the model's number of layers.")] = None,
     rows: Annotated[str, typer.Option(help="tensor: what a row is, layers or hidden_states.")] = "layers",
 ) -> None:
     """Write vectors for another program: a GGUF control vector (llama.cpp, repeng, EasySteer), EasySteer's spec with its control vector,
-    Neuronpedia's JSON of one vector, or a .pt tensor with a row per layer."""
+    Neuronpedia's JSON of one vector, a pack of saklas, or a .pt tensor with a row per layer."""
     from steering.errors import unknown
-    from steering.vector.interchange import export_easysteer, export_gguf, export_tensor
+    from steering.vector.interchange import export_easysteer, export_gguf, export_saklas, export_tensor
     from steering.vector.vectors import SteeringVector
 
     writers: dict[str, Callable[[list[SteeringVector]], Path]] = {
         "gguf": lambda vectors: export_gguf(vectors, out, layers=layers, model_hint=model_hint),
         "easysteer": lambda vectors: export_easysteer(vectors, out, model_hint=model_hint, scale=scale, on=on),
         "neuronpedia": lambda vectors: _for_neuronpedia(vectors, out, model_id, strength),
+        "saklas": lambda vectors: export_saklas(vectors, out, name=name, licence=licence or "unknown"),
         "tensor": lambda vectors: export_tensor(vectors, out, n_layers=n_layers, rows=rows),
     }
     if kind not in writers:
@@ -195,6 +201,12 @@ def _neuronpedia(file: Path, model_id: str) -> list[SteeringVector]:
     from steering.vector.interchange import import_neuronpedia
 
     return [import_neuronpedia(file, model_id=model_id)]
+
+
+def _saklas(file: Path, model_id: str) -> list[SteeringVector]:
+    from steering.vector.interchange import import_saklas
+
+    return list(import_saklas(file, model_id=model_id).values())
 
 
 def _tensor(file: Path, rows: str | None, model_id: str) -> list[SteeringVector]:

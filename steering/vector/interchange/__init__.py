@@ -12,6 +12,7 @@ from .neuronpedia import export_neuronpedia, import_neuronpedia
 from .peers import import_steering_vectors
 from .pickles import load_plain
 from .published import BehaviourMean, BehaviourMeans, import_behaviour_means, import_directions
+from .saklas import export_saklas, import_saklas
 from .tensors import export_tensor, import_tensor
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "export_easysteer",
     "export_gguf",
     "export_neuronpedia",
+    "export_saklas",
     "export_tensor",
     "import_behaviour_means",
     "import_directions",
     "import_easysteer",
     "import_gguf",
     "import_neuronpedia",
+    "import_saklas",
     "import_steering_vectors",
     "import_tensor",
     "load_plain",
