@@ -11,6 +11,7 @@ from steering.names import offered
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
+    from .exchange import pull_probe, push_probe
     from .fitting import Fitted, fit
     from .forks import Forks, find_forks
     from .labels import BehaviourLabel
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Probe": ".probe",
+    "pull_probe": ".exchange",
+    "push_probe": ".exchange",
     "Fitted": ".fitting",
     "fit": ".fitting",
     "Evaluation": ".evaluation",
@@ -46,6 +49,8 @@ __all__ = [
     "fit",
     "lexicon_labels",
     "next_behaviour",
+    "pull_probe",
+    "push_probe",
 ]
 
 __getattr__, __dir__ = offered(__name__, _PLACES)

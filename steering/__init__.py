@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .model.reader import Reader, load_reader
     from .model.sites import Site
     from .plan.controls import random_control
+    from .plan.exchange import pull_plan, push_plan
     from .plan.expression import parse_plan
     from .plan.plan import Dose, Gate, Intervention, Plan, Span
     from .vector.exchange import pull_vector, push_vector
@@ -49,6 +50,8 @@ _PLACES = {
     "Provenance": ".vector.vectors",
     "SteeringVector": ".vector.vectors",
     "random_like": ".vector.vectors",
+    "pull_plan": ".plan.exchange",
+    "push_plan": ".plan.exchange",
     "pull_vector": ".vector.exchange",
     "push_vector": ".vector.exchange",
     "Features": ".vector.features",
@@ -114,7 +117,9 @@ __all__ = [
     "paired_difference",
     "parse_plan",
     "pca_direction",
+    "pull_plan",
     "pull_vector",
+    "push_plan",
     "push_vector",
     "random_control",
     "random_like",

@@ -3,7 +3,7 @@
 1. Repositories are lists of commits, each the whole set of files; a branch is the last one that was written to it.
 2. Faults are switched on by a test: a status for every answer, files whose connection is cut, something that happens between the listing
    and the fetching.
-3. Files are kept in commits, as small ones are; large file storage is not spoken.
+3. Files are kept in commits. Those whose name ends as a test says go through large file storage (git LFS, in one part); Xet is not spoken.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-_API = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree|preupload|commit)/([^/]+))?")
-_FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_API = re.compile(r"/api/(?:models|(datasets))/([^/]+/[^/]+)(?:/(revision|tree|preupload|commit)/([^/]+))?")
+_FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_BATCH = re.compile(r"/(?:datasets/)?[^/]+/[^/]+\.git/info/lfs/objects/batch")
+DATASETS = "datasets/"
+"""What the names of data set repositories begin with here; those of models are bare."""
 Files = dict[str, bytes]
 LICENCES = ("apache-2.0", "mit", "other")
 """Identifiers that the hub takes; the real one takes some eighty."""
@@ -37,12 +40,12 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
     private: bool = False
 
-    def commit(self, files: Files, branch: str = "main") -> str:
-        """A new commit: what the branch held, with these files. Its id."""
+    def commit(self, files: Files, branch: str = "main", gone: set[str] | None = None) -> str:
+        """A new commit: what the branch held, with these files and without those that go. Its id."""
         before = self.commits.get(self.branches.get(branch, ""), {})
         facts = json.dumps([len(self.commits), branch, sorted(files)])
         oid = hashlib.sha1(facts.encode() + b"".join(files[name] for name in sorted(files))).hexdigest()
-        self.commits[oid] = {**before, **files}
+        self.commits[oid] = {name: data for name, data in {**before, **files}.items() if name not in (gone or ())}
         self.branches[branch] = oid
         return oid
 
@@ -63,6 +66,10 @@ class FakeHub:
     """Status of every answer; 0 for none."""
     cut: set[str] = field(default_factory=set)
     """Files whose connection is closed before their first byte."""
+    large: tuple[str, ...] = ()
+    """Ends of the names of files that go through large file storage."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """What large file storage holds, by sha256."""
     after_listing: Callable[[], None] | None = None
     """What happens once a tree was listed."""
 
@@ -112,6 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer("POST")
 
+    def do_PUT(self) -> None:
+        self._answer("PUT")
+
     def _answer(self, method: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         where = urlsplit(self.path)
@@ -128,14 +138,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/models":
             self._models(query)
         elif found := _API.fullmatch(path):
-            self._model(found[1], found[2] or "revision", unquote(found[3] or "main"), body)
+            name = (DATASETS if found[1] else "") + found[2]
+            self._model(name, found[3] or "revision", unquote(found[4] or "main"), body)
+        elif _BATCH.fullmatch(path):
+            self._batch(json.loads(body))
+        elif method == "PUT" and path.startswith("/lfs/"):
+            self._store(path.removeprefix("/lfs/"), body)
         elif found := _FILE.fullmatch(path):
-            self._file(method, found[1], unquote(found[2]), unquote(found[3]))
+            self._file(method, (found[1] or "") + found[2], unquote(found[3]), unquote(found[4]))
         else:
             self._json({"error": f"no route {path}"}, 404)
 
     def _create(self, asked: dict[str, Any]) -> None:
-        name = f"{asked['organization']}/{asked['name']}"
+        kind = DATASETS if asked.get("type") == "dataset" else ""
+        name = f"{kind}{asked['organization']}/{asked['name']}"
         url = f"{self.hub.url}/{name}"
         if name in self.hub.repositories:
             self._json({"error": "You already created this model repo", "url": url}, 409)
@@ -146,14 +162,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _models(self, query: dict[str, list[str]]) -> None:
         wanted = set(query.get("filter", []))
-        found = [self._info(name, "main") for name, held in self.hub.repositories.items() if not held.private]
+        public = {name for name, held in self.hub.repositories.items() if not held.private}
+        found = [self._info(name, "main") for name in sorted(public) if not name.startswith(DATASETS)]
         kept = [info for info in found if wanted <= set(info["tags"])]
         self._json(kept[: int(query.get("limit", ["1000"])[0])])
 
     def _info(self, name: str, revision: str) -> dict[str, Any]:
         files = self.hub.files(name, revision)
         return {
-            "id": name, "modelId": name, "sha": self.hub.repositories[name].at(revision), "private": False, "downloads": 7, "likes": 2,
+            "id": name.removeprefix(DATASETS), "private": False, "sha": self.hub.repositories[name].at(revision),
+            "downloads": 7, "likes": 2,
             "tags": tags_of(files), "library_name": front_matter(files.get("README.md", b"")).get("library_name"),
             "lastModified": "2026-02-03T04:05:06.000Z", "siblings": [{"rfilename": file} for file in files],
         }  # fmt: skip
@@ -184,12 +202,30 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({
             "files": [
                 {
-                    "path": file["path"], "uploadMode": "regular", "shouldIgnore": False,
+                    "path": file["path"], "shouldIgnore": False,
+                    "uploadMode": "lfs" if file["path"].endswith(self.hub.large or ("/",)) else "regular",
                     "oid": blob_id(held[file["path"]]) if file["path"] in held else None,
                 }
                 for file in asked["files"]
             ]
         })  # fmt: skip
+
+    def _batch(self, asked: dict[str, Any]) -> None:
+        """Git LFS: where each object is to be put; those that are there need not be."""
+        assert asked["operation"] == "upload" and asked["hash_algo"] == "sha256"
+        self._json({
+            "transfer": "basic",
+            "objects": [
+                one if one["oid"] in self.hub.stored else one | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}}}
+                for one in asked["objects"]
+            ],
+        })  # fmt: skip
+
+    def _store(self, oid: str, body: bytes) -> None:
+        right = hashlib.sha256(body).hexdigest() == oid
+        if right:
+            self.hub.stored[oid] = body
+        self._json({}, 200 if right else 400)
 
     def _commit(self, name: str, held: Repository, revision: str, body: bytes) -> None:
         lines = [json.loads(line) for line in body.splitlines() if line.strip()]
@@ -199,7 +235,14 @@ class _Handler(BaseHTTPRequestHandler):
             for line in lines[1:]
             if line["key"] == "file"
         }
-        oid = held.commit(files, revision)
+        for line in lines[1:]:
+            if line["key"] == "lfsFile":
+                assert len(self.hub.stored[line["value"]["oid"]]) == line["value"]["size"], (
+                    "stored before it is committed"
+                )
+                files[line["value"]["path"]] = self.hub.stored[line["value"]["oid"]]
+        gone = {line["value"]["path"] for line in lines[1:] if line["key"] == "deletedFile"}
+        oid = held.commit(files, revision, gone)
         self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "commitOid": oid})
 
     def _file(self, method: str, name: str, revision: str, path: str) -> None:

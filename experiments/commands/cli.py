@@ -33,7 +33,8 @@ from .monitor import monitor
 from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 from .overview import overview
 from .pairs import pair_app
-from .plans import VectorOption, generate_, named_vectors, plan_app
+from .plan_options import VectorOption, named_vectors
+from .plans import generate_, plan_app
 from .probes import probe_app
 from .prompts import prompt
 from .published import import_app

@@ -38,7 +38,7 @@ def monitor(
     as_json: JsonOption = False,
 ) -> None:
     """Project a text's activations on vectors, probes and latents, token by token; nothing is steered."""
-    from probes.probe import Probe
+    from probes.exchange import load_probe
     from saes.loading import load_dictionary
     from steering.model.models import load_model
     from steering.model.prompts import encode_prompt
@@ -52,7 +52,7 @@ def monitor(
     if not all(part.isdigit() for part in parts):
         raise BadInput(f"--latents {latents}: give numbers of latents, such as 464,183.")
     vectors = [SteeringVector.load(path) for path in vector or []]
-    probes = [Probe.load(path) for path in probe or []]
+    probes = [load_probe(path) for path in probe or []]
     loaded = load_model(model, dtype=dtype, device=device)
     written = ""
     if row:

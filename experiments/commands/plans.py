@@ -12,44 +12,20 @@ from rich.console import Console
 
 from steering.errors import BadInput, unknown
 
+from .exchange import pull_plan, push_plan
+from .plan_options import ExpressionArgument, VectorOption, read_plan
 from .warnings import say_controls, say_unknown
 
 if TYPE_CHECKING:
-    from steering.plan.plan import Plan
-    from steering.vector.features import Features
-    from steering.vector.vectors import SteeringVector
-
     from ..tasks.own_texts import OwnPrompt
 
 plan_app = typer.Typer(help="Write plans down, and see what they would cover.", no_args_is_help=True)
-ExpressionArgument = Annotated[str, typer.Argument(help="One-line plan, or a YAML or JSON plan file.")]
-VectorOption = Annotated[
-    list[str] | None, typer.Option("--vector", help="NAME=FILE: what the plan calls a vector file.")
-]
+plan_app.command("push")(push_plan)
+plan_app.command("pull")(pull_plan)
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse vectors that are not known to come from this model's weights.")
 ]
 ModelOption = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, smollm2, or builtin:base.")]
-
-
-def read_plan(text: str, named: list[str] | None) -> Plan:
-    """A plan from its one-line form or a file; vectors by `NAME=FILE` or by path."""
-    from steering.plan import source
-
-    return source.read_plan(text, named_vectors(named))
-
-
-def named_vectors(named: list[str] | None) -> dict[str, SteeringVector | Features]:
-    """What `--vector NAME=FILE` names. Raises BadInput."""
-    from steering.vector.features import load_stored
-
-    vectors: dict[str, SteeringVector | Features] = {}
-    for entry in named or []:
-        name, equals, path = entry.partition("=")
-        if not equals:
-            raise BadInput(f"--vector {entry!r} is not NAME=FILE.")
-        vectors[name] = load_stored(path)
-    return vectors
 
 
 @plan_app.command("show")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..progress import paper, progress, talk
 from .asking import FIND_START, ReadOption, TaskOption, TokensOption, TwoFormsOption, asking_of
+from .exchange import pull_probe, push_probe
 from .labels import (
     UNDEFINED,
     JsonOption,
@@ -38,6 +39,8 @@ probe_app.command("labellers")(labellers)
 probe_app.command("label")(label)
 probe_app.command("forks")(forks)
 probe_app.command("stability")(stability_)
+probe_app.command("push")(push_probe)
+probe_app.command("pull")(pull_probe)
 TargetOption = Annotated[
     str,
     typer.Option(
@@ -186,9 +189,9 @@ def show(
     """What a probe reads and predicts, and what was measured when it was fitted."""
     from dataclasses import asdict
 
-    from probes.probe import Probe
+    from probes.exchange import load_probe
 
-    found = Probe.load(probe)
+    found = load_probe(probe)
     facts: dict[str, Any] = {
         "kind": found.kind, "site": str(found.site), "classes": list(found.classes), "width": found.width,
         "digest": found.digest, **asdict(found.provenance),
@@ -210,9 +213,9 @@ def gate(
     of: Annotated[str, typer.Option(help="The class whose probability is read; the second by default.")] = "",
 ) -> None:
     """Write a probe's weights as a vector that gates a plan: `add ... when probe(FILE) > 0.5`."""
-    from probes.probe import Probe
+    from probes.exchange import load_probe
 
-    print(Probe.load(probe).vector(of or None).save(out))
+    print(load_probe(probe).vector(of or None).save(out))
 
 
 @probe_app.command("map")

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ..progress import progress
 from .behaviours import behaviours
+from .exchange import publish_run, pull_run
 from .options import RUNS, JsonOption, RunsOption
 from .upkeep import export, gc, import_, migrate, reproduce, say, verify
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 runs_app = typer.Typer(help="List, look into, compare, query, check and move stored runs.", no_args_is_help=True)
 runs_app.command()(export)
 runs_app.command("import")(import_)
+runs_app.command("publish")(publish_run)
+runs_app.command("pull")(pull_run)
 runs_app.command()(behaviours)
 runs_app.command()(reproduce)
 runs_app.command()(verify)

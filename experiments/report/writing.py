@@ -90,11 +90,7 @@ def write_report(run: Run, folder: Path | str, formats: Collection[str] = FORMAT
     wanted, place = check_formats(formats), Path(folder)
     evidence = gather(run)
     frame = arms_frame(evidence)
-    tables: dict[str, list[Table]] = {split: arm_tables(evidence, frame, split) for split in evidence.manifest.splits}
-    tables[""] = special_tables(evidence)
-    if evidence.doubts:
-        for name, group in tables.items():
-            tables[name] = [replace(table, notes=(*table.notes, evidence.doubts)) for table in group]
+    tables = _tables(evidence, frame)
     drawings: list[Drawing] = []
     left_out: list[tuple[str, str]] = []
     if {"html", "svg", "png", "csv"} & set(wanted):
@@ -120,7 +116,7 @@ def write_report(run: Run, folder: Path | str, formats: Collection[str] = FORMAT
         f", {evidence.partial}" if evidence.partial else ""
     )
     if "md" in wanted:
-        write("tables.md", f"## {in_markdown(about)}\n\n" + "\n".join(map(to_markdown, every)))
+        write("tables.md", f"## {in_markdown(about)}\n\n" + _in_markdown(every))
     if "latex" in wanted:
         write(
             "tables.tex", f"% {in_latex(about)}\n% needs \\usepackage{{booktabs}}\n\n" + "\n".join(map(to_latex, every))
@@ -132,6 +128,28 @@ def write_report(run: Run, folder: Path | str, formats: Collection[str] = FORMAT
             if kind in wanted:
                 write(f"figures/{drawing.name}.{kind}", make(drawing))
     return Report(place, tuple(written), frame, tuple(left_out), evidence.partial, evidence.doubts)
+
+
+def markdown_tables(run: Run) -> str:
+    """The tables of a run's report as Markdown. Raises StoreError for rows that cannot be read."""
+    evidence = gather(run)
+    return _in_markdown([table for group in _tables(evidence, arms_frame(evidence)).values() for table in group])
+
+
+def _tables(evidence: Evidence, frame: pd.DataFrame) -> dict[str, list[Table]]:
+    """By split, and under no name those of the whole run; what is doubted is said under each of them."""
+    tables = {split: arm_tables(evidence, frame, split) for split in evidence.manifest.splits}
+    tables[""] = special_tables(evidence)
+    if not evidence.doubts:
+        return tables
+    return {
+        name: [replace(table, notes=(*table.notes, evidence.doubts)) for table in group]
+        for name, group in tables.items()
+    }
+
+
+def _in_markdown(tables: list[Table]) -> str:
+    return "\n".join(map(to_markdown, tables))
 
 
 _FILES: dict[str, Callable[[Drawing], str | bytes]] = {

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,31 +127,51 @@ def import_archive(path: Path, store: Store) -> Run:
 
 def _taken(path: Path, archive: zipfile.ZipFile, store: Store) -> Run:
     members = [info for info in archive.infolist() if not info.is_dir()]
-    for info in members:
-        if not _MEMBER.fullmatch(info.filename):
-            raise StoreError(f"{path} holds {info.filename!r}, which is no file of a run; nothing was written.")
-    roots = {info.filename.split("/", 1)[0] for info in members}
-    if len(roots) != 1:
-        raise StoreError(f"{path} holds {len(roots)} runs; an archive holds one. Nothing was written.")
+    run_id = _run_of(str(path), [info.filename for info in members], store)
     if sum(info.file_size for info in members) > EXPANSION * max(path.stat().st_size, 1):
         raise StoreError(f"{path} would unpack to more than {EXPANSION} times its size; nothing was written.")
-    run_id = check_run_id(roots.pop())
-    if (store.root / run_id / "run.json").exists():
-        raise StoreError(f"Run {run_id!r} exists in {store.root}. Give another store with --runs.")
     locked = next((info.filename for info in members if info.flag_bits & 1), None)
     if locked is not None:
         raise StoreError(
             f"{path} holds {locked!r} encrypted; archives are read without a password. Nothing was written."
         )
+    return _placed(str(path), run_id, ((info.filename, _content(path, archive, info)) for info in members), store)
+
+
+def take_in(where: str, folder: Path, store: Store) -> Run:
+    """Take the run that lies in a folder (`<run>/run.json` and so on) into a store, after checking every file; `where` names the folder
+    for messages. Raises StoreError for what is no whole run, and for a run that exists."""
+    held = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in held]
+    run_id = _run_of(where, names, store)
+    return _placed(where, run_id, ((name, path.read_bytes()) for name, path in zip(names, held, strict=True)), store)
+
+
+def _run_of(where: str, names: Sequence[str], store: Store) -> str:
+    """The run that files of these names are. Raises StoreError for other names, for none or several runs, and for one that exists."""
+    for name in names:
+        if not _MEMBER.fullmatch(name):
+            raise StoreError(f"{where} holds {name!r}, which is no file of a run; nothing was written.")
+    roots = {name.split("/", 1)[0] for name in names}
+    if len(roots) != 1:
+        raise StoreError(f"{where} holds {len(roots)} runs; one is taken at a time. Nothing was written.")
+    run_id = check_run_id(roots.pop())
+    if (store.root / run_id / "run.json").exists():
+        raise StoreError(f"Run {run_id!r} exists in {store.root}. Give another store with --runs.")
+    return run_id
+
+
+def _placed(where: str, run_id: str, contents: Iterable[tuple[str, bytes]], store: Store) -> Run:
+    """Write the files aside, check them, and put the run in its place."""
     scratch = store.root / f".import-{secrets.token_hex(4)}" if is_local(store.root) else Path(_scratch())
     try:
-        for info in members:
-            write_whole(scratch / info.filename, _content(path, archive, info))
+        for name, data in contents:
+            write_whole(scratch / name, data)
         read_manifest(scratch / run_id)
         for one in verified(scratch / run_id):
             if one.status in BAD:
                 said = str(one.problem).replace(f"{scratch}/", "")
-                raise StoreError(f"{path} holds a run that is not whole, so nothing was written: {said}")
+                raise StoreError(f"{where} holds a run that is not whole, so nothing was written: {said}")
         if is_local(store.root):
             shutil.rmtree(store.root / run_id, ignore_errors=True)  # a folder without a manifest is no run
             (scratch / run_id).replace(store.root / run_id)

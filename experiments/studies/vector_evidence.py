@@ -1,4 +1,4 @@
-"""What a stored run shows of a vector, as evidence for a repository of it.
+"""What a stored run shows of a vector, or of a plan, as evidence for a repository of it.
 
 1. Every arm whose plan uses the vector's digest is an effect per split, in the manifest's order, whatever it shows; nothing is chosen.
 2. Numbers are those of the run's summary: accuracy with its interval, the paired difference from the baseline with its interval, random
@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steering.errors import BadInput, listed
 from steering.plan.dose import SUFFIXES
+from steering.plan.plan import Plan, digest_of
 from steering.vector.hub.contents import Difference, Effect, Evidence, RandomControls, WrongSign
 from steering.vector.vectors import SteeringVector
 
@@ -35,17 +36,37 @@ def run_evidence(store: Store, run_id: str, vector: SteeringVector) -> Evidence:
             f"No arm of run {run_id} uses vector {vector.digest} ({vector.name!r}); its arms use {listed(used) or 'none'}. Name a run "
             "whose plan holds this vector, or leave the run out."
         )
+    said = audits_of(stored_findings(store)[0], vector.digest)
+    return Evidence(
+        vector=vector.digest, effects=_effects(run, arms, f"vector {vector.digest}"), word_audit=tuple(said)
+    )
+
+
+def plan_evidence(store: Store, run_id: str, plan: Plan) -> Evidence:
+    """The evidence of one stored run for a plan: every arm that has exactly this plan. Raises BadInput for a run without one, or without
+    rows of it, StoreError for one that cannot be read."""
+    run = store.open(run_id)
+    arms = [arm for arm in run.manifest.arms if arm.plan and digest_of(arm.plan) == plan.digest]
+    if not arms:
+        there = [f"{arm.name} ({digest_of(arm.plan)})" for arm in run.manifest.arms if arm.plan]
+        raise BadInput(
+            f"No arm of run {run_id} has plan {plan.digest}; its steered arms are {listed(there) or 'none'}. Name a run of this very plan, "
+            "or leave the run out."
+        )
+    return Evidence(vector=plan.digest, effects=_effects(run, arms, f"plan {plan.digest}"))
+
+
+def _effects(run: Run, arms: Sequence[Arm], what: str) -> tuple[Effect, ...]:
     summary = summary_of(run)
-    effects = [
+    effects = tuple(
         _effect(run, part, arm, found, summary.level)
         for part in summary.splits
         for arm in arms
         if (found := part.arm(arm.name)).accuracy is not None
-    ]
+    )
     if not effects:
-        raise BadInput(f"Run {run_id} has no graded rows of an arm with vector {vector.digest}: let it run first.")
-    said = audits_of(stored_findings(store)[0], vector.digest)
-    return Evidence(vector=vector.digest, effects=tuple(effects), word_audit=tuple(said))
+        raise BadInput(f"Run {run.manifest.run_id} has no graded rows of an arm with {what}: let it run first.")
+    return effects
 
 
 def arms_with(manifest: Manifest, digest: str) -> list[Arm]:

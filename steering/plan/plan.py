@@ -160,7 +160,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Content hash: 16 hexadecimal digits, stable across processes. Names of vectors do not count."""
-        return hashlib.sha256(json.dumps(_nameless(self.to_dict()), sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of(self.to_dict())
 
     @property
     def vectors(self) -> dict[str, SteeringVector | Features]:
@@ -200,6 +200,11 @@ class Plan:
     def from_yaml(text: str, vectors: Mapping[str, SteeringVector | Features]) -> Plan:
         """From YAML or JSON text (JSON is YAML)."""
         return Plan.from_dict(read_yaml(text, "The plan"), vectors)
+
+
+def digest_of(written: Mapping[str, Any]) -> str:
+    """The digest of the plan that `to_dict` wrote, without its vectors at hand."""
+    return hashlib.sha256(json.dumps(_nameless(written), sort_keys=True).encode()).hexdigest()[:16]
 
 
 KEYS = ("operation", "vector", "vector_name", "site", "span", "dose", "gate", "keep_norm")

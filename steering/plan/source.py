@@ -1,4 +1,4 @@
-"""A plan as a person gives it: one line, a YAML or JSON file, or the mapping of such a file.
+"""A plan as a person gives it: one line, a YAML or JSON file, a repository of a hub, or the mapping of such a file.
 
 1. One line and file are told apart by the name: what ends in .yaml, .yml or .json and holds no space is a file.
 2. Vectors are named by what the caller calls them, by digest, by path, or by repository (`hub:owner/name`). A relative path is looked for
@@ -19,6 +19,7 @@ from ..errors import BadInput
 from ..vector.features import Features, load_stored
 from ..vector.hub.names import is_hub_name
 from ..vector.vectors import SteeringVector
+from .exchange import named_plan
 from .expression import parse_plan
 from .plan import Plan
 
@@ -33,10 +34,12 @@ def read_plan(
     vectors: Mapping[str, SteeringVector | Features] | None = None,
     folder: Path = Path(),
 ) -> Plan:
-    """The plan that is given as one line, a file's name or a mapping. `vectors` by name or digest; `folder` is where relative names are
-    looked for first. Raises BadInput."""
+    """The plan that is given as one line, a file's name, a repository (`hub:owner/name`) or a mapping. `vectors` by name or digest;
+    `folder` is where relative names are looked for first. Raises BadInput."""
     known = dict(vectors or {})
     known |= {vector.digest: vector for vector in known.values()}
+    if isinstance(given, str) and is_hub_name(given) and " " not in given:
+        return named_plan(given)
     if isinstance(given, str) and not is_file_name(given):
         return parse_plan(beside(given, folder), known)
     if isinstance(given, str):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,23 +19,24 @@ import yaml
 
 from ..errors import BadInput
 from ..files import write_file
+from .hub.base import base_facts
 from .hub.card import card
 from .hub.contents import (
     CARD,
     CONFIG,
     EVIDENCE,
     PLAN,
-    UNKNOWN,
     VECTOR,
-    BaseModelFacts,
     Config,
     DoseFacts,
     Evidence,
     VectorFile,
+    checked_licence,
+    checked_papers,
     to_bytes,
 )
 from .hub.download import Copy, fetch
-from .hub.names import Address, could_be_repository, is_commit
+from .hub.names import Address
 from .hub.session import Session
 from .hub.upload import Pushed, send
 from .vectors import SteeringVector
@@ -47,8 +47,6 @@ DEFAULT_PLAN: dict[str, Any] = {
     ]
 }
 """The vector once, at every generated token."""
-_PAPER = re.compile(r"\d{4}\.\d{4,5}(v\d+)?")
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 def pull_vector(
@@ -135,12 +133,11 @@ def repository_files(
     papers. `plan` is a plan's mapping that names the vector by digest; by default the vector is added once at every generated token.
     Raises BadInput for a base model or commit that is not known unless `force`, and for whatever of these is not of its form.
     """
-    base = _base(vector, base_commit, tokenizer, force)
-    shown = evidence or Evidence()
-    if shown.vector not in ("", vector.digest):
-        raise BadInput(
-            f"The evidence is of vector {shown.vector}, not of {vector.digest}: give that of this vector, or none."
-        )
+    origin = vector.provenance
+    base = base_facts(
+        f"Vector {vector.name!r}", origin.model_id, origin.model, commit=base_commit, tokenizer=tokenizer, force=force
+    )
+    shown = checked_evidence(evidence, vector.digest, "vector")
     data = _bytes(vector)
     config = Config(
         name=vector.name,
@@ -152,8 +149,8 @@ def repository_files(
         contrast=vector.provenance.contrast,
         counts=vector.provenance.counts,
         dose=DoseFacts(useful=_range(useful)),
-        licence=_licence(licence),
-        arxiv=_papers(arxiv),
+        licence=checked_licence(licence),
+        arxiv=checked_papers(arxiv),
         file=VectorFile(digest=vector.digest, sha256=hashlib.sha256(data).hexdigest(), size=len(data)),
     )
     beside = _beside(plan or DEFAULT_PLAN, vector)
@@ -161,7 +158,7 @@ def repository_files(
         CONFIG: to_bytes(config),
         VECTOR: data,
         PLAN: yaml.safe_dump(beside, sort_keys=False, allow_unicode=True).encode(),
-        EVIDENCE: to_bytes(shown.model_copy(update={"vector": vector.digest})),
+        EVIDENCE: to_bytes(shown),
         CARD: card(repository, config, shown, beside).encode(),
     }
 
@@ -175,35 +172,17 @@ def write_repository(files: Mapping[str, bytes], folder: Path | str) -> list[Pat
     return written
 
 
+def checked_evidence(evidence: Evidence | None, digest: str, what: str) -> Evidence:
+    """Evidence of the vector (or plan, or probe) of this digest, empty where none is given. Raises BadInput for that of another."""
+    shown = evidence or Evidence()
+    if shown.vector not in ("", digest):
+        raise BadInput(f"The evidence is of {what} {shown.vector}, not of {digest}: give that of this {what}, or none.")
+    return shown.model_copy(update={"vector": digest})
+
+
 def _bytes(vector: SteeringVector) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return vector.save(Path(folder) / VECTOR).read_bytes()
-
-
-def _base(vector: SteeringVector, commit: str | None, tokenizer: str | None, force: bool) -> BaseModelFacts:
-    origin = vector.provenance
-    if commit is not None and not is_commit(commit):
-        raise BadInput(
-            f"{commit!r} is not a commit: give 40 hexadecimal digits, as the history of the base model's repository shows them. A branch "
-            "or a tag can come to mean other weights."
-        )
-    if not force and not origin.model_id:
-        raise BadInput(
-            f"Vector {vector.name!r} does not say which model it comes from, so nobody could use it rightly: import it again with its "
-            "model's id, or force the push; then the repository says that the base model is unknown."
-        )
-    if not force and commit is None:
-        hint = "" if could_be_repository(origin.model_id) else " This model is in no repository of the hub."
-        raise BadInput(
-            f"The commit of the base model {origin.model_id} is not known, and the name alone can come to mean other weights.{hint} Give "
-            "it (--base-commit, base_commit=), or force the push (--force, force=True); then the repository says that it is unknown."
-        )
-    return BaseModelFacts(
-        id=origin.model_id or UNKNOWN,
-        commit=commit or UNKNOWN,
-        fingerprint=origin.model or UNKNOWN,
-        tokenizer=tokenizer or UNKNOWN,
-    )
 
 
 def _beside(plan: Mapping[str, Any], vector: SteeringVector) -> dict[str, Any]:
@@ -235,18 +214,3 @@ def _range(useful: tuple[float, float] | None) -> tuple[float, float] | None:
             f"Useful amounts from {useful[0]:g} to {useful[1]:g}: give two finite numbers, the smaller first."
         )
     return useful
-
-
-def _licence(text: str) -> str:
-    if text and not _LICENCE.fullmatch(text):
-        raise BadInput(
-            f"{text!r} is not an identifier of a licence: write it as the hub does, such as mit, apache-2.0 or other."
-        )
-    return text
-
-
-def _papers(ids: Sequence[str]) -> tuple[str, ...]:
-    for paper in ids:
-        if not _PAPER.fullmatch(paper):
-            raise BadInput(f"{paper!r} is not an arXiv id: write it as 2506.18167.")
-    return tuple(ids)

@@ -15,7 +15,7 @@ import steering
 from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.vector.exchange import repository_files
-from steering.vector.hub.card import NOTHING_SHOWN, card, front_matter
+from steering.vector.hub.card import card, front_matter
 from steering.vector.hub.contents import (
     Difference,
     Effect,
@@ -26,6 +26,7 @@ from steering.vector.hub.contents import (
     read_evidence,
     to_bytes,
 )
+from steering.vector.hub.evidence_table import NOTHING_SHOWN
 from steering.vector.vectors import Provenance, SteeringVector
 from tests.fake_hub import front_matter as parsed
 from tests.tiny import vector

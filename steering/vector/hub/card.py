@@ -8,47 +8,31 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from ...model.sites import Site
-from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, Config, Difference, Effect, Evidence
+from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, BaseModelFacts, Config, Evidence
+from .evidence_table import shown
+from .markdown import code, plain, word
 from .names import could_be_repository
 
 PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 """What a step of a plan may have to be said in one line here."""
 SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
-NOTHING_SHOWN = "**No evidence is attached: that it does anything is not shown.**"
-_MARKUP = re.compile(r"([\\`*_\[\]|#~])")
-_HEADS = (
-    *(
-        "run",
-        "split",
-        "arm",
-        "n",
-        "right, %",
-        "baseline, %",
-        "difference, points",
-        "random controls",
-        "wrong sign, points",
-    ),
-    *("tokens", "cut or not gradable"),
-)
 
 
 def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any]) -> str:
     """`README.md` of a repository; `plan` is that of its plan.yaml."""
     parts = [
         f"---\n{front_matter(config)}---",
-        f"# {_plain(config.name)}",
+        f"# {plain(config.name)}",
         f"A steering vector: one direction of {config.width} numbers, to be added to the activations of a language model.",
         _facts(config),
         "## What it does",
-        _shown(evidence),
+        shown(evidence),
         "## How to use it",
         _own(repository, config, plan),
         _transformers(repository, config),
@@ -61,12 +45,17 @@ def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str,
 
 def front_matter(config: Config) -> str:
     """YAML between the card's dashes, without them."""
+    return front(config.base_model, config.licence, config.arxiv, TAG)
+
+
+def front(base: BaseModelFacts, licence: str, arxiv: Sequence[str], tag: str) -> str:
+    """Front matter by which the hub searches; `tag` says what the repository holds."""
     facts: dict[str, object] = {"library_name": LIBRARY}
-    if config.licence:
-        facts["license"] = config.licence
-    if could_be_repository(config.base_model.id):
-        facts |= {"base_model": config.base_model.id, "base_model_relation": "adapter"}
-    facts["tags"] = [TAG, "activation-steering", *(f"arxiv:{paper}" for paper in config.arxiv)]
+    if licence:
+        facts["license"] = licence
+    if could_be_repository(base.id):
+        facts |= {"base_model": base.id, "base_model_relation": "adapter"}
+    facts["tags"] = [tag, "activation-steering", *(f"arxiv:{paper}" for paper in arxiv)]
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
 
 
@@ -74,96 +63,31 @@ def _facts(config: Config) -> str:
     base = config.base_model
     useful = config.dose.useful
     lines = {
-        "Site": f"`{config.site}`; {_plain(config.layers)}",
+        "Site": f"`{config.site}`; {plain(config.layers)}",
         "Length": f"{config.norm:.6g}, in units of the activations",
-        "Base model": _base(config),
+        "Base model": base_in_words(config.base_model),
         "Weights": f"fingerprint `{base.fingerprint}`" if base.fingerprint != UNKNOWN else "fingerprint unknown",
         "Tokenizer and template": f"hash `{base.tokenizer}`" if base.tokenizer != UNKNOWN else "hash unknown",
-        "Method": _plain(config.method),
-        "Contrast": _plain(config.contrast) or "not said",
+        "Method": plain(config.method),
+        "Contrast": plain(config.contrast) or "not said",
         "Samples per side": ", ".join(map(str, config.counts)) or "not said",
         "Dose": f"in units of {config.dose.unit}; useful amounts: "
         + (f"{useful[0]:g} to {useful[1]:g}" if useful is not None else "not known"),
         "Digest": f"`{config.file.digest}` (direction and site), sha256 `{config.file.sha256}` of `{VECTOR}`",
-        "Licence": _plain(config.licence) or "none is stated",
+        "Licence": plain(config.licence) or "none is stated",
         "Papers": ", ".join(f"[arXiv:{paper}](https://arxiv.org/abs/{paper})" for paper in config.arxiv),
     }
     return "\n".join(f"* **{name}**: {text}" for name, text in lines.items() if text)
 
 
-def _base(config: Config) -> str:
-    base = config.base_model
+def base_in_words(base: BaseModelFacts, what: str = "vector") -> str:
+    """The base model of `what` with its commit, or what is not known of it."""
     if base.id == UNKNOWN:
-        return "unknown: the vector does not say whose activations it lies in"
-    named = f"`{_code(base.id)}`"
+        return f"unknown: the {what} does not say whose activations it lies in"
+    named = f"`{code(base.id)}`"
     if base.commit == UNKNOWN:
         return f"{named}, **commit unknown**: other weights under this name may answer otherwise"
     return f"{named} at commit `{base.commit}`"
-
-
-def _shown(evidence: Evidence) -> str:
-    if evidence.empty:
-        return NOTHING_SHOWN
-    parts = []
-    if evidence.effects:
-        rows = [_row(effect) for effect in evidence.effects]
-        lines = [_line(_HEADS), _line(["---"] * len(_HEADS)), *(_line(row) for row in rows)]
-        parts.append("\n".join(lines))
-        levels = sorted({f"{100 * effect.level:g} %" for effect in evidence.effects})
-        parts.append(f"Intervals are of {' and '.join(levels)}; differences are paired by question.")
-        bare = [effect for effect in evidence.effects if effect.controls is None and effect.role == "steered"]
-        if bare:
-            parts.append(
-                f"{len(bare)} of these arms stand beside no random direction: whether any edit of that size would do the same is open."
-            )
-    else:
-        parts.append("No measured effect is attached.")
-    for title, said, lacking in (
-        ("Is it just a word?", evidence.word_audit, "Nobody has asked whether the vector is more than a word."),
-        ("What else changes", evidence.side_effects, "No side effect was measured."),
-    ):
-        parts.append(f"**{title}** " + (" ".join(map(_plain, said)) if said else lacking))
-    parts.append("These numbers are the author's own; pulling the vector does not repeat them.")
-    return "\n\n".join(parts)
-
-
-def _row(effect: Effect) -> list[str]:
-    found, beside, wrong = effect.difference, effect.controls, effect.wrong_sign
-    controls = "none"
-    if beside is not None:
-        unmatched = "" if beside.matched is not False else ", not of equal size"
-        controls = (
-            f"{beside.as_good} of {beside.count} {_plain(beside.kind)} as good{unmatched}, rank p = {beside.rank_p:.3g}"
-        )
-    tokens = "" if effect.tokens is None else f"{effect.tokens:.0f}"
-    if effect.tokens is not None and effect.token_difference is not None:
-        tokens += f" ({effect.token_difference:+.0f})"
-    told = [f"{effect.truncated} cut"] if effect.truncated is not None else []
-    told += [f"{effect.unscorable} not gradable"] if effect.unscorable is not None else []
-    beside_wrong = "" if effect.role != "steered" else "not run"
-    if wrong is not None and effect.role == "steered":
-        beside_wrong = _points(wrong.difference) or f"{_plain(wrong.arm)}, n = {wrong.n}"
-    arm = _plain(effect.arm) + (f": {_plain(effect.plan)}" if effect.plan else "")
-    return [
-        _plain(effect.run),
-        _plain(effect.split),
-        arm,
-        str(effect.n),
-        f"{100 * effect.accuracy:.1f} ({100 * effect.low:.1f} to {100 * effect.high:.1f})",
-        "" if effect.baseline is None else f"{100 * effect.baseline:.1f}",
-        _points(found),
-        controls,
-        beside_wrong,
-        tokens,
-        ", ".join(told),
-    ]
-
-
-def _points(found: Difference | None) -> str:
-    if found is None:
-        return ""
-    p = "" if found.p is None else f", p = {found.p:.3g}" if found.p else ", p < 1e-6"
-    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}{p})"
 
 
 def _own(repository: str, config: Config, plan: Mapping[str, Any]) -> str:
@@ -172,7 +96,7 @@ def _own(repository: str, config: Config, plan: Mapping[str, Any]) -> str:
 
 ```sh
 steer vectors pull {repository} --out vector.safetensors
-steer generate --model {_word(base)} --prompt 'PROMPT' --plan '{_one_line(plan, repository)}'
+steer generate --model {word(base)} --prompt 'PROMPT' --plan '{_one_line(plan, repository)}'
 ```
 
 ```python
@@ -276,7 +200,7 @@ def _easysteer(repository: str, config: Config) -> str:
 ```sh
 steer vectors pull {repository} --out vector.safetensors
 steer vectors export vector.safetensors --out spec.json --format easysteer --model-hint ARCHITECTURE
-vllm serve {_word(base)} --steering-config spec.json
+vllm serve {word(base)} --steering-config spec.json
 ```"""
 
 
@@ -285,22 +209,3 @@ def _held() -> str:
 
 `{CONFIG}` says what the vector is and what its file must be; `{VECTOR}` is the direction, as safetensors; `{PLAN}` is a plan that uses it;
 `{EVIDENCE}` holds the numbers above."""
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _plain(text: str) -> str:
-    """Text of others in a line of Markdown: no markup, no line break."""
-    return _MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def _code(text: str) -> str:
-    """Text of others between backquotes."""
-    return " ".join(text.split()).replace("`", "'")
-
-
-def _word(text: str) -> str:
-    """A model's name as a word of a shell's line."""
-    return text if re.fullmatch(r"[A-Za-z0-9._:/-]+", text) else "MODEL"

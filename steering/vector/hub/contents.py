@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -25,12 +27,17 @@ LIBRARY = "steering-workbench"
 LAYERS = "blocks.<layer> is the 0-based decoder layer; hook_resid_pre is its input, hook_resid_post its output (TransformerLens names)"
 UNIT = "vector: an amount of 1 adds the stored direction once, with the length that it has"
 
+_PAPER = re.compile(r"\d{4}\.\d{4,5}(v\d+)?")
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
-class _Frozen(BaseModel):
+
+class Frozen(BaseModel):
+    """A part of a file: what it does not name is refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BaseModelFacts(_Frozen):
+class BaseModelFacts(Frozen):
     """Whose activations the direction lies in."""
 
     id: str
@@ -43,7 +50,7 @@ class BaseModelFacts(_Frozen):
     """Hash of vocabulary, special tokens and chat template (`LoadedModel.tokenizer_fingerprint`)."""
 
 
-class DoseFacts(_Frozen):
+class DoseFacts(Frozen):
     """In what the plan's amounts are counted, and which amounts are of use."""
 
     unit: str = UNIT
@@ -51,7 +58,7 @@ class DoseFacts(_Frozen):
     """Smallest and largest amount that did something worth having; None where nobody says."""
 
 
-class VectorFile(_Frozen):
+class VectorFile(Frozen):
     """What `vector.safetensors` must be."""
 
     name: str = VECTOR
@@ -62,7 +69,7 @@ class VectorFile(_Frozen):
     """Bytes."""
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """`config.json`."""
 
     format: str = FORMAT
@@ -85,7 +92,7 @@ class Config(_Frozen):
     file: VectorFile
 
 
-class Difference(_Frozen):
+class Difference(Frozen):
     """A paired difference of shares, with its interval."""
 
     value: float
@@ -94,7 +101,7 @@ class Difference(_Frozen):
     p: float | None = None
 
 
-class RandomControls(_Frozen):
+class RandomControls(Frozen):
     """The distribution of an arm's random controls."""
 
     kind: str
@@ -108,7 +115,7 @@ class RandomControls(_Frozen):
     """Whether their edits are of the arm's measured size; None where that is not known."""
 
 
-class WrongSign(_Frozen):
+class WrongSign(Frozen):
     """The arm that subtracts what this one adds."""
 
     arm: str
@@ -116,7 +123,7 @@ class WrongSign(_Frozen):
     difference: Difference | None = None
 
 
-class Effect(_Frozen):
+class Effect(Frozen):
     """What one arm of a run that used the vector did on one split."""
 
     run: str = ""
@@ -148,7 +155,7 @@ class Effect(_Frozen):
     unscorable: int | None = None
 
 
-class Evidence(_Frozen):
+class Evidence(Frozen):
     """`evidence.json`: what is known of what the vector does. It is as its author gives it; nobody checks it."""
 
     vector: str = ""
@@ -181,9 +188,26 @@ def to_bytes(part: BaseModel) -> bytes:
     return (json.dumps(part.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
+def checked_licence(text: str) -> str:
+    """An identifier of a licence, or nothing. Raises BadInput."""
+    if text and not _LICENCE.fullmatch(text):
+        raise BadInput(
+            f"{text!r} is not an identifier of a licence: write it as the hub does, such as mit, apache-2.0 or other."
+        )
+    return text
+
+
+def checked_papers(ids: Sequence[str]) -> tuple[str, ...]:
+    """arXiv ids. Raises BadInput."""
+    for paper in ids:
+        if not _PAPER.fullmatch(paper):
+            raise BadInput(f"{paper!r} is not an arXiv id: write it as 2506.18167.")
+    return tuple(ids)
+
+
 def read_config(data: bytes, where: str) -> Config:
     """`config.json` from its bytes. Raises BadInput, which begins with `where`, for another format, another version, or what is missing."""
-    facts = _json(data, where)
+    facts = read_json(data, where)
     if facts.get("format") != FORMAT:
         raise BadInput(
             f"{where} is not that of a steering vector: its format is {facts.get('format')!r}, not {FORMAT!r}. Name a repository that "
@@ -194,7 +218,7 @@ def read_config(data: bytes, where: str) -> Config:
             f"{where} is of version {facts.get('version')!r} of the format; this program reads version {VERSION}. Update the program, or "
             "name a revision of the repository that holds that version."
         )
-    config = _parsed(Config, facts, where)
+    config = parsed(Config, facts, where)
     if config.file.name != VECTOR:
         raise BadInput(
             f"{where} names the file {config.file.name!r}; a repository's vector is {VECTOR}. Ask its author to push it again."
@@ -204,7 +228,7 @@ def read_config(data: bytes, where: str) -> Config:
 
 def read_evidence(data: bytes, where: str, digest: str | None = None) -> Evidence:
     """`evidence.json` from its bytes. Raises BadInput for what is no evidence, or is that of another vector than `digest`."""
-    evidence = _parsed(Evidence, _json(data, where), where)
+    evidence = parsed(Evidence, read_json(data, where), where)
     if digest is not None and evidence.vector not in ("", digest):
         raise BadInput(
             f"{where} is evidence of vector {evidence.vector}, not of {digest}: give that of this vector, or none."
@@ -212,7 +236,8 @@ def read_evidence(data: bytes, where: str, digest: str | None = None) -> Evidenc
     return evidence
 
 
-def _json(data: bytes, where: str) -> dict[str, Any]:
+def read_json(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object. Raises BadInput."""
     try:
         facts = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -225,7 +250,8 @@ def _json(data: bytes, where: str) -> dict[str, Any]:
 _Part = TypeVar("_Part", bound=BaseModel)
 
 
-def _parsed(kind: type[_Part], facts: dict[str, Any], where: str) -> _Part:
+def parsed(kind: type[_Part], facts: dict[str, Any], where: str) -> _Part:
+    """A part from its JSON. Raises BadInput, which names the first field that is not as it must be."""
     try:
         return kind.model_validate(facts)
     except ValidationError as error:

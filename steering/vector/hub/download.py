@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from .checks import checked_folder
 from .contents import EVIDENCE, FILES, VECTOR, Config, Evidence, read_evidence
 from .names import Address, address_of, is_hub_name
-from .session import Session, in_words
+from .session import RepositoryKind, Session, in_words
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,30 @@ def fetch(address: Address, session: Session) -> Copy:
     Raises BadInput for a repository that is not there or not a vector's, a connection that breaks, a file that is not as described, and
     offline for one that is not in the cache.
     """
+    folder = snapshot(address, session, FILES)
+    return Copy(address, folder.name, folder, checked_folder(folder, f"{address.repository} at {folder.name[:12]}"))
+
+
+def snapshot(address: Address, session: Session, patterns: Sequence[str], kind: RepositoryKind = "model") -> Path:
+    """The folder of one commit, which it is named by, with the files of these names and patterns; nothing is checked. Raises BadInput for
+    what cannot be fetched."""
     from huggingface_hub import snapshot_download
 
-    with in_words(session, address, "read"):
-        folder = Path(
+    with in_words(session, address, "read", kind):
+        return Path(
             snapshot_download(
                 address.repository,
+                repo_type=kind,
                 revision=address.revision,
                 endpoint=session.endpoint,
                 cache_dir=session.cache,
                 local_files_only=session.offline,
-                allow_patterns=list(FILES),
+                allow_patterns=list(patterns),
                 max_workers=1,
                 tqdm_class=_silent(),
                 library_name="steering-workbench",
             )
         )
-    where = f"{address.repository} at {folder.name[:12]}"
-    return Copy(address, folder.name, folder, checked_folder(folder, where))
 
 
 def local_file(path: Path | str) -> Path:

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import BadInput
 from .names import MAIN, Address
+
+RepositoryKind = Literal["model", "dataset"]
+PREFIXES: dict[RepositoryKind, str] = {"model": "", "dataset": "datasets/"}
+"""What the address of a repository's page begins with."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Session:
 
 
 @contextmanager
-def in_words(session: Session, address: Address | None, doing: str) -> Iterator[None]:
+def in_words(session: Session, address: Address | None, doing: str, kind: RepositoryKind = "model") -> Iterator[None]:
     """Around requests: what `huggingface_hub` raises becomes one BadInput. `doing` completes "could not", as in "fetch the vector"."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -64,10 +68,10 @@ def in_words(session: Session, address: Address | None, doing: str) -> Iterator[
         yield
     except LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, HfHubHTTPError):
-            raise BadInput(_refused(session, address, what, doing, error.__cause__)) from error
+            raise BadInput(_refused(session, address, what, doing, error.__cause__, kind)) from error
         raise BadInput(_not_here(session, what, error)) from error
     except HfHubHTTPError as error:
-        raise BadInput(_refused(session, address, what, doing, error)) from error
+        raise BadInput(_refused(session, address, what, doing, error, kind)) from error
     except (httpx2.HTTPError, OSError) as error:
         if (
             isinstance(error, OSError)
@@ -86,15 +90,15 @@ def _not_here(session: Session, what: str, error: Exception) -> str:
     if session.offline:
         return (
             f"{what} is not in the cache ({session.cache}), and offline mode is on: switch HF_HUB_OFFLINE off once and pull it, or give a "
-            "vector's file."
+            "file."
         )
     return (
         f"The hub at {session.endpoint} cannot be reached, and {what} is not in the cache ({session.cache}): "
-        f"{_first_line(error.__cause__ or error)} Try again when it answers, or give a vector's file."
+        f"{_first_line(error.__cause__ or error)} Try again when it answers, or give a file."
     )
 
 
-def _refused(session: Session, address: Address | None, what: str, doing: str, error: Any) -> str:
+def _refused(session: Session, address: Address | None, what: str, doing: str, error: Any, kind: RepositoryKind) -> str:
     from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
     status = error.response.status_code if error.response is not None else 0
@@ -111,10 +115,8 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
     if status == 403:
         return f"The hub at {session.endpoint} does not allow this token to {doing} {what} (403): {login}."
     if status == 404:
-        return (
-            f"There is no model repository {what} at {session.endpoint} (404), or it is private: check owner and name "
-            "(`steer vectors search` lists vectors), or log in."
-        )
+        lists = " (`steer vectors search` lists vectors)," if kind == "model" else ""
+        return f"There is no {kind} repository {what} at {session.endpoint} (404), or it is private: check owner and name{lists} or log in."
     return f"Could not {doing} {what}: the hub at {session.endpoint} answers {status or 'with an error'} ({_first_line(error)})."
 
 

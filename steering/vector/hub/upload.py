@@ -1,19 +1,20 @@
 """Files into a repository of the hub, in one commit.
 
-1. All files of `contents.FILES` are written in one commit: a reader finds the old state or the new one.
-2. A repository that is not there is made; one that holds anything but a vector's files is left alone.
+1. All files are written in one commit: a reader finds the old state or the new one. Files of the old state that the new one lacks go.
+2. A repository that is not there is made; one that holds other files than such a push writes is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, listed
 from .contents import FILES
-from .names import Address
-from .session import Session, in_words
+from .names import MAIN, Address
+from .session import PREFIXES, RepositoryKind, Session, in_words
 
 ATTRIBUTES = ".gitattributes"
 """What the hub itself puts into a new repository."""
@@ -28,33 +29,69 @@ class Pushed:
     url: str
 
 
-def send(files: Mapping[str, bytes], address: Address, session: Session, private: bool, message: str) -> Pushed:
+def is_vectors(name: str) -> bool:
+    """Whether a file is one of those of a vector's repository."""
+    return name in FILES
+
+
+def send(
+    files: Mapping[str, bytes | Path],
+    address: Address,
+    session: Session,
+    private: bool,
+    message: str,
+    *,
+    own: Callable[[str], bool] = is_vectors,
+    what: str = "vector",
+    kind: RepositoryKind = "model",
+) -> Pushed:
     """Write the files into the repository, which is made where there is none (`private` counts only then).
+
+    `own` says which files a push of this sort writes, `what` it is for messages; `kind` is the hub's kind of repository.
 
     Raises BadInput offline, for a token that may not write, and for a repository that holds other files.
     """
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api = session.api()
-    with in_words(session, address, "write"):
-        _make(api, address, session, private)
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
-        done = api.create_commit(address.repository, operations, commit_message=message, revision=address.revision)
-    return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{address.repository}")
+    with in_words(session, address, "write", kind):
+        held = _make(api, address, session, private, own, what, kind)
+        operations: list[Any] = [CommitOperationAdd(path_in_repo=n, path_or_fileobj=d) for n, d in files.items()]
+        operations += [CommitOperationDelete(path_in_repo=name) for name in sorted(held - set(files))]
+        done = api.create_commit(
+            address.repository, operations, commit_message=message, revision=address.revision, repo_type=kind
+        )
+    return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{PREFIXES[kind]}{address.repository}")
 
 
-def _make(api: Any, address: Address, session: Session, private: bool) -> None:
-    from huggingface_hub.errors import HfHubHTTPError
+def _make(
+    api: Any,
+    address: Address,
+    session: Session,
+    private: bool,
+    own: Callable[[str], bool],
+    what: str,
+    kind: RepositoryKind,
+) -> set[str]:
+    """Make the repository where there is none; the files of an earlier push at the branch that is written."""
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
     try:
-        api.create_repo(address.repository, private=private or None)
-        return
+        api.create_repo(address.repository, private=private or None, repo_type=kind)
+        return set()
     except HfHubHTTPError as error:
         if error.response is None or error.response.status_code != 409:
             raise
-    held = {entry.rfilename for entry in api.model_info(address.repository).siblings or []}
-    if others := sorted(held - {ATTRIBUTES, *FILES}):
+    held = {entry.rfilename for entry in api.repo_info(address.repository, repo_type=kind).siblings or []}
+    if others := sorted(name for name in held - {ATTRIBUTES} if not own(name)):
         raise BadInput(
-            f"{address.repository} at {session.endpoint} holds other files than a vector's ({listed(others, 4)}): push to a repository of "
-            "the vector's own, such as one with the vector's name."
+            f"{address.repository} at {session.endpoint} holds other files than a {what}'s ({listed(others, 4)}): push to a repository of "
+            f"the {what}'s own, such as one with the {what}'s name."
         )
+    if address.revision != MAIN:
+        try:
+            found = api.repo_info(address.repository, repo_type=kind, revision=address.revision)
+        except RevisionNotFoundError:
+            return set()  # the commit says so in its own words
+        held = {entry.rfilename for entry in found.siblings or []}
+    return {name for name in held if own(name)}
