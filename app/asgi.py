@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import threading
@@ -54,7 +55,15 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
     if descriptor := os.environ.pop(PARENT, ""):
         threading.Thread(target=_end_with, args=(int(descriptor),), name="parent", daemon=True).start()
     if st.get_option("logger.hideWelcomeMessage"):
-        print(f"The app is at http://{st.get_option('server.address')}:{st.get_option('server.port')}", flush=True)
+        address = str(st.get_option("server.address"))
+        shown = (
+            "127.0.0.1"
+            if ipaddress.ip_address(address).is_unspecified
+            else f"[{address}]"
+            if ":" in address
+            else address
+        )
+        print(f"The app is at http://{shown}:{st.get_option('server.port')}", flush=True)
     try:
         yield
     finally:

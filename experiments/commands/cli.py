@@ -44,6 +44,7 @@ from .saes import sae_app
 from .sweeps import sweep_app
 from .traces import trace_app
 from .vectors import vectors_app
+from .warnings import warn
 
 ORDER = (
     "demo", "doctor", "app", "models", "get", "pair",
@@ -232,7 +233,7 @@ def models(as_json: JsonOption = False) -> None:
 @app.command("app")
 def open_app(
     runs: RunsOption = RUNS,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8501,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
     vectors: Annotated[Path | None, typer.Option(help="Folder of vector files that the Playground offers.")] = None,
     hosts: Annotated[
@@ -242,6 +243,13 @@ def open_app(
             help="A name, or name:port, under which browsers may ask the server beside this machine's own; for a proxy. Repeatable.",
         ),
     ] = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--listen",
+            help="Address to listen on; 0.0.0.0 in a container, whose port is then published on this machine alone.",
+        ),
+    ] = "127.0.0.1",
     alone: Annotated[
         bool,
         typer.Option(
@@ -261,8 +269,15 @@ def open_app(
     parts = tuple(entry_points(group="steering_workbench.parts", name="app"))
     if not parts:
         raise BadInput("The app is not installed beside this program; install the package again (pip install -e .).")
+    if address not in ("127.0.0.1", "localhost", "::1"):
+        warn(
+            f"Warning: listening on {address}. There are no passwords: whoever reaches port {port} sees all runs and can start jobs. In a "
+            f"container, publish it on this machine alone (-p 127.0.0.1:{port}:{port}); elsewhere put a proxy with a login before it."
+        )
     launch = parts[0].load()
-    sys.exit(launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or (), alone=alone))
+    sys.exit(
+        launch(runs, port=port, open_browser=browser, vectors=vectors, hosts=hosts or (), alone=alone, address=address)
+    )
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     code = (
         "import sys, app.launch as launch\n"
         "old = launch.command\n"
-        f"launch.command = lambda port, browser: [{str(script)!r} if w.endswith('asgi.py') else w for w in old(port, browser)]\n"
+        f"launch.command = lambda *given: [{str(script)!r} if w.endswith('asgi.py') else w for w in old(*given)]\n"
         f"sys.exit(launch.launch({str(runs)!r}, port={port}, open_browser=False))\n"
     )
     process = subprocess.Popen(
