@@ -16,11 +16,11 @@ from steering.errors import BadInput
 from steering.vector.hub.base import base_facts
 from steering.vector.hub.contents import CARD, CONFIG, checked_licence, checked_papers, to_bytes
 from steering.vector.hub.hashed import PROBE, HashedConfig, HashedCopy, fetch_hashed, hashes, own_files
-from steering.vector.hub.hashed_card import probe_card
 from steering.vector.hub.names import Address, address_of, is_hub_name
 from steering.vector.hub.session import Session
 from steering.vector.hub.upload import Pushed, send
 
+from .card import probe_card
 from .probe import Probe
 
 

@@ -1,0 +1,59 @@
+"""The card of a probe's repository: front matter for the hub's search, what it reads, how well it did, and how it is used.
+
+Names of others are escaped. A probe without a measurement on held-out groups says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steering.vector.hub.card import front
+from steering.vector.hub.contents import CONFIG
+from steering.vector.hub.hashed import HashedConfig
+from steering.vector.hub.hashed_card import facts_list, loads
+from steering.vector.hub.markdown import line, plain
+
+TAG = "activation-probe"
+NOT_MEASURED = "**No measurement is attached: how well it reads anything is not shown.**"
+
+
+def probe_card(repository: str, config: HashedConfig) -> str:
+    """`README.md` of a probe's repository."""
+    facts = config.facts
+    rows = [line([plain(name.replace("_", " ")), _cell(value)]) for name, value in facts["held_out"].items()]
+    table = "\n".join([line(["held out", "value, 95 % interval"]), line(["---"] * 2), *rows]) if rows else NOT_MEASURED
+    counted = f"fitted on {facts['train']} of {facts['train_groups']} groups, measured on {facts['test']} of {facts['test_groups']} others"
+    more = {
+        "Classes": ", ".join(map(plain, facts["classes"])),
+        "Samples": counted if facts["train"] else "not said",
+        "Digest": f"`{config.digest}`",
+    }
+    parts = [
+        f"---\n{front(config.base_model, config.licence, config.arxiv, TAG)}---",
+        f"# {plain(config.name)}",
+        f"A {plain(facts['kind'])} probe: it reads {plain(facts['target']) or 'a class'} from the activations of a language model.",
+        facts_list(config, more),
+        "## How well it reads",
+        table,
+        "These numbers are the author's own; pulling the probe does not repeat them." if rows else "",
+        "## How to use it",
+        f"""```sh
+steer probe pull {repository} --out probe.safetensors
+steer monitor --model {loads(config)} --text 'TEXT' --probe hub:{repository}
+```
+
+```python
+from probes import pull_probe
+
+probe = pull_probe("{repository}")  # of one commit, checked against its {CONFIG}
+```""",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, dict) or not isinstance(value.get("value"), int | float):
+        return "not defined"
+    low, high = value.get("low"), value.get("high")
+    known = isinstance(low, int | float) and isinstance(high, int | float)
+    return f"{value['value']:.3g} ({low:.3g} to {high:.3g})" if known else f"{value['value']:.3g}"
