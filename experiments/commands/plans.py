@@ -14,7 +14,7 @@ from steering.errors import BadInput, unknown
 
 from .exchange import pull_plan, push_plan
 from .plan_options import ExpressionArgument, VectorOption, read_plan
-from .warnings import say_controls, say_unknown
+from .warnings import say_controls, say_unknown, warn
 
 if TYPE_CHECKING:
     from ..tasks.own_texts import OwnPrompt
@@ -37,6 +37,31 @@ def show(
     """The plan as YAML, with its digest."""
     made = read_plan(plan, vector)
     print(made.to_json() if as_json else f"# {made.digest}\n{made.to_yaml()}", end="" if not as_json else "\n")
+
+
+@plan_app.command("export")
+def export(
+    plan: ExpressionArgument,
+    out: Annotated[Path, typer.Option(help="The file to write: .json for easysteer, .gguf for llama.cpp.")],
+    model_hint: Annotated[str, typer.Option(help="Architecture name that the reader expects, such as qwen2.")],
+    kind: Annotated[str, typer.Option("--format", help="easysteer (vLLM) or llama.cpp.")] = "easysteer",
+    vector: VectorOption = None,
+) -> None:
+    """Write a plan of plain additions for a server: EasySteer's spec for vLLM, or a control vector of llama.cpp. What only this program can
+    do (gates, other operations, spans that are looked up) is refused."""
+    from steering.plan.additions import additions, export_llama_cpp, export_served
+
+    writers = {"easysteer": export_served, "llama.cpp": export_llama_cpp}
+    if kind not in writers:
+        raise unknown("format", kind, writers)
+    made = read_plan(plan, vector)
+    path = writers[kind](made, out, model_hint=model_hint)
+    if additions(made).sinks_differ:
+        warn(
+            "Warning: on a model with attention sinks (often the BOS) this plan leaves them out, and other programs edit them too. Write "
+            "`all | sinks` for a plan that does what they do."
+        )
+    print(json.dumps({"file": str(path)}))
 
 
 @plan_app.command("schema")

@@ -141,3 +141,18 @@ def test_mistakes_end_with_one_message(
     ]
     code, out, error = steer(*filled)
     assert code == 2 and out == "" and message in error and "Traceback" not in error
+
+
+def test_a_plan_of_additions_is_written_for_servers(steer: Steer, wait: Path, tmp_path: Path) -> None:
+    out = tmp_path / "spec.json"
+    code, said, err = steer("plan", "export", f"add {wait} 2v on all", "--out", str(out), "--model-hint", "llama")
+    assert code == 0 and json.loads(said) == {"file": str(out)} and "leaves them out" in err
+    assert (tmp_path / json.loads(out.read_text())["vectors"][0]["source"]).is_file()
+    code, _, err = steer("plan", "export", f"add {wait} 2v on all | sinks", "--out", str(out), "--model-hint", "llama")
+    assert code == 0 and not err
+    code, _, err = steer("plan", "export", f"ablate {wait} on all", "--out", str(out), "--model-hint", "llama")
+    assert code == 2 and "interventions.0 is 'ablate'" in err
+    code, _, err = steer(
+        "plan", "export", f"add {wait} 1v", "--out", str(out), "--model-hint", "llama", "--format", "onnx"
+    )
+    assert code == 2 and "Valid: easysteer, llama.cpp" in err

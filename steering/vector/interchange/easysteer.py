@@ -49,8 +49,17 @@ def export_easysteer(
         raise BadInput(f"A scale of {scale} is no finite number; 1 adds each vector once.")
     file = export_gguf(chosen, path.with_suffix(".gguf"), layers="easysteer", model_hint=model_hint)
     layers = sorted(vector.site.layer for vector in chosen)
-    entry = {"source": file.name, "algorithm": "direct", "scale": scale, "layers": layers, "apply": PHASES[on]}
-    write_file(path, (json.dumps({"vectors": [entry], "conflict": "priority"}, indent=1) + "\n").encode())
+    return write_spec(path, [(file.name, layers, PHASES[on])], scale)
+
+
+def write_spec(path: Path, entries: Iterable[tuple[str, list[int], dict[str, str]]], scale: float = 1.0) -> Path:
+    """Write a spec of control vectors that lie beside it: the file's name, its layers, and at which tokens (`PHASES`). Entries must not
+    share a layer at the same tokens: the spec's rule for conflicts would take one of them."""
+    written = [
+        {"source": name, "algorithm": "direct", "scale": scale, "layers": layers, "apply": apply}
+        for name, layers, apply in entries
+    ]
+    write_file(path, (json.dumps({"vectors": written, "conflict": "priority"}, indent=1) + "\n").encode())
     return path
 
 
