@@ -17,6 +17,9 @@ from .options import RUNS, DryRunOption, JsonOption, RunsOption, TrackOption
 
 if TYPE_CHECKING:
     from ..store.runs import Run
+    from ..sweeps.estimate import Estimate
+    from ..sweeps.scale import Scaled
+    from ..sweeps.spec import SweepSpec
 
 sweep_app = typer.Typer(
     help="Many settings of a plan, with controls; the winner again on other problems.", no_args_is_help=True
@@ -26,12 +29,23 @@ SetsOption = Annotated[list[str] | None, typer.Option("--set", help="Override on
 
 
 @sweep_app.command("plan")
-def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = False) -> None:
+def plan(
+    spec: SpecArgument,
+    sets: SetsOption = None,
+    devices: Annotated[
+        str, typer.Option(help="Numbers of devices, such as 1,8,64: how long the sweep takes on as many.")
+    ] = "",
+    tokens_per_second: Annotated[
+        float | None,
+        typer.Option(help="What one device writes, for --devices; by default what the trial wrote on this machine."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """The cells of a sweep, and what it takes: rows, tokens, time, memory, disk. Runs a short trial and stores nothing."""
     from dataclasses import asdict
 
     from ..statistics import directions_needed
-    from ..sweeps.estimate import estimate
+    from ..sweeps.estimate import estimate, time_text
     from ..sweeps.run import LEAST_ON_TEST, plan_sweep
     from ..sweeps.spec import cells_of, load_sweep
 
@@ -39,12 +53,18 @@ def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = Fals
     first = parsed.search.rungs[0] if parsed.search.kind == "halving" else None
     found = estimate(parsed, plan_sweep(parsed, spec.parent, first))
     cells = cells_of(parsed)
+    many_devices = _on_devices(found, parsed, devices, tokens_per_second)
     if as_json:
-        print(json.dumps({"estimate": asdict(found), "cells": [c.model_dump() for c in cells]}, indent=1))
+        facts = {"estimate": asdict(found), "cells": [c.model_dump() for c in cells]}
+        print(json.dumps(facts | {"devices": [asdict(one) for one in many_devices]}, indent=1))
         return
     for cell in cells:
         print(f"{cell.name}\t{cell.label}")
     print(found.sentence + (" (first rung)" if first else ""))
+    for one in many_devices:
+        print(
+            f"{one.devices} device{'s' * (one.devices > 1)}\t{time_text(one.seconds)}\t{one.busy:.0%} busy\t{one.chunks:,} files of rows"
+        )
     asked = sum(parsed.splits.test.values())
     if asked:
         drawn = parsed.controls.random_on_test
@@ -56,6 +76,23 @@ def plan(spec: SpecArgument, sets: SetsOption = None, as_json: JsonOption = Fals
         print(
             f"Then the best cell on {asked} test problems, beside the unsteered arm, its other controls and {many} random directions."
         )
+
+
+def _on_devices(found: Estimate, spec: SweepSpec, text: str, rate: float | None) -> list[Scaled]:
+    """How long the sweep takes on each of these numbers of devices. Raises BadInput for what is no number."""
+    from steering.errors import BadInput
+
+    from ..sweeps.scale import scaled
+
+    counts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdigit() for part in counts):
+        raise BadInput(f"--devices {text!r}: give numbers, such as 1,8,64.")
+    if not counts:
+        return []
+    return scaled(
+        found.rows, found.lengths, rows_per_chunk=spec.rows_per_chunk, devices=[int(part) for part in counts],
+        tokens_per_second=found.tokens / found.seconds if rate is None else rate,
+    )  # fmt: skip
 
 
 @sweep_app.command("run")

@@ -47,6 +47,8 @@ class Estimate:
     memory_mib: float
     """Weights of every model, and the cache of a full batch."""
     disk_mib: float
+    lengths: tuple[int, ...] = ()
+    """Tokens of the trial's texts."""
 
     @property
     def sentence(self) -> str:
@@ -100,7 +102,7 @@ def estimated(specs: list[EvalSpec], models: dict[str, LoadedModel] | None = Non
         len(specs), 0, sum(len(s.arms) for s in specs), rows, rows * written / len(records), rows * most,
         rows * seconds / len(records), seconds / max(1, written) * rows * most,
         (weights + max(map(_cache_bytes, models.values())) * positions * batch) / 2**20,
-        rows * sink.getvalue().size / len(records) / 2**20,
+        rows * sink.getvalue().size / len(records) / 2**20, tuple(len(r["token_ids"]) for r in records),
     )  # fmt: skip
 
 
