@@ -94,8 +94,12 @@ def _remember(view: Mapping[str, str | None]) -> None:
 
 
 def _chosen() -> None:
-    """What the reader chose in the view, into the address. Only the fragment below runs again."""
-    _remember({**dict.fromkeys(PARTS), **st.session_state["cmp_trace"]["view"]})
+    """What the reader chose in the view, into the address. Only the fragment below runs again. A choice that arrives when the view has gone
+    from the page changes nothing."""
+    view = (st.session_state.get("cmp_trace") or {}).get("view")
+    if view is None:
+        return
+    _remember({**dict.fromkeys(PARTS), **view})
     address.flush()
     st.rerun("cmp_address")
 

@@ -228,10 +228,13 @@ def _take(text: str) -> None:
 
 
 def _act(events: Sequence[Mapping[str, Any]], asked: Mapping[str, Any] | None) -> None:
-    """Set the form to what was chosen at a token, and run it. Called before the page's script."""
+    """Set the form to what was chosen at a token, and run it. Called before the page's script. What arrives when the lanes have gone from
+    the page changes nothing."""
+    act = (st.session_state.get("pg_live") or {}).get("act")
+    if act is None:
+        return
     vectors = offered(runs_root(), this_shelf())
     fields, cards = ({}, []) if asked is None else playground_request.fields_of(asked, vectors)
-    act = st.session_state["pg_live"]["act"]
     chosen, own, said = token_actions.acted(act, events, cards or playground_form.cards())
     if said:
         st.session_state["pg_said"] = said
