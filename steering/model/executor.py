@@ -95,7 +95,7 @@ class HookExecutor:
     @contextmanager
     def holding(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
         """Keep the hooks of `edits` in place for many passes; between its own passes each edit must leave activations alone."""
-        with hooked(self.layout, edits):
+        with hooked(self.layout, edits), nullcontext() if self.lean is None else self.lean.generation():
             self._held.append(edits)
             try:
                 yield

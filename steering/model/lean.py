@@ -1,7 +1,7 @@
 """Cheaper ways to compute a model's own modules, used for the engine's passes on a CPU in float32.
 
-1. A substitute computes what its module computes, up to the order of sums: the same weights, read at every call, nothing packed or copied.
-   Each is tried beside its module before it is used; where the two differ the module keeps its own way.
+1. A substitute computes what its module computes, up to the order of sums: the same weights, read at every call, but for those that are
+   packed for a generation (`packed`). Each is tried beside its module before it is used; where the two differ the module keeps its own way.
 2. Substitutes are in place during a pass of the executor and at no other time: not between the passes of a held stream, not under
    gradients, and not after an exception. Hooks on any module fire as ever, since only what the module computes is replaced.
 3. Ways that differ in the order of sums are chosen by shape alone, so that a run gives the same numbers again. Timing chooses only
@@ -24,7 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from . import packed
 from .layout import text_config
+from .packed import Packed
 from .resolution import MLP_NAMES
 from .rotary import NAME, Rotary, rotations
 
@@ -61,6 +63,12 @@ class Pace:
         self._passes: Counter[int] = Counter()
         self._better: dict[int, bool] = {}
         self._seconds: dict[tuple[int, bool], list[float]] = {}
+        self.packable = False
+        """Whether the model's weights may have a second layout."""
+        self.packed: list[Packed] = []
+        """Those that have one."""
+        self.packing = 0
+        """Generations in progress, during which it is used."""
 
     @contextmanager
     def timed(self, rows: int) -> Iterator[None]:
@@ -108,6 +116,17 @@ class Lean:
         return self._forwards
 
     @contextmanager
+    def generation(self) -> Iterator[None]:
+        """Around the passes of one generation: packed weights are used where the model has any, once they are found to be the model's."""
+        for weight in self.pace.packed:
+            weight.look()
+        self.pace.packing += 1
+        try:
+            yield
+        finally:
+            self.pace.packing -= 1
+
+    @contextmanager
     def used(self, inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """Substitutes in place for one pass over `inputs`, which come back in the form that goes with them."""
         if self._inside or torch.is_grad_enabled() or self.model.training or not (found := self._found()):
@@ -153,9 +172,10 @@ def additive(mask: Any) -> Any:
 
 
 def substitutes(model: nn.Module, pace: Pace) -> list[tuple[nn.Module, Forward]]:
-    """The modules of `model` that have a cheaper equal, with it; `pace` decides for single rows."""
+    """The modules of `model` that have a cheaper equal, with it; `pace` decides for single rows and holds what is packed."""
     found: list[tuple[nn.Module, Forward]] = []
     tried: dict[tuple[Any, ...], bool] = {}
+    pace.packable = packed.can_pack() and sum(map(_packed_bytes, model.modules())) <= packed.MOST
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
     for name, module in model.named_modules():
         if "forward" in module.__dict__ or not _ordinary(module._parameters.values()):
@@ -165,6 +185,9 @@ def substitutes(model: nn.Module, pace: Pace) -> list[tuple[nn.Module, Forward]]
             key = (type(module), _shape(module), wide) if not _norm(module) else (name, forward)
             if key not in tried:
                 tried[key] = equal(module, forward, _fan_in(module))
+                pace.packing += 1
+                tried[key] = tried[key] and equal(module, forward, _fan_in(module))
+                pace.packing -= 1
             if tried[key]:
                 found.append((module, forward))
                 break
@@ -177,6 +200,13 @@ def _ordinary(parameters: Iterable[Any]) -> bool:
     return bool(own) and all(
         type(p) is nn.Parameter and p.dtype == torch.float32 and p.device.type == "cpu" for p in own
     )
+
+
+def _packed_bytes(module: nn.Module) -> int:
+    """Of a module whose weight may be packed."""
+    if type(module) not in (nn.Linear, Conv1D) or module.weight.numel() < MIDDLING_WEIGHT:
+        return 0
+    return module.weight.numel() * module.weight.element_size()
 
 
 def _norm(module: nn.Module) -> bool:
@@ -198,7 +228,7 @@ def _candidates(module: nn.Module, wide: bool, pace: Pace) -> list[Forward]:
     if type(module) is nn.Linear:
         return [_linear(module, wide and module.out_features > module.in_features, pace)]
     if type(module) is Conv1D:
-        return [_conv1d(module)]
+        return [_conv1d(module, pace)]
     eps = next(
         (e for e in (getattr(module, a, None) for a in ("variance_epsilon", "eps")) if isinstance(e, float)), None
     )
@@ -267,10 +297,13 @@ def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
     out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
     pace.needed = pace.needed or parts > 1
+    laid = Packed(own, pace.packed)
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
         rows = x.numel() // width
+        if pace.packing and pace.packable and packed.takes(rows):
+            return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
         if by_columns(rows):
             found = columns(weight, bias, x.reshape(rows, width)).t()
             return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
@@ -281,12 +314,15 @@ def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     return forward
 
 
-def _conv1d(module: Any) -> Forward:
+def _conv1d(module: Any, pace: Pace) -> Forward:
     """GPT-2's linear map, whose weight is `[in, out]`."""
     width, out = module.weight.shape
+    laid = Packed(module._parameters, pace.packed, transposed=True)
 
     def forward(x: Tensor) -> Tensor:
         rows = x.numel() // width
+        if pace.packing and pace.packable and packed.takes(rows):
+            return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
         if not by_columns(rows):
             return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
         return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)

@@ -1,0 +1,84 @@
+"""Weights laid out once for the library's own blocked product (oneDNN), used while a generation runs on a CPU in float32.
+
+1. A packed weight is a second copy, so models of more than `MOST` bytes keep their own way. One layout serves every number of rows.
+2. A copy can go stale. A write to the weight in place, or another tensor in its place, is seen at every product (version counter and
+   address). What the counter does not see, such as a write through `.data`, is looked for whenever a generation begins: the weight times
+   a fixed vector must be what it was when it was packed, bit for bit. Between the passes of one generation weights are not to be written to
+   through `.data`.
+3. Outside of a generation nothing here is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+MOST = 2**31
+"""Bytes of a model's packed weights at most."""
+LAYOUT_ROWS = 16
+"""Rows for which the layout is asked; measured to be as good for 2 to 1,024."""
+FEWEST, LARGEST = 2, 256
+"""Rows of a pass that are done so: a single row reads the weight once whatever its layout is, and large products gain little."""
+
+
+def can_pack() -> bool:
+    """Whether the library has the product."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def takes(rows: int) -> bool:
+    """Whether a pass of so many rows is done by packed weights."""
+    return FEWEST <= rows <= LARGEST
+
+
+class Packed:
+    """One module's weight, packed when it is first needed."""
+
+    def __init__(self, own: Mapping[str, Any], known: list[Packed], transposed: bool = False):
+        """`own`: the module's parameters, `weight [out, in]` (`[in, out]` when `transposed`) and perhaps `bias`; `known` is told of
+        this one when it is packed."""
+        self._own, self._known, self._transposed = own, known, transposed
+        self._laid: Tensor | None = None
+        self._mark: tuple[int, int] = (0, 0)
+        self._seen: Tensor | None = None
+        self._probe: Tensor | None = None
+
+    def look(self) -> None:
+        """Drop the copy if the weight is not what it was, by whatever it was changed."""
+        if self._laid is not None and not (
+            self._mark == self._marked() and torch.equal(self._read(), cast(Tensor, self._seen))
+        ):
+            self._laid = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x [rows, in]` times the weight, plus the bias: `[rows, out]`."""
+        if self._laid is None or self._mark != self._marked():
+            self._pack()
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._laid, self._own.get("bias"), "none", [], "")
+        return found
+
+    def _weight(self) -> Tensor:
+        weight = cast(Tensor, self._own["weight"]).detach()
+        return weight.t() if self._transposed else weight
+
+    def _marked(self) -> tuple[int, int]:
+        weight = cast(Tensor, self._own["weight"])
+        return weight._version, weight.data_ptr()
+
+    def _read(self) -> Tensor:
+        weight = self._weight()
+        if self._probe is None:
+            self._probe = torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return torch.mv(weight, self._probe)
+
+    def _pack(self) -> None:
+        if self not in self._known:
+            self._known.append(self)
+        self._laid = torch.ops.mkldnn._reorder_linear_weight(self._weight().contiguous(), LAYOUT_ROWS)
+        self._mark, self._seen = self._marked(), self._read()

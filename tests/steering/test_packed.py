@@ -1,0 +1,141 @@
+"""Weights with a layout of their own: the same numbers, only during a generation, and never those of a weight that has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from steering.engine.generation import Row, generate, stream
+from steering.engine.sampling import GenerationSettings
+from steering.model import lean, packed
+from steering.model.lean import Pace
+from steering.model.models import LoadedModel
+from steering.model.packed import Packed, can_pack, takes
+from tests.naive import naive_generate
+from tests.steering.test_lean import everything, fresh
+from tests.tiny import CONFIGS, plan
+
+__all__ = ["everything"]
+PROMPTS = tuple((1, 9, 17 + n, 33) for n in range(5))
+pytestmark = pytest.mark.skipif(not can_pack(), reason="this build of torch has no packed product")
+
+
+def texts(model: LoadedModel) -> list[tuple[int, ...]]:
+    return [g.token_ids for g in generate(model, [Row(p) for p in PROMPTS], GenerationSettings(6))]
+
+
+def weights(model: LoadedModel) -> list[nn.Linear]:
+    return [m for m in model.model.modules() if type(m) is nn.Linear]
+
+
+def naive(model: LoadedModel) -> list[tuple[int, ...]]:
+    return [tuple(naive_generate(model, p, plan(amount=0.0), 6)) for p in PROMPTS]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_packed_product_is_the_product(transposed: bool, biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(48, 32, generator=generator), torch.randn(48, generator=generator) if biased else None
+    known: list[Packed] = []
+    own = {"weight": nn.Parameter(weight.t().contiguous() if transposed else weight), "bias": bias}
+    laid = Packed(own, known, transposed)
+    for rows in (2, 3, 7, 16, 33, 256):
+        x = torch.randn(rows, 32, generator=generator)
+        wanted = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
+        assert torch.allclose(laid(x).double(), wanted, atol=1e-4)
+    assert known == [laid]
+    assert [takes(rows) for rows in (1, 2, 256, 257)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_it_is_used_for_rows_that_run_together_and_at_no_other_time(family: str) -> None:
+    model = fresh(family)
+    seen: list[int] = []
+    own = Packed.__call__
+
+    def counted(self: Packed, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return own(self, x)
+
+    model.runs.lean.modules  # noqa: B018 (found and tried)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Packed, "__call__", counted)
+        assert texts(model) == naive(model)
+        assert seen and set(seen) <= set(range(2, 257))
+        seen.clear()
+        generate(model, [Row(PROMPTS[0])], GenerationSettings(6))
+        assert len(seen) <= len(weights(model)) + 8 * model.n_layers, (
+            "its prompt at most: a single row reads each weight once anyway"
+        )
+        seen.clear()
+        with torch.inference_mode():
+            model.runs.forward({}, {"input_ids": torch.tensor(PROMPTS)})
+        assert not seen, "a pass by itself keeps the model's own way"
+
+
+WRITES: dict[str, Callable[[nn.Linear], object]] = {
+    "in place": lambda m: m.weight.detach().mul_(-1.0),
+    "through data": lambda m: m.weight.data.mul_(-1.0),
+    "one number through data": lambda m: m.weight.data.view(-1)[3].add_(9.0),
+    "another tensor": lambda m: setattr(m, "weight", nn.Parameter(-m.weight.detach())),
+    "another storage through data": lambda m: setattr(m.weight, "data", -m.weight.data),
+    "loaded": lambda m: m.load_state_dict({k: -v for k, v in m.state_dict().items()}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_weight_that_changed_is_packed_anew(write: str) -> None:
+    model = fresh("llama")
+    before = texts(model)
+    for module in weights(model)[2:9]:
+        WRITES[write](module)
+    after = texts(model)
+    assert after == naive(model)
+    for module in weights(model)[2:9]:
+        if write != "one number through data":
+            WRITES[write](module)
+    assert write == "one number through data" or texts(model) == before
+
+
+def test_a_write_in_place_during_a_generation_is_seen_at_the_next_token() -> None:
+    model = fresh("llama")
+    begun = stream(model, [Row(p) for p in PROMPTS], GenerationSettings(12))
+    for _ in range(3):
+        next(begun)
+    assert model.runs.lean.pace.packed
+    module = model.layout.blocks[0].mlp.down_proj
+    laid = next(one for one in model.runs.lean.pace.packed if one._own is module._parameters)
+    old = laid._laid
+    with torch.no_grad():
+        module.weight.mul_(-1.0)
+    next(begun)
+    next(begun)
+    assert laid._laid is not old
+    begun.close()
+    assert model.runs.lean.pace.packing == 0, "a generation that was left has ended"
+
+
+def test_models_whose_copy_would_be_too_large_keep_their_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fresh("llama")
+    size = sum(m.weight.numel() * 4 for m in weights(model))
+    monkeypatch.setattr(packed, "MOST", size - 1)
+    assert texts(model) == naive(model) and not model.runs.lean.pace.packed
+    monkeypatch.setattr(packed, "MOST", size)
+    other = fresh("llama")
+    assert texts(other) == naive(other) and other.runs.lean.pace.packed
+
+
+def test_small_weights_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "MIDDLING_WEIGHT", 2**17)
+    model = fresh("llama")
+    assert texts(model) == naive(model) and not model.runs.lean.pace.packed
+
+
+def test_a_library_without_it_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "can_pack", lambda: False)
+    model = fresh("qwen2")
+    assert texts(model) == naive(model) and not Pace().packable and not model.runs.lean.pace.packed
