@@ -49,6 +49,7 @@ SAID = {
         r"CoT-decoding, aggregated confidence: \+\d\d\.\d points against the greedy base \(\+\d\d\.\d to \+\d\d\.\d; n 30\)",
         r"\d+ lines: \d above the base, \d\d below it",
         r"-71\.5 \(-77\.7 to -63\.9\)",
+        r"the base asked again solves \d+ of \d+; of \d+ others \d lie above it, [1-9]\d* below",
     ),
     "bring_your_own_model": (
         r"(\d\d) of \1 hold, 0 fail",

@@ -123,7 +123,7 @@ def run(
 
     check_tracker(track)
     if dry_run:
-        plan(spec, sets, as_json)
+        plan(spec, sets, as_json=as_json)
         return
     if workers and ray:
         raise BadInput("Give --workers or --ray, not both.")

@@ -12,9 +12,6 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
@@ -26,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from . import packed
 from .layout import text_config
+from .pace import Pace
 from .packed import Packed
 from .resolution import MLP_NAMES
 from .rotary import NAME, Rotary, rotations
@@ -43,47 +41,10 @@ LARGE_WEIGHT = 2**18
 shares few rows badly."""
 PARTS = 8
 """Threads that share a product by outputs at most."""
-EXPLORED, EVERY = 6, 96
-"""Passes that are timed by turns, in parts and not, and after how many passes of as many rows that is done again."""
 TRIED = (1, 2, 5)
 """Rows on which a substitute is compared with its module."""
 TOLERANCE = 2e-5
 """Largest difference between the two, relative to the largest output."""
-
-
-class Pace:
-    """Whether products are shared among threads by outputs: what was faster of late, for each number of rows. On a busy machine threads
-    that wait for each other cost more than they save, and that changes while a program runs."""
-
-    def __init__(self) -> None:
-        self.needed = False
-        """Whether any product can be shared so."""
-        self.shared = False
-        """In the pass in progress."""
-        self._passes: Counter[int] = Counter()
-        self._better: dict[int, bool] = {}
-        self._seconds: dict[tuple[int, bool], list[float]] = {}
-        self.packable = False
-        """Whether the model's weights may have a second layout."""
-        self.packed: list[Packed] = []
-        """Those that have one."""
-        self.packing = 0
-        """Generations in progress, during which it is used."""
-
-    @contextmanager
-    def timed(self, rows: int) -> Iterator[None]:
-        """Around one pass of a few rows."""
-        size = -(-rows // 8)
-        turn = self._passes[size] % EVERY
-        self.shared = turn % 2 == 1 if turn < EXPLORED else self._better[size]
-        start = time.perf_counter()
-        yield
-        if turn < EXPLORED:
-            self._seconds.setdefault((size, self.shared), []).append(time.perf_counter() - start)
-        if turn == EXPLORED - 1:
-            apart, whole = (statistics.median(self._seconds.pop((size, way))) for way in (True, False))
-            self._better[size] = apart < whole
-        self._passes[size] += 1
 
 
 class Lean:

@@ -295,6 +295,9 @@ def test_the_commands_plan_run_and_show(
     planned = json.loads(steer("sweep", "plan", file, "--json"))
     assert planned["estimate"]["cells"] == len(planned["cells"]) == 4
     assert "cell-003\tlayer 1, dose 0.5" in steer("sweep", "plan", file)
+    assert len(json.loads(steer("sweep", "run", file, "--dry-run", "--json"))["cells"]) == 4
+    assert "cell-003\tlayer 1, dose 0.5" in steer("sweep", "run", file, "--dry-run", "--runs", tmp_path)
+    assert not list(tmp_path.glob("*/run.json")), "a dry run stores nothing"
     many = steer("sweep", "plan", file, "--devices", "1,8", "--tokens-per-second", "10").splitlines()
     assert [line.split("\t")[0] for line in many if "busy" in line] == ["1 device", "8 devices"]
     done = json.loads(steer("sweep", "run", file, "--runs", tmp_path, "--json"))

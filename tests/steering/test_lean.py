@@ -13,8 +13,9 @@ from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
 from steering.model import lean
 from steering.model.executor import HookExecutor
-from steering.model.lean import Lean, Pace, additive, equal, in_parts, substitutes
+from steering.model.lean import Lean, additive, equal, in_parts, substitutes
 from steering.model.models import LoadedModel
+from steering.model.pace import Pace
 from steering.model.sites import Site
 from steering.plan.plan import Plan
 from tests.naive import naive_generate
@@ -190,7 +191,7 @@ def test_products_in_parts_have_the_same_bits(bias: bool, rows: int) -> None:
 
 def test_the_faster_way_is_kept_and_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pace, clock, cost = Pace(), [0.0], {False: 2.0, True: 1.0}
-    monkeypatch.setattr(lean.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(pacing.time, "perf_counter", lambda: clock[0])
 
     def run(passes: int) -> list[bool]:
         ways = []
@@ -200,9 +201,9 @@ def test_the_faster_way_is_kept_and_looked_at_again(monkeypatch: pytest.MonkeyPa
                 clock[0] += cost[pace.shared]
         return ways
 
-    assert run(lean.EVERY) == [False, True] * (lean.EXPLORED // 2) + [True] * (lean.EVERY - lean.EXPLORED)
+    assert run(pacing.EVERY) == [False, True] * (pacing.EXPLORED // 2) + [True] * (pacing.EVERY - pacing.EXPLORED)
     cost[True] = 3.0
-    assert run(lean.EVERY)[lean.EXPLORED :] == [False] * (lean.EVERY - lean.EXPLORED)
+    assert run(pacing.EVERY)[pacing.EXPLORED :] == [False] * (pacing.EVERY - pacing.EXPLORED)
 
 
 def test_hooks_do_not_see_the_inputs_that_substitutes_are_tried_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from torch import nn
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
 from steering.model import lean, packed
-from steering.model.lean import Pace
 from steering.model.models import LoadedModel
+from steering.model.pace import Pace
 from steering.model.packed import Packed, can_pack, takes
 from tests.naive import naive_generate
 from tests.steering.test_lean import everything, fresh
