@@ -2,7 +2,7 @@
 
 1. A chunk takes as long as its tokens at the device's rate; its rows' lengths are drawn from those of the trial's texts, so that the uneven
    end, when some devices have no chunk left, is in the figure. A queue keeps batches full, so the longest row of a batch does not count.
-2. A worker loads the models once, then takes the next chunk whenever it is free. Nothing else is shared: the store takes one file per chunk.
+2. A worker loads the models once, then takes the next chunk whenever it is free. Nothing else is shared: a chunk is a file of its own.
 3. What a device does in a second is measured by the trial on this machine, or given; it is the same for every device.
 """
 
