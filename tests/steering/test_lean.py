@@ -12,6 +12,7 @@ from torch import nn
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
 from steering.model import lean
+from steering.model import pace as pacing
 from steering.model.executor import HookExecutor
 from steering.model.lean import Lean, additive, equal, in_parts, substitutes
 from steering.model.models import LoadedModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -25,6 +26,11 @@ pytestmark = pytest.mark.skipif(not can_pack(), reason="this build of torch has 
 
 def texts(model: LoadedModel) -> list[tuple[int, ...]]:
     return [g.token_ids for g in generate(model, [Row(p) for p in PROMPTS], GenerationSettings(6))]
+
+
+def own_copy(family: str) -> LoadedModel:
+    """A model whose weights no other test reads."""
+    return copy.deepcopy(fresh(family))
 
 
 def weights(model: LoadedModel) -> list[nn.Linear]:
@@ -89,7 +95,7 @@ WRITES: dict[str, Callable[[nn.Linear], object]] = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_weight_that_changed_is_packed_anew(write: str) -> None:
-    model = fresh("llama")
+    model = own_copy("llama")
     before = texts(model)
     for module in weights(model)[2:9]:
         WRITES[write](module)
@@ -102,7 +108,7 @@ def test_a_weight_that_changed_is_packed_anew(write: str) -> None:
 
 
 def test_a_write_in_place_during_a_generation_is_seen_at_the_next_token() -> None:
-    model = fresh("llama")
+    model = own_copy("llama")
     begun = stream(model, [Row(p) for p in PROMPTS], GenerationSettings(12))
     for _ in range(3):
         next(begun)
