@@ -96,18 +96,28 @@ def probe_files(
 
 
 def pull_probe(
-    name: str, revision: str | None = None, *, endpoint: str | None = None, cache: Path | str | None = None
+    name: str,
+    revision: str | None = None,
+    *,
+    endpoint: str | None = None,
+    cache: Path | str | None = None,
+    offline: bool = False,
 ) -> Probe:
     """The probe of a repository: `owner/name`, or `owner/name@revision`. Raises BadInput for a repository that is not there or not a
     probe's, files that are not as its `config.json` says, and a hub that cannot be reached."""
-    return probe_of(pull_probe_copy(name, revision, endpoint=endpoint, cache=cache))
+    return probe_of(pull_probe_copy(name, revision, endpoint=endpoint, cache=cache, offline=offline))
 
 
 def pull_probe_copy(
-    name: str, revision: str | None = None, *, endpoint: str | None = None, cache: Path | str | None = None
+    name: str,
+    revision: str | None = None,
+    *,
+    endpoint: str | None = None,
+    cache: Path | str | None = None,
+    offline: bool = False,
 ) -> HashedCopy:
     """The checked files behind `pull_probe`, with commit and configuration. Raises BadInput as that does."""
-    return fetch_hashed(Address.parse(name, revision), Session.of(endpoint, cache), "probe")
+    return fetch_hashed(Address.parse(name, revision), Session.of(endpoint, cache, offline), "probe")
 
 
 def probe_of(copy: HashedCopy) -> Probe:

@@ -127,18 +127,28 @@ def plan_files(
 
 
 def pull_plan(
-    name: str, revision: str | None = None, *, endpoint: str | None = None, cache: Path | str | None = None
+    name: str,
+    revision: str | None = None,
+    *,
+    endpoint: str | None = None,
+    cache: Path | str | None = None,
+    offline: bool = False,
 ) -> Plan:
     """The plan of a repository: `owner/name`, or `owner/name@revision`. Raises BadInput for a repository that is not there or not a
     plan's, files that are not as its `config.json` says, and a hub that cannot be reached."""
-    return plan_of(pull_plan_copy(name, revision, endpoint=endpoint, cache=cache))
+    return plan_of(pull_plan_copy(name, revision, endpoint=endpoint, cache=cache, offline=offline))
 
 
 def pull_plan_copy(
-    name: str, revision: str | None = None, *, endpoint: str | None = None, cache: Path | str | None = None
+    name: str,
+    revision: str | None = None,
+    *,
+    endpoint: str | None = None,
+    cache: Path | str | None = None,
+    offline: bool = False,
 ) -> HashedCopy:
     """The checked files behind `pull_plan`, with commit, configuration and evidence. Raises BadInput as that does."""
-    return fetch_hashed(Address.parse(name, revision), Session.of(endpoint, cache), "plan")
+    return fetch_hashed(Address.parse(name, revision), Session.of(endpoint, cache, offline), "plan")
 
 
 def plan_of(copy: HashedCopy) -> Plan:

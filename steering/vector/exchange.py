@@ -159,7 +159,7 @@ def repository_files(
         VECTOR: data,
         PLAN: yaml.safe_dump(beside, sort_keys=False, allow_unicode=True).encode(),
         EVIDENCE: to_bytes(shown),
-        CARD: card(repository, config, shown, beside).encode(),
+        CARD: card(repository, config, shown, beside, measured=plan is not None).encode(),
     }
 
 

@@ -15,7 +15,7 @@ import steering
 from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.vector.exchange import repository_files
-from steering.vector.hub.card import card, front_matter
+from steering.vector.hub.card import UNMEASURED, card, front_matter
 from steering.vector.hub.contents import (
     Difference,
     Effect,
@@ -201,3 +201,15 @@ def test_the_card_writes_the_plan_of_its_plan_file() -> None:
         "at blocks.2.hook_resid_post on last_prompt"
     )
     assert _one_line({"interventions": [{**step, "keep_norm": True}]}, "me/d") == "plan.yaml"
+
+
+def test_effects_of_other_plans_than_the_one_shown_are_named() -> None:
+    own = vector()
+    plan = {
+        "interventions": [
+            {"operation": "add", "vector": own.digest, "span": "last_prompt", "dose": {"amount": 1.0, "unit": "vector"}}
+        ]
+    }
+    evidence = Evidence(effects=(EFFECT,))
+    assert UNMEASURED in made(own, evidence=evidence) and UNMEASURED not in made(own, evidence=evidence, plan=plan)
+    assert UNMEASURED not in made(own), "without effects there is nothing that could be taken for its own"

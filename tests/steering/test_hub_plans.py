@@ -69,6 +69,15 @@ def test_a_plan_comes_back_with_its_vectors_and_writes_the_same_tokens(hub: Fake
     assert steered == through_hub != bare
 
 
+def test_offline_the_cache_answers(hub: FakeHub) -> None:
+    with pytest.raises(BadInput, match="is not in the cache"):
+        pull_plan(PLAN, offline=True)
+    put_plan()
+    pull_plan(PLAN)
+    asked = len(hub.asked)
+    assert pull_plan(PLAN, offline=True).digest == a_plan().digest and len(hub.asked) == asked
+
+
 def test_the_card_says_what_the_plan_is(hub: FakeHub) -> None:
     put_plan(title="Think *first*", licence="mit", arxiv=("2506.18167",))
     card = hub.files(PLAN)["README.md"].decode()

@@ -23,9 +23,11 @@ PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 """What a step of a plan may have to be said in one line here."""
 SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
 
+UNMEASURED = "This line adds the vector once at every generated token. **The effects above are of the plans in their table, which may be others.**"
 
-def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any]) -> str:
-    """`README.md` of a repository; `plan` is that of its plan.yaml."""
+
+def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any], measured: bool = True) -> str:
+    """`README.md` of a repository; `plan` is that of its plan.yaml, `measured` whether it is one that the evidence is of."""
     parts = [
         f"---\n{front_matter(config)}---",
         f"# {plain(config.name)}",
@@ -35,6 +37,7 @@ def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str,
         shown(evidence),
         "## How to use it",
         _own(repository, config, plan),
+        UNMEASURED if evidence.effects and not measured else "",
         _transformers(repository, config),
         _llama_cpp(repository, config),
         _easysteer(repository, config),
