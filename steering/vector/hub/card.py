@@ -23,7 +23,10 @@ PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 """What a step of a plan may have to be said in one line here."""
 SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
 
-UNMEASURED = "This line adds the vector once at every generated token. **The effects above are of the plans in their table, which may be others.**"
+UNMEASURED = (
+    "This line adds the vector once at every generated token. **The effects above are of the plans in their table, which may be "
+    "others.**"
+)
 
 
 def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any], measured: bool = True) -> str:
