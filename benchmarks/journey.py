@@ -68,9 +68,11 @@ class Browser:
 
     def choose(self, key: str, value: str) -> None:
         """A value of a list."""
-        self.page.locator(f".st-key-{key} input").first.fill(value)
-        self.page.get_by_role("option", name=value).first.click()
-        self.page.wait_for_timeout(600)
+        field = self.page.locator(f".st-key-{key} input").first
+        field.click()
+        field.fill(value)
+        field.press("Enter")
+        self.page.wait_for_timeout(800)
 
     def click(self, selector: str) -> dict[str, Any]:
         """Click what starts a generation; seconds to its first token and its end."""
@@ -98,7 +100,8 @@ class Browser:
 def own_text(browser: Browser, model: str) -> dict[str, Any]:
     """From Home to the own prompt's steered text."""
     browser.visit()
-    browser.choose("home_model", model)
+    if model != "builtin:base":
+        browser.choose("home_model", model)
     browser.page.get_by_label("Prompt", exact=True).fill(PROMPTS.get(model, OWN_PROMPT))
     browser.page.keyboard.press("Tab")
     browser.page.wait_for_timeout(600)
@@ -145,7 +148,7 @@ def main(
     folder = Path(tempfile.mkdtemp(prefix="steering-journey-"))
     with served(folder) as (url, _), sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        browser = Browser(url, chromium.new_page(viewport={"width": 1400, "height": 1000}))
+        browser = Browser(url, chromium.new_context(viewport={"width": 1400, "height": 1000}).new_page())
 
         def picture(name: str) -> None:
             if pictures is not None:
@@ -192,7 +195,10 @@ def beside(browser: Browser, rounds: int) -> str:
         alone.append(_rate(browser, where))
         other = browser.page.context.new_page()
         other.goto(f"{browser.url}/features")
-        other.get_by_role("button", name="Start it").first.click()
+        other.wait_for_selector(IDLE, timeout=60_000)
+        if other.get_by_text("A dashboard of a built-in model").count():
+            other.get_by_text("A dashboard of a built-in model").first.click()
+        other.locator(".st-key-ft_start button").click()
         other.wait_for_timeout(4000)
         loaded.append(_rate(browser, where))
         other.goto(f"{browser.url}/jobs")
