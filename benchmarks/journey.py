@@ -87,7 +87,7 @@ class Browser:
         end = time.monotonic() + most
         while time.monotonic() < end:
             with urllib.request.urlopen(f"{self.url}/steer/jobs", timeout=10) as answer:
-                jobs = json.loads(answer.read())
+                jobs = json.loads(answer.read())["jobs"]
             found = [job for job in jobs if job["title"].startswith(title)]
             if found and found[0]["ended"] is not None:
                 if found[0]["state"] != "done":
@@ -219,6 +219,8 @@ def _rate(browser: Browser, where: str) -> float:
     browser.page.goto(where)
     browser.page.wait_for_selector(IDLE, timeout=60_000)
     browser.page.wait_for_timeout(1200)
+    browser.click(".st-key-pg_run button")  # what the page loads at first is not the writing
+    browser.page.wait_for_timeout(1000)
     return rate(browser.click(".st-key-pg_run button"))
 
 
