@@ -19,6 +19,7 @@ from ..model.cache import ColumnCache, Masks
 from ..model.executor import Resume
 from ..model.lean import additive
 from ..model.models import LoadedModel
+from ..model.turns import turn
 from .invariant import OwnColumns
 from .ledger import Ledger
 from .passes import Passes, SlotBatch
@@ -219,7 +220,7 @@ class Batch:
             "logits_to_keep": keep,
         }
         edits = bool(self.slots) and (not step or self._covers(begin))
-        with self._attended(fed, low, end, step):
+        with turn(self.model.model), self._attended(fed, low, end, step):
             if edits:
                 passes.begin(fed if step else positions, entropy)
             try:

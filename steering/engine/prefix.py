@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..model.attention import attending
 from ..model.cache import ColumnCache, Masks
+from ..model.turns import turn
 
 if TYPE_CHECKING:
     from ..model.models import LoadedModel
@@ -215,7 +216,7 @@ def _tried(model: LoadedModel, masks: Masks) -> bool:
             }
             if shared is not None and begin:
                 shared.refresh(device)
-                with shared.attended(model, positions):
+                with turn(model.model), shared.attended(model, positions):
                     return model.runs.forward({}, inputs)[:, -1].float()
             logits = model.runs.forward({}, inputs)
         return logits[:, -1].float()

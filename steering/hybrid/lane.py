@@ -22,6 +22,7 @@ from ..model.cache import ColumnCache, Masks
 from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site
+from ..model.turns import turn
 
 Steering = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a row's unsteered activations at the steered site `[rows, d]` to the mask of rows to edit `[rows]` and what is added `[rows, d]`."""
@@ -95,11 +96,12 @@ class Lane:
 
     def _forward(self, inputs: dict[str, Any], steering: Steering | None = None) -> Tensor:
         self.read, self.fired, self.ratio = {}, None, None
-        self._steering, self._running = steering, True
-        try:
-            return self.model.runs.forward(self._edits, inputs)[:, -1].float()
-        finally:
-            self._running = False
+        with turn(self.model.model):
+            self._steering, self._running = steering, True
+            try:
+                return self.model.runs.forward(self._edits, inputs)[:, -1].float()
+            finally:
+                self._running = False
 
     def _mask(self, low: int) -> Tensor | dict[str, Tensor]:
         """What each row's query in the current column sees of the columns from `low` on, per kind of layer."""

@@ -17,6 +17,7 @@ from .hooks import Edit, hooked, resumed
 from .layout import Layout
 from .lean import Lean
 from .sites import Site
+from .turns import turn
 
 Resume = tuple[int, Tensor]
 """The layer that a pass begins at, and the stream that enters it, `[rows, positions, d_model]`."""
@@ -66,10 +67,10 @@ class HookExecutor:
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
         held = any(edits is held for held in self._held)
-        with nullcontext() if held else self._prepared(edits, resume):
+        with turn(self.model), nullcontext() if held else self._prepared(edits, resume):
             if self.lean is None:
                 return self.model(**inputs).logits
-            with self.lean.used(inputs) as given:
+            with self.lean.used(inputs, packing=held) as given:
                 return self.model(**given).logits
 
     @contextmanager
@@ -85,19 +86,26 @@ class HookExecutor:
             return (hidden[rows, index.to(hidden.device)][:, None], *args[1:])
 
         head = self.model.get_output_embeddings()
-        handle = None if head is None else head.register_forward_pre_hook(pick)
-        try:
-            yield
-        finally:
-            if handle is not None:
-                handle.remove()
+        with turn(self.model):
+            handle = None if head is None else head.register_forward_pre_hook(pick)
+            try:
+                yield
+            finally:
+                if handle is not None:
+                    handle.remove()
 
     @contextmanager
     def holding(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
         """Keep the hooks of `edits` in place for many passes; between its own passes each edit must leave activations alone."""
-        with hooked(self.layout, edits), nullcontext() if self.lean is None else self.lean.generation():
+        hooks, waits = hooked(self.layout, edits), turn(self.model)
+        with waits:
+            hooks.__enter__()
             self._held.append(edits)
-            try:
-                yield
-            finally:
+            if self.lean is not None:
+                self.lean.look()
+        try:
+            yield
+        finally:
+            with waits:
                 self._held = [held for held in self._held if held is not edits]
+                hooks.__exit__(None, None, None)

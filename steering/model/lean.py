@@ -29,6 +29,7 @@ from .resolution import MLP_NAMES
 from .rotary import NAME, Rotary, rotations
 
 Forward = Callable[[Tensor], Tensor]
+Plain = Callable[[dict[str, Any]], bool]
 
 FEW_ROWS = 64
 """Rows (tokens of a pass) up to which a product is done in another way than the library's; larger ones gain nothing."""
@@ -53,8 +54,8 @@ class Lean:
     def __init__(self, model: nn.Module):
         self.model = model
         self.pace = Pace()
-        self._forwards: list[tuple[dict[str, Any], Forward]] | None = None
-        """Attributes of each module and its substitute."""
+        self._forwards: list[tuple[dict[str, Any], Forward, Plain]] | None = None
+        """Attributes of each module, its substitute, and whether the module is still what that was made of."""
         self._rotations: list[tuple[dict[str, Any], Rotary]] = []
         """Namespaces of modelling files and the substitute of their rotary function."""
         self._inside = False
@@ -68,37 +69,35 @@ class Lean:
         """How many modules have a substitute."""
         return len(self._found())
 
-    def _found(self) -> list[tuple[dict[str, Any], Forward]]:
+    def _found(self) -> list[tuple[dict[str, Any], Forward, Plain]]:
         if self._forwards is None:
-            self._forwards = [(module.__dict__, forward) for module, forward in substitutes(self.model, self.pace)]
+            self._forwards = [
+                (module.__dict__, forward, _plain(type(module)))
+                for module, forward in substitutes(self.model, self.pace)
+            ]
             self._rotations = rotations(self.model)
         if self._forwards and not _ordinary(self._forwards[0][0]["_parameters"].values()):  # the model has been moved
             return []
         return self._forwards
 
-    @contextmanager
-    def generation(self) -> Iterator[None]:
-        """Around the passes of one generation: packed weights are used where the model has any, once they are found to be the model's."""
+    def look(self) -> None:
+        """Before the passes of a generation: packed weights that are no longer the model's are packed anew."""
         for weight in self.pace.packed:
             weight.look()
-        self.pace.packing += 1
-        try:
-            yield
-        finally:
-            self.pace.packing -= 1
 
     @contextmanager
-    def used(self, inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Substitutes in place for one pass over `inputs`, which come back in the form that goes with them."""
+    def used(self, inputs: Mapping[str, Any], packing: bool = False) -> Iterator[Mapping[str, Any]]:
+        """Substitutes in place for one pass over `inputs`, which come back in the form that goes with them; `packing` in a generation's
+        own pass."""
         if self._inside or torch.is_grad_enabled() or self.model.training or not (found := self._found()):
             yield inputs
             return
         mask = inputs.get("attention_mask")
         if _boolean(mask) and text_config(self.model.config)._attn_implementation == "sdpa":
             inputs = {**inputs, "attention_mask": additive(mask)}
-        mine = [pair for pair in found if "forward" not in pair[0]]  # what somebody else has put there stays
+        mine = [(attributes, forward) for attributes, forward, own in found if own(attributes)]
         turns = [pair for pair in self._rotations if pair[0].get(NAME) is pair[1].own]
-        self._inside = True
+        self._inside, self.pace.packing = True, packing
         try:
             for attributes, forward in mine:
                 attributes["forward"] = forward
@@ -114,7 +113,24 @@ class Lean:
             for space, rotary in turns:
                 space[NAME] = rotary.own
                 rotary.forget()
-            self._inside = False
+            self._inside = self.pace.packing = False
+
+
+def _plain(kind: type) -> Plain:
+    """Whether a module of this class, by its attributes, computes what it did when its substitute was made: nobody has put another
+    `forward` there or into the class, and its weight is a plain float32 parameter."""
+    own = kind.forward  # type: ignore[attr-defined]
+
+    def plain(attributes: dict[str, Any]) -> bool:
+        weight = attributes["_parameters"].get("weight")
+        return (
+            "forward" not in attributes
+            and kind.forward is own  # type: ignore[attr-defined]
+            and weight is not None
+            and weight.dtype == torch.float32
+        )
+
+    return plain
 
 
 def _boolean(mask: Any) -> bool:
@@ -146,9 +162,9 @@ def substitutes(model: nn.Module, pace: Pace) -> list[tuple[nn.Module, Forward]]
             key = (type(module), _shape(module), wide) if not _norm(module) else (name, forward)
             if key not in tried:
                 tried[key] = equal(module, forward, _fan_in(module))
-                pace.packing += 1
+                pace.packing = True
                 tried[key] = tried[key] and equal(module, forward, _fan_in(module))
-                pace.packing -= 1
+                pace.packing = False
             if tried[key]:
                 found.append((module, forward))
                 break
@@ -165,7 +181,9 @@ def _ordinary(parameters: Iterable[Any]) -> bool:
 
 def _packed_bytes(module: nn.Module) -> int:
     """Of a module whose weight may be packed."""
-    if type(module) not in (nn.Linear, Conv1D) or module.weight.numel() < MIDDLING_WEIGHT:
+    if type(module) not in (nn.Linear, Conv1D) or module._parameters.get("weight") is None:
+        return 0
+    if module.weight.numel() < MIDDLING_WEIGHT:
         return 0
     return module.weight.numel() * module.weight.element_size()
 
@@ -184,17 +202,17 @@ def _fan_in(module: nn.Module) -> int:
 
 
 def _candidates(module: nn.Module, wide: bool, pace: Pace) -> list[Forward]:
+    if module._parameters.get("weight") is None:  # pruned, or otherwise made from something else at every call
+        return []
     if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < MIDDLING_WEIGHT:
         return []
     if type(module) is nn.Linear:
         return [_linear(module, wide and module.out_features > module.in_features, pace)]
     if type(module) is Conv1D:
         return [_conv1d(module, pace)]
-    eps = next(
-        (e for e in (getattr(module, a, None) for a in ("variance_epsilon", "eps")) if isinstance(e, float)), None
-    )
-    if _norm(module) and eps is not None and len(list(module.parameters())) == 1 and not list(module.children()):
-        return [_rms(module, eps, 0.0), _rms(module, eps, 1.0)]
+    named = next((a for a in ("variance_epsilon", "eps") if isinstance(getattr(module, a, None), float)), None)
+    if _norm(module) and named is not None and len(list(module.parameters())) == 1 and not list(module.children()):
+        return [_rms(module, named, 0.0), _rms(module, named, 1.0)]
     return []
 
 
@@ -291,13 +309,14 @@ def _conv1d(module: Any, pace: Pace) -> Forward:
     return forward
 
 
-def _rms(module: Any, eps: float, shift: float) -> Forward:
-    """Root mean square normalization times weight + `shift` (Gemma's weights are stored less 1)."""
+def _rms(module: Any, named: str, shift: float) -> Forward:
+    """Root mean square normalization times weight + `shift` (Gemma's weights are stored less 1); `named` is what the module calls its
+    epsilon."""
 
-    own, shape = module._parameters, module.weight.shape
+    own, shape, attributes = module._parameters, module.weight.shape, module.__dict__
 
     def forward(x: Tensor) -> Tensor:
         weight = own["weight"]
-        return F.rms_norm(x, shape, weight + shift if shift else weight, eps)
+        return F.rms_norm(x, shape, weight + shift if shift else weight, attributes[named])
 
     return forward

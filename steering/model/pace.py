@@ -30,8 +30,8 @@ class Pace:
         """Whether the model's weights may have a second layout."""
         self.packed: list[Packed] = []
         """Those that have one."""
-        self.packing = 0
-        """Generations in progress, during which it is used."""
+        self.packing = False
+        """Whether the pass in progress is a generation's own, which uses it."""
 
     @contextmanager
     def timed(self, rows: int) -> Iterator[None]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 from steering.engine.generation import Row, generate, stream
@@ -217,3 +218,33 @@ def test_hooks_do_not_see_the_inputs_that_substitutes_are_tried_on(monkeypatch: 
             assert fresh("qwen2").runs.lean.modules == model.runs.lean.modules
     finally:
         handle.remove()
+
+
+def test_a_module_that_changed_after_the_first_pass_keeps_its_own_way() -> None:
+    model = copy.deepcopy(fresh("llama"))
+    ids = {"input_ids": torch.tensor([[1, 9, 17], [1, 4, 8]])}
+
+    def same() -> bool:
+        with torch.inference_mode():
+            return torch.allclose(model.runs.forward({}, ids), model.model(**ids).logits, atol=1e-5)
+
+    assert same()
+    block, other = model.model.model.layers[:2]
+    block.input_layernorm.variance_epsilon = 5.0
+    assert same(), "another epsilon"
+    kind, own = type(block.input_layernorm), type(block.input_layernorm).forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "forward", lambda module, x: own(module, x) * 1.5)
+        assert same(), "another forward in the class"
+    torch.nn.utils.prune.l1_unstructured(block.mlp.up_proj, "weight", 0.3)
+    assert same(), "a weight that is made at every call"
+    other.mlp.up_proj.weight.data = other.mlp.up_proj.weight.data * 2
+    assert same()
+
+
+def test_pruned_models_have_no_substitute_for_what_is_pruned() -> None:
+    model = copy.deepcopy(fresh("llama"))
+    torch.nn.utils.prune.l1_unstructured(model.model.model.layers[0].mlp.up_proj, "weight", 0.3)
+    rows = [Row(p) for p in PROMPTS]
+    for row, found in zip(rows, generate(model, rows, GenerationSettings(6)), strict=True):
+        assert list(found.token_ids) == naive_generate(model, row.prompt_ids, Plan(), 6)

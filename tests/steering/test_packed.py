@@ -145,3 +145,16 @@ def test_a_library_without_it_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(packed, "can_pack", lambda: False)
     model = fresh("qwen2")
     assert texts(model) == naive(model) and not Pace().packable and not model.runs.lean.pace.packed
+
+
+def test_other_passes_beside_an_open_stream_read_the_weights_themselves() -> None:
+    model = own_copy("llama")
+    texts(model)
+    begun = stream(model, [Row(p) for p in PROMPTS], GenerationSettings(12))
+    next(begun)
+    for module in weights(model)[2:9]:
+        module.weight.data.mul_(-1.0)
+    inputs = {"input_ids": torch.tensor(PROMPTS)}
+    with torch.inference_mode():
+        assert torch.allclose(model.runs.forward({}, inputs), model.model(**inputs).logits, atol=1e-4)
+    begun.close()
