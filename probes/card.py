@@ -16,11 +16,23 @@ from steering.vector.hub.markdown import line, plain
 TAG = "activation-probe"
 NOT_MEASURED = "**No measurement is attached: how well it reads anything is not shown.**"
 
+CALLED = {
+    "auroc": "AUROC",
+    "selectivity": "AUROC beyond that of probes fitted on shuffled labels",
+    "tokens": "AUROC beyond that of the token ids near the position",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+}
+"""Measures in words; a difference whose interval holds 0 says that the control does as well."""
+
 
 def probe_card(repository: str, config: HashedConfig) -> str:
     """`README.md` of a probe's repository."""
     facts = config.facts
-    rows = [line([plain(name.replace("_", " ")), _cell(value)]) for name, value in facts["held_out"].items()]
+    rows = [
+        line([plain(CALLED.get(name, name.replace("_", " "))), _cell(value)])
+        for name, value in facts["held_out"].items()
+    ]
     table = "\n".join([line(["held out", "value, 95 % interval"]), line(["---"] * 2), *rows]) if rows else NOT_MEASURED
     counted = f"fitted on {facts['train']} of {facts['train_groups']} groups, measured on {facts['test']} of {facts['test_groups']} others"
     more = {

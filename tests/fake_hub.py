@@ -122,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._answer("PUT")
 
+    def do_DELETE(self) -> None:
+        self._answer("DELETE")
+
     def _answer(self, method: str) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         where = urlsplit(self.path)
@@ -131,6 +134,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": "refused"}, self.hub.refuse)
         elif path == "/api/repos/create":
             self._create(json.loads(body))
+        elif path == "/api/repos/delete" and method == "DELETE":
+            asked = json.loads(body)
+            kind = DATASETS if asked.get("type") == "dataset" else ""
+            del self.hub.repositories[f"{kind}{asked['organization']}/{asked['name']}"]
+            self._json({})
         elif path == "/api/validate-yaml":
             licence = front_matter(json.loads(body)["content"].encode()).get("license", "other")
             wrong = [] if licence in LICENCES else [{"message": f'"license" must be one of {list(LICENCES)}'}]

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import json
 import os
 import sys
@@ -269,6 +270,12 @@ def open_app(
     parts = tuple(entry_points(group="steering_workbench.parts", name="app"))
     if not parts:
         raise BadInput("The app is not installed beside this program; install the package again (pip install -e .).")
+    try:
+        ipaddress.ip_address("127.0.0.1" if address == "localhost" else address)
+    except ValueError as error:
+        raise BadInput(
+            f"--listen {address!r} is no address: give 127.0.0.1, 0.0.0.0 for every network of this machine, or one of its own."
+        ) from error
     if address not in ("127.0.0.1", "localhost", "::1"):
         warn(
             f"Warning: listening on {address}. There are no passwords: whoever reaches port {port} sees all runs and can start jobs. In a "

@@ -119,7 +119,7 @@ def export(
 ) -> None:
     """Write vectors for another program: a GGUF control vector (llama.cpp, repeng, EasySteer), EasySteer's spec with its control vector,
     Neuronpedia's JSON of one vector, a pack of saklas, or a .pt tensor with a row per layer."""
-    from steering.errors import unknown
+    from steering.errors import BadInput, unknown
     from steering.vector.interchange import export_easysteer, export_gguf, export_saklas, export_tensor
     from steering.vector.vectors import SteeringVector
 
@@ -132,6 +132,17 @@ def export(
     }
     if kind not in writers:
         raise unknown("format", kind, writers)
+    of_others = {
+        "--layers": (layers != "llama.cpp", ("gguf",)), "--model-hint": (bool(model_hint), ("gguf", "easysteer")),
+        "--scale": (scale != 1.0, ("easysteer",)), "--on": (on != "generated", ("easysteer",)),
+        "--model-id": (bool(model_id), ("neuronpedia",)), "--strength": (strength != 1.0, ("neuronpedia",)),
+        "--name": (bool(name), ("saklas",)), "--licence": (bool(licence), ("saklas",)),
+        "--n-layers": (n_layers is not None, ("tensor",)), "--rows": (rows != "layers", ("tensor",)),
+    }  # fmt: skip
+    if wrong := [option for option, (given, kinds) in of_others.items() if given and kind not in kinds]:
+        raise BadInput(
+            f"{wrong[0]} belongs to --format {' or '.join(of_others[wrong[0]][1])}, and does nothing in {kind}: leave it out."
+        )
     path = writers[kind]([SteeringVector.load(file) for file in files])
     print(json.dumps({"file": str(path), "vectors": len(files)}))
 

@@ -97,13 +97,7 @@ def plan_files(
         raise BadInput(
             f"The gate {called[0]!r} calls a function of Python, which a file cannot hold; push a plan with another gate."
         )
-    origins = {(v.provenance.model_id, v.provenance.model) for v in held.values()}
-    known = {one for one in origins if one != ("", UNKNOWN)}
-    if len(known) > 1:
-        raise BadInput(
-            f"The plan's vectors are of several models ({', '.join(sorted(i or m for i, m in known))}); a repository's are of one."
-        )
-    model_id, fingerprint = known.pop() if known else ("", UNKNOWN)
+    model_id, fingerprint = _origin(plan)
     base = base_facts("The plan", model_id, fingerprint, commit=base_commit, tokenizer=tokenizer, force=force)
     shown = checked_evidence(evidence, plan.digest, "plan")
     vectors = {f"{VECTORS}{digest}.safetensors": _bytes(vector) for digest, vector in sorted(held.items())}
@@ -112,7 +106,7 @@ def plan_files(
         kind="plan",
         name=title or repository.rpartition("/")[2],
         digest=plan.digest,
-        sites=tuple(dict.fromkeys(site.name for step in plan.interventions for site in _sites(step))),
+        sites=_all_sites(plan),
         base_model=base,
         facts={"vectors": [_facts(vector) for _, vector in sorted(held.items())], "steps": len(plan.interventions)},
         licence=checked_licence(licence),
@@ -160,11 +154,22 @@ def plan_of(copy: HashedCopy) -> Plan:
     for name in copy.config.files:
         if name.startswith(VECTORS):
             vector = load_stored(copy.folder / name)
+            if name != f"{VECTORS}{vector.digest}.safetensors":
+                raise BadInput(
+                    f"{name} of {copy.where} holds vector {vector.digest}: another vector in its place. Ask its author to push it again."
+                )
             vectors[vector.digest] = vector
     plan = Plan.from_dict(_by_digest(data), vectors)
     if plan.digest != copy.config.digest:
         raise BadInput(
             f"{PLAN} of {copy.where} is plan {plan.digest}; its {CONFIG} says {copy.config.digest}. Ask its author to push it again."
+        )
+    model_id, _ = _origin(plan)
+    said = copy.config.base_model.id
+    if said != (model_id or UNKNOWN) or copy.config.sites != _all_sites(plan):
+        raise BadInput(
+            f"{CONFIG} of {copy.where} says base model {said} and sites {', '.join(copy.config.sites)}; the plan is of "
+            f"{model_id or UNKNOWN} and edits {', '.join(_all_sites(plan))}. Ask its author to push it again."
         )
     return plan
 
@@ -208,6 +213,21 @@ def _by_digest(data: Any) -> Any:
             if isinstance(part, dict) and isinstance(part.get("vector"), str):
                 part["vector"] = part["vector"].removeprefix(VECTORS).removesuffix(".safetensors")
     return data
+
+
+def _origin(plan: Plan) -> tuple[str, str]:
+    """Id and fingerprint of the model that the plan's vectors are of, as far as they say. Raises BadInput for several."""
+    origins = {(v.provenance.model_id, v.provenance.model) for v in plan.vectors.values()}
+    known = {one for one in origins if one != ("", UNKNOWN)}
+    if len(known) > 1:
+        raise BadInput(
+            f"The plan's vectors are of several models ({', '.join(sorted(i or m for i, m in known))}); a repository's are of one."
+        )
+    return known.pop() if known else ("", UNKNOWN)
+
+
+def _all_sites(plan: Plan) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(site.name for step in plan.interventions for site in _sites(step)))
 
 
 def _sites(step: Intervention) -> tuple[Site, ...]:

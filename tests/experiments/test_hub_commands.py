@@ -261,6 +261,13 @@ def test_formats_go_out_and_come_in(
 def test_formats_that_are_not_there_are_refused(steer: Steer, own: SteeringVector, tmp_path: Path) -> None:
     own.save(tmp_path / "own.safetensors")
     code, _, err = steer("vectors", "export", "own.safetensors", "--out", "v", "--format", "onnx")
+    code, _, told = steer("vectors", "export", "own.safetensors", "--out", "v", "--model-hint", "x", "--scale", "5")
+    assert (
+        code == 2
+        and "--scale belongs to --format easysteer, and does nothing in gguf" in told
+        and not Path("v").exists()
+    )
+    code, _, err = steer("vectors", "export", "own.safetensors", "--out", "v", "--format", "onnx")
     assert code == 2 and "Unknown format 'onnx'" in err and "gguf, easysteer, neuronpedia, saklas, tensor" in err
     code, _, err = steer("vectors", "export", *["own.safetensors"] * 2, "--out", "v", "--format", "neuronpedia")
     assert code == 2 and "Neuronpedia takes one vector at a time, not 2" in err

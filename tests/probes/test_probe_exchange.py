@@ -18,7 +18,11 @@ from tests.steering.test_hub import COMMIT, hub
 
 __all__ = ["hub"]
 NAME = "me/probe"
-HELD_OUT = {"auroc": {"value": 0.912, "low": 0.85, "high": 0.96}, "brier": {"value": None, "low": None, "high": None}}
+HELD_OUT = {
+    "tokens": {"value": 0.0, "low": 0.0, "high": 0.0},
+    "auroc": {"value": 0.912, "low": 0.85, "high": 0.96},
+    "brier": {"value": None, "low": None, "high": None},
+}
 
 
 def a_probe(**facts: object) -> Probe:
@@ -51,8 +55,9 @@ def test_a_probe_comes_back_and_reads_the_same(hub: FakeHub, tmp_path: Path) -> 
     assert load_probe(f"hub:{NAME}@{done.commit}").digest == own.digest
     assert load_probe(own.save(tmp_path / "p.safetensors")).digest == own.digest
     card = hub.files(NAME)["README.md"].decode()
-    assert front_matter(card.encode())["base_model"] == "me/tiny" and "| auroc | 0.912 (0.85 to 0.96) |" in card
-    assert "| brier | not defined |" in card and "fitted on 80 of 20 groups, measured on 40 of 10 others" in card
+    assert front_matter(card.encode())["base_model"] == "me/tiny" and "| AUROC | 0.912 (0.85 to 0.96) |" in card
+    assert "| Brier score | not defined |" in card and "fitted on 80 of 20 groups, measured on 40 of 10 others" in card
+    assert "| AUROC beyond that of the token ids near the position | 0 (0 to 0) |" in card
     assert "reads next step checks from the activations" in card and f"--probe hub:{NAME}" in card
 
 

@@ -161,8 +161,41 @@ def test_another_vector_in_the_place_of_one_is_found_out(hub: FakeHub, tmp_path:
 
     config["files"][name] = hashlib.sha256(data).hexdigest()
     hub.put(PLAN, {name: data, "config.json": json.dumps(config).encode()})
-    with pytest.raises(BadInput, match="Unknown vector"):
+    with pytest.raises(BadInput, match="another vector in its place"):
         pull_plan(PLAN)
+
+
+def test_vectors_that_changed_places_are_found_out(hub: FakeHub) -> None:
+    """In memory vectors are known by their digest; in a folder by their file's name."""
+    put_plan()
+    held = hub.files(PLAN)
+    config = json.loads(held["config.json"])
+    one, other = (name for name in config["files"] if name.startswith("vectors/"))
+    config["files"][one], config["files"][other] = config["files"][other], config["files"][one]
+    hub.put(PLAN, {one: held[other], other: held[one], "config.json": json.dumps(config).encode()})
+    with pytest.raises(BadInput, match="holds vector .*: another vector in its place"):
+        pull_plan(PLAN)
+
+
+@pytest.mark.parametrize("change", [{"sites": ["blocks.9.hook_resid_post"]}, {"base_model": {"id": "me/other"}}])
+def test_what_the_configuration_says_of_the_plan_is_compared_with_it(hub: FakeHub, change: dict[str, Any]) -> None:
+    put_plan()
+    config = json.loads(hub.files(PLAN)["config.json"])
+    if "base_model" in change:
+        change = {"base_model": config["base_model"] | change["base_model"]}
+    hub.put(PLAN, {"config.json": json.dumps(config | change).encode()})
+    with pytest.raises(BadInput, match="says base model .* and sites .*; the plan is of builtin:base and edits"):
+        pull_plan(PLAN)
+
+
+def test_a_push_that_fails_leaves_nothing(hub: FakeHub) -> None:
+    with pytest.raises(BadInput, match="Invalid metadata in README.md"):
+        put_plan(licence="wrong-one")
+    assert PLAN not in hub.repositories
+    put_plan()
+    with pytest.raises(BadInput, match="Invalid metadata in README.md"):
+        put_plan(licence="wrong-one")
+    assert pull_plan(PLAN).digest == a_plan().digest, "what was there before stays"
 
 
 def test_large_files_go_through_large_file_storage(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

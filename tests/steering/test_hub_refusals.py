@@ -208,7 +208,7 @@ def test_what_is_not_of_its_form_is_refused(given: dict[str, Any], message: str)
 def test_a_card_that_the_hub_does_not_take_is_said(hub: FakeHub) -> None:
     with pytest.raises(BadInput, match="Could not write me/think at http.*: Invalid metadata in README.md"):
         pushed(hub, licence="beerware")
-    assert set(hub.files(NAME)) == {".gitattributes"}
+    assert NAME not in hub.repositories, "nothing is left of a push that failed"
 
 
 def test_what_is_wrong_with_the_disk_is_not_the_hubs_fault(hub: FakeHub, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,19 @@ def send(
     api = session.api()
     with in_words(session, address, "write", kind):
         held = _make(api, address, session, private, own, what, kind)
+        made = held is None
+        held = held or set()
         operations: list[Any] = [CommitOperationAdd(path_in_repo=n, path_or_fileobj=d) for n, d in files.items()]
         operations += [CommitOperationDelete(path_in_repo=name) for name in sorted(held - set(files))]
-        done = api.create_commit(
-            address.repository, operations, commit_message=message, revision=address.revision, repo_type=kind
-        )
+        try:
+            done = api.create_commit(
+                address.repository, operations, commit_message=message, revision=address.revision, repo_type=kind
+            )
+        except Exception:
+            if made:  # nothing is left of a push that failed
+                with suppress(Exception):
+                    api.delete_repo(address.repository, repo_type=kind)
+            raise
     return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{PREFIXES[kind]}{address.repository}")
 
 
@@ -72,13 +81,13 @@ def _make(
     own: Callable[[str], bool],
     what: str,
     kind: RepositoryKind,
-) -> set[str]:
-    """Make the repository where there is none; the files of an earlier push at the branch that is written."""
+) -> set[str] | None:
+    """Make the repository where there is none (None); else the files of an earlier push at the branch that is written."""
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
     try:
         api.create_repo(address.repository, private=private or None, repo_type=kind)
-        return set()
+        return None
     except HfHubHTTPError as error:
         if error.response is None or error.response.status_code != 409:
             raise
