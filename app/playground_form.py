@@ -144,6 +144,25 @@ def set_cards(cards: list[Card]) -> None:
             st.session_state[f"pg_{name}_{number}"] = getattr(card, name)
 
 
+def fit_cards(model: str, vectors: Mapping[str, VectorFile]) -> None:
+    """Give the form interventions that this model can take: those that it has, where every vector is the model's, else its first own vector
+    over what is generated. Without one there are none, and it is said what to do."""
+    if "pg_cards" not in st.session_state and model.startswith("builtin:"):
+        return
+    if "pg_cards" in st.session_state and all(
+        card.vector in vectors and vectors[card.vector].model == model for card in cards()
+    ):
+        return
+    own = [v for v in vectors.values() if v.model == model and not v.control]
+    span = "last_prompt" if model.startswith("builtin:") else "generated"
+    set_cards([Card(vector=own[0].digest, span=span)] if own else [])
+    if not own:
+        st.session_state["pg_said"] = (
+            f"No vector of {for_markdown(model, 80)} is at hand, so the text is not steered. *Make a vector* takes one from two sets of "
+            "texts, in a minute."
+        )
+
+
 def cards() -> list[Card]:
     """The stack as it stands in the form."""
     found = []

@@ -16,10 +16,11 @@ from app.doubts import mark_run
 from app.escaping import for_markdown
 from app.figures import accuracy_figure
 from app.jobs.board import board
-from app.jobs.chip import start_command
+from app.jobs.chip import start_command, this_shelf
 from app.library import Unreadable, entries, open_run, runs_root
 from app.roles import look
 from app.tiles import tiles
+from app.vector_files import offered
 from experiments.evaluation.sentences import sentence
 from experiments.pair.problem import split_problems
 from experiments.store.runs import RunEntry
@@ -111,6 +112,7 @@ def _try_it() -> None:
         if pressed and prompt.strip():
             kind = {"pg_kind": playground_form.OWN, "pg_prompt": prompt, "pg_model": model, "pg_at_once": True}
             st.session_state.update(kind)
+            playground_form.fit_cards(model, offered(runs_root(), this_shelf()))
             st.switch_page("app_pages/playground.py")
         elif pressed:
             st.info("The prompt is empty: type one first.", icon=":material/edit:")
