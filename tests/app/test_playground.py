@@ -390,7 +390,7 @@ def test_home_gives_the_form_vectors_that_the_model_can_take(monkeypatch: pytest
         playground_form.fit_cards(model, vectors)
         names = [vectors[card.vector].name for card in playground_form.cards()]
         assert names == ([after] if after else []), model
-        assert ("No vector of me/other is at hand" in state.get("pg_said", "")) == (after is None)
+        assert ("is at hand, so the text is not steered" in state.get("pg_said", "")) == (after is None)
     state = {}
     monkeypatch.setattr("streamlit.session_state", state)
     playground_form.fit_cards("builtin:base", vectors)

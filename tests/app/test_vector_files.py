@@ -23,7 +23,7 @@ def test_vectors_are_read_as_the_core_reads_them() -> None:
 
     for path in BUILT_IN.glob("*.safetensors"):
         ours, theirs = read_vector(path.read_bytes(), str(path)), SteeringVector.load(path)
-        assert (ours.digest, ours.name, ours.site, ours.width) == (theirs.digest, theirs.name, theirs.site, 128)
+        assert (ours.digest, ours.name, ours.site, ours.width) == (theirs.digest, theirs.name, theirs.site, len(theirs.direction))
         assert ours.norm == pytest.approx(theirs.norm, rel=1e-6)
 
 
@@ -50,7 +50,7 @@ def test_vectors_come_from_runs_folder_and_uploads_once_each_controls_last(tmp_p
     monkeypatch.setenv("STEERING_VECTORS", str(tmp_path / "folder"))
     keep_upload(data, "mine.safetensors", shelf("me"))
     found = list(offered(tmp_path / "runs", shelf("me")).values())
-    assert [vector.source for vector in found].count("built in") == len(found) == 4
+    assert [vector.source for vector in found].count("built in") == len(found) == 5
     assert found[-1].control
     assert isinstance(found[0], VectorFile)
 
