@@ -33,7 +33,7 @@ def plan(
     spec: SpecArgument,
     sets: SetsOption = None,
     devices: Annotated[
-        str, typer.Option(help="Numbers of devices, such as 1,8,64: how long the sweep takes on as many.")
+        str, typer.Option(help="Numbers of devices, such as 1,8,64: how long the development run takes on as many.")
     ] = "",
     tokens_per_second: Annotated[
         float | None,
@@ -56,14 +56,20 @@ def plan(
     many_devices = _on_devices(found, parsed, devices, tokens_per_second)
     if as_json:
         facts = {"estimate": asdict(found), "cells": [c.model_dump() for c in cells]}
-        print(json.dumps(facts | {"devices": [asdict(one) for one in many_devices]}, indent=1))
+        print(
+            json.dumps(
+                facts | {"devices": [asdict(one) | {"most_seconds": most.seconds} for one, most in many_devices]},
+                indent=1,
+            )
+        )
         return
     for cell in cells:
         print(f"{cell.name}\t{cell.label}")
     print(found.sentence + (" (first rung)" if first else ""))
-    for one in many_devices:
+    for one, most in many_devices:
         print(
-            f"{one.devices} device{'s' * (one.devices > 1)}\t{time_text(one.seconds)}\t{one.busy:.0%} busy\t{one.chunks:,} files of rows"
+            f"{one.devices} device{'s' * (one.devices > 1)}\t{time_text(one.seconds)} (at most {time_text(most.seconds)})\t"
+            f"{one.busy:.0%} busy\t{one.chunks:,} files of rows"
         )
     asked = sum(parsed.splits.test.values())
     if asked:
@@ -78,8 +84,9 @@ def plan(
         )
 
 
-def _on_devices(found: Estimate, spec: SweepSpec, text: str, rate: float | None) -> list[Scaled]:
-    """How long the sweep takes on each of these numbers of devices. Raises BadInput for what is no number."""
+def _on_devices(found: Estimate, spec: SweepSpec, text: str, rate: float | None) -> list[tuple[Scaled, Scaled]]:
+    """How long the development run takes on each of these numbers of devices, at the trial's lengths and where every row runs to its limit.
+    Raises BadInput for what is no number."""
     from steering.errors import BadInput
 
     from ..sweeps.scale import scaled
@@ -88,11 +95,16 @@ def _on_devices(found: Estimate, spec: SweepSpec, text: str, rate: float | None)
     if not all(part.isdigit() for part in counts):
         raise BadInput(f"--devices {text!r}: give numbers, such as 1,8,64.")
     if not counts:
+        if rate is not None:
+            raise BadInput("--tokens-per-second says what one of --devices writes: give both, or neither.")
         return []
-    return scaled(
-        found.rows, found.lengths, rows_per_chunk=spec.rows_per_chunk, devices=[int(part) for part in counts],
-        tokens_per_second=found.tokens / found.seconds if rate is None else rate,
-    )  # fmt: skip
+    devices, own = list(dict.fromkeys(map(int, counts))), found.tokens / found.seconds if rate is None else rate
+    longest = (round(found.most_tokens / found.rows),)
+
+    def on(lengths: tuple[int, ...]) -> list[Scaled]:
+        return scaled(found.rows, lengths, rows_per_chunk=spec.rows_per_chunk, tokens_per_second=own, devices=devices)
+
+    return list(zip(on(found.lengths), on(longest), strict=True))
 
 
 @sweep_app.command("run")

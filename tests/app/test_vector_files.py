@@ -23,7 +23,12 @@ def test_vectors_are_read_as_the_core_reads_them() -> None:
 
     for path in BUILT_IN.glob("*.safetensors"):
         ours, theirs = read_vector(path.read_bytes(), str(path)), SteeringVector.load(path)
-        assert (ours.digest, ours.name, ours.site, ours.width) == (theirs.digest, theirs.name, theirs.site, len(theirs.direction))
+        assert (ours.digest, ours.name, ours.site, ours.width) == (
+            theirs.digest,
+            theirs.name,
+            theirs.site,
+            len(theirs.direction),
+        )
         assert ours.norm == pytest.approx(theirs.norm, rel=1e-6)
 
 

@@ -300,6 +300,7 @@ def test_the_commands_plan_run_and_show(
     assert not list(tmp_path.glob("*/run.json")), "a dry run stores nothing"
     many = steer("sweep", "plan", file, "--devices", "1,8", "--tokens-per-second", "10").splitlines()
     assert [line.split("\t")[0] for line in many if "busy" in line] == ["1 device", "8 devices"]
+    assert all("(at most " in line for line in many if "busy" in line)
     done = json.loads(steer("sweep", "run", file, "--runs", tmp_path, "--json"))
     shown = json.loads(steer("sweep", "show", done["runs"][0], "--runs", tmp_path, "--json"))
     assert shown == done["cells"]
