@@ -107,6 +107,13 @@ def test_every_verb_and_every_error_has_its_place(site: Path) -> None:
     assert len(raised) > 12 and not [name for name in raised if name not in said], raised
 
 
+def test_every_notebook_is_a_tutorial(site: Path) -> None:
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert len(notebooks) > 8 and {path.stem for path in (site / "tutorials").glob("*.html")} == {*notebooks, "index"}
+    said = page(site / "tutorials" / "probes_and_gates.html")
+    assert "AUROC 1.000" in said and "data:image" in page(site / "tutorials" / "feature_ablation.html")
+
+
 def test_the_list_for_language_models_names_every_written_page(site: Path) -> None:
     said = page(site / "llms.txt")
     written = [

@@ -1,16 +1,20 @@
-"""What the docs site has beside its written pages: every command with its options, and every public function of the packages.
+"""What the docs site has beside its written pages: the tutorials, every command with its options, and every public function.
 
 Pages are made when the site is built. Nothing of the program is run but its command line's own description, which imports no model library.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tutorials import notebooks, tutorials
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -83,7 +87,7 @@ def _row(parameter: Any, context: Any) -> str:
 
 def made() -> dict[str, str]:
     """The made pages, by where they lie."""
-    pages = {"reference/commands.md": commands()}
+    pages = {"reference/commands.md": commands(), **tutorials()}
     index = ["# Reference", "", "* [Every command](commands.md), with its options", ""]
     for package, about in PACKAGES.items():
         index += [f"## {package}", "", f"{about.capitalize()}.", ""]
@@ -100,6 +104,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     for entry in config.nav or []:
         if "Cards" in entry:
             entry["Cards"] = ["cards/index.md", {"Fields": "cards/fields.md"}, *(f"cards/{name}" for name in cards)]
+        if "Tutorials" in entry:
+            entry["Tutorials"] = ["tutorials/index.md", *(f"tutorials/{path.stem}.md" for path in notebooks())]
         if "Reference" in entry:
             own = [f"reference/{room}.md" for package in PACKAGES for room in rooms(package)]
             entry["Reference"] += ["reference/index.md", {"Every command": "reference/commands.md"}, *own]
