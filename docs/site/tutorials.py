@@ -25,14 +25,11 @@ def notebooks() -> list[Path]:
 def tutorials() -> dict[str, str]:
     """The pages, by where they lie."""
     pages = {f"tutorials/{path.stem}.md": page(path) for path in notebooks()}
-    index = [
-        "# Tutorials",
-        "",
-        "Executed notebooks (`notebooks/`), offline, each in a few minutes on two cores; the tests run them again.",
-        "",
-    ]
+    about = "Executed notebooks (`notebooks/`), offline, each in a few minutes on two cores; the tests run them again."
+    index = ["# Tutorials", "", about, ""]
     for name, text in pages.items():
-        said = next((line for line in text.splitlines() if line[:1].isalpha()), "")
+        paragraph = next((part for part in text.split("\n\n") if part[:1].isalpha()), "")
+        said = re.split(r"(?<=[.!?])\s", " ".join(paragraph.split()), maxsplit=1)[0]
         index.append(f"* [{title(text)}]({name.rpartition('/')[2]}): {said}")
     return {"tutorials/index.md": "\n".join(index) + "\n", **pages}
 
