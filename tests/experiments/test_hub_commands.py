@@ -221,7 +221,7 @@ def test_what_a_push_cannot_be_given_is_refused(
     (tmp_path / "e.json").write_text(json.dumps({"vector": "1" * 16}))
     for given, message in (
         ((), "The commit of the base model Qwen/Qwen2.5-1.5B is not known"),
-        (("--force", "--evidence", "e.json"), f"e.json is evidence of vector {'1' * 16}, not of {own.digest}"),
+        (("--force", "--evidence", "e.json"), f"e.json is evidence of {'1' * 16}, not of {own.digest}"),
         (("--force", "--evidence", "none.json"), "No evidence at none.json: give a JSON file, or --run"),
         (("--force", "--evidence", "e.json", "--run", "fake"), "Give --evidence or --run, not both."),
         (("--force", "--useful", "much"), "--useful 'much' is not LOW:HIGH, as in 0.5:1.5."),

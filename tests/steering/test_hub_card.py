@@ -171,7 +171,7 @@ def test_the_base_models_commit_is_named_where_it_is_known() -> None:
 def test_evidence_is_read_back_and_checked() -> None:
     own = Evidence(vector="0" * 16, effects=(EFFECT,), side_effects=("Longer.",))
     assert read_evidence(to_bytes(own), "e.json", "0" * 16) == own
-    with pytest.raises(BadInput, match=f"e.json is evidence of vector {'0' * 16}, not of {'1' * 16}"):
+    with pytest.raises(BadInput, match=f"e.json is evidence of {'0' * 16}, not of {'1' * 16}"):
         read_evidence(to_bytes(own), "e.json", "1" * 16)
     wrong = json.loads(to_bytes(own))
     wrong["effects"][0]["accuracy"] = 50.0

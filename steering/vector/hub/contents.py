@@ -231,7 +231,7 @@ def read_evidence(data: bytes, where: str, digest: str | None = None) -> Evidenc
     evidence = parsed(Evidence, read_json(data, where), where)
     if digest is not None and evidence.vector not in ("", digest):
         raise BadInput(
-            f"{where} is evidence of vector {evidence.vector}, not of {digest}: give that of this vector, or none."
+            f"{where} is evidence of {evidence.vector}, not of {digest}: give that of this one, or none."
         )
     return evidence
 
