@@ -189,6 +189,7 @@ def _of_runs(root: Path) -> Iterator[Found]:
 def _found(root: Path | str, shelf: Path | None) -> Iterator[Found]:
     named = os.environ.get("STEERING_VECTORS")
     yield from _in(BUILT_IN, "built in")
+    yield from _in(BUILT_IN.parent / "language", "built in")
     yield from _in(Path(named), "folder") if named else ()
     yield from _of_shelf(shelf) if shelf is not None else ()
     yield from _of_runs(root) if isinstance(root, Path) else ()

@@ -33,6 +33,10 @@ ELSEWHERE = {
     "hybrid": "tests/experiments/test_hybrid.py",
     "vectors pull": "tests/experiments/test_hub_commands.py",
     "vectors search": "tests/experiments/test_hub_commands.py",
+    **{
+        verb: "tests/experiments/test_run_publication.py"
+        for verb in ("plan push", "plan pull", "probe push", "probe pull", "runs publish", "runs pull")
+    },
     "trace kl": "tests/experiments/test_traces.py",
     "pair train": "tests/experiments/test_pair_training.py",
     "pair untraced": "tests/experiments/test_corrupted.py",

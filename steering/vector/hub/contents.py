@@ -230,9 +230,7 @@ def read_evidence(data: bytes, where: str, digest: str | None = None) -> Evidenc
     """`evidence.json` from its bytes. Raises BadInput for what is no evidence, or is that of another vector than `digest`."""
     evidence = parsed(Evidence, read_json(data, where), where)
     if digest is not None and evidence.vector not in ("", digest):
-        raise BadInput(
-            f"{where} is evidence of {evidence.vector}, not of {digest}: give that of this one, or none."
-        )
+        raise BadInput(f"{where} is evidence of {evidence.vector}, not of {digest}: give that of this one, or none.")
     return evidence
 
 
