@@ -99,10 +99,10 @@ class HookExecutor:
         """Keep the hooks of `edits` in place for many passes; between its own passes each edit must leave activations alone."""
         hooks, waits = hooked(self.layout, edits), turn(self.model)
         with waits:
-            hooks.__enter__()
-            self._held.append(edits)
             if self.lean is not None:
                 self.lean.look()
+            hooks.__enter__()
+            self._held.append(edits)
         try:
             yield
         finally:

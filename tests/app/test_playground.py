@@ -371,27 +371,3 @@ def test_the_command_line_the_yaml_and_the_code_give_the_tokens_of_the_app(
     assert saved.manifest.run_id == run.manifest.run_id
     assert saved.table().to_pylist() == run.table().to_pylist()
     assert saved.manifest.status == "complete"
-
-
-def test_home_gives_the_form_vectors_that_the_model_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import playground_form
-
-    vectors = offered("nowhere")
-    for model, before, after in (
-        ("smollm2", None, "shorter answers"),
-        ("smollm2", THINK_FIRST, "shorter answers"),
-        ("me/other", THINK_FIRST, None),
-        ("builtin:base", THINK_FIRST, vectors[THINK_FIRST].name),
-    ):
-        state: dict[str, Any] = {}
-        monkeypatch.setattr("streamlit.session_state", state)
-        if before:
-            playground_form.set_cards([Card(vector=before)])
-        playground_form.fit_cards(model, vectors)
-        names = [vectors[card.vector].name for card in playground_form.cards()]
-        assert names == ([after] if after else []), model
-        assert ("is at hand, so the text is not steered" in state.get("pg_said", "")) == (after is None)
-    state = {}
-    monkeypatch.setattr("streamlit.session_state", state)
-    playground_form.fit_cards("builtin:base", vectors)
-    assert state == {}, "the form has its own beginning for the built-in pair"

@@ -198,6 +198,19 @@ def test_a_push_that_fails_leaves_nothing(hub: FakeHub) -> None:
     assert pull_plan(PLAN).digest == a_plan().digest, "what was there before stays"
 
 
+def test_a_push_that_breaks_on_the_way_deletes_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub may have taken it."""
+    from huggingface_hub import HfApi
+
+    def broken(*given: Any, **named: Any) -> None:
+        raise ConnectionError("the wire was cut")
+
+    monkeypatch.setattr(HfApi, "create_commit", broken)
+    with pytest.raises(BadInput, match="the wire was cut"):
+        put_plan()
+    assert PLAN in hub.repositories
+
+
 def test_large_files_go_through_large_file_storage(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     hub.large = (".safetensors",)

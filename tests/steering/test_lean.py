@@ -12,7 +12,7 @@ from torch import nn
 
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
-from steering.model import lean
+from steering.model import lean, packed
 from steering.model import pace as pacing
 from steering.model.executor import HookExecutor
 from steering.model.lean import Lean, additive, equal, in_parts, substitutes
@@ -248,3 +248,23 @@ def test_pruned_models_have_no_substitute_for_what_is_pruned() -> None:
     rows = [Row(p) for p in PROMPTS]
     for row, found in zip(rows, generate(model, rows, GenerationSettings(6)), strict=True):
         assert list(found.token_ids) == naive_generate(model, row.prompt_ids, Plan(), 6)
+
+
+def test_a_library_that_has_blocked_products_packs_weights() -> None:
+    """So that the tests of packed weights are not skipped because a name has changed."""
+    assert packed.can_pack() or not torch.backends.mkldnn.is_available()
+
+
+def test_a_generation_that_cannot_begin_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fresh("llama")
+
+    def hooks() -> int:
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())
+
+    before = hooks()
+    monkeypatch.setattr(
+        Lean, "look", lambda self: (_ for _ in ()).throw(NotImplementedError("a weight without numbers"))
+    )
+    with pytest.raises(NotImplementedError, match="without numbers"):
+        generate(model, [Row(PROMPTS[0], plan())], GenerationSettings(4))
+    assert hooks() == before

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,7 @@ def send(
     Raises BadInput offline, for a token that may not write, and for a repository that holds other files.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
 
     api = session.api()
     with in_words(session, address, "write", kind):
@@ -65,12 +65,19 @@ def send(
             done = api.create_commit(
                 address.repository, operations, commit_message=message, revision=address.revision, repo_type=kind
             )
-        except Exception:
-            if made:  # nothing is left of a push that failed
-                with suppress(Exception):
-                    api.delete_repo(address.repository, repo_type=kind)
+        except (HfHubHTTPError, ValueError) as error:
+            if made and _refused(error):
+                api.delete_repo(
+                    address.repository, repo_type=kind
+                )  # nothing is left of a push that the hub did not take
             raise
     return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{PREFIXES[kind]}{address.repository}")
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the hub has read what was sent and does not take it. After a broken connection or a fault of the hub it may have it."""
+    response = getattr(error, "response", None)
+    return response is None or 400 <= response.status_code < 500
 
 
 def _make(

@@ -26,6 +26,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ...files import write_file
 from ...model.sites import Site
+from ..hub.contents import read_json
 from ..vectors import UNKNOWN, Provenance, SteeringVector
 from .source import Source
 
@@ -106,7 +107,7 @@ def import_saklas(path: Path | str, *, model_id: str = "") -> dict[Site, Steerin
     content = _checked(source, pack["files"], f"{stem}.safetensors")
     said: Any = {}
     if f"{stem}.json" in pack["files"]:
-        said = _object(_checked(source, pack["files"], f"{stem}.json"), source.path.parent / f"{stem}.json")
+        said = read_json(_checked(source, pack["files"], f"{stem}.json"), f"{source.path.parent / stem}.json")
     try:
         tensors = load(content)
     except (SafetensorError, ValueError) as error:
@@ -131,7 +132,7 @@ def import_saklas(path: Path | str, *, model_id: str = "") -> dict[Site, Steerin
 
 
 def _pack(source: Source) -> dict[str, Any]:
-    pack = _object(source.content, source.path)
+    pack = read_json(source.content, str(source.path))
     version = pack.get("format_version", 1)
     if version != VERSION:
         raise BadInput(
@@ -178,16 +179,6 @@ def _checked(source: Source, files: dict[str, str], name: str) -> bytes:
     return content
 
 
-def _object(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not JSON ({error}).") from error
-    if not isinstance(held, dict):
-        raise BadInput(f"{path} holds a {type(held).__name__}; a JSON object is needed.")
-    return held
-
-
 def _layer(key: str, source: Source, stem: str) -> int:
     if not (found := _LAYER.fullmatch(key)):
         raise BadInput(
@@ -232,7 +223,7 @@ def _free(folder: Path, name: str, files: Iterable[str]) -> None:
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not held:
         return
-    old = _object((folder / PACK).read_bytes(), folder / PACK) if PACK in held else {}
+    old = read_json((folder / PACK).read_bytes(), str(folder / PACK)) if PACK in held else {}
     rest = held - {PACK, *files} if old.get("name") == name else held
     if rest:
         raise BadInput(f"{folder} holds {sorted(rest)[0]}, which is not of the pack {name!r}; give a new folder.")
