@@ -200,15 +200,22 @@ def test_a_push_that_fails_leaves_nothing(hub: FakeHub) -> None:
 
 def test_a_push_that_breaks_on_the_way_deletes_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub may have taken it."""
+    import httpx2
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
-    def broken(*given: Any, **named: Any) -> None:
-        raise ConnectionError("the wire was cut")
+    def fails(error: Exception) -> None:
+        def create_commit(*given: Any, **named: Any) -> None:
+            raise error
 
-    monkeypatch.setattr(HfApi, "create_commit", broken)
-    with pytest.raises(BadInput, match="the wire was cut"):
-        put_plan()
-    assert PLAN in hub.repositories
+        monkeypatch.setattr(HfApi, "create_commit", create_commit)
+        with pytest.raises(BadInput, match="the wire was cut|answers 503"):
+            put_plan()
+        assert PLAN in hub.repositories
+        hub.repositories.clear()
+
+    fails(ConnectionError("the wire was cut"))
+    fails(HfHubHTTPError("busy", response=httpx2.Response(503, request=httpx2.Request("POST", hub.url))))
 
 
 def test_large_files_go_through_large_file_storage(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

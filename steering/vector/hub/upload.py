@@ -77,7 +77,7 @@ def send(
 def _refused(error: Exception) -> bool:
     """Whether the hub has read what was sent and does not take it. After a broken connection or a fault of the hub it may have it."""
     response = getattr(error, "response", None)
-    return response is None or 400 <= response.status_code < 500
+    return isinstance(error, ValueError) if response is None else 400 <= response.status_code < 500
 
 
 def _make(
