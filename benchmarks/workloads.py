@@ -1,6 +1,7 @@
-"""What is timed: random models of three sizes and the rows that each contender generates from them.
+"""What is timed: models of several sizes and the rows that each contender generates from them.
 
-Weights are random: speed does not depend on what they say. Texts end at one of many end tokens, so that lengths vary as real ones do.
+Weights are random but for SmolLM2's: speed does not depend on what they say. Texts end at one of many end tokens, so that lengths vary as
+real ones do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from steering.model.models import load_model
+from steering.model.named import named_file
 
 SIZES: dict[str, dict[str, int]] = {
     "1M": dict(
@@ -39,7 +43,27 @@ SIZES: dict[str, dict[str, int]] = {
         intermediate_size=2304,
         vocab_size=16384,
     ),
+    "SmolLM2": dict(
+        hidden_size=576,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        intermediate_size=1536,
+        vocab_size=49152,
+    ),
+    "360M": dict(
+        hidden_size=960,
+        num_hidden_layers=32,
+        num_attention_heads=15,
+        num_key_value_heads=5,
+        intermediate_size=2560,
+        vocab_size=49152,
+    ),
 }
+LLAMA = ("SmolLM2", "360M")
+"""Sizes of the Llama architecture; the others are Qwen2's. SmolLM2 has its own weights (`steer get smollm2`), 360M random ones."""
+GGUF = "model.gguf"
+"""What llama.cpp reads, beside the checkpoint, where there is such a file."""
 BOS, EOS = 1, 2
 
 
@@ -96,12 +120,15 @@ def end_ids(vocabulary: int, share: float, seed: int = 0) -> tuple[int, ...]:
 
 
 def save_model(size: str, folder: Path) -> Path:
-    """A random model and a word-level tokenizer, as an ordinary checkpoint folder."""
+    """A model and its tokenizer (word-level for random ones), as an ordinary checkpoint folder in float32."""
     target = folder / size
     if (target / "config.json").exists():
         return target
+    if size == "SmolLM2":
+        return _save_named("smollm2", target)
     torch.manual_seed(0)
-    config = Qwen2Config(
+    kinds = (LlamaConfig, LlamaForCausalLM) if size in LLAMA else (Qwen2Config, Qwen2ForCausalLM)
+    config = kinds[0](
         **SIZES[size],
         max_position_embeddings=2048,
         tie_word_embeddings=True,
@@ -109,7 +136,7 @@ def save_model(size: str, folder: Path) -> Path:
         eos_token_id=EOS,
         pad_token_id=0,
     )
-    model = Qwen2ForCausalLM(config)
+    model = kinds[1](config)
     with torch.no_grad():  # sharper than the default initialisation, so that greedy texts wander
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2 and "embed" not in name:
@@ -121,4 +148,13 @@ def save_model(size: str, folder: Path) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="t0", bos_token="t1", eos_token="t2", padding_side="left"
     ).save_pretrained(target)
+    return target
+
+
+def _save_named(name: str, target: Path) -> Path:
+    """A model that is known by name, dequantised, with the file that it came from beside it."""
+    loaded = load_model(name)
+    loaded.model.save_pretrained(target)
+    loaded.tokenizer.save_pretrained(target)
+    (target / GGUF).symlink_to(named_file(name))
     return target

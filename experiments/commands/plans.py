@@ -13,6 +13,7 @@ from rich.console import Console
 from steering.errors import BadInput, unknown
 
 from .exchange import pull_plan, push_plan
+from .plan_elsewhere import run
 from .plan_options import ExpressionArgument, VectorOption, read_plan
 from .warnings import say_controls, say_unknown, warn
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 plan_app = typer.Typer(help="Write plans down, and see what they would cover.", no_args_is_help=True)
 plan_app.command("push")(push_plan)
 plan_app.command("pull")(pull_plan)
+plan_app.command("run")(run)
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse vectors that are not known to come from this model's weights.")
 ]

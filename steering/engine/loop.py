@@ -27,8 +27,9 @@ from .bias import Bias, BiasedRow, biased
 from .graphs import StaticStep, can_compile, shape_key
 from .invariant import PLACES, OwnColumns, demand_possible, fixed
 from .nonfinite import located
-from .prefill import PromptPool, admit, prompt_needs, reading
+from .prefill import PromptPool, admit
 from .prefix import ROWS_PER_PROMPT, SharedPrompts, can_share
+from .reading import prompt_needs, reading
 from .record import Finish, Finished, Progress, Row, Step, scores
 from .sampling import GenerationSettings, choose, draw_keys
 

@@ -4,6 +4,8 @@
 2. A row whose plan edits the prompt from position p on shares what lies before p and reads the rest under its own plan. Where several rows
    edit one prompt, the layers below the first edited one are shared too: the pass begins with the stream that enters that layer.
 3. Prompts are kept only while a queued row needs them.
+4. Long prompts are read in pieces of `PIECE` tokens, so that what a pass needs beside the cache grows with their length and not with its
+   square.
 """
 
 from __future__ import annotations
@@ -19,89 +21,8 @@ from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from .batch import Batch
+from .reading import Needs, begin_layer, fitting, pieces, shared_tokens
 from .record import Progress
-
-TOKENS_PER_PASS = 16_384
-"""Prompt tokens (padding included) read in one forward pass."""
-EFFICIENT_TOKENS = 256
-"""Tokens from which on a larger pass is not faster per token on a CPU."""
-NEARLY = 0.8
-"""Prompts shorter than this share of the longest one wait for a pass of their own kind."""
-
-
-def shared_tokens(progress: Progress, alone: bool = False) -> int:
-    """How many leading prompt tokens a row reads as everybody: those that its plan leaves unedited; of an edited prompt none when rows
-    read `alone`."""
-    prompt = len(progress.row.read_ids)
-    first = None if progress.plan is None else progress.plan.first_edited
-    if first is None or first >= prompt:
-        return prompt
-    return 0 if alone else first
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the rows of a call want of one prompt."""
-
-    tokens: int
-    """Up to where some row needs it unedited."""
-    layers: tuple[int, ...] = ()
-    """Layers at which rows that edit it begin."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a row reads its prompt: `shared` leading tokens as everybody, the rest under its own plan from layer `begin` on."""
-
-    prompt: tuple[int, ...]
-    shared: int
-    begin: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether the plan leaves the prompt unedited."""
-        return self.shared == len(self.prompt)
-
-
-def reading(progress: Progress, alone: bool = False) -> Reading:
-    return Reading(progress.row.read_ids, shared_tokens(progress, alone), 0 if alone else begin_layer(progress))
-
-
-def prompt_needs(readings: Iterable[Reading], resumes: bool) -> dict[tuple[int, ...], Needs]:
-    """The needs of every distinct prompt; `resumes` says whether passes can begin at a later layer."""
-    tokens: dict[tuple[int, ...], int] = {}
-    layers: dict[tuple[int, ...], list[int]] = {}
-    for row in readings:
-        tokens[row.prompt] = max(tokens.get(row.prompt, 0), row.shared)
-        if row.begin:
-            layers.setdefault(row.prompt, []).append(row.begin)
-    needs = {}
-    for prompt, count in tokens.items():
-        begins = layers.get(prompt, [])
-        worth = resumes and (len(begins) > 1 or (count == len(prompt) and begins))
-        needs[prompt] = Needs(len(prompt) if worth else count, tuple(sorted(set(begins))) if worth else ())
-    return needs
-
-
-def begin_layer(progress: Progress) -> int:
-    """The layer at which a row's own reading of its prompt can begin: 0 when it reads nothing itself, or only a token or two."""
-    prompt = len(progress.row.read_ids)
-    if progress.plan is None or prompt - shared_tokens(progress) <= 2:
-        return 0
-    return progress.plan.first_layer(prompt)
-
-
-def fitting(lengths: Sequence[int], device: torch.device) -> int:
-    """How many of the longest prompts are read in one pass, of `lengths` in ascending order: as many as fit, and once a pass is
-    large enough to be efficient, no more than are nearly as long as the longest, so that little of it is padding."""
-    widest, count = lengths[-1], 0
-    enough = TOKENS_PER_PASS if device.type == "cuda" else EFFICIENT_TOKENS
-    for length in reversed(lengths):
-        tokens = (count + 1) * widest
-        if count and (tokens > TOKENS_PER_PASS or (tokens > enough and length < NEARLY * widest)):
-            break
-        count += 1
-    return count
 
 
 @dataclass
@@ -151,35 +72,39 @@ class PromptPool:
             ids[row, :length] = torch.tensor(prompt[:length], device=device)
         self.tokens_read += sum(lengths)
         cache = ColumnCache(model.n_layers, len(prompts), width)
-        cache.open(0, 0, width)
-        ends = sorted({n - 1 for p, n in zip(prompts, lengths, strict=True) if n == len(p)})
-        keep: Tensor | int = torch.tensor(ends, device=device) if ends else 1
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": self.masks.make(
-                torch.zeros(len(prompts), dtype=torch.long, device=device), 0, 0, width, model.dtype
-            ),
-            "position_ids": torch.arange(width, device=device)[None].expand(len(prompts), -1),
-            "past_key_values": cache,
-            "use_cache": True,
-            "logits_to_keep": keep,
-        }
-        streams: dict[int, Tensor] = {}
+        noted: dict[int, list[Tensor]] = {layer: [] for p in prompts for layer in self.needs[p].layers}
 
         def note(layer: int) -> Edit:
             def read(hidden: Tensor) -> None:
-                streams[layer] = hidden
+                noted[layer].append(hidden)
 
             return read
 
-        wanted = sorted({layer for p in prompts for layer in self.needs[p].layers})
-        own = [ends.index(n - 1) if n == len(p) else 0 for p, n in zip(prompts, lengths, strict=True)]
-        with model.runs.picking(torch.tensor(own, device=device)):
-            found = model.runs.forward({Site(layer, "resid_pre"): note(layer) for layer in wanted}, inputs)
-        single = found.shape[1] == 1
-        for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-            logits = found[row, 0 if single else own[row]].float() if length == len(prompt) else None
-            self.entries[prompt] = _Entry(cache, row, logits, streams)
+        notes = {Site(layer, "resid_pre"): note(layer) for layer in sorted(noted)}
+        last = {row: n - 1 for row, (p, n) in enumerate(zip(prompts, lengths, strict=True)) if n == len(p)}
+        logits: dict[int, Tensor] = {}
+        for begin, end in pieces(width):
+            ending = {row: place - begin for row, place in last.items() if begin <= place < end}
+            ends = sorted(set(ending.values()))
+            cache.open(0, begin, end)
+            inputs = {
+                "input_ids": ids[:, begin:end],
+                "attention_mask": self.masks.make(
+                    torch.zeros(len(prompts), dtype=torch.long, device=device), 0, begin, end, model.dtype
+                ),
+                "position_ids": torch.arange(begin, end, device=device)[None].expand(len(prompts), -1),
+                "past_key_values": cache,
+                "use_cache": True,
+                "logits_to_keep": torch.tensor(ends, device=device) if ends else 1,
+            }
+            own = [ends.index(ending[row]) if row in ending else 0 for row in range(len(prompts))]
+            with model.runs.picking(torch.tensor(own, device=device)):
+                found = model.runs.forward(notes, inputs)
+            for row in ending:
+                logits[row] = found[row, 0 if found.shape[1] == 1 else own[row]].float()
+        streams = {layer: parts[0] if len(parts) == 1 else torch.cat(parts, 1) for layer, parts in noted.items()}
+        for row, prompt in enumerate(prompts):
+            self.entries[prompt] = _Entry(cache, row, logits.get(row), streams)
 
     def done(self, prompt: tuple[int, ...]) -> None:
         """One row fewer needs the prompt; the last one frees it."""
@@ -297,7 +222,10 @@ def _read_privately(
         tail = prompt[max(0, len(prompt) - fed) :]
         ids[place, fed - len(tail) :] = torch.tensor(tail, device=ids.device)
     other.column = width - fed
-    logits, ratio = other.forward(ids, 0, None, (layer, pool.stream(prompts, layer, fed)) if layer else None)
+    stream = pool.stream(prompts, layer, fed) if layer else None
+    for begin, end in pieces(fed):
+        resume = None if stream is None else (layer, stream[:, begin:end])
+        logits, ratio = other.forward(ids[:, begin:end], 0, None, resume)
     pool.tokens_read += sum(min(fed, len(prompt)) for prompt in prompts)
     batch.move_in([place for place, _ in group], other)
     return logits, torch.zeros(len(group), device=logits.device) if ratio is None else ratio

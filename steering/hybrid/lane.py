@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.prefill import TOKENS_PER_PASS
+from ..engine.reading import TOKENS_PER_PASS
 from ..model.cache import ColumnCache, Masks
 from ..model.hooks import Edit
 from ..model.models import LoadedModel

@@ -1,0 +1,120 @@
+"""`steer plan run`: a plan of plain additions on llama.cpp, on a GGUF file as it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steering.errors import BadInput
+
+from .plan_options import ExpressionArgument, VectorOption, read_plan
+from .warnings import warn
+
+if TYPE_CHECKING:
+    from steering.engine.record import Row
+    from steering.executors.llama_cpp import LlamaCpp
+    from steering.executors.nnsight_remote import RemoteRow
+    from steering.plan.plan import Plan
+
+
+def run(
+    plan: ExpressionArgument,
+    prompt: Annotated[list[str], typer.Option(help="A prompt, as fed; may be given several times.")],
+    model: Annotated[str, typer.Option(help=".gguf file, or smollm2.")],
+    vector: VectorOption = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 200,
+    sinks: Annotated[
+        int | None,
+        typer.Option(help="Leading tokens that `all` and `prompt` leave out: the model's attention sinks, often 1."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of llama.cpp; by default those of PyTorch.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Write the same rows with this program's engine, and say where they part.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Texts without steering and under a plan, by llama.cpp: quantised weights as they are, several times as fast for one text on a CPU.
+
+    Only plans of plain additions run there. Nothing can be read back, so no edits are counted: --compare writes the texts with the engine
+    too, in float32."""
+    from steering.engine.record import Row
+    from steering.engine.sampling import GenerationSettings
+    from steering.executors.llama_cpp import LlamaCpp
+    from steering.model.named import NAMED, named_file
+    from steering.plan.additions import additions
+    from steering.plan.plan import Plan
+
+    made = read_plan(plan, vector)
+    found = additions(made)
+    file = named_file(model) if model in NAMED else Path(model)
+    settings = GenerationSettings(max_new_tokens)
+    with LlamaCpp(file, threads=threads) as opened:
+        rows = [Row(opened.encode(text), each) for text in prompt for each in (Plan(), made)]
+        written = opened.generate(rows, settings, sinks=sinks or 0)
+        notes = _notes(made, model, sinks, rows, settings.max_new_tokens, written, compare)
+        if found.sinks_differ and sinks is None and not compare:
+            notes.append(
+                "The plan leaves a model's attention sinks out, and llama.cpp edits every token of the prompt: say how many leading tokens "
+                "they are (--sinks 1 on most models; --compare finds out), or write `all | sinks`."
+            )
+        _show(opened, prompt, plan, written, notes, as_json)
+
+
+def _notes(
+    made: Plan, model: str, sinks: int | None, rows: list[Row], new: int, written: list[RemoteRow], compare: bool
+) -> list[str]:
+    """What is to be said of the texts, beside what could not be looked at."""
+    if not compare:
+        names = sorted({v.provenance.model_id or "an unnamed model" for v in made.vectors.values()})
+        return [
+            f"The vectors come from {', '.join(names)}; whether that is the model of this file is not checked (--compare does)."
+        ]
+    from steering.engine.generation import generate
+    from steering.engine.sampling import GenerationSettings
+    from steering.executors.agreement import agreement
+    from steering.model.models import load_model
+    from steering.model.sinks import sinks_of
+    from steering.plan.additions import additions
+
+    loaded = load_model(model)
+    if additions(made).sinks_differ and len(own := sinks_of(loaded).positions) != (sinks or 0):
+        raise BadInput(
+            f"{loaded.id} has {len(own)} attention sinks, which the plan leaves out, and --sinks is {sinks or 0}: give --sinks {len(own)}."
+        )
+    engine = generate(loaded, rows, GenerationSettings(new))
+    warnings = dict.fromkeys(w for g in engine for w in g.receipt.warnings)
+    parts = [("Unsteered", slice(0, None, 2)), ("Steered", slice(1, None, 2))]
+    said = [f"{name}: {agreement(engine[part], written[part]).sentence}" for name, part in parts]
+    return [*said, *warnings]
+
+
+def _show(
+    opened: LlamaCpp, prompts: list[str], plan: str, written: list[RemoteRow], notes: list[str], as_json: bool
+) -> None:
+    names = ("unsteered", plan)
+    documents: list[dict[str, Any]] = [
+        {
+            "prompt": prompts[index // 2],
+            "plan": names[index % 2],
+            "text": opened.decode([token for token in row.token_ids if not opened.ends(token)]),
+            "finish": row.finish,
+            "token_ids": list(row.token_ids),
+            "edits_planned": row.planned,
+        }
+        for index, row in enumerate(written)
+    ]
+    for note in notes:
+        warn(note) if not as_json else print(note, file=sys.stderr)
+    if as_json:
+        print(json.dumps({"file": str(opened.path), "notes": notes, "rows": documents}, indent=1))
+        return
+    for index, document in enumerate(documents):
+        which = f"prompt {index // 2 + 1}, " if len(prompts) > 1 else ""
+        edits = (
+            f"{document['edits_planned']} edits asked for, {len(document['token_ids'])} tokens, {document['finish']}"
+        )
+        print(f"--- {which}{document['plan']}: {edits}\n{document['text']}")

@@ -1,0 +1,53 @@
+"""`steer plan run`: texts by llama.cpp with and without a plan, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from steering.vector.vectors import Provenance
+from tests.experiments.command_line import Steer, command
+from tests.tiny import vector
+from tests.written_gguf import source_model, write_gguf
+
+WIDTH = 64
+
+
+@pytest.fixture
+def steer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Steer:
+    return command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = source_model("llama", num_hidden_layers=3, hidden_size=WIDTH, intermediate_size=96)
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", source)
+
+
+def test_both_texts_are_written_and_what_was_not_checked_is_said(tmp_path: Path, steer: Steer, file: Path) -> None:
+    other = Provenance("mean difference", "0" * 64, "owner/other")
+    replace(vector(2, layer=2, width=WIDTH), provenance=other).save(tmp_path / "v.safetensors")
+    asked = [
+        "plan",
+        "run",
+        f"add {tmp_path / 'v.safetensors'} 40 on generated",
+        "--model",
+        str(file),
+        "--prompt",
+        "hello",
+        "--json",
+    ]
+    code, out, _ = steer(*asked, "--max-new-tokens", "6")
+    document = json.loads(out)
+    assert code == 0
+    assert [one["plan"] for one in document["rows"]] == ["unsteered", asked[2]]
+    assert document["rows"][0]["token_ids"] != document["rows"][1]["token_ids"]
+    assert [one["edits_planned"] for one in document["rows"]] == [0, len(document["rows"][1]["token_ids"]) - 1]
+    assert "is not checked" in document["notes"][0]
+    compared = json.loads(steer(*asked, "--max-new-tokens", "6", "--compare")[1])
+    assert [note.split(":")[0] for note in compared["notes"][:2]] == ["Unsteered", "Steered"]
+    assert any("comes from another model: owner/other" in note for note in compared["notes"][2:])
+    assert "owner/other" in document["notes"][0]
