@@ -19,14 +19,12 @@ import torch
 import typer
 
 from .contest import Contender, Entry, contest
-from .machine import measure, step_bound
 from .workloads import SIZES, Workload, prompts, save_model, sweep_configurations
 
 TOKENS = {"1M": 64, "30M": 32, "150M": 16, "SmolLM2": 24, "360M": 12}
 BUSY = "import torch; torch.set_num_threads(1); a = torch.randn(768, 768)\nwhile True: a @ a"
 HEAD = (
-    "| model | threads | rows | | tokens/s | of the limit | time per token, engine = 1 | same tokens |\n"
-    "|---|--:|--:|---|--:|--:|---|--:|"
+    "| model | threads | rows | | tokens/s | time per token, engine = 1 | same tokens |\n|---|--:|--:|---|--:|---|--:|"
 )
 
 
@@ -42,12 +40,9 @@ def busy(processes: int) -> Iterator[None]:
             other.wait()
 
 
-def lines(
-    size: str, folder: Path, threads: int, rows: list[int], rounds: int, peers: list[str], limits: bool
-) -> Iterator[str]:
-    """Lines of the table for one model. `limits`: also the share of the machine's own limit that a step reaches, measured here and now."""
+def lines(size: str, folder: Path, threads: int, rows: list[int], rounds: int, peers: list[str]) -> Iterator[str]:
+    """Lines of the table for one model."""
     shape = SIZES[size]
-    machine = measure(threads) if limits else None
     with ExitStack() as stack:
         held = [stack.enter_context(Contender(name, folder, threads)) for name in ("engine", "huggingface", *peers)]
         for batch in rows:
@@ -55,29 +50,15 @@ def lines(
             for name, chosen in (("plain", ()), ("steered", sweep_configurations(shape["num_hidden_layers"], 1, 1))):
                 work = Workload(asked, chosen, TOKENS[size], batch)
                 found = contest([Entry(one, work) for one in held], rounds)
-                reached = ""
-                if machine is not None:
-                    numbers = parameters(shape)
-                    reached = f"{step_bound(numbers, batch, machine) * found[0].tokens_per_second / batch:.2f}"
-                yield f"| {size} | {threads} | {batch} | {name}, engine | {found[0].tokens_per_second:,.0f} | {reached} | 1 | |"
+                yield f"| {size} | {threads} | {batch} | {name}, engine | {found[0].tokens_per_second:,.0f} | 1 | |"
                 for other in found[1:]:
                     low, high = other.ratio_range
                     ratio = f"{other.ratio:.2f} ({low:.2f} to {high:.2f})"
                     label = "`generate` and a hook" if other.contender == "huggingface" else other.contender
                     yield (
-                        f"| {size} | {threads} | {batch} | {name}, {label} | {other.tokens_per_second:,.0f} | | {ratio} | "
+                        f"| {size} | {threads} | {batch} | {name}, {label} | {other.tokens_per_second:,.0f} | {ratio} | "
                         f"{other.same_tokens:.0%} |"
                     )
-
-
-def parameters(shape: dict[str, int]) -> int:
-    """Weights that a step multiplies by: all but norms, the tied head once."""
-    width, layers = shape["hidden_size"], shape["num_hidden_layers"]
-    kept = shape["num_key_value_heads"] * width // shape["num_attention_heads"]
-    return (
-        layers * (2 * width * width + 2 * width * kept + 3 * width * shape["intermediate_size"])
-        + width * shape["vocab_size"]
-    )
 
 
 def main(
@@ -96,7 +77,7 @@ def main(
             folder = save_model(size, Path(scratch))
             more = [name for name in peers.split(",") if name]
             for each in map(int, threads.split(",")):
-                for line in lines(size, folder, each, list(map(int, rows.split(","))), rounds, more, limits=not beside):
+                for line in lines(size, folder, each, list(map(int, rows.split(","))), rounds, more):
                     print(line, flush=True)
 
 

@@ -130,7 +130,7 @@ def save_model(size: str, folder: Path) -> Path:
     kinds = (LlamaConfig, LlamaForCausalLM) if size in LLAMA else (Qwen2Config, Qwen2ForCausalLM)
     config = kinds[0](
         **SIZES[size],
-        max_position_embeddings=2048,
+        max_position_embeddings=8192,
         tie_word_embeddings=True,
         bos_token_id=BOS,
         eos_token_id=EOS,

@@ -37,6 +37,7 @@ ELSEWHERE = {
         verb: "tests/experiments/test_run_publication.py"
         for verb in ("plan push", "plan pull", "probe push", "probe pull", "runs publish", "runs pull")
     },
+    "plan run": "tests/experiments/test_plan_elsewhere.py",
     "trace kl": "tests/experiments/test_traces.py",
     "pair train": "tests/experiments/test_pair_training.py",
     "pair untraced": "tests/experiments/test_corrupted.py",
