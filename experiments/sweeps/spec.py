@@ -7,8 +7,8 @@
     vary: {layer: [0, 1, 2], dose: [-1, 0.5, 1, 2]}
     splits: {development: {standard-dev: 64}, test: {standard-test: 200}}
 
-1. `plan` is a one-line plan (`docs/plans.md`), or the name of a plan file, with `$names` where the values of `vary` go; a key of `vary`
-   that begins with `generation.` varies a generation setting instead.
+1. `plan` is a one-line plan (`docs/plans.md`), or the name of a plan file, with `$names` where the values of `vary` go (of a plan file in
+   the file, in its name, or both); a key of `vary` that begins with `generation.` varies a generation setting instead.
 2. `search` says which combinations are run: all (`grid`), some drawn by seed (`random`), those listed (`list`), or all on few problems and
    the better ones on more (`halving`).
 3. Every cell is checked before anything runs, and stands beside controls of its own: random directions whose edits are as large as its own.
@@ -26,9 +26,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from steering.documents import read_yaml, read_yaml_file
 from steering.errors import BadInput, unknown
 from steering.plan.plan import Plan
-from steering.plan.source import read_plan
+from steering.plan.source import is_file_name, read_plan
 from steering.vector.features import Features
 from steering.vector.vectors import SteeringVector
 
@@ -121,9 +122,8 @@ class SweepSpec(_Strict):
 
     @model_validator(mode="after")
     def _named(self) -> SweepSpec:
-        used = set(re.findall(r"\$\{?([A-Za-z_]\w*)", self.plan))
-        given = {key for key in self.vary if not key.startswith(GENERATION)}
-        for name in sorted(given - used):
+        used, given = placeholders(self.plan), _varied(self)
+        for name in () if is_file_name(self.plan) else sorted(given - used):
             raise ValueError(f"vary.{name} is not in the plan; write ${name} where its values go")
         for name in sorted(used - given):
             raise ValueError(f"the plan has ${name}, but vary lacks it; it has {', '.join(sorted(given)) or 'nothing'}")
@@ -153,11 +153,42 @@ def cells_of(spec: SweepSpec) -> list[Cell]:
 
 def cell_plan(spec: SweepSpec, cell: Cell, folder: Path, known: Mapping[str, SteeringVector | Features]) -> Plan:
     """The plan of a cell; vector files are looked for beside the spec's file. Raises BadInput naming the cell."""
-    text = Template(spec.plan).substitute({k: v for k, v in cell.settings.items() if not k.startswith(GENERATION)})
+    settings = {k: v for k, v in cell.settings.items() if not k.startswith(GENERATION)}
+    text = Template(spec.plan).substitute(settings)
     try:
+        if is_file_name(text):
+            path = folder / text if (folder / text).is_file() else Path(text)
+            return read_plan(_filled(path, spec, settings), known, path.parent)
         return read_plan(text, known, folder)
     except BadInput as error:
         raise BadInput(f"plan of {cell.name} ({cell.label}): {error}") from error
+
+
+def placeholders(text: str) -> set[str]:
+    """The `$names` in a plan, `$$` being a dollar sign."""
+    return set(re.findall(r"\$\{?([A-Za-z_]\w*)", text.replace("$$", "")))
+
+
+def _varied(spec: SweepSpec) -> set[str]:
+    """Keys of `vary` whose values go into the plan."""
+    return {key for key in spec.vary if not key.startswith(GENERATION)}
+
+
+def _filled(path: Path, spec: SweepSpec, settings: Mapping[str, Value]) -> Any:
+    """The mapping of a plan file with a cell's values in the place of its `$names`. Raises BadInput for names that are not varied, and for
+    varied ones that are neither in the file nor in its name."""
+    if not path.is_file():
+        raise BadInput(f"No plan file at {path}.")
+    read_yaml_file(path)  # what is no YAML is refused as everywhere
+    text = path.read_text("utf-8-sig")
+    used, given = placeholders(text), _varied(spec)
+    if lacking := sorted(used - given):
+        raise BadInput(f"{path} has ${lacking[0]}, but vary lacks it; it has {', '.join(sorted(given)) or 'nothing'}.")
+    if unused := sorted(given - used - placeholders(spec.plan)):
+        raise BadInput(
+            f"vary.{unused[0]} is neither in the plan file {path} nor in its name; write ${unused[0]} where its values go."
+        )
+    return read_yaml(Template(text).substitute(settings), str(path)) if used else read_yaml_file(path)
 
 
 def cell_generation(spec: SweepSpec, cell: Cell) -> Generating:

@@ -361,3 +361,23 @@ def test_wrong_files_are_refused_with_what_is_wrong(
     assert ended.value.code == 2, captured.err
     assert said in captured.err and len(captured.err.splitlines()) < 12
     assert captured.out == "" and not list(tmp_path.rglob("*.parquet"))
+
+
+def test_names_are_filled_in_inside_a_plan_file_too(folder: Path, tmp_path: Path) -> None:
+    spec = {**SPEC, "plan": "steps-$layer.yaml", "vary": {"layer": (1, 2), "dose": (0.5, 2)}}
+    for layer in (1, 2):
+        step = {"operation": "add", "vector": str(folder / f"ones-{layer}.safetensors"), "span": "last_prompt"}
+        text = yaml.safe_dump({"interventions": [{**step, "dose": {"amount": "AMOUNT", "unit": "vector"}}]})
+        (tmp_path / f"steps-{layer}.yaml").write_text(text.replace("AMOUNT", "$dose"))
+    made = SweepSpec.model_validate(spec)
+    plans = [cell_plan(made, cell, tmp_path, {}) for cell in cells_of(made)]
+    found = [(plan.interventions[0].vector.site.layer, plan.interventions[0].dose.amount) for plan in plans]  # type: ignore[union-attr]
+    assert found == [(1, 0.5), (1, 2.0), (2, 0.5), (2, 2.0)]
+    more = SweepSpec.model_validate({**spec, "vary": {**spec["vary"], "seed": (0,)}})
+    with pytest.raises(BadInput, match=r"vary.seed is neither in the plan file .*steps-1.yaml nor in its name"):
+        cell_plan(more, cells_of(more)[0], tmp_path, {})
+    less = SweepSpec.model_validate({**spec, "vary": {"layer": (1,)}})
+    with pytest.raises(BadInput, match=r"steps-1.yaml has \$dose, but vary lacks it; it has layer"):
+        cell_plan(less, cells_of(less)[0], tmp_path, {})
+    with pytest.raises(BadInput, match="No plan file at"):
+        cell_plan(made, cells_of(made)[0], folder, {})

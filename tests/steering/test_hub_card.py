@@ -88,6 +88,11 @@ def test_evidence_is_a_table_with_what_goes_against_it() -> None:
     assert "whether any edit of that size" not in said and "the author's own" in said
     bare = EFFECT.model_copy(update={"controls": None, "wrong_sign": None})
     said = made(evidence=Evidence(effects=(bare,)))
+    assert "exploratory" not in said
+    small = EFFECT.model_copy(update={"n": 29})
+    assert "1 of these lines rest on fewer than 30 questions: exploratory." in made(
+        evidence=Evidence(effects=(EFFECT, small))
+    )
     assert "1 of these arms stand beside no random direction" in said and "| none | not run |" in said
     assert "No measured effect is attached." in made(evidence=Evidence(side_effects=("Texts are longer.",)))
     unmatched = EFFECT.model_copy(update={"controls": EFFECT.controls.model_copy(update={"matched": False})})  # type: ignore[union-attr]

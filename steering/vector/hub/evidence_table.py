@@ -10,6 +10,8 @@ from .contents import Difference, Effect, Evidence
 from .markdown import line, plain
 
 NOTHING_SHOWN = "**No evidence is attached: that it does anything is not shown.**"
+FEW = 30
+"""Questions below which an effect is called exploratory."""
 _HEADS = (
     *(
         "run",
@@ -37,6 +39,9 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
         parts.append("\n".join(lines))
         levels = sorted({f"{100 * effect.level:g} %" for effect in evidence.effects})
         parts.append(f"Intervals are of {' and '.join(levels)}; differences are paired by question.")
+        few = [effect for effect in evidence.effects if effect.n < FEW]
+        if few:
+            parts.append(f"{len(few)} of these lines rest on fewer than {FEW} questions: exploratory.")
         bare = [effect for effect in evidence.effects if effect.controls is None and effect.role == "steered"]
         if bare:
             parts.append(
