@@ -115,7 +115,9 @@ def run(
     workers: Annotated[int, typer.Option(help="Worker processes; 0 runs in this one.")] = 0,
     threads: Annotated[int, typer.Option(help="Threads of each worker process.")] = 1,
     ray: Annotated[int, typer.Option(help="Actors on a Ray cluster; 0 uses none.")] = 0,
-    gpus: Annotated[float, typer.Option(help="GPUs that each Ray actor asks for.")] = 0,
+    gpus: Annotated[
+        float, typer.Option(help="GPUs that each Ray actor asks for; of several, models are spread over them.")
+    ] = 0,
     address: Annotated[
         str | None, typer.Option(help="Address of a running Ray cluster; without one, Ray is started here.")
     ] = None,
@@ -141,7 +143,7 @@ def run(
         raise BadInput("Give --workers or --ray, not both.")
     executor = processes(workers, threads) if workers else in_process
     if ray:
-        executor = on_ray(ray, gpus=gpus, device="cuda" if gpus else None, address=address)
+        executor = on_ray(ray, gpus=gpus, address=address)
     parsed = load_sweep(spec, sets or [])
     with progress("sweeping") as report:
         result = run_sweep(

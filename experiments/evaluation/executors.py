@@ -181,11 +181,19 @@ def on_ray(
     address: str | None = None,
 ) -> ChunkExecutor:
     """Actors on a Ray cluster, each asking for `cpus` and `gpus`: the cluster at `address`, the one that this process is connected to, or
-    one started here.
+    one started here. An actor of several GPUs has them on one node, which is how Ray places what one actor asks for, and lays its models
+    over them; `device` says otherwise.
 
-    The store must lie where every node can write. Raises BadInput when Ray is not installed.
+    The store must lie where every node can write. Raises BadInput when Ray is not installed, and for a number of GPUs that Ray has none of.
     """
     from steering.errors import BadInput
+
+    from .loading import SPREAD
+
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise BadInput(f"{gpus:g} GPUs for each actor: Ray gives a share of one GPU, or whole ones.")
+    if device is None and gpus:
+        device = SPREAD if gpus > 1 else "cuda"
 
     try:
         import ray

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from steering.model.models import LoadedModel, load_model
 from steering.model.thinking import DECLARED, as_markers
 
+SPREAD = "all"
+"""In the place of a device: the model's layers over every device there is."""
+
 
 class Loading(BaseModel):
     """Arguments of `load_model` for every model of a spec."""
@@ -38,10 +41,10 @@ class Loading(BaseModel):
         return self
 
     def load(self, name: str, device: str | None = None) -> LoadedModel:
-        """One model; `device` overrides the spec's. Raises BadInput as `load_model`."""
+        """One model; `device` overrides the spec's, `SPREAD` lays it over all that this process sees. Raises BadInput as `load_model`."""
         arguments: dict[str, Any] = {"device": self.device, "device_map": self.device_map}
         if device is not None:
-            arguments = {"device": device}
+            arguments = {"device_map": "auto"} if device == SPREAD else {"device": device}
         model = load_model(
             name, dtype=self.dtype, quantization=self.quantization, revision=self.revisions.get(name), **arguments
         )

@@ -381,3 +381,59 @@ def test_names_are_filled_in_inside_a_plan_file_too(folder: Path, tmp_path: Path
         cell_plan(less, cells_of(less)[0], tmp_path, {})
     with pytest.raises(BadInput, match="No plan file at"):
         cell_plan(made, cells_of(made)[0], folder, {})
+
+
+def test_an_actor_of_several_gpus_spreads_its_models(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments.evaluation import executors, loading
+
+    asked: list[dict[str, Any]] = []
+    base = load_model("builtin:base")
+
+    def loaded(name: str, **arguments: Any) -> Any:
+        asked.append({key: value for key, value in arguments.items() if key.startswith("device")})
+        return base
+
+    monkeypatch.setattr(loading, "load_model", loaded)
+    result = run_sweep(spec(), Store(tmp_path / "runs"), folder)
+    (run, *_) = result.runs
+    place = executors.location(run.folder)
+    asked.clear()
+    for device in (loading.SPREAD, "cuda", None):
+        executors.Worker(place, 1, device)
+    assert asked == [{"device_map": "auto"}, {"device": "cuda"}, {"device": None, "device_map": None}]
+    for wrong in (1.5, -1):
+        with pytest.raises(BadInput, match="a share of one GPU, or whole ones"):
+            on_ray(2, gpus=wrong)
+
+
+def test_the_gpus_of_an_actor_choose_its_device(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray is told, and what the actor is given, for each number of GPUs; no actor runs."""
+    import ray
+
+    result = run_sweep(spec(), Store(tmp_path / "runs"), folder)
+    (run, *_) = result.runs
+    told: list[tuple[float, str | None]] = []
+
+    class Stopped(Exception):
+        pass
+
+    def remote(num_cpus: float, num_gpus: float) -> Any:
+        def actor(kind: Any) -> Any:
+            class Actor:
+                @staticmethod
+                def remote(place: str, threads: int | None, device: str | None) -> Any:
+                    told.append((num_gpus, device))
+                    raise Stopped
+
+            return Actor
+
+        return actor
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "remote", remote)
+    for gpus in (0, 0.5, 1, 2):
+        with pytest.raises(Stopped):
+            list(on_ray(1, gpus=gpus)(run, None, None, {0: []}))  # type: ignore[arg-type]
+    assert told == [(0, None), (0.5, "cuda"), (1, "cuda"), (2, "all")]
