@@ -21,6 +21,7 @@ from .asked import Setting
 from .coherent import Clause, clauses_of, coherent
 from .equations import Claims, claims_of, known_of, supported
 from .exploring import explored
+from .points import p_said
 from .steps import steps_of
 from .workroom import Workroom
 
@@ -167,7 +168,7 @@ class Moved:
 
     @property
     def said(self) -> str:
-        return f"{self.by:+.1f} ({self.low:+.1f} to {self.high:+.1f}; p {self.p:.3f})"
+        return f"{self.by:+.1f} ({self.low:+.1f} to {self.high:+.1f}; {p_said(self.p)})"
 
 
 def moved(pairs: Sequence[tuple[Text, Text]]) -> Moved | None:

@@ -60,9 +60,14 @@ def between(low: float, high: float, signed: bool = True) -> str:
     return f"{100 * low:+.1f} to {100 * high:+.1f}" if signed else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
+def p_said(p: float) -> str:
+    """A p-value, never one of nought."""
+    return "p < 0.001" if p < 0.0005 else f"p {p:.3f}"
+
+
 def difference_said(found: PairedDifference) -> str:
     """A difference in points with its interval and p."""
-    return f"{100 * found.difference:+.1f} ({between(found.interval.low, found.interval.high)}; p {found.p:.3f})"
+    return f"{100 * found.difference:+.1f} ({between(found.interval.low, found.interval.high)}; {p_said(found.p)})"
 
 
 def hedged(low: float, high: float, p: float | None) -> str:
@@ -77,7 +82,8 @@ def hedged(low: float, high: float, p: float | None) -> str:
         if outside
         else ("the interval holds 0", "the test rejects it")
     )
-    return f"not clear ({ways[0]}, {ways[1]}: p {p:.3f}), "
+    assert p is not None, "without a test the interval alone decides"
+    return f"not clear ({ways[0]}, {ways[1]}: {p_said(p)}), "
 
 
 def cut_said(cut: int, texts: int, limit: int) -> str:

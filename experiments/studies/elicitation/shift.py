@@ -30,7 +30,7 @@ from .card import Card
 from .chains import chains_of, product_law
 from .findings import Line, Point, Table, filled
 from .gaps import marks_of
-from .points import points_of
+from .points import p_said, points_of
 from .shift_ranks import guessing_said, ranked_changes
 from .shifted import OWN, Shifted, change_of, number, shifted, verdict
 from .steered import Steered, SteeredOptions, steered_by
@@ -166,7 +166,7 @@ def _levels(
         level = around(drawn[arm.name][:, 0])
         ps = found.permutation_ps(arm.name, options.permutations)
         slopes = [
-            f"{number(slope, around(drawn[arm.name][:, place]))}; p {p:.3f}"
+            f"{number(slope, around(drawn[arm.name][:, place]))}; {p_said(p)}"
             for place, (slope, p) in enumerate(zip(fit.slopes, ps, strict=True), 1)
         ]
         reference = f"{100 * fit.share:.1f} ({100 * expit(level.low):.1f} to {100 * expit(level.high):.1f})"
