@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from ..errors import BadInput
 from ..model.sites import Site
 from ..plan.additions import Additions, additions, same
 from ..plan.plan import Plan
-from .llama_library import Batch, Library, as_floats
+from .llama_library import Batch, as_floats
+from .llama_library import library as llama_library
 from .nnsight_remote import RemoteRow
 
 BATCH = 2048
@@ -40,7 +42,7 @@ class LlamaCpp:
 
     def __init__(self, path: Path | str, *, threads: int | None = None, library: Path | None = None):
         """`threads`: of a step, by default those of PyTorch. Raises BadInput where there is no library, or it cannot read the file."""
-        self.path, self.library = Path(path), Library(library)
+        self.path, self.library = Path(path), llama_library(library)
         if not self.path.is_file():
             raise BadInput(f"{self.path} is no file; give a model in llama.cpp's format (.gguf).")
         self.threads = threads or torch.get_num_threads()
@@ -48,6 +50,7 @@ class LlamaCpp:
         self._model = lib.llama_model_load_from_file(str(self.path).encode(), lib.llama_model_default_params())
         if not self._model:
             raise BadInput(f"{self.path} is not read by llama.cpp: {lib.last_words}.")
+        self._free = weakref.finalize(self, lib.llama_model_free, self._model)
         self._vocabulary = lib.llama_model_get_vocab(self._model)
         self.d_model, self.n_layers = lib.llama_model_n_embd(self._model), lib.llama_model_n_layer(self._model)
         self.context = lib.llama_model_n_ctx_train(self._model)
@@ -55,9 +58,8 @@ class LlamaCpp:
 
     def close(self) -> None:
         """Give the weights' memory back. Nothing can be generated afterwards."""
-        if self._model:
-            self.library.llama_model_free(self._model)
-            self._model = None
+        self._free()
+        self._model = None
 
     def __enter__(self) -> LlamaCpp:
         return self

@@ -84,9 +84,9 @@ CONTROL = ("llama_set_adapter_cvec", "llama_apply_adapter_cvec", "llama_control_
 class Library:
     """The C functions, typed."""
 
-    def __init__(self, path: Path | None = None):
-        """`path` names the shared library; by default it is looked for. Raises BadInput where there is none, or one of another kind."""
-        self.path = path or found()
+    def __init__(self, path: Path):
+        """Raises BadInput for a file that is no such library."""
+        self.path = path
         try:
             held = ctypes.CDLL(str(self.path))
         except OSError as error:
@@ -110,12 +110,6 @@ class Library:
         if hasattr(held, "ggml_backend_load_all"):
             held.ggml_backend_load_all()
         self.llama_backend_init()
-        first = tuple(self.llama_context_default_params().words[:4])
-        if first not in DEFAULTS:
-            raise BadInput(
-                f"{self.path} is a version of llama.cpp whose parameters are not known here (defaults {first}, known {DEFAULTS}); "
-                f"install xllamacpp, or write the plan with `steer plan export --format llama.cpp` for its own programs."
-            )
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
@@ -127,6 +121,25 @@ class Library:
     def last_words(self) -> str:
         """The library's last log line that says anything, for a sentence."""
         return next((line for line in reversed(self.log) if len(line) > 3), "it says nothing")
+
+
+_OPEN: dict[Path, Library] = {}
+"""Libraries stay open: what they call to log with must outlive every model."""
+
+
+def library(path: Path | None = None) -> Library:
+    """The library at `path`; by default it is looked for. Raises BadInput where there is none, for a file of another kind, and for a
+    version whose parameters are not known."""
+    where = path or found()
+    if where not in _OPEN:
+        _OPEN[where] = Library(where)
+    first = tuple(_OPEN[where].llama_context_default_params().words[:4])
+    if first not in DEFAULTS:
+        raise BadInput(
+            f"{where} is a version of llama.cpp whose parameters are not known here (defaults {first}, known {DEFAULTS}); "
+            f"install xllamacpp, or write the plan with `steer plan export --format llama.cpp` for its own programs."
+        )
+    return _OPEN[where]
 
 
 def found() -> Path:
