@@ -103,13 +103,22 @@ def _serve(folder: str, threads: int | None, channel: Any) -> None:
         channel.send((None, traceback.format_exc()))
 
 
-def _context() -> Any:
+_preloaded = [__name__, "steering.model.models", "transformers.modeling_utils"]
+
+
+def preload(module: str) -> None:
+    """Have worker processes begin with a module imported; of use before the first of them begins."""
+    if module not in _preloaded:
+        _preloaded.append(module)
+
+
+def worker_context() -> Any:
     """Where worker processes begin: forked from a process that has imported the model library and done nothing else, so that the import
     is paid for once and no thread or device of this one is shared; where there is no such thing, each begins anew."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "steering.model.models", "transformers.modeling_utils"])
+    context.set_forkserver_preload(_preloaded)
     return context
 
 
@@ -117,7 +126,7 @@ def processes(workers: int, threads: int | None = 1) -> ChunkExecutor:
     """Worker processes on this machine, each with its own copy of the models and `threads` threads."""
 
     def execute(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
-        context = _context()
+        context = worker_context()
         waiting, tries = deque(missing), Counter[int]()
         running: dict[Any, tuple[Any, int]] = {}
         """By channel: the process and the chunk it is on."""

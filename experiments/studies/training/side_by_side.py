@@ -6,7 +6,6 @@ whichever others.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +14,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from ...evaluation.executors import is_small
+from ...evaluation.executors import is_small, preload, worker_context
 from ...progress import progress
 from ...store.runs import Store
 from ..elicitation.asked import Elicit
@@ -31,6 +30,8 @@ from .trained_models import (
     trained_on_texts,
 )
 
+preload(__name__)  # the trainers' libraries are imported once for all their processes
+
 FEWEST = 4
 """Trainings for which it is worth to start processes."""
 T = TypeVar("T")
@@ -42,10 +43,9 @@ def spread(room: Workroom, train: Callable[[Workroom, T], object], jobs: Sequenc
     workers = min(os.cpu_count() or 1, len(jobs))
     if not is_small(room.base) or workers < 2 or len(jobs) < FEWEST:
         return
-    context = multiprocessing.get_context("spawn")
     with (
         progress(f"{len(jobs)} trainings, {workers} at a time", room.console) as report,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ProcessPoolExecutor(workers, mp_context=worker_context()) as pool,
     ):
         begun = [pool.submit(_train, room.asked, room.store.root, train, job) for job in jobs]
         for done, future in enumerate(as_completed(begun), 1):
