@@ -31,10 +31,11 @@ HOST = """const host = (root => { const look = r => { for (const n of r.querySel
   if (n.classList.contains('live')) return n; const i = n.shadowRoot && look(n.shadowRoot); if (i) return i; } return null; };
   return look(root); })(document);"""
 WAIT = (
-    """async ([selector, before]) => {
+    """async (selector) => {
   const find = () => {"""
     + HOST
     + """ return host; };
+  const before = find()?.dataset.job;
   const begun = performance.now();
   document.querySelector(selector).click();
   const seen = {};
@@ -51,14 +52,14 @@ WAIT = (
   return {...seen, state: 'too long'};
 }"""
 )
-"""Click, and wait for the lanes of another job than the one before."""
+"""Click, and wait for the lanes of another job than the one that is shown."""
 
 
 class Browser:
     """A page of the app, and what the server says of its jobs."""
 
     def __init__(self, url: str, page: Any):
-        self.url, self.page, self.job = url, page, ""
+        self.url, self.page = url, page
 
     def visit(self, path: str = "") -> None:
         """Open an address and wait until its script has run."""
@@ -76,10 +77,9 @@ class Browser:
 
     def click(self, selector: str) -> dict[str, Any]:
         """Click what starts a generation; seconds to its first token and its end."""
-        found: dict[str, Any] = self.page.evaluate(WAIT, [selector, self.job])
+        found: dict[str, Any] = self.page.evaluate(WAIT, selector)
         if found["state"] != "done":
             raise SystemExit(f"The generation ended as {found['state']}: {found}")
-        self.job = found["job"]
         return found
 
     def ended(self, title: str, most: float) -> float:
@@ -128,11 +128,8 @@ def own_vector(browser: Browser, model: str, runs: Path, seconds: float) -> tupl
     run = next(entry for entry in Store(runs).list() if "-test-" in entry.run_id or entry.run_id.endswith("-test"))
     manifest = Store(runs).open(run.run_id).manifest
     directions = sum("random" in arm.name for arm in manifest.arms)
-    return (
-        made,
-        tested,
-        f"{len(manifest.splits)} split, {len(manifest.arms)} arms, {directions} of them random directions",
-    )
+    asked = len(set(Store(runs).open(run.run_id).table(columns=["item"])["item"].to_pylist()))
+    return made, tested, f"{asked} questions, {len(manifest.arms)} arms, {directions} of them random directions"
 
 
 def main(
@@ -180,6 +177,9 @@ def main(
             say("the same beside a dashboard of latents", beside(browser, rounds))
             picture("beside")
         made, tested, holds = own_vector(browser, model, folder, most)
+        browser.page.wait_for_timeout(6000)
+        browser.page.mouse.wheel(0, 900)
+        browser.page.wait_for_timeout(1500)
         picture("own-vector")
         say("Make it, to the vector's page", f"{made:.0f} s")
         say("Test it, to the result", f"{tested:.0f} s: {holds}")
@@ -212,7 +212,10 @@ def beside(browser: Browser, rounds: int) -> str:
             row.filter(has_text="cancelled").wait_for(timeout=30_000)
         other.close()
     share = statistics.median(b / a for a, b in zip(alone, loaded, strict=True))
-    return f"median {statistics.median(loaded):.0f}, {share:.2f} of alone in the same turn ({len(alone)} turns)"
+    return (
+        f"median {statistics.median(loaded):.0f} against {statistics.median(alone):.0f} alone, {share:.2f} of it in the same turn "
+        f"({len(alone)} turns)"
+    )
 
 
 def _rate(browser: Browser, where: str) -> float:
