@@ -1,8 +1,9 @@
 """The board of jobs of one server: a line of generations and, behind it, a line of `steer` commands.
 
 1. Every job passes `admission`, however it comes.
-2. Within a line one job runs at a time, in order. A command runs beside generations, at lower priority; the worker's models are let go
-   before it only where memory is short. With `alone` there is one line: nothing shares the machine, and models are let go first.
+2. Within a line one job runs at a time, in order. A command runs beside generations, at lower priority, and a generation that begins
+   beside one is told so (`Engine.beside`); the worker's models are let go before a command only where memory is short. With `alone` there
+   is one line: nothing shares the machine, and models are let go first.
 3. Jobs belong to the server, not to a browser's session: they go on when every page is closed. Anyone may watch; only the owner cancels,
    unless every browser is that of one user (`single`).
 4. An ended job keeps its events, so that its text can be read again, until `KEPT` newer ones have ended.
@@ -192,7 +193,9 @@ class Board:
         models: list[str] = []
         self._counts: dict[int, int] = {}
         try:
-            for event in self.worker.run(job.id, job.request, lambda: job.cancelling or self.closing):
+            other = self._lines["command"].holder
+            shared = other is not None and other.kind == "command"
+            for event in self.worker.run(job.id, job.request, lambda: job.cancelling or self.closing, shared):
                 if event["kind"] == "state":
                     job.to(event["state"], event["detail"])
                 elif event["kind"] == "result":

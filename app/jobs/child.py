@@ -2,8 +2,8 @@
 
     python -m app.jobs.child DESCRIPTOR MODULE:CLASS
 
-1. In: ("run", job, request), ("cancel", job), ("unload",). Out: ("event", job, event), then exactly one of ("done", job, cancelled) and
-   ("failed", job, reason, message, traceback); ("ready", models) at the start and after every job.
+1. In: ("run", job, request, whether a command runs beside it), ("cancel", job), ("unload",). Out: ("event", job, event), then exactly
+   one of ("done", job, cancelled) and ("failed", job, reason, message, traceback); ("ready", models) at the start and after every job.
 2. The channel is looked at after every token; a cancelled job ends with its partial rows.
 3. When the server is gone, the channel ends and so does the process.
 """
@@ -29,6 +29,8 @@ class Runs(Protocol):
 
     def run(self, request: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict[str, Any]]: ...
 
+    def beside(self, other: bool) -> None: ...
+
     def unload(self) -> None: ...
 
     def loaded(self) -> list[str]: ...
@@ -49,7 +51,7 @@ def serve(channel: Connection, engine: Runs) -> None:
         return
 
 
-def _run(channel: Connection, engine: Runs, job: str, request: Mapping[str, Any]) -> None:
+def _run(channel: Connection, engine: Runs, job: str, request: Mapping[str, Any], beside: bool) -> None:
     stopped = False
 
     def cancel() -> bool:
@@ -60,6 +62,7 @@ def _run(channel: Connection, engine: Runs, job: str, request: Mapping[str, Any]
         return stopped
 
     try:
+        engine.beside(beside)
         for event in engine.run(request, cancel):
             channel.send(("event", job, event))
             if PAUSE and event["kind"] == "token":

@@ -85,8 +85,11 @@ class Worker:
             theirs.close()  # so that the end of the process ends the channel
             self._channel = Connection(mine.detach())
 
-    def run(self, job: str, request: Any, cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        """The events of a job, as they come; after the last, `self.stopped` says how it ended: "", "asked" or "killed".
+    def run(
+        self, job: str, request: Any, cancelled: Callable[[], bool], beside: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """The events of a job, as they come (`beside`: while a command runs, too); after the last, `self.stopped` says how it ended: "",
+        "asked" or "killed".
 
         Raises WorkerFailed and WorkerDied. Before it returns or raises, the process is idle or gone.
         """
@@ -96,7 +99,7 @@ class Worker:
             channel, process = self._channel, self._process
             assert channel is not None and process is not None
         try:
-            self._send(("run", job, request))
+            self._send(("run", job, request, beside))
             last: Any = None
             while True:
                 if channel.poll(0.05):

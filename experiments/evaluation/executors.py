@@ -14,7 +14,7 @@ import os
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from ..failures import WorkerFailed
@@ -54,9 +54,25 @@ def for_rows(rows: int, models: Mapping[str, LoadedModel]) -> ChunkExecutor:
 
 def in_process(run: Run, spec: EvalSpec, parts: Parts, missing: Mapping[int, list[Planned]]) -> Iterator[int]:
     """One chunk after the other, here."""
-    for number, rows in missing.items():
-        run.write(chunk_records(rows, spec, parts))
-        yield number
+    with one_thread(*parts.models.values()):
+        for number, rows in missing.items():
+            run.write(chunk_records(rows, spec, parts))
+            yield number
+
+
+@contextmanager
+def one_thread(*models: LoadedModel) -> Iterator[None]:
+    """One thread where all of the models are small: their sums do not depend on how many a process has, and no thread waits for one whose
+    core something else has taken."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        if models and all(is_small(model) for model in models):
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Worker:

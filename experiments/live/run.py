@@ -28,6 +28,7 @@ from steering.vector.features import Features, load_stored
 from steering.vector.vectors import SteeringVector
 
 from ..evaluation.evaluate import manifest_of
+from ..evaluation.executors import is_small
 from ..evaluation.loading import load
 from ..evaluation.records import record
 from ..evaluation.rows import Parts, Planned, check_chunk, chunks_of, models_of
@@ -46,10 +47,16 @@ class Engine:
 
     def __init__(self) -> None:
         self.models: dict[str, LoadedModel] = {}
+        self._threads, self._shared = torch.get_num_threads(), False
 
     def loaded(self) -> list[str]:
         """Ids of the models in memory."""
         return list(self.models)
+
+    def beside(self, other: bool) -> None:
+        """Whether other work shares the machine during the next run. A thread that waits for one which has lost its core waits long, at
+        every product: half the threads are then faster than all."""
+        self._shared = other
 
     def unload(self) -> None:
         """Let all models go."""
@@ -67,6 +74,8 @@ class Engine:
             if name not in self.models:
                 yield {"kind": "state", "state": "loading", "detail": name}
                 self.models[name] = load(name, spec.loading)
+        small = all(is_small(self.models[name]) for name in models_of(spec))
+        torch.set_num_threads(1 if small else max(1, self._threads // 2) if self._shared else self._threads)
         parts = Parts(resolve_task(spec.task), self.models, vectors, {})
         chunks = list(chunks_of(spec, parts))
         for chunk in chunks:

@@ -19,6 +19,10 @@ class Engine:
 
     def __init__(self) -> None:
         self.models: list[str] = []
+        self.shared = False
+
+    def beside(self, other: bool) -> None:
+        self.shared = other
 
     def loaded(self) -> list[str]:
         return self.models
@@ -37,6 +41,7 @@ class Engine:
         yield {
             "kind": "lanes",
             "lanes": [{"name": "unsteered", "label": "unsteered", "role": "baseline", "model": model, "prompt": words}],
+            "shared": self.shared,
         }
         count, stopped = next((int(word) for word in words if word.isdigit()), 20), False
         end = "\n" if "lines" in words else ""

@@ -185,6 +185,8 @@ def test_a_command_runs_beside_a_generation_and_a_generation_beside_a_command(bo
     short = ask(board, "b 3")
     until(lambda: short.over)
     assert short.state == "done" and short.ended < (second.ended or time.time() + 1)
+    shared = [event["shared"] for job in (text, short) for event in job.events if event["kind"] == "lanes"]
+    assert shared == [False, True], "a generation that begins beside a command is told so"
     until(lambda: second.over, 60)
 
 

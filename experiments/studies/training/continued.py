@@ -19,12 +19,12 @@ from steering.errors import BadInput
 from steering.model.deltas import keep_delta, weights_digest
 from steering.vector.vectors import read_tensors, whole, write_tensors
 
+from ...evaluation.executors import one_thread
 from ...pair.corpus import Batch
 from ...pair.supervised import Supervised, Taught, begin, supervise
 from ...progress import progress
 from ..elicitation.asked import Elicit
 from ..elicitation.workroom import Workroom
-from .threads import one_thread
 from .updates import own_weights
 
 START = "builtin:untraced"

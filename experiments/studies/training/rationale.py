@@ -22,6 +22,7 @@ from torch import Tensor
 from steering.errors import BadInput, unknown
 from steering.model.deltas import keep_delta, weights_digest
 
+from ...evaluation.executors import one_thread
 from ...pair.vocabulary import ID
 from ...progress import progress
 from ..elicitation.asked import Elicit
@@ -35,7 +36,6 @@ from .rationales import KINDS, Thinking, begin, parts, think
 from .rewarded import Grown, SeededOptions, graded_everywhere
 from .side_by_side import spread
 from .thoughts import Shape
-from .threads import one_thread
 from .trained_models import TrainedModel
 from .updates import own_weights
 

@@ -17,6 +17,7 @@ from typing import Any
 from steering.errors import BadInput
 from steering.model.deltas import keep_delta, kept_delta
 
+from ...evaluation.executors import one_thread
 from ...progress import progress
 from ...store.files import write_whole
 from ...tasks.items import Item
@@ -26,7 +27,6 @@ from .completions import completing
 from .recipe import Recipe
 from .rewards import COMPLETED, Reward, rewarding
 from .supervised import Lesson, Tuning
-from .threads import one_thread
 from .trained import FOLDER
 
 VERSION = 2
