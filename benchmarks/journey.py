@@ -202,7 +202,9 @@ def beside(browser: Browser, rounds: int) -> str:
             other.wait_for_timeout(800)
         other.locator(".st-key-ft_start button").first.click()
         other.wait_for_timeout(4000)
+        other.close()
         loaded.append(_rate(browser, where))
+        other = browser.page.context.new_page()
         other.goto(f"{browser.url}/jobs")
         row = other.locator('[class*="st-key-job_"]', has_text="Dashboard").first
         row.wait_for(timeout=20_000)
