@@ -1,6 +1,7 @@
 """Width and layers of a model, read from its configuration without loading it: what a vector must fit.
 
-1. Built-in models, folders and models in the Hugging Face cache are known; of others nothing is said, and nothing is downloaded.
+1. Built-in models, folders, models in the Hugging Face cache, GGUF files and what `steer get` has fetched are known; of others nothing
+   is said, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import steering
+from steering.errors import BadInput
+from steering.model.cached import is_whole
+from steering.model.named import NAMED, named_place
 
 BUILT_IN = Path(steering.__file__).parent / "builtin"
 
@@ -41,9 +45,53 @@ def model_file(model: str, name: str) -> Path | None:
     return None
 
 
+def whereabouts(model: str) -> str:
+    """What is to be said of a model that is not in memory, by where it is: before a run, in a few words."""
+    if shape_of(model) is not None or model.startswith("delta:"):
+        return "loads the model first"
+    if model in NAMED:
+        return f"not on this machine yet: steer get {model}"
+    if model.startswith(("/", ".", "~", "builtin:")) or model.count("/") != 1:
+        return "there is no model of this name or in this place"
+    return "model not on this machine: Run downloads it"
+
+
+def _gguf(model: str) -> Path | None:
+    """The GGUF file that a model is, where it is one and is here."""
+    path = Path(model).expanduser()
+    if model in NAMED:
+        place = named_place(model)
+        path = place / Path(NAMED[model].file).name if is_whole(place) else path
+    return path if path.suffix == ".gguf" and path.is_file() else None
+
+
+def _shape_in(path: Path) -> Shape | None:
+    """What the header of a GGUF file says."""
+    from steering.model.gguf_files import open_gguf, text_of
+
+    try:
+        reader = open_gguf(path)
+    except BadInput:
+        return None
+    kind = text_of(reader, "general.architecture")
+    fields = [reader.get_field(f"{kind}.{name}") for name in ("embedding_length", "block_count", "context_length")]
+    numbers = [None if field is None else int(field.parts[-1][0]) for field in fields]
+    return None if numbers[0] is None or numbers[1] is None else Shape(numbers[0], numbers[1], numbers[2])
+
+
 @lru_cache(maxsize=64)
+def _of_file(path: Path, changed: int) -> Shape | None:
+    return _shape_in(path)
+
+
 def shape_of(model: str) -> Shape | None:
     """The shape of a model that is on this machine."""
+    file = _gguf(model)
+    return _shape(model) if file is None else _of_file(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _shape(model: str) -> Shape | None:
     path = model_file(model, "config.json")
     if path is None or not path.is_file():
         return None

@@ -28,6 +28,8 @@ from steering.errors import BadInput
 from steering.model.sites import Site
 
 BUILT_IN = Path(steering.__file__).parent / "builtin" / "vectors"
+SHIPPED = (BUILT_IN, BUILT_IN.parent / "language")
+"""Folders of the vectors that come with the program: the built-in pair's, and those of language models."""
 FORMAT = "steering-workbench/vector@1"
 MADE = ".vectors"
 """Folder of the store with the vectors that were made in the app."""
@@ -188,8 +190,8 @@ def _of_runs(root: Path) -> Iterator[Found]:
 
 def _found(root: Path | str, shelf: Path | None) -> Iterator[Found]:
     named = os.environ.get("STEERING_VECTORS")
-    yield from _in(BUILT_IN, "built in")
-    yield from _in(BUILT_IN.parent / "language", "built in")
+    for folder in SHIPPED:
+        yield from _in(folder, "built in")
     yield from _in(Path(named), "folder") if named else ()
     yield from _of_shelf(shelf) if shelf is not None else ()
     yield from _of_runs(root) if isinstance(root, Path) else ()

@@ -27,7 +27,7 @@ from app.jobs.board import Refused, board
 from app.jobs.chip import this_change_word, this_owner, this_shelf
 from app.jobs.job import Job
 from app.library import entries, look_again, runs_root
-from app.model_shapes import shape_of
+from app.model_shapes import whereabouts
 from app.playground_request import CHAT, OWN
 from app.unknown_words import warnings_of
 from app.vector_files import BUILT_IN, VectorFile, offered
@@ -165,9 +165,7 @@ def preflight(asked: LiveRequest) -> str:
     else:
         words += " · no speed measured yet"
     if asked.model not in kept.worker.models:
-        folder = asked.model.startswith(("/", ".", "~", "builtin:"))
-        missing = " · there is no model in this folder" if folder else " · model not on this machine: Run downloads it"
-        words += " · loads the model first" if shape_of(asked.model) else missing
+        words += f" · {whereabouts(asked.model)}"
     if before := kept.before("generate"):
         words += f" · {before} job{'s' * (before > 1)} ahead"
     if beside := kept.holder("command"):

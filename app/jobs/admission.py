@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.shelf import shelves
-from app.vector_files import BUILT_IN
+from app.vector_files import SHIPPED
 from experiments.live.request import LiveRequest
 from steering.errors import BadInput
 
@@ -44,7 +44,7 @@ def _in_store(word: str, store: str) -> bool:
 def _vector(word: str, store: str) -> bool:
     """The file of a vector that the app can offer."""
     named = os.environ.get("STEERING_VECTORS")
-    return any(_lies_in(Path(word), place) for place in (BUILT_IN, *_places(store), *([Path(named)] if named else [])))
+    return any(_lies_in(Path(word), place) for place in (*SHIPPED, *_places(store), *([Path(named)] if named else [])))
 
 
 NAME = _like(r"[A-Za-z0-9][A-Za-z0-9._:/,@+-]*")

@@ -14,7 +14,7 @@ from app.jobs.admission import NotAdmitted, admitted_command, admitted_generatio
 from app.jobs.board import Board, Refused
 from app.jobs.job import Job
 from app.jobs.ledger import Ledger
-from app.vector_files import BUILT_IN
+from app.vector_files import BUILT_IN, SHIPPED, offered
 
 ENGINE = "tests.app.fake_engine:Engine"
 ID = "0123456789abcdef"
@@ -125,3 +125,16 @@ def test_a_command_runs_on_the_servers_own_store(store: Path, tmp_path: Path) ->
     with pytest.raises(NotAdmitted, match="what is written lies in"):
         admitted_command(["demo", "--runs", f"{store}/away"], store)
     (store / "away").unlink()
+
+
+def test_every_vector_that_is_offered_may_be_run(store: Path) -> None:
+    vectors = list(offered(store).values())
+    assert {v.path.parent for v in vectors} >= set(SHIPPED), "those of the pair and those of language models"
+    for vector in vectors:
+        edit = {"vector": vector.digest, "vector_name": vector.name, "site": vector.site.name, "span": "generated"}
+        asked = {
+            "prompt": "x",
+            "edits": [{**edit, "amount": 1.0, "unit": "vector"}],
+            "files": {vector.digest: str(vector.path)},
+        }
+        assert admitted_generation(asked, store)["files"] == {vector.digest: str(vector.path)}
