@@ -6,7 +6,7 @@
    `receipt`, `result` (manifest and rows, for the store).
 3. What a model does not know of the prompt is told with `lanes`, before a token, and again with the receipt.
 4. Cancelled at any token, the lanes end as they are and are told so; nothing is lost.
-5. The receipt also replays the unsteered text alone, after the steered one, and counts the hooks that are left in the model.
+5. The receipt also replays the unsteered text alone, after the steered one (`_replay`), and counts the hooks that are left in the model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from steering.engine.generation import Finished, Generation, Step, check_invariant, generate, stream
-from steering.engine.predicted import with_every_number
+from steering.engine.predicted import greedily_written, with_every_number
 from steering.engine.repetition import loop_of
 from steering.errors import BadInput, Cancelled, NeverFired
 from steering.model.models import LoadedModel
@@ -212,8 +212,12 @@ class _Live:
         }
 
     def _replay(self) -> str:
-        """Whether the unsteered text, generated again alone, is the same token for token."""
+        """Whether the unsteered text, alone, is the same token for token: a greedy one is read, in one pass, and written again where a
+        token is not the likeliest in that reading (near ties turn over); any other is written again."""
         planned = next(p for p in self.lanes if p.arm.name == UNSTEERED)
+        first, greedy = self.generations[planned.key], not self.settings.temperature and not self.settings.processors
+        if greedy and greedily_written(self.model(planned), planned.row, first.token_ids):  # type: ignore[arg-type]
+            return "identical"
         try:
             (again,) = generate(
                 self.model(planned), [planned.row], self.settings, detail="tokens", cancel=self.cancel,  # type: ignore[list-item]
@@ -222,7 +226,7 @@ class _Live:
         except Cancelled:
             self.stopped = True
             return "not checked"
-        if again.token_ids == self.generations[planned.key].token_ids:
+        if again.token_ids == first.token_ids:
             return "identical"
         exact = self.model(planned).dtype == torch.float32 or self.invariant(self.model(planned))
         return "differs" if exact else "differs in low bits"

@@ -92,6 +92,24 @@ def logprobs_along(model: LoadedModel, rows: Sequence[Row], ids: Sequence[int]) 
     return [found[i] for i in range(len(rows))]
 
 
+READABLE = 2**27
+"""Numbers that the predictions of one text may be, to be read at once: 512 MiB."""
+
+
+@torch.inference_mode()
+def greedily_written(model: LoadedModel, row: Row, token_ids: Sequence[int]) -> bool:
+    """Whether every token of a text, after those that the row begins with, is the likeliest where the model reads the text under the row's
+    plan: what writing it again would show, in one pass. False too where that cannot be read at once (too long, a plan with an entropy
+    gate, numbers that are not finite)."""
+    if not token_ids or len(token_ids) * model.model.get_input_embeddings().num_embeddings > READABLE:
+        return False
+    try:
+        ((_, (predicted,)),) = _read(model, [ForcedText(row.prompt_ids, tuple(token_ids), row.plan)])
+    except BadInput:
+        return False
+    return predicted.argmax(-1).tolist()[len(row.begun) :] == list(token_ids[len(row.begun) :])
+
+
 def _read(model: LoadedModel, texts: Sequence[ForcedText]) -> list[tuple[list[int], list[Tensor]]]:
     """Log-probabilities `[tokens, vocabulary]` of every text, in the passes that are made."""
     lengths = [len(text.prompt_ids) + len(text.token_ids) for text in texts]

@@ -8,11 +8,17 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.live import run
 from experiments.live.edits import Edit
 from experiments.live.request import LiveRequest
 from experiments.live.run import Engine
 from experiments.live.saving import MARK, save_live
 from experiments.store.runs import Store, StoreError
+from steering.engine.generation import Row, generate
+from steering.engine.predicted import greedily_written
+from steering.engine.sampling import GenerationSettings
+from steering.model.models import load_model
+from steering.model.prompts import encode_prompt
 from steering.model.sites import Site
 from steering.vector.vectors import Provenance, SteeringVector
 from tests.app.test_playground import request
@@ -89,3 +95,46 @@ def test_a_generation_that_was_stopped_is_not_stored(tmp_path: Path) -> None:
     assert [event["finish"] for event in seen if event["kind"] == "end"][-1] == "cancelled"
     with pytest.raises(StoreError, match="stopped"):
         save_live(Store(tmp_path), seen[-1], seen[-2], asked.files)
+
+
+def test_a_greedy_text_is_replayed_by_reading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the text was written again")
+
+    monkeypatch.setattr(run, "generate", refuse)
+    for more in ({}, {"item": None, "prompt": "start 3 9 goal"}, {"begun": (19, 10)}):
+        assert receipt_of(request(max_new_tokens=24, **more))["replay"] == "identical"
+
+
+@pytest.mark.parametrize("more", [{}, {"temperature": 0.7}], ids=["greedy", "sampled"])
+def test_a_model_that_is_not_as_it_was_is_found_out(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something stays in the model behind the steered text: the replay writes another text, and the receipt is red."""
+    engine, written = Engine(), run._Live._replay
+    handles: list[Any] = []
+
+    def spoiled(live: Any) -> str:
+        model = live.model(live.lanes[0])
+        push = torch.randn(model.d_model, generator=torch.Generator().manual_seed(3))
+        handles.append(model.layout.layers[2].register_forward_hook(lambda m, a, out: out + 40 * push))
+        return written(live)
+
+    monkeypatch.setattr(run._Live, "_replay", spoiled)
+    try:
+        receipt = list(engine.run(request(max_new_tokens=40, **more).model_dump(), lambda: False))[-2]
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert receipt["replay"] == "differs" and receipt["ok"] is False and receipt["hooks"] == 1
+
+
+def test_a_token_that_is_not_the_likeliest_is_seen() -> None:
+    model = load_model("builtin:base")
+    row = Row(encode_prompt(model, "rules + 15 ; * 9 ; goal 31 start 42 91 9 ?"))
+    (one,) = generate(model, [row], GenerationSettings(30))
+    assert len(one.token_ids) > 2 and greedily_written(model, row, one.token_ids)
+    second = one.top_ids[5 * 1 + 1]
+    assert not greedily_written(model, row, (one.token_ids[0], second, *one.token_ids[2:]))
+    begun = Row(row.prompt_ids, begun=(one.token_ids[0], second))
+    (after,) = generate(model, [begun], GenerationSettings(30))
+    assert greedily_written(model, begun, after.token_ids) and not greedily_written(model, row, after.token_ids)
+    assert not greedily_written(model, row, ())
