@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import BadInput
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 ATTEMPTS = 5
 
@@ -43,6 +45,17 @@ def in_words(error: OSError) -> str:
         else ""
     )
     return f"{error.strerror}{where}.{more}"
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write `data` where there is nothing yet; a file that holds the same stays. Raises BadInput for another file, or a folder, there."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; give the name of a file in it.")
+    if path.exists():
+        if path.read_bytes() != data:
+            raise BadInput(f"{path} is there already and holds something else; give another name, or remove it first.")
+        return
+    write_file(path, data)
 
 
 def write_file(path: Path, data: bytes) -> None:

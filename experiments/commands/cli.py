@@ -102,7 +102,7 @@ app.command("report")(report)
 
 def main() -> None:
     """Entry point: maps errors to messages and exit codes."""
-    from steering.errors import BadInput
+    from steering.errors import BadInput, NeverFired
     from steering.files import FULL, in_words
 
     from ..failures import WorkerFailed
@@ -128,6 +128,9 @@ def main() -> None:
     except OSError as error:
         talk().print(f"Error: {in_words(error)}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(1 if error.errno in FULL or error.errno == errno.EIO else 2)
+    except NeverFired as error:
+        talk().print(f"Error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(1)
     except WorkerFailed as error:
         talk().print(
             f"Partial: {error} Run the same command again to go on.",

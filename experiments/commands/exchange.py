@@ -142,13 +142,13 @@ def pull_probe(
 ) -> None:
     """Fetch a probe from the hub: one commit, checked against what its repository says of it."""
     from probes.exchange import probe_of, pull_probe_copy
-    from steering.files import write_file
+    from steering.files import write_new
     from steering.vector.hub.hashed import PROBE
 
     copy = pull_probe_copy(repository)
     probe = probe_of(copy)
     if out is not None:
-        write_file(out, (copy.folder / PROBE).read_bytes())
+        write_new(out, (copy.folder / PROBE).read_bytes())
     facts = {
         "file": str(out or copy.folder / PROBE),
         "site": str(probe.site),

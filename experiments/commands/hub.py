@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steering.errors import BadInput
+from steering.files import write_new
 
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
@@ -71,13 +72,12 @@ def pull(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a vector from the hub: one commit, checked against what its repository says of it."""
-    from steering.files import write_file
     from steering.vector.exchange import pull_copy, vector_of
 
     copy = pull_copy(repository)
     vector, evidence = vector_of(copy), copy.evidence()
     if out is not None:
-        write_file(out, copy.vector.read_bytes())
+        write_new(out, copy.vector.read_bytes())
     file = out or copy.vector
     if as_json:
         facts: dict[str, Any] = {"file": str(file), "repository": copy.address.repository, "commit": copy.commit}

@@ -95,6 +95,8 @@ def _notes(
 def _show(
     opened: LlamaCpp, prompts: list[str], plan: str, written: list[RemoteRow], notes: list[str], as_json: bool
 ) -> None:
+    from steering.engine.repetition import loop_of
+
     names = ("unsteered", plan)
     documents: list[dict[str, Any]] = [
         {
@@ -107,6 +109,10 @@ def _show(
         }
         for index, row in enumerate(written)
     ]
+    ends = frozenset(token for row in written for token in row.token_ids[-1:] if opened.ends(token))
+    for row, document in zip(written, documents, strict=True):
+        if (loop := loop_of(row.token_ids, ends)) is not None:
+            notes = [*notes, f"The text of {document['plan']!r} {loop.sentence}."]
     for note in notes:
         warn(note) if not as_json else print(note, file=sys.stderr)
     if as_json:

@@ -20,8 +20,11 @@ from steering.vector.vectors import SteeringVector
 
 from ..evaluation.summarise import summary_of
 from ..evaluation.summary import ArmSummary, Beyond, Comparison, SplitSummary
+from ..store.files import StoreError
 from ..store.manifest import Arm, Manifest
 from ..store.runs import Run, Store
+from ..store.seal import BAD, verified
+from ..sweeps.cells import CARD as SWEEP
 from .elicitation.findings import audits_of, stored_findings
 
 
@@ -38,7 +41,10 @@ def run_evidence(store: Store, run_id: str, vector: SteeringVector) -> Evidence:
         )
     said = audits_of(stored_findings(store)[0], vector.digest)
     return Evidence(
-        vector=vector.digest, effects=_effects(run, arms, f"vector {vector.digest}"), word_audit=tuple(said)
+        vector=vector.digest,
+        effects=_effects(run, arms, f"vector {vector.digest}"),
+        word_audit=tuple(said),
+        remarks=_remarks(run),
     )
 
 
@@ -53,10 +59,22 @@ def plan_evidence(store: Store, run_id: str, plan: Plan) -> Evidence:
             f"No arm of run {run_id} has plan {plan.digest}; its steered arms are {listed(there) or 'none'}. Name a run of this very plan, "
             "or leave the run out."
         )
-    return Evidence(vector=plan.digest, effects=_effects(run, arms, f"plan {plan.digest}"))
+    return Evidence(vector=plan.digest, effects=_effects(run, arms, f"plan {plan.digest}"), remarks=_remarks(run))
+
+
+def _remarks(run: Run) -> tuple[str, ...]:
+    """That a sweep's development run chose among its cells by these very questions."""
+    if not (run.folder / SWEEP).is_file() or "-test-" in run.manifest.run_id:
+        return ()
+    return (
+        f"{run.manifest.run_id} is the development run of a sweep: its questions chose among its cells, so that these numbers look better "
+        "than they are. The run of the same sweep on other questions says how large the effect is.",
+    )
 
 
 def _effects(run: Run, arms: Sequence[Arm], what: str) -> tuple[Effect, ...]:
+    if wrong := [one for one in verified(run.folder) if one.status in BAD]:
+        raise StoreError(f"Run {run.manifest.run_id} does not verify, so it is no evidence: {wrong[0].problem}")
     summary = summary_of(run)
     effects = tuple(
         _effect(run, part, arm, found, summary.level)

@@ -154,7 +154,7 @@ def cells_of(spec: SweepSpec) -> list[Cell]:
 def cell_plan(spec: SweepSpec, cell: Cell, folder: Path, known: Mapping[str, SteeringVector | Features]) -> Plan:
     """The plan of a cell; vector files are looked for beside the spec's file. Raises BadInput naming the cell."""
     settings = {k: v for k, v in cell.settings.items() if not k.startswith(GENERATION)}
-    text = Template(spec.plan).substitute(settings)
+    text = _with(spec.plan, settings, "plan")
     try:
         if is_file_name(text):
             path = folder / text if (folder / text).is_file() else Path(text)
@@ -188,7 +188,15 @@ def _filled(path: Path, spec: SweepSpec, settings: Mapping[str, Value]) -> Any:
         raise BadInput(
             f"vary.{unused[0]} is neither in the plan file {path} nor in its name; write ${unused[0]} where its values go."
         )
-    return read_yaml(Template(text).substitute(settings), str(path)) if used else read_yaml_file(path)
+    return read_yaml(_with(text, settings, str(path)), str(path)) if used else read_yaml_file(path)
+
+
+def _with(text: str, settings: Mapping[str, Value], where: str) -> str:
+    """A text with values in the place of its `$names`. Raises BadInput for a dollar sign that begins none."""
+    try:
+        return Template(text).substitute(settings)
+    except ValueError as error:
+        raise BadInput(f"{where} has a `$` that begins no name ({error}); write $$ for a dollar sign.") from error
 
 
 def cell_generation(spec: SweepSpec, cell: Cell) -> Generating:

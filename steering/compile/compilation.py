@@ -42,7 +42,7 @@ def check_plan(plan: Plan, model: Sited, strict: bool = False) -> None:
         for site in intervention.sites:
             model.layout.check(site)
             intervention.vector.check_width(model, site)
-        _refuse_overflow(intervention)
+        refuse_overflow(intervention)
         if gate is not None:
             for site in (gate.site,) if gate.site is not None else intervention.sites:
                 model.layout.check(site)
@@ -52,7 +52,7 @@ def check_plan(plan: Plan, model: Sited, strict: bool = False) -> None:
                     )
 
 
-def _refuse_overflow(intervention: Intervention) -> None:
+def refuse_overflow(intervention: Intervention) -> None:
     """Raises BadInput for a dose so large that norms of the edited activations overflow float32, whatever the model makes of them."""
     used = intervention.vector
     if isinstance(used, SteeringVector):

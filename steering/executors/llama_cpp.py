@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..compile.compilation import refuse_overflow
 from ..engine.record import Row
 from ..engine.sampling import GenerationSettings
-from ..errors import BadInput
+from ..errors import BadInput, NeverFired
 from ..model.sites import Site
 from ..plan.additions import Additions, additions, same
 from ..plan.plan import Plan
@@ -45,6 +46,8 @@ class LlamaCpp:
         self.path, self.library = Path(path), llama_library(library)
         if not self.path.is_file():
             raise BadInput(f"{self.path} is no file; give a model in llama.cpp's format (.gguf).")
+        if threads is not None and threads < 1:
+            raise BadInput(f"threads is {threads}; give 1 or more.")
         self.threads = threads or torch.get_num_threads()
         lib = self.library
         self._model = lib.llama_model_load_from_file(str(self.path).encode(), lib.llama_model_default_params())
@@ -99,13 +102,19 @@ class LlamaCpp:
         check_settings(settings)
         if self._model is None:
             raise BadInput(f"{self.path} has been closed; open it again.")
-        if sinks < 0 or batch_size < 1:
-            raise BadInput(f"sinks is {sinks} and batch_size {batch_size}; give 0 or more, and 1 or more.")
+        if sinks < 0:
+            raise BadInput(f"sinks is {sinks}; give 0, or the number of leading tokens that are attention sinks.")
+        if batch_size < 1:
+            raise BadInput(f"batch_size is {batch_size}; at least 1 row must run at a time.")
         groups: dict[Plan, list[int]] = {}
         for index, row in enumerate(rows):
             self._check_row(index, row, settings)
             groups.setdefault(row.plan, []).append(index)
         added = {plan: self._added(plan) if plan else None for plan in groups}
+        for plan, members in groups.items():
+            self._check_edits(
+                added[plan], [(n, len(rows[n].prompt_ids)) for n in members], settings.max_new_tokens, sinks
+            )
         done: dict[int, RemoteRow] = {}
         for plan, members in groups.items():
             for start in range(0, len(members), batch_size):
@@ -116,6 +125,12 @@ class LlamaCpp:
                 for index, (tokens, finish) in zip(part, written, strict=True):
                     planned = _planned(added[plan], len(rows[index].prompt_ids), len(tokens), sinks)
                     done[index] = RemoteRow(rows[index].prompt_ids, tuple(tokens), finish, planned)
+        for plan, members in groups.items():
+            if plan and not any(done[index].planned for index in members):
+                raise NeverFired(
+                    f"Plan {plan.digest} was not applied: every row that carries it ended before the span began.",
+                    [done[index] for index in range(len(rows))],
+                )
         return [done[index] for index in range(len(rows))]
 
     def logits(self, prompt_ids: Sequence[int], plan: Plan | None = None, *, sinks: int = 0) -> np.ndarray:
@@ -141,7 +156,22 @@ class LlamaCpp:
                 f"{self.path.name} ({self.context}). Shorten the prompt or set max_new_tokens lower."
             )
 
+    def _check_edits(self, added: Additions | None, members: Sequence[tuple[int, int]], new: int, sinks: int) -> None:
+        """Raises BadInput where nothing would be edited, or a prompt has fewer tokens than are to be left out."""
+        for index, prompt in members if added is not None else ():
+            if sinks > prompt:
+                raise BadInput(
+                    f"Row {index} has {prompt} prompt tokens, and sinks is {sinks}: give how many are attention sinks."
+                )
+            if _planned(added, prompt, new, sinks) == 0:
+                raise BadInput(
+                    f"Row {index}: nothing would be edited: {prompt} prompt tokens, {sinks} of them left out, and max_new_tokens {new}, "
+                    "of which the last is predicted and never read. Give a longer text, or another span."
+                )
+
     def _added(self, plan: Plan) -> Additions:
+        for step in plan.interventions:
+            refuse_overflow(step)
         found = additions(plan)
         for site, direction in [*found.prompt.items(), *found.generated.items()]:
             if not 0 < site.layer < self.n_layers:

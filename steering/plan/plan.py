@@ -240,6 +240,11 @@ def _vector(
     entry: Mapping[str, Any], vectors: Mapping[str, SteeringVector | Features], where: str
 ) -> SteeringVector | Features:
     if entry["vector"] not in vectors:
+        if not vectors:
+            raise BadInput(
+                f"{where} names a vector {entry['vector']!r}, and no file was given: say which it is, as --vector NAME=FILE on the "
+                "command line (any name; digests are found), or write the file's path in its place."
+            )
         raise unknown("vector", entry["vector"], vectors, where)
     return vectors[entry["vector"]]
 

@@ -13,6 +13,7 @@ import torch
 from experiments.evaluation.spec_files import load_spec
 from experiments.evaluation.summarise import summarise
 from experiments.evaluation.summary import COLUMNS
+from experiments.store.files import StoreError
 from experiments.store.manifest import Arm
 from experiments.store.runs import Run, Store
 from experiments.studies.elicitation.findings import FOLDER, Findings, Table
@@ -20,6 +21,7 @@ from experiments.studies.vector_evidence import plan_of, run_evidence, tokenizer
 from steering.errors import BadInput
 from steering.files import write_file
 from steering.plan.source import read_plan
+from steering.vector.exchange import repository_files
 from steering.vector.vectors import Provenance, SteeringVector
 from tests.experiments.command_line import Steer, command
 from tests.experiments.fake_run import make_manifest, make_rows
@@ -274,3 +276,35 @@ def test_formats_that_are_not_there_are_refused(steer: Steer, own: SteeringVecto
     torch.save(torch.ones(2, 4), tmp_path / "v.pt")
     code, _, err = steer("vectors", "import", "v.pt", "--out", "in", "--format", "tensor")
     assert code == 2 and "--format tensor needs --rows" in err
+
+
+def test_a_pull_overwrites_nothing(steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path) -> None:
+    own.save("own.safetensors")
+    assert steer("vectors", "push", "own.safetensors", "me/own", "--force")[0] == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, err = steer("vectors", "pull", "me/own", "--out", "notes.txt")
+    assert code == 2 and "is there already and holds something else" in err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / "place").mkdir()
+    assert "is a folder" in steer("vectors", "pull", "me/own", "--out", "place")[2]
+    for _ in range(2):  # the same again is no other file
+        assert steer("vectors", "pull", "me/own", "--out", "pulled.safetensors")[0] == 0
+    assert SteeringVector.load("pulled.safetensors").digest == own.digest
+
+
+def test_a_run_that_chose_among_its_cells_says_so_and_a_damaged_one_is_no_evidence(
+    tmp_path: Path, own: SteeringVector
+) -> None:
+    run = stored(tmp_path, own)
+    assert run_evidence(Store(tmp_path), "fake", own).remarks == ()
+    run.keep("sweep.json", b"{}")
+    (remark,) = run_evidence(Store(tmp_path), "fake", own).remarks
+    assert "development run of a sweep" in remark
+    found = repository_files(own, "me/own", force=True, evidence=run_evidence(Store(tmp_path), "fake", own))[
+        "README.md"
+    ].decode()
+    assert "development run of a sweep" in found and "The questions: " in found
+    shard = next((run.folder / "rows").glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(StoreError, match="does not verify, so it is no evidence"):
+        run_evidence(Store(tmp_path), "fake", own)

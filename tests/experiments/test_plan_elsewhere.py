@@ -51,3 +51,16 @@ def test_both_texts_are_written_and_what_was_not_checked_is_said(tmp_path: Path,
     assert [note.split(":")[0] for note in compared["notes"][:2]] == ["Unsteered", "Steered"]
     assert any("comes from another model: owner/other" in note for note in compared["notes"][2:])
     assert "owner/other" in document["notes"][0]
+
+
+def test_a_plan_that_never_fires_ends_in_a_sentence(tmp_path: Path, steer: Steer) -> None:
+    vector(2, layer=2, width=128).save(tmp_path / "v.safetensors")
+    asked = [
+        "generate",
+        "--prompt",
+        "rules + 15 ; goal 31 start 42 16 9 ?",
+        "--plan",
+        f"add {tmp_path / 'v.safetensors'} 1v on generated",
+    ]
+    code, out, err = steer(*asked, "--max-new-tokens", "1")
+    assert code == 1 and "Traceback" not in err and "ended before the span began" in err and out == ""

@@ -381,6 +381,9 @@ def test_names_are_filled_in_inside_a_plan_file_too(folder: Path, tmp_path: Path
         cell_plan(less, cells_of(less)[0], tmp_path, {})
     with pytest.raises(BadInput, match="No plan file at"):
         cell_plan(made, cells_of(made)[0], folder, {})
+    (tmp_path / "steps-1.yaml").write_text("# costs $5 and $dose\n" + text.replace("AMOUNT", "$dose"))
+    with pytest.raises(BadInput, match=r"steps-1.yaml has a `\$` that begins no name .* write \$\$ for a dollar sign"):
+        cell_plan(made, cells_of(made)[0], tmp_path, {})
 
 
 def test_an_actor_of_several_gpus_spreads_its_models(

@@ -90,7 +90,7 @@ def test_evidence_is_a_table_with_what_goes_against_it() -> None:
     said = made(evidence=Evidence(effects=(bare,)))
     assert "exploratory" not in said
     small = EFFECT.model_copy(update={"n": 29})
-    assert "1 of these lines rest on fewer than 30 questions: exploratory." in made(
+    assert "1 of these lines rests on fewer than 30 questions: exploratory." in made(
         evidence=Evidence(effects=(EFFECT, small))
     )
     assert "1 of these arms stand beside no random direction" in said and "| none | not run |" in said
@@ -218,3 +218,10 @@ def test_effects_of_other_plans_than_the_one_shown_are_named() -> None:
     evidence = Evidence(effects=(EFFECT,))
     assert UNMEASURED in made(own, evidence=evidence) and UNMEASURED not in made(own, evidence=evidence, plan=plan)
     assert UNMEASURED not in made(own), "without effects there is nothing that could be taken for its own"
+
+
+def test_other_programs_are_not_told_a_name_that_only_this_one_knows() -> None:
+    for own in ("smollm2", "builtin:base"):
+        said = made(named(model_id=own))
+        assert f"from_pretrained('{own}'" not in said and f"vllm serve {own}" not in said and "vllm serve MODEL" in said
+    assert "from_pretrained('Qwen/Qwen2.5-1.5B'" in made(named())

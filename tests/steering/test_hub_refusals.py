@@ -41,7 +41,7 @@ def in_place(hub: FakeHub, other: bytes, **facts: Any) -> None:
     [
         (lambda hub: hub.put(NAME, {"vector.safetensors": hub.files(NAME)["vector.safetensors"][:-4]}),
          r"vector\.safetensors of me/think at [0-9a-f]{12} is not the file that its config\.json describes: sha256 .* and 1116 bytes, not"),
-        (lambda hub: changed(hub, {"sha256": "0" * 64}), r"sha256 .* not 0{16}\.\.\. and 1120.*delete it and pull again"),
+        (lambda hub: changed(hub, {"sha256": "0" * 64}), r"sha256 .* not 0{16}\.\.\. and 1120.*delete that file and pull again"),
         (lambda hub: changed(hub, width=64), r"has shape \[128\]; its config\.json says width 64\. Ask its author"),
         (lambda hub: changed(hub, site="blocks.1.hook_resid_post"), r"lies at blocks\.3\.hook_resid_post; its config\.json says blocks\.1"),
         (lambda hub: changed(hub, {"digest": "0" * 16}), r"holds vector d958dd96ea734f31; its config\.json says 0{16}\. Another"),

@@ -13,7 +13,7 @@ import torch
 
 from steering.engine.generation import Generation, Row, generate
 from steering.engine.sampling import GenerationSettings
-from steering.errors import BadInput
+from steering.errors import BadInput, NeverFired
 from steering.executors import llama_library
 from steering.executors.agreement import agreement
 from steering.executors.llama_cpp import LlamaCpp
@@ -161,6 +161,28 @@ def test_rows_and_settings_that_do_not_fit_are_refused(opened: LlamaCpp) -> None
             opened.generate(rows, settings)
     with pytest.raises(BadInput, match="sinks is -1"):
         opened.generate([Row(PROMPTS[0])], few, sinks=-1)
+    with pytest.raises(BadInput, match="threads is 0"):
+        LlamaCpp(opened.path, threads=0)
+
+
+def test_what_would_edit_nothing_or_overflow_is_refused_before_anything_runs(opened: LlamaCpp) -> None:
+    one, few = (PROMPTS[0][0],), GenerationSettings(4)
+    for row, settings, sinks, said in (
+        (Row(PROMPTS[0], plan("add late 1 on prompt | sinks")), few, 99, "prompt tokens, and sinks is 99"),
+        (Row(one, plan("add late 1 on prompt | sinks")), few, 1, "nothing would be edited"),
+        (Row(one, plan("add late 1 on generated")), GenerationSettings(1), 0, "nothing would be edited"),
+        (Row(one, plan("add late 1e30v on generated")), few, 0, "too large to compute with"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            opened.generate([row], settings, sinks=sinks)
+
+
+def test_a_plan_that_never_fired_is_an_error(opened: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "ends", lambda token: True)  # every text ends with its first token
+    row = Row(PROMPTS[0], plan("add late 1 on generated"))
+    with pytest.raises(NeverFired, match="ended before the span began") as caught:
+        opened.generate([row, Row(PROMPTS[1])], GenerationSettings(5))
+    assert [len(one.token_ids) for one in caught.value.generations] == [1, 1]
 
 
 def test_files_and_libraries_that_are_none_are_refused(

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ...model.named import NAMED
 from ...model.sites import Site
 from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, BaseModelFacts, Config, Evidence
 from .evidence_table import shown
@@ -132,8 +133,8 @@ def _loads(config: Config) -> str:
 
 
 def _loads_elsewhere(base: str) -> str:
-    """The base model's name for other programs, which have no built-in ones."""
-    return "MODEL" if base == UNKNOWN or base.startswith("builtin:") else base
+    """The base model's name for other programs, which know none of this program's own names."""
+    return "MODEL" if base == UNKNOWN or base.startswith("builtin:") or base in NAMED else base
 
 
 def _transformers(repository: str, config: Config) -> str:

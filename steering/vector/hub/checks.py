@@ -43,8 +43,8 @@ def _check_bytes(path: Path, config: Config, where: str) -> None:
     if found != config.file.sha256:
         raise BadInput(
             f"{VECTOR} of {where} is not the file that its {CONFIG} describes: sha256 {found[:16]}... and {len(data)} bytes, not "
-            f"{config.file.sha256[:16]}... and {config.file.size}. If {path} was changed or cut short, delete it and pull again; "
-            f"otherwise: {AGAIN[0].lower()}{AGAIN[1:]}"
+            f"{config.file.sha256[:16]}... and {config.file.size}. If {path.resolve()} was changed or cut short, "
+            f"delete that file and pull again; otherwise: {AGAIN[0].lower()}{AGAIN[1:]}"
         )
 
 

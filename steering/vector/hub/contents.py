@@ -165,6 +165,8 @@ class Evidence(Frozen):
     """Whether the vector is more than a word, in sentences."""
     side_effects: tuple[str, ...] = ()
     """What else changes, in sentences."""
+    remarks: tuple[str, ...] = ()
+    """What is to be known before the numbers are read, in sentences."""
 
     @field_validator("effects")
     @classmethod

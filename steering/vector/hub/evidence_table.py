@@ -37,11 +37,18 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
         rows = [_row(effect) for effect in evidence.effects]
         lines = [line(_HEADS), line(["---"] * len(_HEADS)), *(line(one) for one in rows)]
         parts.append("\n".join(lines))
+        asked = sorted(
+            {f"{plain(one.task)}, asked of {plain(one.model)}" for one in evidence.effects if one.task and one.model}
+        )
+        parts += [f"The questions: {'; '.join(asked)}."] if asked else []
+        parts += [f"**{plain(remark)}**" for remark in evidence.remarks]
         levels = sorted({f"{100 * effect.level:g} %" for effect in evidence.effects})
         parts.append(f"Intervals are of {' and '.join(levels)}; differences are paired by question.")
         few = [effect for effect in evidence.effects if effect.n < FEW]
         if few:
-            parts.append(f"{len(few)} of these lines rest on fewer than {FEW} questions: exploratory.")
+            parts.append(
+                f"{len(few)} of these lines {'rests' if len(few) == 1 else 'rest'} on fewer than {FEW} questions: exploratory."
+            )
         bare = [effect for effect in evidence.effects if effect.controls is None and effect.role == "steered"]
         if bare:
             parts.append(

@@ -83,7 +83,7 @@ def in_words(session: Session, address: Address | None, doing: str, kind: Reposi
     except ValueError as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"Could not {doing} {what} at {session.endpoint}: {_first_line(error)}") from error
+        raise BadInput(f"Could not {doing} {what} at {session.endpoint}: {_reason(error)}") from error
 
 
 def _not_here(session: Session, what: str, error: Exception) -> str:
@@ -94,7 +94,7 @@ def _not_here(session: Session, what: str, error: Exception) -> str:
         )
     return (
         f"The hub at {session.endpoint} cannot be reached, and {what} is not in the cache ({session.cache}): "
-        f"{_first_line(error.__cause__ or error)} Try again when it answers, or give a file."
+        f"{_first_line(error.__cause__ or error).rstrip('.')}. Try again when it answers, or give a file."
     )
 
 
@@ -117,7 +117,7 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
     if status == 404:
         lists = " (`steer vectors search` lists vectors)," if kind == "model" else ""
         return f"There is no {kind} repository {what} at {session.endpoint} (404), or it is private: check owner and name{lists} or log in."
-    return f"Could not {doing} {what}: the hub at {session.endpoint} answers {status or 'with an error'} ({_first_line(error)})."
+    return f"Could not {doing} {what}: the hub at {session.endpoint} answers {status or 'with an error'} ({_reason(error)})."
 
 
 def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
@@ -125,6 +125,11 @@ def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
         f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). No file is left half; run the "
         "same again."
     )
+
+
+def _reason(error: BaseException) -> str:
+    """What was said in a few lines: a hub names what it refuses behind the first one."""
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _first_line(error: BaseException) -> str:
