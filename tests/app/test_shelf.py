@@ -64,7 +64,7 @@ def test_equal_vectors_given_at_once_are_whole_for_both() -> None:
 
 def test_a_shelf_is_seen_by_its_own_browser_alone(temporary: Path, monkeypatch: Patch) -> None:
     data = (BUILT_IN / "think-first.safetensors").read_bytes()
-    monkeypatch.setattr("app.vector_files.BUILT_IN", temporary / "none")
+    monkeypatch.setattr("app.vector_files.SHIPPED", (temporary / "none",))
     keep_upload(data, "mine.safetensors", shelf("me"))
     put(shelf("me"), own_name("imported.safetensors"), (BUILT_IN / "checking.safetensors").read_bytes())
     assert [v.source for v in offered("none", shelf("me")).values()] == ["uploaded", "uploaded"]

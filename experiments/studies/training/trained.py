@@ -18,12 +18,12 @@ from steering.extraction.reinforced import Reinforced, Reinforcing, begin, reinf
 from steering.model.sites import Site
 from steering.vector.vectors import SteeringVector, read_tensors, whole, write_tensors
 
+from ...evaluation.executors import one_thread
 from ...progress import progress
 from ...tasks.items import Item
 from ...tasks.task import asked_ids
 from ..elicitation.workroom import Workroom
 from .questions import outcome
-from .threads import one_thread
 
 FORMAT = "steering-workbench/reinforced@1"
 FOLDER = "trained"
