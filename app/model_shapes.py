@@ -15,6 +15,7 @@ from pathlib import Path
 import steering
 from steering.errors import BadInput
 from steering.model.cached import is_whole
+from steering.model.gguf_header import header_values
 from steering.model.named import NAMED, named_place
 
 BUILT_IN = Path(steering.__file__).parent / "builtin"
@@ -67,16 +68,13 @@ def _gguf(model: str) -> Path | None:
 
 def _shape_in(path: Path) -> Shape | None:
     """What the header of a GGUF file says."""
-    from steering.model.gguf_files import open_gguf, text_of
-
+    names = (".embedding_length", ".block_count", ".context_length")
     try:
-        reader = open_gguf(path)
+        found = header_values(path, names)
     except BadInput:
         return None
-    kind = text_of(reader, "general.architecture")
-    fields = [reader.get_field(f"{kind}.{name}") for name in ("embedding_length", "block_count", "context_length")]
-    numbers = [None if field is None else int(field.parts[-1][0]) for field in fields]
-    return None if numbers[0] is None or numbers[1] is None else Shape(numbers[0], numbers[1], numbers[2])
+    width, layers, context = (next((v for k, v in found.items() if k.endswith(name)), None) for name in names)
+    return None if width is None or layers is None else Shape(int(width), int(layers), context)
 
 
 @lru_cache(maxsize=64)
