@@ -89,7 +89,7 @@ def _notes(
     warnings = dict.fromkeys(w for g in engine for w in g.receipt.warnings)
     parts = [("Unsteered", slice(0, None, 2)), ("Steered", slice(1, None, 2))]
     said = [f"{name}: {agreement(engine[part], written[part]).sentence}" for name, part in parts]
-    return [*said, *warnings]
+    return [*said, *(warnings or ["The vectors come from the weights of this file."])]
 
 
 def _show(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from steering.model.models import load_model
 from steering.vector.vectors import Provenance
 from tests.experiments.command_line import Steer, command
 from tests.tiny import vector
@@ -51,6 +52,12 @@ def test_both_texts_are_written_and_what_was_not_checked_is_said(tmp_path: Path,
     assert [note.split(":")[0] for note in compared["notes"][:2]] == ["Unsteered", "Steered"]
     assert any("comes from another model: owner/other" in note for note in compared["notes"][2:])
     assert "owner/other" in document["notes"][0]
+    loaded = load_model(str(file))
+    replace(
+        vector(2, layer=2, width=WIDTH), provenance=Provenance("mean difference", loaded.fingerprint, loaded.id)
+    ).save(tmp_path / "v.safetensors")
+    own = json.loads(steer(*asked, "--max-new-tokens", "6", "--compare")[1])["notes"]
+    assert own[2:] == ["The vectors come from the weights of this file."]
 
 
 def test_a_plan_that_never_fires_ends_in_a_sentence(tmp_path: Path, steer: Steer) -> None:
