@@ -98,7 +98,7 @@ class LlamaCpp:
         self, rows: Sequence[Row], settings: GenerationSettings, *, batch_size: int = 32, sinks: int = 0
     ) -> list[RemoteRow]:
         """Rows in the order given, at most `batch_size` of one plan together. Raises BadInput, before anything is read, for what cannot be
-        done here."""
+        done here, and NeverFired, with the rows, for a plan all of whose rows ended before anything was to be edited."""
         check_settings(settings)
         if self._model is None:
             raise BadInput(f"{self.path} has been closed; open it again.")
