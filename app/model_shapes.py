@@ -52,7 +52,7 @@ def whereabouts(model: str) -> str:
         return "loads the model first"
     if model in NAMED:
         return f"not on this machine yet: steer get {model}"
-    if model.startswith(("/", ".", "~", "builtin:")) or model.count("/") != 1:
+    if model.startswith(("/", ".", "~", "builtin:")) or model.endswith(".gguf"):
         return "there is no model of this name or in this place"
     return "model not on this machine: Run downloads it"
 

@@ -25,7 +25,8 @@ def test_what_is_said_before_a_run_is_where_the_model_is(tmp_path: Path, monkeyp
     assert whereabouts("builtin:base") == "loads the model first"
     assert whereabouts("smollm2") == "not on this machine yet: steer get smollm2"
     assert whereabouts("owner/name") == "model not on this machine: Run downloads it"
-    for wrong in ("/nowhere", "smollm3", "builtin:bass", "./x.gguf"):
+    assert whereabouts("gpt2") == "model not on this machine: Run downloads it", "some repositories have no owner"
+    for wrong in ("/nowhere", "builtin:bass", "./x.gguf", "x.gguf"):
         assert "no model" in whereabouts(wrong)
 
 
