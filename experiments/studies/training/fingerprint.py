@@ -62,7 +62,7 @@ class FingerprintOptions(ReinforcedOptions):
     """Fields of those cards that are to be others."""
     support: int = Field(default=200, ge=0)
     """Questions whose samples say what an elicitor can solve at all; 0 leaves that out."""
-    draws: int = Field(default=16, ge=1)
+    draws: int = Field(default=8, ge=1)
     """Samples of each."""
     digests: tuple[str, ...] = ()
     """Of the vectors in the files; found out."""
