@@ -30,6 +30,7 @@ def push_probe(
     *,
     title: str = "",
     base_commit: str | None = None,
+    base_model: str | None = None,
     tokenizer: str | None = None,
     licence: str = "",
     arxiv: Sequence[str] = (),
@@ -48,6 +49,7 @@ def push_probe(
         address.repository,
         title=title,
         base_commit=base_commit,
+        base_model=base_model,
         tokenizer=tokenizer,
         licence=licence,
         arxiv=arxiv,
@@ -63,6 +65,7 @@ def probe_files(
     *,
     title: str = "",
     base_commit: str | None = None,
+    base_model: str | None = None,
     tokenizer: str | None = None,
     licence: str = "",
     arxiv: Sequence[str] = (),
@@ -72,7 +75,7 @@ def probe_files(
     origin = probe.provenance
     base = base_facts(
         f"The probe of {origin.target or probe.classes[1]!r}", origin.model_id, origin.model, commit=base_commit, tokenizer=tokenizer,
-        force=force,
+        force=force, repository=base_model,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         files = {PROBE: probe.save(Path(folder) / PROBE).read_bytes()}

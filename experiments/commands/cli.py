@@ -45,7 +45,7 @@ from .saes import sae_app
 from .sweeps import sweep_app
 from .traces import trace_app
 from .vectors import vectors_app
-from .warnings import warn
+from .warnings import own_in_words, warn
 
 ORDER = (
     "demo", "doctor", "app", "models", "get", "pair",
@@ -108,6 +108,7 @@ def main() -> None:
     from ..failures import WorkerFailed
     from ..store.runs import StoreError
 
+    own_in_words()
     try:
         sys.exit(app(standalone_mode=False))
     except typer.exceptions.TyperException as error:

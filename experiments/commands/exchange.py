@@ -25,6 +25,10 @@ PrivateOption = Annotated[bool, typer.Option("--private", help="Make a new repos
 LicenceOption = Annotated[str, typer.Option(help="Identifier of a licence, such as mit.")]
 PapersOption = Annotated[list[str] | None, typer.Option(help="arXiv id of a paper; repeatable.")]
 CommitOption = Annotated[str | None, typer.Option(help="Commit of the base model's repository.")]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(help="The base model's repository, OWNER/NAME, where the file names the model otherwise, as smollm2 does."),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Push although base model or commit is unknown, and say so.")
 ]
@@ -45,6 +49,7 @@ def push_plan(
     ] = None,
     runs: RunsOption = RUNS,
     base_commit: CommitOption = None,
+    base_model: BaseOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a plan's repository on the hub: configuration, plan, the vectors that it uses, evidence and card, in one commit."""
@@ -68,8 +73,8 @@ def push_plan(
         warn("Warning: no evidence is attached, and the card says so. --run RUN attaches that of a stored run.")
     _pushed(
         push(
-            made, repository, title=title, base_commit=base_commit, evidence=shown, licence=licence, arxiv=tuple(arxiv or ()),
-            private=private, force=force,
+            made, repository, title=title, base_commit=base_commit, base_model=base_model, evidence=shown, licence=licence,
+            arxiv=tuple(arxiv or ()), private=private, force=force,
         )
     )  # fmt: skip
 
@@ -119,6 +124,7 @@ def push_probe(
     licence: LicenceOption = "",
     arxiv: PapersOption = None,
     base_commit: CommitOption = None,
+    base_model: BaseOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a probe's repository on the hub: configuration with what was measured on held-out groups, probe and card, in one commit."""
@@ -130,7 +136,8 @@ def push_probe(
         warn("Warning: the probe's file holds no measurement on held-out groups, and the card says so.")
     _pushed(
         push(
-            made, repository, title=title, base_commit=base_commit, licence=licence, arxiv=tuple(arxiv or ()), private=private, force=force
+            made, repository, title=title, base_commit=base_commit, base_model=base_model, licence=licence, arxiv=tuple(arxiv or ()),
+            private=private, force=force,
         )
     )  # fmt: skip
 

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 def run(
     plan: ExpressionArgument,
-    prompt: Annotated[list[str], typer.Option(help="A prompt, as fed; may be given several times.")],
+    prompt: Annotated[
+        list[str], typer.Option(help="A prompt, as fed; may be given several times. With --chat, a user's turn.")
+    ],
     model: Annotated[str, typer.Option(help=".gguf file, or smollm2.")],
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the file's chat template.")] = False,
+    system: Annotated[str | None, typer.Option(help="System prompt, with --chat.")] = None,
     vector: VectorOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 200,
     sinks: Annotated[
@@ -53,15 +57,45 @@ def run(
     file = named_file(model) if model in NAMED else Path(model)
     settings = GenerationSettings(max_new_tokens)
     with LlamaCpp(file, threads=threads) as opened:
-        rows = [Row(opened.encode(text), each) for text in prompt for each in (Plan(), made)]
+        fed = _fed(opened, model, prompt, chat, system)
+        rows = [Row(ids, each) for ids in fed for each in (Plan(), made)]
         written = opened.generate(rows, settings, sinks=sinks or 0)
         notes = _notes(made, model, sinks, rows, settings.max_new_tokens, written, compare)
+        notes += [] if chat else _spelled(opened, model, prompt)
         if found.sinks_differ and sinks is None and not compare:
             notes.append(
                 "The plan leaves a model's attention sinks out, and llama.cpp edits every token of the prompt: say how many leading tokens "
                 "they are (--sinks 1 on most models; --compare finds out), or write `all | sinks`."
             )
         _show(opened, prompt, plan, written, notes, as_json)
+
+
+def _fed(
+    opened: LlamaCpp, model: str, prompts: list[str], chat: bool, system: str | None
+) -> list[tuple[int, ...]]:
+    """Ids of the prompts: as written, by the file's tokenizer, or each a user's turn in its chat template. Raises BadInput."""
+    if not chat:
+        if system is not None:
+            raise BadInput("A system prompt belongs to a chat template; ask with --chat.")
+        return [opened.encode(text) for text in prompts]
+    from steering.model.reader import load_reader
+
+    from ..tasks.conversations import asked
+    from ..tasks.own_texts import OwnPrompt
+
+    given = [OwnPrompt(prompt=text) for text in prompts]
+    return [one.ids for one in asked(load_reader(model), given, chat=True, system=system)]
+
+
+def _spelled(opened: LlamaCpp, model: str, prompts: list[str]) -> list[str]:
+    """Of prompts fed as written, those that spell special tokens."""
+    odd = [text for text in dict.fromkeys(prompts) if opened.encode(text) != opened.encode(text, special=False)]
+    if not odd:
+        return []
+    return [
+        f"{len(odd)} of {len(set(prompts))} prompts spell special tokens of {model}, and the model is fed those tokens. With --chat a prompt "
+        f"is fed letter by letter. The first: {odd[0][:60]!r}"
+    ]
 
 
 def _notes(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..progress import talk
 
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 def warn(text: str) -> None:
     """One sentence that a reader should not miss, as it is."""
     talk().print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
+def own_in_words() -> None:
+    """Have warnings of this project's own categories said as such sentences, without the line of code that gave them."""
+    show = getattr(warnings.showwarning, "show", warnings.showwarning)
+
+    def said(message: Warning | str, category: type[Warning], *where: Any, **given: Any) -> None:
+        if category.__module__.startswith("steering."):
+            warn(f"Warning: {message}")
+        else:
+            show(message, category, *where, **given)
+
+    said.show = show  # type: ignore[attr-defined]
+    warnings.showwarning = said
 
 
 def say_unknown(model: LoadedModel, texts: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -78,11 +79,17 @@ def lr_scale(progress: float, warmup: float = 0.02, decay_from: float = 0.75, fl
     return 1.0 + (floor - 1.0) * (progress - decay_from) / (1.0 - decay_from)
 
 
-def update(model: Qwen2ForCausalLM, opt: torch.optim.AdamW, batch: Batch, rate: float) -> tuple[float, int]:
+def update(
+    model: Qwen2ForCausalLM,
+    opt: torch.optim.AdamW,
+    batch: Batch,
+    rate: float,
+    loss_of: Callable[[Qwen2ForCausalLM, Batch], Tensor] = packed_loss,
+) -> tuple[float, int]:
     """One step at a learning rate, gradients clipped to norm 1. Returns the loss before it, in nats, and the tokens of the batch."""
     for group in opt.param_groups:
         group["lr"] = rate
-    loss = packed_loss(model, batch)
+    loss = loss_of(model, batch)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     opt.step()

@@ -1,4 +1,4 @@
-"""Supervised training that goes on from given weights: the loop of pretraining, with any start and any documents.
+"""Supervised training that goes on from given weights: the loop of pretraining, by document, with any start and any documents.
 
 1. A state is everything that the next update depends on, so that a training which is stopped ends with the same bits.
 2. What is read at an update is a function of its number alone.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from .by_document import document_loss, prepare
 from .corpus import Batch
 from .pretrain import lr_scale, optimiser, update
 
@@ -54,6 +55,7 @@ def supervise(
 ) -> Iterator[Taught]:
     """Train a copy of `start` on `lesson(update)`, from a state; yields the state every `every` updates and after the last one."""
     model = copy.deepcopy(start).float().train()
+    prepare(model)
     named = dict(model.named_parameters())
     opt = optimiser(model, spec.rate)
     with torch.no_grad():
@@ -66,7 +68,7 @@ def supervise(
     curve = list(state.curve)
     while len(curve) < spec.updates:
         rate = spec.rate * lr_scale((len(curve) + 1) / spec.updates, warmup=0.1, decay_from=0.5)
-        loss, tokens = update(model, opt, lesson(len(curve)), rate)
+        loss, tokens = update(model, opt, lesson(len(curve)), rate, document_loss)
         curve.append((tokens, round(loss, 4)))
         if len(curve) % every == 0 or len(curve) == spec.updates:
             moments = {

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steering.errors import BadInput, unknown
-from steering.model.models import LoadedModel
 from steering.model.prompts import as_data, encode_prompt, unmarked
+from steering.model.reader import Reads
 
 from .own_texts import Message, OwnPrompt
 from .prompting import SWITCH, in_template
@@ -50,7 +50,7 @@ def parse_turn(text: str) -> Message:
 
 
 def asked(
-    model: LoadedModel,
+    model: Reads,
     prompts: Sequence[OwnPrompt],
     *,
     chat: bool = False,
@@ -69,7 +69,7 @@ def asked(
     return made
 
 
-def _asked(model: LoadedModel, one: OwnPrompt, chat: bool, system: str | None, thinking: bool | None) -> Asked:
+def _asked(model: Reads, one: OwnPrompt, chat: bool, system: str | None, thinking: bool | None) -> Asked:
     turns = one.messages
     if turns is None and not chat:
         if system is not None or thinking is not None:

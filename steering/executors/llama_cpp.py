@@ -70,11 +70,11 @@ class LlamaCpp:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a text as fed, by the file's own tokenizer; special tokens written out are those tokens."""
+    def encode(self, text: str, special: bool = True) -> tuple[int, ...]:
+        """Ids of a text as fed, by the file's own tokenizer; special tokens written out are those tokens, unless `special` is off."""
         raw = text.encode()
         held = (ctypes.c_int32 * (len(raw) + 16))()
-        count = self.library.llama_tokenize(self._vocabulary, raw, len(raw), held, len(held), True, True)
+        count = self.library.llama_tokenize(self._vocabulary, raw, len(raw), held, len(held), True, special)
         if count < 0:
             raise BadInput(f"llama.cpp cannot split this text into tokens: {text[:60]!r}.")
         return tuple(held[:count])

@@ -97,7 +97,7 @@ def mean_difference(
     vectors = {}
     for site in sites:
         provenance = Provenance(
-            "mode difference",
+            "mean difference",
             model.fingerprint,
             model.id,
             contrast,

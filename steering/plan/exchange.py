@@ -54,6 +54,7 @@ def push_plan(
     *,
     title: str = "",
     base_commit: str | None = None,
+    base_model: str | None = None,
     tokenizer: str | None = None,
     evidence: Evidence | None = None,
     licence: str = "",
@@ -69,8 +70,8 @@ def push_plan(
     """
     address = Address.parse(name)
     files = plan_files(
-        plan, address.repository, title=title, base_commit=base_commit, tokenizer=tokenizer, evidence=evidence, licence=licence,
-        arxiv=arxiv, force=force,
+        plan, address.repository, title=title, base_commit=base_commit, base_model=base_model, tokenizer=tokenizer, evidence=evidence,
+        licence=licence, arxiv=arxiv, force=force,
     )  # fmt: skip
     said = f"Steering plan {plan.digest}"
     return send(files, address, Session.of(endpoint), private, said, own=own_files("plan"), what="plan")
@@ -82,6 +83,7 @@ def plan_files(
     *,
     title: str = "",
     base_commit: str | None = None,
+    base_model: str | None = None,
     tokenizer: str | None = None,
     evidence: Evidence | None = None,
     licence: str = "",
@@ -98,7 +100,9 @@ def plan_files(
             f"The gate {called[0]!r} calls a function of Python, which a file cannot hold; push a plan with another gate."
         )
     model_id, fingerprint = _origin(plan)
-    base = base_facts("The plan", model_id, fingerprint, commit=base_commit, tokenizer=tokenizer, force=force)
+    base = base_facts(
+        "The plan", model_id, fingerprint, commit=base_commit, tokenizer=tokenizer, force=force, repository=base_model
+    )
     shown = checked_evidence(evidence, plan.digest, "plan")
     vectors = {f"{VECTORS}{digest}.safetensors": _bytes(vector) for digest, vector in sorted(held.items())}
     files = {PLAN: _yaml(plan), EVIDENCE: to_bytes(shown), **vectors}

@@ -88,6 +88,7 @@ def push_vector(
     name: str,
     *,
     base_commit: str | None = None,
+    base_model: str | None = None,
     tokenizer: str | None = None,
     evidence: Evidence | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -106,8 +107,8 @@ def push_vector(
     """
     address = Address.parse(name)
     files = repository_files(
-        vector, address.repository, base_commit=base_commit, tokenizer=tokenizer, evidence=evidence, plan=plan, useful=useful,
-        licence=licence, arxiv=arxiv, force=force,
+        vector, address.repository, base_commit=base_commit, base_model=base_model, tokenizer=tokenizer, evidence=evidence, plan=plan,
+        useful=useful, licence=licence, arxiv=arxiv, force=force,
     )  # fmt: skip
     said = message or f"Steering vector {vector.digest} at {vector.site}"
     return send(files, address, Session.of(endpoint), private, said)
@@ -118,6 +119,7 @@ def repository_files(
     repository: str,
     *,
     base_commit: str | None = None,
+    base_model: str | None = None,
     tokenizer: str | None = None,
     evidence: Evidence | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -128,15 +130,16 @@ def repository_files(
 ) -> dict[str, bytes]:
     """The files of a vector's repository, by name.
 
-    `base_commit` is the commit of the base model's repository (40 hexadecimal digits), `tokenizer` the hash of the tokenizer that it was
-    read with, `useful` the smallest and largest useful amount in vector norms, `licence` an identifier such as `mit`, `arxiv` ids of
+    `base_commit` is the commit of the base model's repository (40 hexadecimal digits), `base_model` that repository's name where the vector
+    names the model otherwise (a quantised file's name, say), `tokenizer` the hash of the tokenizer that it was read with, `useful` the smallest and largest useful amount in vector norms, `licence` an identifier such as `mit`, `arxiv` ids of
     papers. `plan` is a plan's mapping that names the vector by digest; by default the vector is added once at every generated token.
     Raises BadInput for a base model or commit that is not known unless `force`, and for whatever of these is not of its form.
     """
     origin = vector.provenance
     base = base_facts(
-        f"Vector {vector.name!r}", origin.model_id, origin.model, commit=base_commit, tokenizer=tokenizer, force=force
-    )
+        f"Vector {vector.name!r}", origin.model_id, origin.model, commit=base_commit, tokenizer=tokenizer, force=force,
+        repository=base_model,
+    )  # fmt: skip
     shown = checked_evidence(evidence, vector.digest, "vector")
     data = _bytes(vector)
     config = Config(

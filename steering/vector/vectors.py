@@ -84,7 +84,7 @@ class Provenance:
     """Where a vector came from."""
 
     method: str
-    """How it was computed, e.g. `checkpoint difference`, `mode difference`, `random`."""
+    """How it was computed, e.g. `checkpoint difference`, `mean difference`, `random`."""
     model: str
     """Fingerprint of the weights whose residual stream it lives in; `unknown` where an imported file does not say."""
     model_id: str = ""

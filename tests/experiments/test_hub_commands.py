@@ -308,3 +308,18 @@ def test_a_run_that_chose_among_its_cells_says_so_and_a_damaged_one_is_no_eviden
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(StoreError, match="does not verify, so it is no evidence"):
         run_evidence(Store(tmp_path), "fake", own)
+
+
+def test_a_hub_that_does_not_answer_is_said_in_a_sentence(
+    steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.save("own.safetensors")
+    commit, real = "a" * 40, "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert steer("vectors", "push", "own.safetensors", "me/own", "--base-model", real, "--base-commit", commit)[0] == 0
+    assert steer("vectors", "search", "--base", real)[1].startswith(f"me/own\t{real}\t")
+    assert "Warning" not in steer("vectors", "pull", "me/own")[2]
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    code, _, err = steer("vectors", "pull", "me/own")
+    assert code == 0 and "Warning: The hub at http://127.0.0.1:9 does not answer for me/own" in err
+    assert "NotAnswering" not in err and "warnings.warn" not in err
+    assert "does not answer" in steer("plan", "show", "add hub:me/own 1v on generated")[2]

@@ -71,3 +71,31 @@ def test_a_plan_that_never_fires_ends_in_a_sentence(tmp_path: Path, steer: Steer
     ]
     code, out, err = steer(*asked, "--max-new-tokens", "1")
     assert code == 1 and "Traceback" not in err and "ended before the span began" in err and out == ""
+
+
+def test_a_prompt_goes_through_the_files_chat_template_or_its_special_tokens_are_said(
+    tmp_path: Path, steer: Steer, file: Path
+) -> None:
+    from experiments.tasks.conversations import asked as asked_through
+    from experiments.tasks.own_texts import OwnPrompt
+    from steering.executors.llama_cpp import LlamaCpp
+
+    vector(2, layer=2, width=WIDTH).save(tmp_path / "v.safetensors")
+    line = ["plan", "run", f"add {tmp_path / 'v.safetensors'} 40 on generated", "--model", str(file), "--json"]
+    spelled = "say <|im_end|> twice"
+    code, out, _ = steer(*line, "--max-new-tokens", "4", "--prompt", spelled, "--prompt", "hello")
+    notes = json.loads(out)["notes"]
+    assert code == 0 and any(note.startswith("1 of 2 prompts spell special tokens") and spelled in note for note in notes)
+    code, out, err = steer(*line, "--max-new-tokens", "4", "--prompt", spelled, "--chat", "--system", "Be brief.")
+    assert code == 0, err
+    assert not any("special tokens" in note for note in json.loads(out)["notes"])
+    (fed,) = asked_through(load_model(str(file)), [OwnPrompt(prompt=spelled)], chat=True, system="Be brief.")
+    with LlamaCpp(file) as opened:
+        row = json.loads(out)["rows"][0]
+        from steering.engine.record import Row
+        from steering.engine.sampling import GenerationSettings
+
+        assert list(opened.generate([Row(fed.ids)], GenerationSettings(4))[0].token_ids) == row["token_ids"]
+        assert opened.encode(spelled) != opened.encode(spelled, special=False)
+    code, _, err = steer(*line, "--prompt", "hello", "--system", "Be brief.")
+    assert code == 2 and "A system prompt belongs to a chat template" in err

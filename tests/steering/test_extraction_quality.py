@@ -68,7 +68,7 @@ def test_the_report_equals_its_oracles() -> None:
     assert (quality.site, quality.digest, quality.method) == (
         "blocks.0.hook_resid_pre",
         found.digest,
-        "mode difference",
+        "mean difference",
     )
 
 

@@ -225,3 +225,21 @@ def test_other_programs_are_not_told_a_name_that_only_this_one_knows() -> None:
         said = made(named(model_id=own))
         assert f"from_pretrained('{own}'" not in said and f"vllm serve {own}" not in said and "vllm serve MODEL" in said
     assert "from_pretrained('Qwen/Qwen2.5-1.5B'" in made(named())
+
+
+def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_from() -> None:
+    """A quantised file's name tells other programs nothing, and the hub's search neither."""
+    commit, real = "a" * 40, "HuggingFaceTB/SmolLM2-135M-Instruct"
+    own = named(model_id="smollm2")
+    with pytest.raises(BadInput, match="That is no repository's name; .* name it too"):
+        repository_files(own, "me/v")
+    files = repository_files(own, "me/v", base_model=real, base_commit=commit)
+    said, config = files["README.md"].decode(), read_config(files["config.json"], "here")
+    assert (config.base_model.id, config.base_model.repository) == ("smollm2", real)
+    assert f"base_model: {real}" in front_matter(config)
+    assert f"`smollm2`, whose weights come from `{real}` at commit `{commit}`" in said
+    assert "steer generate --model smollm2" in said and f"from_pretrained('{real}', revision='{commit}')" in said
+    assert f"vllm serve {real}" in said
+    assert not read_config(repository_files(named(), "me/v", force=True, base_model="Qwen/Qwen2.5-1.5B")["config.json"], "here").base_model.repository
+    with pytest.raises(BadInput, match="'smol' is not the name of a repository"):
+        repository_files(own, "me/v", base_model="smol", base_commit=commit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from steering.errors import BadInput
 from steering.vector.exchange import pull_copy, pull_vector, push_vector, repository_files
 from steering.vector.hub.contents import FILES, Evidence
 from steering.vector.hub.names import Address
+from steering.vector.hub.session import NotAnswering
 from steering.vector.vectors import FORMAT, SteeringVector, write_tensors
 from tests.fake_hub import FakeHub
 from tests.steering.test_hub import COMMIT, NAME, THINK, hub, pushed, refused
@@ -100,8 +102,20 @@ def test_a_hub_that_does_not_answer(hub: FakeHub, tmp_path: Path) -> None:
     pushed(hub)
     message = refused(endpoint="http://127.0.0.1:9", cache=tmp_path / "empty")
     assert "http://127.0.0.1:9 cannot be reached, and me/think is not in the cache" in message
-    pull_vector(NAME)
-    assert pull_vector(NAME, endpoint="http://127.0.0.1:9").digest == SteeringVector.load(THINK).digest
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        commit = pull_copy(NAME).commit
+    own = SteeringVector.load(THINK).digest
+    said = f"127.0.0.1:9 does not answer for me/think .*taken from the cache, .* at commit {commit[:12]}"
+    with pytest.warns(NotAnswering, match=said):
+        assert pull_vector(NAME, endpoint="http://127.0.0.1:9").digest == own
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a commit is what it is, whatever the hub holds now
+        assert pull_vector(NAME, commit, endpoint="http://127.0.0.1:9").digest == own
+    hub.refuse = 503
+    with pytest.warns(NotAnswering, match="503"):
+        assert pull_vector(NAME).digest == own
+    hub.refuse = 0
     with pytest.raises(BadInput, match="Could not write me/think: the connection to http://127.0.0.1:9 broke"):
         pushed(hub, endpoint="http://127.0.0.1:9")
 

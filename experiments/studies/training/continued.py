@@ -30,8 +30,8 @@ from .updates import own_weights
 START = "builtin:untraced"
 FORMAT = "steering-workbench/supervised@1"
 FOLDER = "trained"
-CORPUS = 1
-"""Raised when the documents of a seed are others: weights that were trained on other ones are made anew."""
+CORPUS = 2
+"""Raised when the documents of a seed are others, or what is computed of them: weights that were trained otherwise are made anew."""
 
 
 @dataclass(frozen=True, eq=False)

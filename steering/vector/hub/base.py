@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from ...errors import BadInput
 from .contents import UNKNOWN, BaseModelFacts
-from .names import could_be_repository, is_commit
+from .names import checked_repository, could_be_repository, is_commit
 
 
 def base_facts(
-    what: str, model_id: str, fingerprint: str, *, commit: str | None, tokenizer: str | None, force: bool
+    what: str,
+    model_id: str,
+    fingerprint: str,
+    *,
+    commit: str | None,
+    tokenizer: str | None,
+    force: bool,
+    repository: str | None = None,
 ) -> BaseModelFacts:
-    """Facts of the base model that `what` belongs to ("Vector 'think'", for messages). Raises BadInput for an id or a commit that is not
-    known, unless `force`, and for a commit that is none."""
+    """Facts of the base model that `what` belongs to ("Vector 'think'", for messages); `repository` is the hub's name of what `model_id`
+    names otherwise. Raises BadInput for an id or a commit that is not known, unless `force`, and for a commit or a repository that is none."""
     if commit is not None and not is_commit(commit):
         raise BadInput(
             f"{commit!r} is not a commit: give 40 hexadecimal digits, as the history of the base model's repository shows them. A branch "
@@ -27,13 +34,16 @@ def base_facts(
             "model's id, or force the push; then the repository says that the base model is unknown."
         )
     if not force and commit is None:
-        hint = "" if could_be_repository(model_id) else " This model is in no repository of the hub."
+        hint = "" if repository or could_be_repository(model_id) else (
+            " That is no repository's name; where its weights come from one, name it too (--base-model, base_model=)."
+        )  # fmt: skip
         raise BadInput(
             f"The commit of the base model {model_id} is not known, and the name alone can come to mean other weights.{hint} Give "
             "it (--base-commit, base_commit=), or force the push (--force, force=True); then the repository says that it is unknown."
         )
     return BaseModelFacts(
         id=model_id or UNKNOWN,
+        repository=checked_repository(repository) if repository and repository != model_id else "",
         commit=commit or UNKNOWN,
         fingerprint=fingerprint or UNKNOWN,
         tokenizer=tokenizer or UNKNOWN,

@@ -18,7 +18,6 @@ from ...model.sites import Site
 from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, BaseModelFacts, Config, Evidence
 from .evidence_table import shown
 from .markdown import code, plain, word
-from .names import could_be_repository
 
 PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 """What a step of a plan may have to be said in one line here."""
@@ -60,8 +59,8 @@ def front(base: BaseModelFacts, licence: str, arxiv: Sequence[str], tag: str) ->
     facts: dict[str, object] = {"library_name": LIBRARY}
     if licence:
         facts["license"] = licence
-    if could_be_repository(base.id):
-        facts |= {"base_model": base.id, "base_model_relation": "adapter"}
+    if base.elsewhere:
+        facts |= {"base_model": base.elsewhere, "base_model_relation": "adapter"}
     facts["tags"] = [tag, "activation-steering", *(f"arxiv:{paper}" for paper in arxiv)]
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
 
@@ -91,7 +90,7 @@ def base_in_words(base: BaseModelFacts, what: str = "vector") -> str:
     """The base model of `what` with its commit, or what is not known of it."""
     if base.id == UNKNOWN:
         return f"unknown: the {what} does not say whose activations it lies in"
-    named = f"`{code(base.id)}`"
+    named = f"`{code(base.id)}`" + (f", whose weights come from `{code(base.repository)}`" if base.repository else "")
     if base.commit == UNKNOWN:
         return f"{named}, **commit unknown**: other weights under this name may answer otherwise"
     return f"{named} at commit `{base.commit}`"
@@ -132,9 +131,10 @@ def _loads(config: Config) -> str:
     return base if base != UNKNOWN else "MODEL"
 
 
-def _loads_elsewhere(base: str) -> str:
+def _loads_elsewhere(base: BaseModelFacts) -> str:
     """The base model's name for other programs, which know none of this program's own names."""
-    return "MODEL" if base == UNKNOWN or base.startswith("builtin:") or base in NAMED else base
+    own = base.id == UNKNOWN or base.id.startswith("builtin:") or base.id in NAMED
+    return base.repository or ("MODEL" if own else base.id)
 
 
 def _transformers(repository: str, config: Config) -> str:
@@ -145,7 +145,7 @@ def _transformers(repository: str, config: Config) -> str:
     at_input = site.kind == "resid_pre"
     base = config.base_model
     revision = f", revision={base.commit!r}" if base.commit != UNKNOWN else ""
-    name = _loads_elsewhere(base.id)
+    name = _loads_elsewhere(base)
     if at_input:
         hook = """def steer(module, args, kwargs):
     hidden = args[0] if args else kwargs.pop("hidden_states")
@@ -201,7 +201,7 @@ def _easysteer(repository: str, config: Config) -> str:
     site, title = Site.parse(config.site), "### EasySteer"
     if site.kind != "resid_post":
         return f"{title}\n\nEasySteer adds to the output of a layer; it cannot add at `{site}`."
-    base = _loads_elsewhere(config.base_model.id)
+    base = _loads_elsewhere(config.base_model)
     return f"""{title}
 
 ```sh

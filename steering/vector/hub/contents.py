@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ...errors import BadInput
+from .names import could_be_repository
 
 CONFIG, VECTOR, PLAN, EVIDENCE, CARD = "config.json", "vector.safetensors", "plan.yaml", "evidence.json", "README.md"
 FILES = (CONFIG, VECTOR, PLAN, EVIDENCE, CARD)
@@ -42,12 +43,19 @@ class BaseModelFacts(Frozen):
 
     id: str
     """As the vector names it; `unknown` where it does not."""
+    repository: str = ""
+    """Of the hub, where its weights come from and `id` is another name for them, such as a quantised file's."""
     commit: str = UNKNOWN
     """Commit of the model's repository, 40 hexadecimal digits, or `unknown`."""
     fingerprint: str = UNKNOWN
     """Hash of the weights in memory (`LoadedModel.fingerprint`)."""
     tokenizer: str = UNKNOWN
     """Hash of vocabulary, special tokens and chat template (`LoadedModel.tokenizer_fingerprint`)."""
+
+    @property
+    def elsewhere(self) -> str:
+        """Its name for other programs, and for the hub's search; empty where it has none."""
+        return self.repository or (self.id if could_be_repository(self.id) else "")
 
 
 class DoseFacts(Frozen):

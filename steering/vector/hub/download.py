@@ -5,11 +5,13 @@
 2. Only the files of `contents.FILES` are fetched, whatever else lies there.
 3. What the cache holds of a commit is not fetched again. Offline, the commit is the one that the branch or tag had when it was last
    fetched. Cached files are checked like fetched ones.
+   So it is where the hub does not answer, which is said (`NotAnswering`): a newer commit may be there.
 4. In the place of a file, a name means one commit for as long as the process lives: all cells of a sweep have one vector.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +20,8 @@ from typing import Any
 
 from .checks import checked_folder
 from .contents import EVIDENCE, FILES, VECTOR, Config, Evidence, read_evidence
-from .names import Address, address_of, is_hub_name
-from .session import RepositoryKind, Session, in_words
+from .names import Address, address_of, is_commit, is_hub_name
+from .session import NotAnswering, RepositoryKind, Session, first_line, in_words
 
 
 @dataclass(frozen=True)
@@ -61,25 +63,58 @@ def fetch(address: Address, session: Session) -> Copy:
 
 
 def snapshot(address: Address, session: Session, patterns: Sequence[str], kind: RepositoryKind = "model") -> Path:
-    """The folder of one commit, which it is named by, with the files of these names and patterns; nothing is checked. Raises BadInput for
-    what cannot be fetched."""
+    """The folder of one commit, which it is named by, with the files of these names and patterns; nothing is checked. Warns (`NotAnswering`)
+    where the hub does not answer and the cache's commit is taken. Raises BadInput for what cannot be fetched."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     with in_words(session, address, "read", kind):
-        return Path(
-            snapshot_download(
-                address.repository,
-                repo_type=kind,
-                revision=address.revision,
-                endpoint=session.endpoint,
-                cache_dir=session.cache,
-                local_files_only=session.offline,
-                allow_patterns=list(patterns),
-                max_workers=1,
-                tqdm_class=_silent(),
-                library_name="steering-workbench",
+        silent = _not_answering(address, session, kind)
+        try:
+            folder = Path(
+                snapshot_download(
+                    address.repository,
+                    repo_type=kind,
+                    revision=address.revision,
+                    endpoint=session.endpoint,
+                    cache_dir=session.cache,
+                    local_files_only=session.offline or silent is not None,
+                    allow_patterns=list(patterns),
+                    max_workers=1,
+                    tqdm_class=_silent(),
+                    library_name="steering-workbench",
+                )
             )
+        except LocalEntryNotFoundError as error:
+            if silent is None:
+                raise
+            if isinstance(silent, HfHubHTTPError):
+                raise silent from error
+            raise LocalEntryNotFoundError(str(error)) from silent
+    if silent is not None:
+        warnings.warn(
+            f"The hub at {session.endpoint} does not answer for {address.name} ({first_line(silent).rstrip('.')}): taken from the cache, "
+            f"as it was when it was last fetched, at commit {folder.name[:12]}.",
+            NotAnswering,
+            stacklevel=2,
         )
+    return folder
+
+
+def _not_answering(address: Address, session: Session, kind: RepositoryKind) -> Exception | None:
+    """Why the hub does not say which commit is meant; None where it says so, and where it need not be asked."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+
+    if session.offline or is_commit(address.revision):
+        return None
+    try:
+        session.api().repo_info(address.repository, revision=address.revision, repo_type=kind)
+    except RevisionNotFoundError:
+        raise
+    except (httpx2.ConnectError, httpx2.TimeoutException, HfHubHTTPError) as error:
+        return error
+    return None
 
 
 def local_file(path: Path | str) -> Path:

@@ -19,6 +19,10 @@ from typing import Any, Literal
 from ...errors import BadInput
 from .names import MAIN, Address
 
+class NotAnswering(UserWarning):
+    """The hub did not answer, and what an earlier fetch left in the cache was taken."""
+
+
 RepositoryKind = Literal["model", "dataset"]
 PREFIXES: dict[RepositoryKind, str] = {"model": "", "dataset": "datasets/"}
 """What the address of a repository's page begins with."""
@@ -86,6 +90,11 @@ def in_words(session: Session, address: Address | None, doing: str, kind: Reposi
         raise BadInput(f"Could not {doing} {what} at {session.endpoint}: {_reason(error)}") from error
 
 
+def first_line(error: BaseException) -> str:
+    """What went wrong, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:240]
+
+
 def _not_here(session: Session, what: str, error: Exception) -> str:
     if session.offline:
         return (
@@ -94,7 +103,7 @@ def _not_here(session: Session, what: str, error: Exception) -> str:
         )
     return (
         f"The hub at {session.endpoint} cannot be reached, and {what} is not in the cache ({session.cache}): "
-        f"{_first_line(error.__cause__ or error).rstrip('.')}. Try again when it answers, or give a file."
+        f"{first_line(error.__cause__ or error).rstrip('.')}. Try again when it answers, or give a file."
     )
 
 
@@ -122,7 +131,7 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
 
 def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
     return (
-        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({_first_line(error)}). No file is left half; run the "
+        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({first_line(error)}). No file is left half; run the "
         "same again."
     )
 
@@ -131,6 +140,3 @@ def _reason(error: BaseException) -> str:
     """What was said in a few lines: a hub names what it refuses behind the first one."""
     return " ".join(str(error).split())[:400] or type(error).__name__
 
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:240]
