@@ -142,7 +142,7 @@ CARD = Card(
     papers=("2505.13775", "2504.09762", "2307.10573", "2502.07374", "2505.13792"),
     measures="answers and traces apart, of bases that learned from valid, swapped, random, shuffled and content-free traces",
     control="answers only at equal tokens, the start before training, chance; several seeds",
-    quick=CorruptedOptions(n=200, updates=400),
+    quick=CorruptedOptions(n=200, updates=320, rate=4e-3),
     full=CorruptedOptions(n=400, seeds=(0, 1, 2, 3, 4), updates=1600),
     run=run,
     refuse=refuse,
