@@ -26,7 +26,9 @@ from .contest import Contender, Entry, contest
 from .machine import Machine, measure, step_bound
 from .workloads import SIZES, Configuration, Workload, prompts, save_model, sweep_configurations
 
-HEAD = "| model | threads | | tokens/s | time per token, sweep = 1 | bound | same tokens |\n|---|--:|---|--:|---|--:|--:|"
+HEAD = (
+    "| model | threads | | tokens/s | time per token, sweep = 1 | bound | same tokens |\n|---|--:|---|--:|---|--:|--:|"
+)
 SHARES = {8: 4, 1: 12}
 """By rows that run together: the loop does every n-th configuration."""
 

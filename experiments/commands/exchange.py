@@ -27,7 +27,9 @@ PapersOption = Annotated[list[str] | None, typer.Option(help="arXiv id of a pape
 CommitOption = Annotated[str | None, typer.Option(help="Commit of the base model's repository.")]
 BaseOption = Annotated[
     str | None,
-    typer.Option(help="The base model's repository, OWNER/NAME, where the file names the model otherwise, as smollm2 does."),
+    typer.Option(
+        help="The base model's repository, OWNER/NAME, where the file names the model otherwise, as smollm2 does."
+    ),
 ]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Push although base model or commit is unknown, and say so.")

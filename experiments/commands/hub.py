@@ -35,7 +35,7 @@ def push(
     base_commit: Annotated[str | None, typer.Option(help="Commit of the base model's repository.")] = None,
     base_model: Annotated[
         str | None,
-        typer.Option(help="The base model's repository, OWNER/NAME, where the file names the model otherwise, as smollm2 does."),
+        typer.Option(help="The base model's repository, OWNER/NAME, where the vector names the model otherwise."),
     ] = None,
     useful: Annotated[str, typer.Option(help="LOW:HIGH, amounts of use, in vector norms.")] = "",
     force: Annotated[
@@ -55,7 +55,8 @@ def push(
     vector, address = SteeringVector.load(file), Address.parse(repository)
     shown, plan, tokenizer = _shown(vector, evidence, run, runs)
     given: dict[str, Any] = {
-        "base_commit": base_commit, "base_model": base_model, "tokenizer": tokenizer, "evidence": shown, "plan": plan, "useful": _range(useful), "licence": licence,
+        "base_commit": base_commit, "base_model": base_model, "tokenizer": tokenizer, "evidence": shown, "plan": plan,
+        "useful": _range(useful), "licence": licence,
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
     if (shown or Evidence()).empty:

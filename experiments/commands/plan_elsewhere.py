@@ -70,9 +70,7 @@ def run(
         _show(opened, prompt, plan, written, notes, as_json)
 
 
-def _fed(
-    opened: LlamaCpp, model: str, prompts: list[str], chat: bool, system: str | None
-) -> list[tuple[int, ...]]:
+def _fed(opened: LlamaCpp, model: str, prompts: list[str], chat: bool, system: str | None) -> list[tuple[int, ...]]:
     """Ids of the prompts: as written, by the file's tokenizer, or each a user's turn in its chat template. Raises BadInput."""
     if not chat:
         if system is not None:
@@ -93,8 +91,8 @@ def _spelled(opened: LlamaCpp, model: str, prompts: list[str]) -> list[str]:
     if not odd:
         return []
     return [
-        f"{len(odd)} of {len(set(prompts))} prompts spell special tokens of {model}, and the model is fed those tokens. With --chat a prompt "
-        f"is fed letter by letter. The first: {odd[0][:60]!r}"
+        f"{len(odd)} of {len(set(prompts))} prompts spell special tokens of {model}, and the model is fed those tokens. With --chat "
+        f"a prompt is fed letter by letter. The first: {odd[0][:60]!r}"
     ]
 
 

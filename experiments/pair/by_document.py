@@ -1,4 +1,4 @@
-"""The loss of a packed batch with every document attended to by itself: padding is not read, and no score is computed for a mask to take away.
+"""The loss of a packed batch with every document attended to by itself: padding is not read, no score is computed to be masked.
 
 It is `pretrain.packed_loss` up to the order of sums, in about 0.83 of the time for documents of half a row.
 """

@@ -131,8 +131,9 @@ def repository_files(
     """The files of a vector's repository, by name.
 
     `base_commit` is the commit of the base model's repository (40 hexadecimal digits), `base_model` that repository's name where the vector
-    names the model otherwise (a quantised file's name, say), `tokenizer` the hash of the tokenizer that it was read with, `useful` the smallest and largest useful amount in vector norms, `licence` an identifier such as `mit`, `arxiv` ids of
-    papers. `plan` is a plan's mapping that names the vector by digest; by default the vector is added once at every generated token.
+    names the model otherwise (a quantised file's name, say), `tokenizer` the hash of the tokenizer that it was read with, `useful` the
+    smallest and largest useful amount in vector norms, `licence` an identifier such as `mit`, `arxiv` ids of papers. `plan` is a plan's
+    mapping that names the vector by digest; by default the vector is added once at every generated token.
     Raises BadInput for a base model or commit that is not known unless `force`, and for whatever of these is not of its form.
     """
     origin = vector.provenance

@@ -146,7 +146,7 @@ def test_push_pull_and_search(steer: Steer, hub: FakeHub, own: SteeringVector, t
     assert code == 0 and "no evidence" not in err and pushed["pushed"] and pushed["url"] == f"{hub.url}/me/v"
     config = json.loads(hub.files("me/v")["config.json"])
     assert config["base_model"] == {
-        "id": "Qwen/Qwen2.5-1.5B", "commit": COMMIT, "fingerprint": "0" * 16, "tokenizer": "2" * 16,
+        "id": "Qwen/Qwen2.5-1.5B", "repository": "", "commit": COMMIT, "fingerprint": "0" * 16, "tokenizer": "2" * 16,
     }  # fmt: skip
     assert (config["dose"]["useful"], config["licence"], config["arxiv"]) == ([0.5, 1.5], "mit", ["2506.18167"])
     assert "| fake | standard-test | Base + reasoning vector" in hub.files("me/v")["README.md"].decode()
@@ -317,9 +317,11 @@ def test_a_hub_that_does_not_answer_is_said_in_a_sentence(
     commit, real = "a" * 40, "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert steer("vectors", "push", "own.safetensors", "me/own", "--base-model", real, "--base-commit", commit)[0] == 0
     assert steer("vectors", "search", "--base", real)[1].startswith(f"me/own\t{real}\t")
-    assert "Warning" not in steer("vectors", "pull", "me/own")[2]
+    assert steer("vectors", "push", "own.safetensors", "me/more", "--force")[0] == 0
+    for name in ("me/own", "me/more"):
+        assert "Warning" not in steer("vectors", "pull", name)[2]
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, _, err = steer("vectors", "pull", "me/own")
     assert code == 0 and "Warning: The hub at http://127.0.0.1:9 does not answer for me/own" in err
     assert "NotAnswering" not in err and "warnings.warn" not in err
-    assert "does not answer" in steer("plan", "show", "add hub:me/own 1v on generated")[2]
+    assert "does not answer for me/more" in steer("plan", "show", "add hub:me/more 1v on generated")[2]

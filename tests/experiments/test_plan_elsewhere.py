@@ -85,7 +85,9 @@ def test_a_prompt_goes_through_the_files_chat_template_or_its_special_tokens_are
     spelled = "say <|im_end|> twice"
     code, out, _ = steer(*line, "--max-new-tokens", "4", "--prompt", spelled, "--prompt", "hello")
     notes = json.loads(out)["notes"]
-    assert code == 0 and any(note.startswith("1 of 2 prompts spell special tokens") and spelled in note for note in notes)
+    assert code == 0 and any(
+        note.startswith("1 of 2 prompts spell special tokens") and spelled in note for note in notes
+    )
     code, out, err = steer(*line, "--max-new-tokens", "4", "--prompt", spelled, "--chat", "--system", "Be brief.")
     assert code == 0, err
     assert not any("special tokens" in note for note in json.loads(out)["notes"])

@@ -231,7 +231,7 @@ def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_f
     """A quantised file's name tells other programs nothing, and the hub's search neither."""
     commit, real = "a" * 40, "HuggingFaceTB/SmolLM2-135M-Instruct"
     own = named(model_id="smollm2")
-    with pytest.raises(BadInput, match="That is no repository's name; .* name it too"):
+    with pytest.raises(BadInput, match="in no repository of the hub; .* name that too"):
         repository_files(own, "me/v")
     files = repository_files(own, "me/v", base_model=real, base_commit=commit)
     said, config = files["README.md"].decode(), read_config(files["config.json"], "here")
@@ -240,6 +240,8 @@ def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_f
     assert f"`smollm2`, whose weights come from `{real}` at commit `{commit}`" in said
     assert "steer generate --model smollm2" in said and f"from_pretrained('{real}', revision='{commit}')" in said
     assert f"vllm serve {real}" in said
-    assert not read_config(repository_files(named(), "me/v", force=True, base_model="Qwen/Qwen2.5-1.5B")["config.json"], "here").base_model.repository
+    assert not read_config(
+        repository_files(named(), "me/v", force=True, base_model="Qwen/Qwen2.5-1.5B")["config.json"], "here"
+    ).base_model.repository
     with pytest.raises(BadInput, match="'smol' is not the name of a repository"):
         repository_files(own, "me/v", base_model="smol", base_commit=commit)

@@ -22,7 +22,8 @@ def base_facts(
     repository: str | None = None,
 ) -> BaseModelFacts:
     """Facts of the base model that `what` belongs to ("Vector 'think'", for messages); `repository` is the hub's name of what `model_id`
-    names otherwise. Raises BadInput for an id or a commit that is not known, unless `force`, and for a commit or a repository that is none."""
+    names otherwise. Raises BadInput for an id or a commit that is not known, unless `force`, and for a commit or a repository that is
+    none."""
     if commit is not None and not is_commit(commit):
         raise BadInput(
             f"{commit!r} is not a commit: give 40 hexadecimal digits, as the history of the base model's repository shows them. A branch "
@@ -35,7 +36,7 @@ def base_facts(
         )
     if not force and commit is None:
         hint = "" if repository or could_be_repository(model_id) else (
-            " That is no repository's name; where its weights come from one, name it too (--base-model, base_model=)."
+            " Its name is in no repository of the hub; where its weights come from one, name that too (--base-model, base_model=)."
         )  # fmt: skip
         raise BadInput(
             f"The commit of the base model {model_id} is not known, and the name alone can come to mean other weights.{hint} Give "

@@ -63,8 +63,8 @@ def fetch(address: Address, session: Session) -> Copy:
 
 
 def snapshot(address: Address, session: Session, patterns: Sequence[str], kind: RepositoryKind = "model") -> Path:
-    """The folder of one commit, which it is named by, with the files of these names and patterns; nothing is checked. Warns (`NotAnswering`)
-    where the hub does not answer and the cache's commit is taken. Raises BadInput for what cannot be fetched."""
+    """The folder of one commit, which it is named by, with the files of these names and patterns; nothing is checked. Warns
+    (`NotAnswering`) where the hub does not answer and the cache's commit is taken. Raises BadInput for what cannot be fetched."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ...errors import BadInput
 from .names import MAIN, Address
 
+
 class NotAnswering(UserWarning):
     """The hub did not answer, and what an earlier fetch left in the cache was taken."""
 
@@ -139,4 +140,3 @@ def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """What was said in a few lines: a hub names what it refuses behind the first one."""
     return " ".join(str(error).split())[:400] or type(error).__name__
-
