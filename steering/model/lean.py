@@ -168,6 +168,9 @@ def substitutes(model: nn.Module, pace: Pace) -> list[tuple[nn.Module, Forward]]
             if tried[key]:
                 found.append((module, forward))
                 break
+    for laid in pace.packed:  # of the trials
+        laid.drop()
+    pace.packed.clear()
     return found
 
 

@@ -1,11 +1,11 @@
-"""Weights laid out once for the library's own blocked product (oneDNN), used while a generation runs on a CPU in float32.
+"""Weights laid out once for the library's own blocked product (oneDNN), used while rows are generated together on a CPU in float32.
 
 1. A packed weight is a second copy, so models of more than `MOST` bytes keep their own way. One layout serves every number of rows.
 2. A copy can go stale. A write to the weight in place, or another tensor in its place, is seen at every product (version counter and
    address). What the counter does not see, such as a write through `.data`, is looked for whenever a generation begins: the weight times
    a fixed vector must be what it was when it was packed, bit for bit. Between the passes of one generation weights are not to be written to
    through `.data`.
-3. Outside of a generation nothing here is used.
+3. Outside of a generation, and for a row by itself, nothing here is used.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class Packed:
         self._mark: tuple[int, int] = (0, 0)
         self._seen: Tensor | None = None
         self._probe: Tensor | None = None
+
+    def drop(self) -> None:
+        """Give the copy's memory back; it is made anew when it is needed."""
+        self._laid = None
 
     def look(self) -> None:
         """Drop the copy if the weight is not what it was, by whatever it was changed."""

@@ -266,5 +266,5 @@ def test_a_generation_that_cannot_begin_leaves_no_hook(monkeypatch: pytest.Monke
         Lean, "look", lambda self: (_ for _ in ()).throw(NotImplementedError("a weight without numbers"))
     )
     with pytest.raises(NotImplementedError, match="without numbers"):
-        generate(model, [Row(PROMPTS[0], plan())], GenerationSettings(4))
+        generate(model, [Row(PROMPTS[0], plan()), Row(PROMPTS[1])], GenerationSettings(4))
     assert hooks() == before
