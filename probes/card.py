@@ -5,6 +5,7 @@ Names of others are escaped. A probe without a measurement on held-out groups sa
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from steering.vector.hub.card import front
@@ -67,5 +68,5 @@ def _cell(value: Any) -> str:
     if not isinstance(value, dict) or not isinstance(value.get("value"), int | float):
         return "not defined"
     low, high = value.get("low"), value.get("high")
-    known = isinstance(low, int | float) and isinstance(high, int | float)
-    return f"{value['value']:.3g} ({low:.3g} to {high:.3g})" if known else f"{value['value']:.3g}"
+    known = all(isinstance(bound, int | float) and math.isfinite(bound) for bound in (low, high))
+    return f"{value['value']:.3g} ({low:.3g} to {high:.3g})" if known else f"{value['value']:.3g}, no interval"

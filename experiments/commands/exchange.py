@@ -13,7 +13,7 @@ from steering.errors import BadInput
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
 from .plan_options import ExpressionArgument, VectorOption, read_plan
-from .warnings import warn
+from .warnings import say_repository, warn
 
 if TYPE_CHECKING:
     from steering.vector.hub.contents import BaseModelFacts
@@ -71,6 +71,8 @@ def push_plan(
         from ..studies.vector_evidence import plan_evidence
 
         shown = plan_evidence(Store(runs), run, made)
+    for model in {vector.provenance.model_id for vector in made.vectors.values()}:
+        say_repository(model, base_commit, base_model)
     if shown.empty:
         warn("Warning: no evidence is attached, and the card says so. --run RUN attaches that of a stored run.")
     _pushed(
@@ -134,6 +136,7 @@ def push_probe(
     from probes.exchange import push_probe as push
 
     made = load_probe(probe)
+    say_repository(made.provenance.model_id, base_commit, base_model)
     if not made.provenance.notes.get("held out"):
         warn("Warning: the probe's file holds no measurement on held-out groups, and the card says so.")
     _pushed(
@@ -213,7 +216,7 @@ def _pulled(facts: dict[str, Any], more: dict[str, Any], as_json: bool) -> None:
 def _say(base: BaseModelFacts, where: str, told: str) -> None:
     """What is to be known of what was fetched, on standard error."""
     talk().print(
-        f"From {where}; base model {base.id}, commit {base.commit}; {told}.",
+        f"From {where}; base model {base.id}{f' of {base.repository}' if base.repository else ''}, commit {base.commit}; {told}.",
         highlight=False,
         soft_wrap=True,
         markup=False,

@@ -13,7 +13,7 @@ from steering.files import write_new
 
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
-from .warnings import warn
+from .warnings import say_repository, warn
 
 if TYPE_CHECKING:
     from steering.vector.hub.contents import Evidence
@@ -61,6 +61,7 @@ def push(
     }  # fmt: skip
     if (shown or Evidence()).empty:
         warn("Warning: no evidence is attached, and the card says so. --run RUN attaches that of a stored run.")
+    say_repository(vector.provenance.model_id, base_commit, base_model)
     if out is not None:
         written = write_repository(repository_files(vector, address.repository, **given), out)
         print(json.dumps({"files": [str(path) for path in written], "pushed": False}, indent=1))
@@ -160,7 +161,8 @@ def _say(copy: Copy, evidence: Evidence) -> None:
         "no measured effect is attached: that it does anything is not shown"
     )  # fmt: skip
     talk().print(
-        f"From {copy.address.repository} at commit {copy.commit}; base model {base.id}, commit {base.commit}; {shown}.",
+        f"From {copy.address.repository} at commit {copy.commit}; base model {base.id}"
+        f"{f' of {base.repository}' if base.repository else ''}, commit {base.commit}; {shown}.",
         highlight=False,
         soft_wrap=True,
         markup=False,

@@ -76,11 +76,16 @@ def _fed(opened: LlamaCpp, model: str, prompts: list[str], chat: bool, system: s
         if system is not None:
             raise BadInput("A system prompt belongs to a chat template; ask with --chat.")
         return [opened.encode(text) for text in prompts]
+    from steering.model.prompts import check_text
     from steering.model.reader import load_reader
 
     from ..tasks.conversations import asked
     from ..tasks.own_texts import OwnPrompt
 
+    for number, text in enumerate(prompts, 1):
+        check_text(text)
+        if not text.strip():
+            raise BadInput(f"--prompt {number} says nothing; give at least one word.")
     given = [OwnPrompt(prompt=text) for text in prompts]
     return [one.ids for one in asked(load_reader(model), given, chat=True, system=system)]
 

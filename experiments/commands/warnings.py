@@ -32,6 +32,17 @@ def own_in_words() -> None:
     warnings.showwarning = said
 
 
+def say_repository(model: str, commit: str | None, repository: str | None) -> None:
+    """That a commit is named without the repository that it is of, where the model's own name is none."""
+    from steering.vector.hub.names import could_be_repository
+
+    if commit is not None and repository is None and model and not could_be_repository(model):
+        warn(
+            f"Warning: {model} is no repository's name, so that the hub's search does not find this by it, and the card names no "
+            f"model for other programs. Where the weights come from a repository, name it: --base-model OWNER/NAME."
+        )
+
+
 def say_unknown(model: LoadedModel, texts: Sequence[str]) -> None:
     """Which texts hold what the tokenizer does not know: the model is fed something else than them."""
     from steering.model.prompts import unknown_in

@@ -25,6 +25,7 @@ from ..compile.compilation import refuse_overflow
 from ..engine.record import Row
 from ..engine.sampling import GenerationSettings
 from ..errors import BadInput, NeverFired
+from ..model.prompts import check_text
 from ..model.sites import Site
 from ..plan.additions import Additions, additions, same
 from ..plan.plan import Plan
@@ -72,6 +73,7 @@ class LlamaCpp:
 
     def encode(self, text: str, special: bool = True) -> tuple[int, ...]:
         """Ids of a text as fed, by the file's own tokenizer; special tokens written out are those tokens, unless `special` is off."""
+        check_text(text)
         raw = text.encode()
         held = (ctypes.c_int32 * (len(raw) + 16))()
         count = self.library.llama_tokenize(self._vocabulary, raw, len(raw), held, len(held), True, special)

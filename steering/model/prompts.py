@@ -51,12 +51,23 @@ def unmarked(text: str) -> str:
     return text.replace(BEGIN, "").replace(END, "")
 
 
+def check_text(text: str) -> None:
+    """Raises BadInput for what is no text: bytes of an argument that are not UTF-8, or half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"The prompt is no text: what stands at its character {error.start + 1} is not UTF-8. Give it in UTF-8."
+        ) from error
+
+
 def encode_prompt(model: Reads, text: str) -> tuple[int, ...]:
     """Ids of one prompt as fed to the model; `text` may be marked (`as_data`).
 
     Raises BadInput when the text is empty or only white space, or when the tokenizer has no ordinary tokens for data that spells a control
     token.
     """
+    check_text(text)
     if not unmarked(text).strip():
         raise BadInput("The prompt is empty. Give at least one word.")
     first, *rest = re.split(f"{BEGIN}([^{END}]*){END}", text)

@@ -168,7 +168,13 @@ def repository_files(
 
 
 def write_repository(files: Mapping[str, bytes], folder: Path | str) -> list[Path]:
-    """The files in a folder of this machine, each whole or not there. Raises OSError."""
+    """The files in a folder of this machine, each whole or not there. Raises BadInput where one would take another file's place, before any
+    is written, and OSError."""
+    for name, data in files.items():
+        if (place := Path(folder) / name).is_file() and place.read_bytes() != data:
+            raise BadInput(
+                f"{place} is there already and holds something else; give another folder, or remove it first."
+            )
     written = []
     for name, data in files.items():
         write_file(Path(folder) / name, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,20 @@ def test_a_hub_that_does_not_answer_is_said_in_a_sentence(
     assert code == 0 and "Warning: The hub at http://127.0.0.1:9 does not answer for me/own" in err
     assert "NotAnswering" not in err and "warnings.warn" not in err
     assert "does not answer for me/more" in steer("plan", "show", "add hub:me/more 1v on generated")[2]
+
+
+def test_a_commit_without_a_repository_is_said_and_a_dry_run_overwrites_nothing(
+    steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path
+) -> None:
+    replace(own, provenance=replace(own.provenance, model_id="smollm2")).save("own.safetensors")
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--base-commit", "a" * 40)
+    assert code == 0 and "smollm2 is no repository's name" in err and "--base-model OWNER/NAME" in err
+    named = ("--base-commit", "a" * 40, "--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named)
+    assert code == 0 and "is no repository's name" not in err
+    assert "base model smollm2 of HuggingFaceTB/SmolLM2-135M-Instruct" in steer("vectors", "pull", "me/own")[2]
+    Path("filled").mkdir()
+    Path("filled/README.md").write_text("mine")
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named, "--dry-run", "--out", "filled")
+    assert code == 2 and "holds something else" in err
+    assert Path("filled/README.md").read_text() == "mine" and len(list(Path("filled").iterdir())) == 1

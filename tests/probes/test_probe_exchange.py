@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,10 @@ def test_what_is_not_known_of_a_probe_is_said(hub: FakeHub) -> None:
     card = hub.files(NAME)["README.md"].decode()
     assert "how well it reads anything is not shown" in card and "the probe does not say whose activations" in card
     assert "* **Samples**: not said" in card and "fingerprint unknown" in card
+    few = a_probe(notes={"held out": {"auroc": {"value": 1.0, "low": math.nan, "high": math.nan}}})
+    push_probe(few, NAME, base_commit=COMMIT)
+    assert "| AUROC | 1, no interval |" in hub.files(NAME)["README.md"].decode()
+    json.loads(hub.files(NAME)["config.json"], parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
 
 
 def test_what_is_no_probe_or_another_is_refused(hub: FakeHub) -> None:

@@ -237,7 +237,14 @@ def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_f
     said, config = files["README.md"].decode(), read_config(files["config.json"], "here")
     assert (config.base_model.id, config.base_model.repository) == ("smollm2", real)
     assert f"base_model: {real}" in front_matter(config)
-    assert f"`smollm2`, whose weights come from `{real}` at commit `{commit}`" in said
+    assert "`smollm2` (SmolLM2-135M-Instruct of Hugging Face (HuggingFaceTB), quantised to Q4_1" in said.replace(
+        "\\", ""
+    )
+    assert f"whose weights come from `{real}` at commit `{commit}`" in said
+    with pytest.raises(
+        BadInput, match="is of builtin:base, which is made by this program and comes from no repository"
+    ):
+        repository_files(named(model_id="builtin:base"), "me/v", base_model=real, base_commit=commit)
     assert "steer generate --model smollm2" in said and f"from_pretrained('{real}', revision='{commit}')" in said
     assert f"vllm serve {real}" in said
     assert not read_config(

@@ -10,6 +10,9 @@ from ...errors import BadInput
 from .contents import UNKNOWN, BaseModelFacts
 from .names import checked_repository, could_be_repository, is_commit
 
+OWN = ("builtin:", "delta:")
+"""How names of models begin that this program makes itself."""
+
 
 def base_facts(
     what: str,
@@ -24,6 +27,11 @@ def base_facts(
     """Facts of the base model that `what` belongs to ("Vector 'think'", for messages); `repository` is the hub's name of what `model_id`
     names otherwise. Raises BadInput for an id or a commit that is not known, unless `force`, and for a commit or a repository that is
     none."""
+    if repository and model_id.startswith(OWN):
+        raise BadInput(
+            f"{what} is of {model_id}, which is made by this program and comes from no repository: leave {repository} "
+            "out, and force the push."
+        )
     if commit is not None and not is_commit(commit):
         raise BadInput(
             f"{commit!r} is not a commit: give 40 hexadecimal digits, as the history of the base model's repository shows them. A branch "

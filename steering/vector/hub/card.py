@@ -90,7 +90,11 @@ def base_in_words(base: BaseModelFacts, what: str = "vector") -> str:
     """The base model of `what` with its commit, or what is not known of it."""
     if base.id == UNKNOWN:
         return f"unknown: the {what} does not say whose activations it lies in"
-    named = f"`{code(base.id)}`" + (f", whose weights come from `{code(base.repository)}`" if base.repository else "")
+    named = f"`{code(base.id)}`"
+    if base.id in NAMED:
+        named += f" ({plain(NAMED[base.id].origin)}: the {what} was made and measured on those weights)"
+    if base.repository:
+        named += f", whose weights come from `{code(base.repository)}`"
     if base.commit == UNKNOWN:
         return f"{named}, **commit unknown**: other weights under this name may answer otherwise"
     return f"{named} at commit `{base.commit}`"
