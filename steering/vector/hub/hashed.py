@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ...errors import BadInput
 from .contents import CARD, CONFIG, EVIDENCE, PLAN, BaseModelFacts, Evidence, Frozen, parsed, read_evidence, read_json
+from .contents import FORMAT as OF_VECTORS
 from .download import snapshot
 from .names import Address
 from .session import Session
@@ -93,6 +94,11 @@ def fetch_hashed(address: Address, session: Session, kind: Kind) -> HashedCopy:
         )
     facts = read_json((folder / CONFIG).read_bytes(), f"{CONFIG} of {where}")
     if facts.get("format") != FORMAT or facts.get("kind") != kind:
+        if facts.get("format") == OF_VECTORS:
+            raise BadInput(
+                f"{CONFIG} of {where} is not that of a {kind}: format {OF_VECTORS!r} is a vector's. `steer vectors pull` fetches it, and "
+                f"hub:{address.name} names it where a vector is named."
+            )
         raise BadInput(
             f"{CONFIG} of {where} is not that of a {kind}: format {facts.get('format')!r}, kind {facts.get('kind')!r}, not {FORMAT!r} and "
             f"{kind!r}."
