@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,6 +127,7 @@ def _effect(run: Run, part: SplitSummary, arm: Arm, found: ArmSummary, level: fl
         plan=_line(arm.plan),
         model=arm.model,
         task=_task(run.manifest),
+        new_tokens=run.manifest.spec.get("generation", {}).get("max_new_tokens"),
         n=found.n,
         level=level,
         accuracy=found.accuracy.value,
@@ -207,6 +209,10 @@ def _words(entry: Mapping[str, Any]) -> str:
 
 def _task(manifest: Manifest) -> str:
     task = manifest.spec.get("task")
-    if isinstance(task, Mapping):
-        return str(task.get("dataset") or task.get("name") or "")
-    return str(task or "")
+    if not isinstance(task, Mapping):
+        return str(task or "")
+    words = [str(task.get("dataset") or task.get("name") or "")]
+    if grader := task.get("grader"):
+        words.append(f"graded by {grader if isinstance(grader, str) else json.dumps(grader, sort_keys=True)}")
+        words += [f"against the field {task['answer']}"] if task.get("answer") else []
+    return ", ".join(filter(None, words))

@@ -343,3 +343,17 @@ def test_a_commit_without_a_repository_is_said_and_a_dry_run_overwrites_nothing(
     code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named, "--dry-run", "--out", "filled")
     assert code == 2 and "holds something else" in err
     assert Path("filled/README.md").read_text() == "mine" and len(list(Path("filled").iterdir())) == 1
+
+
+def test_a_card_says_what_counted_as_right_and_how_long_texts_could_be(tmp_path: Path, own: SteeringVector) -> None:
+    run = stored(tmp_path, own)
+    facts = json.loads((run.folder / "run.json").read_text())
+    facts["spec"] |= {
+        "task": {"dataset": "open-beginnings", "grader": "sentiment", "answer": "wanted"}, "generation": {"max_new_tokens": 24}
+    }  # fmt: skip
+    (run.folder / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "fake" / "SHA256SUMS").unlink(missing_ok=True)
+    found = run_evidence(Store(tmp_path), "fake", own)
+    card = repository_files(own, "me/v", force=True, evidence=found)["README.md"].decode().replace("\\", "")
+    assert "open-beginnings, graded by sentiment, against the field wanted, asked of" in card
+    assert "texts of at most 24 tokens" in card

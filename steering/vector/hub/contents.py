@@ -142,6 +142,9 @@ class Effect(Frozen):
     """What was done, in a line."""
     model: str = ""
     task: str = ""
+    """The questions, and what is held against the answers where that is to be chosen."""
+    new_tokens: int | None = None
+    """At most, per text."""
     n: int = Field(ge=1)
     """Rows."""
     level: float = 0.95

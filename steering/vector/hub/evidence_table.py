@@ -38,7 +38,12 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
         lines = [line(_HEADS), line(["---"] * len(_HEADS)), *(line(one) for one in rows)]
         parts.append("\n".join(lines))
         asked = sorted(
-            {f"{plain(one.task)}, asked of {plain(one.model)}" for one in evidence.effects if one.task and one.model}
+            {
+                f"{plain(one.task)}, asked of {plain(one.model)}"
+                + ("" if one.new_tokens is None else f", texts of at most {one.new_tokens} tokens")
+                for one in evidence.effects
+                if one.task and one.model
+            }
         )
         parts += [f"The questions: {'; '.join(asked)}."] if asked else []
         parts += [f"**{plain(remark)}**" for remark in evidence.remarks]
