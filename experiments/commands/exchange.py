@@ -13,7 +13,7 @@ from steering.errors import BadInput
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
 from .plan_options import ExpressionArgument, VectorOption, read_plan
-from .warnings import say_repository, warn
+from .warnings import attached, say_repository, warn
 
 if TYPE_CHECKING:
     from steering.vector.hub.contents import BaseModelFacts
@@ -114,7 +114,7 @@ def pull_plan(
         as_json,
     )
     if not as_json:
-        told = f"{len(shown.effects)} measured effects are attached, as its author gives them" if shown.effects else (
+        told = attached(len(shown.effects)) if shown.effects else (
             "no measured effect is attached: that it does anything is not shown"
         )  # fmt: skip
         _say(copy.config.base_model, copy.where, told)

@@ -13,7 +13,7 @@ from steering.files import write_new
 
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
-from .warnings import say_repository, warn
+from .warnings import attached, say_repository, warn
 
 if TYPE_CHECKING:
     from steering.vector.hub.contents import Evidence
@@ -157,7 +157,7 @@ def _range(text: str) -> tuple[float, float] | None:
 def _say(copy: Copy, evidence: Evidence) -> None:
     """What is to be known of a fetched vector, on standard error."""
     base = copy.config.base_model
-    shown = f"{len(evidence.effects)} measured effects are attached, as its author gives them" if evidence.effects else (
+    shown = attached(len(evidence.effects)) if evidence.effects else (
         "no measured effect is attached: that it does anything is not shown"
     )  # fmt: skip
     talk().print(

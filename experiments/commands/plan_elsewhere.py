@@ -72,20 +72,21 @@ def run(
 
 def _fed(opened: LlamaCpp, model: str, prompts: list[str], chat: bool, system: str | None) -> list[tuple[int, ...]]:
     """Ids of the prompts: as written, by the file's tokenizer, or each a user's turn in its chat template. Raises BadInput."""
-    if not chat:
-        if system is not None:
-            raise BadInput("A system prompt belongs to a chat template; ask with --chat.")
-        return [opened.encode(text) for text in prompts]
     from steering.model.prompts import check_text
-    from steering.model.reader import load_reader
-
-    from ..tasks.conversations import asked
-    from ..tasks.own_texts import OwnPrompt
 
     for number, text in enumerate(prompts, 1):
         check_text(text)
         if not text.strip():
             raise BadInput(f"--prompt {number} says nothing; give at least one word.")
+    if not chat:
+        if system is not None:
+            raise BadInput("A system prompt belongs to a chat template; ask with --chat.")
+        return [opened.encode(text) for text in prompts]
+    from steering.model.reader import load_reader
+
+    from ..tasks.conversations import asked
+    from ..tasks.own_texts import OwnPrompt
+
     given = [OwnPrompt(prompt=text) for text in prompts]
     return [one.ids for one in asked(load_reader(model), given, chat=True, system=system)]
 
@@ -97,7 +98,7 @@ def _spelled(opened: LlamaCpp, model: str, prompts: list[str]) -> list[str]:
         return []
     return [
         f"{len(odd)} of {len(set(prompts))} prompts spell special tokens of {model}, and the model is fed those tokens. With --chat "
-        f"a prompt is fed letter by letter. The first: {odd[0][:60]!r}"
+        f"a prompt is fed as ordinary text. The first: {odd[0][:60]!r}"
     ]
 
 

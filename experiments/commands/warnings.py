@@ -18,6 +18,11 @@ def warn(text: str) -> None:
     talk().print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
+def attached(effects: int) -> str:
+    """How many measured effects came with what was fetched."""
+    return f"{effects} measured {'effect is' if effects == 1 else 'effects are'} attached, as its author gives them"
+
+
 def own_in_words() -> None:
     """Have warnings of this project's own categories said as such sentences, without the line of code that gave them."""
     show = getattr(warnings.showwarning, "show", warnings.showwarning)

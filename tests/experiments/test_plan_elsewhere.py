@@ -101,8 +101,9 @@ def test_a_prompt_goes_through_the_files_chat_template_or_its_special_tokens_are
         assert opened.encode(spelled) != opened.encode(spelled, special=False)
     code, _, err = steer(*line, "--prompt", "hello", "--system", "Be brief.")
     assert code == 2 and "A system prompt belongs to a chat template" in err
-    code, _, err = steer(*line, "--prompt", " ", "--chat")
-    assert code == 2 and "--prompt 1 says nothing" in err
+    for more in ((), ("--chat",)):
+        code, _, err = steer(*line, "--prompt", "hello", "--prompt", " ", *more)
+        assert code == 2 and "--prompt 2 says nothing" in err
     for more in ((), ("--chat",)):
         code, _, err = steer(*line, "--prompt", b"a\xffb".decode(errors="surrogateescape"), *more)
         assert code == 2 and "The prompt is no text: what stands at its character 2 is not UTF-8" in err

@@ -116,6 +116,8 @@ def test_a_hub_that_does_not_answer(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.warns(NotAnswering, match="503"):
         assert pull_vector(NAME).digest == own
     hub.refuse = 0
+    with pytest.raises(BadInput, match="'hub.example' is no address of a hub .*: it begins with https://"):
+        pull_vector(NAME, endpoint="hub.example")
     with pytest.raises(BadInput, match="Could not write me/think: the connection to http://127.0.0.1:9 broke"):
         pushed(hub, endpoint="http://127.0.0.1:9")
 

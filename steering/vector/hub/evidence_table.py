@@ -80,7 +80,7 @@ def _row(effect: Effect) -> list[str]:
         )
     tokens = "" if effect.tokens is None else f"{effect.tokens:.0f}"
     if effect.tokens is not None and effect.token_difference is not None:
-        tokens += f" ({effect.token_difference:+.0f})"
+        tokens += f" ({round(effect.token_difference) + 0:+d})"
     told = [f"{effect.truncated} cut"] if effect.truncated is not None else []
     told += [f"{effect.unscorable} not gradable"] if effect.unscorable is not None else []
     beside_wrong = "" if effect.role != "steered" else "not run"

@@ -25,6 +25,7 @@ class NotAnswering(UserWarning):
 
 
 RepositoryKind = Literal["model", "dataset"]
+LIST = "the list of models"
 PREFIXES: dict[RepositoryKind, str] = {"model": "", "dataset": "datasets/"}
 """What the address of a repository's page begins with."""
 
@@ -42,12 +43,14 @@ class Session:
 
     @staticmethod
     def of(endpoint: str | None = None, cache: Path | str | None = None, offline: bool = False) -> Session:
-        """The session of this moment's environment, but for what is given."""
+        """The session of this moment's environment, but for what is given. Raises BadInput for an endpoint that is no address."""
         from huggingface_hub import constants
 
         found = endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
         home = os.environ.get("HF_HOME")
         place = cache or os.environ.get("HF_HUB_CACHE") or (Path(home) / "hub" if home else constants.HF_HUB_CACHE)
+        if not found.startswith(("http://", "https://")):
+            raise BadInput(f"{found!r} is no address of a hub (HF_ENDPOINT): it begins with https:// or http://.")
         asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES
         return Session(found.rstrip("/"), Path(place).expanduser(), offline or asked or constants.is_offline_mode())
 
@@ -68,7 +71,7 @@ def in_words(session: Session, address: Address | None, doing: str, kind: Reposi
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    what = address.name if address is not None else "the list of models"
+    what = address.name if address is not None else LIST
     try:
         yield
     except LocalEntryNotFoundError as error:
@@ -131,9 +134,10 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
 
 
 def _broken(session: Session, what: str, doing: str, error: Exception) -> str:
+    left = "" if what == LIST else " No file is left half."
     return (
-        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({first_line(error)}). No file is left half; run the "
-        "same again."
+        f"Could not {doing} {what}: the connection to {session.endpoint} broke ({first_line(error)}).{left} Run the same again when it "
+        "answers."
     )
 
 
