@@ -81,7 +81,7 @@ def find_source(name: str) -> Source:
         return Source(name, (None if (path / ADAPTER).is_file() or (path / DELTA).is_file() else gguf_in(path)) or path)
     if name in NAMED:
         return Source(name, named_file(name))
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             beside = sorted(p.name for p in path.parent.glob("*.gguf"))[:8] if path.parent.is_dir() else []
             hint = f" Beside it: {', '.join(beside)}." if beside else ""

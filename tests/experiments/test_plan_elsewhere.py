@@ -99,6 +99,10 @@ def test_a_prompt_goes_through_the_files_chat_template_or_its_special_tokens_are
 
         assert list(opened.generate([Row(fed.ids)], GenerationSettings(4))[0].token_ids) == row["token_ids"]
         assert opened.encode(spelled) != opened.encode(spelled, special=False)
+    (tmp_path / "tiny.GGUF").symlink_to(file)
+    again = [str(tmp_path / "tiny.GGUF") if part == str(file) else part for part in line]
+    code, out, err = steer(*again, "--max-new-tokens", "4", "--prompt", spelled, "--chat", "--system", "Be brief.")
+    assert code == 0 and json.loads(out)["rows"][0]["token_ids"] == row["token_ids"], err
     code, _, err = steer(*line, "--prompt", "hello", "--system", "Be brief.")
     assert code == 2 and "A system prompt belongs to a chat template" in err
     for more in ((), ("--chat",)):
