@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 import random
@@ -20,11 +19,9 @@ import torch
 from rich.console import Console
 
 from experiments.pair import train
-from experiments.pair.by_document import document_loss, prepare
 from experiments.pair.corpus import FAMILIES, MIXTURES, family_document, packed, packed_batch
 from experiments.pair.corruption import ARMS, clauses_of, corrupted, is_line, lesson, moved_round, searched
 from experiments.pair.left_out import WHOLE, corpus_of, lessons, without
-from experiments.pair.pretrain import packed_loss
 from experiments.pair.problem import STANDARD, parse_problem
 from experiments.pair.supervised import Supervised, begin, supervise
 from experiments.pair.trace import direct_response
@@ -186,25 +183,6 @@ def test_a_training_that_is_stopped_ends_with_the_same_bits_and_learns() -> None
     assert parts.curve == whole.curve and all(torch.equal(parts.weights[n], whole.weights[n]) for n in before)
     assert all(torch.equal(before[n], own_weights(start)[n]) for n in before), "the start stays as it was"
     assert whole.curve[-1][1] < whole.curve[0][1] - 0.1
-
-
-def test_documents_by_themselves_have_the_loss_and_the_gradients_of_the_masked_rows() -> None:
-    batch = packed([*lesson("valid", 0, 0, 5), *lesson("answers", 1, 0, 4)], 256)
-    assert len(batch.ids) > 1 and (batch.documents == 0).any(), "several rows, with padding"
-    masked, own = (copy.deepcopy(load_model(START).model).double().train() for _ in range(2))
-    prepare(own)
-    found = []
-    for model, loss_of in ((masked, packed_loss), (own, document_loss)):
-        for weight in model.parameters():
-            weight.requires_grad_(True)
-        loss = loss_of(model, batch)
-        loss.backward()
-        found.append((loss.item(), [weight.grad for weight in model.parameters()]))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    for one, other in zip(*(grads for _, grads in found), strict=True):
-        assert torch.allclose(one, other, rtol=0, atol=1e-5 * float(one.abs().max()))
-    with pytest.raises(LookupError):
-        own(input_ids=torch.tensor([[1, 2, 3]]))
 
 
 def _batch(arm: str, update: int) -> Any:

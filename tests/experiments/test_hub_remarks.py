@@ -1,0 +1,67 @@
+"""What pushing and pulling say beside their data, and what a card says of its evidence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.store.runs import Store
+from experiments.studies.vector_evidence import run_evidence
+from steering.vector.exchange import repository_files
+from steering.vector.vectors import SteeringVector
+from tests.experiments.command_line import Steer
+from tests.experiments.test_hub_commands import hub, own, steer, stored
+from tests.fake_hub import FakeHub
+
+__all__ = ["hub", "own", "steer"]
+
+
+def test_a_hub_that_does_not_answer_is_said_in_a_sentence(
+    steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.save("own.safetensors")
+    commit, real = "a" * 40, "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert steer("vectors", "push", "own.safetensors", "me/own", "--base-model", real, "--base-commit", commit)[0] == 0
+    assert steer("vectors", "search", "--base", real)[1].startswith(f"me/own\t{real}\t")
+    assert steer("vectors", "push", "own.safetensors", "me/more", "--force")[0] == 0
+    for name in ("me/own", "me/more"):
+        assert "Warning" not in steer("vectors", "pull", name)[2]
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    code, _, err = steer("vectors", "pull", "me/own")
+    assert code == 0 and "Warning: The hub at http://127.0.0.1:9 does not answer for me/own" in err
+    assert "NotAnswering" not in err and "warnings.warn" not in err
+    assert "does not answer for me/more" in steer("plan", "show", "add hub:me/more 1v on generated")[2]
+
+
+def test_a_commit_without_a_repository_is_said_and_a_dry_run_overwrites_nothing(
+    steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path
+) -> None:
+    replace(own, provenance=replace(own.provenance, model_id="smollm2")).save("own.safetensors")
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--base-commit", "a" * 40)
+    assert code == 0 and "smollm2 is no repository's name" in err and "--base-model OWNER/NAME" in err
+    named = ("--base-commit", "a" * 40, "--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named)
+    assert code == 0 and "is no repository's name" not in err
+    assert "base model smollm2 of HuggingFaceTB/SmolLM2-135M-Instruct" in steer("vectors", "pull", "me/own")[2]
+    Path("filled").mkdir()
+    Path("filled/README.md").write_text("mine")
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named, "--dry-run", "--out", "filled")
+    assert code == 2 and "holds something else" in err
+    assert Path("filled/README.md").read_text() == "mine" and len(list(Path("filled").iterdir())) == 1
+
+
+def test_a_card_says_what_counted_as_right_and_how_long_texts_could_be(tmp_path: Path, own: SteeringVector) -> None:
+    run = stored(tmp_path, own)
+    facts = json.loads((run.folder / "run.json").read_text())
+    facts["spec"] |= {
+        "task": {"dataset": "open-beginnings", "grader": "sentiment", "answer": "wanted"}, "generation": {"max_new_tokens": 24}
+    }  # fmt: skip
+    (run.folder / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "fake" / "SHA256SUMS").unlink(missing_ok=True)
+    found = run_evidence(Store(tmp_path), "fake", own)
+    card = repository_files(own, "me/v", force=True, evidence=found)["README.md"].decode().replace("\\", "")
+    assert "open-beginnings, graded by sentiment, against the field wanted, asked of" in card
+    assert "texts of at most 24 tokens" in card
