@@ -113,8 +113,10 @@ def test_a_hub_that_does_not_answer(hub: FakeHub, tmp_path: Path) -> None:
         warnings.simplefilter("error")  # a commit is what it is, whatever the hub holds now
         assert pull_vector(NAME, commit, endpoint="http://127.0.0.1:9").digest == own
     hub.refuse = 503
+    hub.asked.clear()
     with pytest.warns(NotAnswering, match="503"):
         assert pull_vector(NAME).digest == own
+    assert len(hub.asked) == 1, "a hub that does not answer is not asked again"
     hub.refuse = 0
     with pytest.raises(BadInput, match="'hub.example' is no address of a hub .*: it begins with https://"):
         pull_vector(NAME, endpoint="hub.example")
