@@ -162,7 +162,7 @@ CARD = Card(
     papers=("2507.16806", "2605.05715"),
     measures="Brier score, calibration error and AUROC of a stated confidence after training for it; whether it is read off a direction",
     control="confidence held against another text's verdict, right answers alone, a constant, the answer's probability, random directions",
-    quick=CalibratedOptions(n=200),
+    quick=CalibratedOptions(n=200, updates=10),
     full=CalibratedOptions(n=400, seeds=(0, 1, 2, 3, 4), updates=60, prompts=16, asked=200),
     run=run,
     refuse=refuse,

@@ -144,7 +144,7 @@ CARD = Card(
     papers=("2403.09629",),
     measures="what thoughts at every token of the corpus, rewarded by the text itself, do to its next tokens and to direct answers",
     control="thoughts without reward, thoughts of other places, the texts alone",
-    quick=RationaleOptions(n=200),
+    quick=RationaleOptions(n=200, updates=20),
     full=RationaleOptions(n=400, seeds=(0, 1, 2, 3, 4), updates=200, documents=8, thought=8, fresh=256),
     run=run,
     refuse=refuse,
