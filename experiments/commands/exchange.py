@@ -13,11 +13,11 @@ from steering.errors import BadInput
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
 from .plan_options import ExpressionArgument, VectorOption, read_plan
+from .pushes import NO_EVIDENCE, DryRunOption, OutOption, check_dry_run, print_pushed, print_written
 from .warnings import attached, say_repository, warn
 
 if TYPE_CHECKING:
     from steering.vector.hub.contents import BaseModelFacts
-    from steering.vector.hub.upload import Pushed
 
 RepositoryArgument = Annotated[str, typer.Argument(help="OWNER/NAME, or OWNER/NAME@BRANCH.")]
 SourceArgument = Annotated[str, typer.Argument(help="OWNER/NAME, or OWNER/NAME@REVISION (branch, tag or commit).")]
@@ -53,34 +53,43 @@ def push_plan(
     base_commit: CommitOption = None,
     base_model: BaseOption = None,
     force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    out: OutOption = None,
 ) -> None:
     """Write a plan's repository on the hub: configuration, plan, the vectors that it uses, evidence and card, in one commit."""
+    from steering.plan.exchange import plan_files
     from steering.plan.exchange import push_plan as push
     from steering.vector.hub.contents import Evidence, read_evidence
+    from steering.vector.hub.names import Address
 
-    made = read_plan(plan, vector)
+    check_dry_run(dry_run, out)
+    made, address = read_plan(plan, vector), Address.parse(repository)
     if evidence is not None and run is not None:
         raise BadInput("Give --evidence or --run, not both.")
-    shown = Evidence()
+    shown, tokenizer = Evidence(), None
     if evidence is not None:
         if not evidence.is_file():
             raise BadInput(f"No evidence at {evidence}: give a JSON file, or --run with a stored run.")
         shown = read_evidence(evidence.read_bytes(), str(evidence), made.digest)
     elif run is not None:
         from ..store.runs import Store
-        from ..studies.vector_evidence import plan_evidence
+        from ..studies.vector_evidence import plan_evidence, plan_tokenizer
 
-        shown = plan_evidence(Store(runs), run, made)
+        store = Store(runs)
+        shown, tokenizer = plan_evidence(store, run, made), plan_tokenizer(store.open(run).manifest, made)
+    given: dict[str, Any] = {
+        "title": title, "base_commit": base_commit, "base_model": base_model, "tokenizer": tokenizer, "evidence": shown,
+        "licence": licence, "arxiv": tuple(arxiv or ()), "force": force,
+    }  # fmt: skip
+    files = plan_files(made, address.repository, **given)
     for model in {vector.provenance.model_id for vector in made.vectors.values()}:
         say_repository(model, base_commit, base_model)
     if shown.empty:
-        warn("Warning: no evidence is attached, and the card says so. --run RUN attaches that of a stored run.")
-    _pushed(
-        push(
-            made, repository, title=title, base_commit=base_commit, base_model=base_model, evidence=shown, licence=licence,
-            arxiv=tuple(arxiv or ()), private=private, force=force,
-        )
-    )  # fmt: skip
+        warn(NO_EVIDENCE)
+    if out is not None:
+        print_written(files, out)
+        return
+    print_pushed(push(made, address.name, private=private, **given))
 
 
 def pull_plan(
@@ -130,21 +139,28 @@ def push_probe(
     base_commit: CommitOption = None,
     base_model: BaseOption = None,
     force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    out: OutOption = None,
 ) -> None:
     """Write a probe's repository on the hub: configuration with what was measured on held-out groups, probe and card, in one commit."""
-    from probes.exchange import load_probe
+    from probes.exchange import load_probe, probe_files
     from probes.exchange import push_probe as push
+    from steering.vector.hub.names import Address
 
-    made = load_probe(probe)
+    check_dry_run(dry_run, out)
+    made, address = load_probe(probe), Address.parse(repository)
+    given: dict[str, Any] = {
+        "title": title, "base_commit": base_commit, "base_model": base_model, "licence": licence,
+        "arxiv": tuple(arxiv or ()), "force": force,
+    }  # fmt: skip
+    files = probe_files(made, address.repository, **given)
     say_repository(made.provenance.model_id, base_commit, base_model)
     if not made.provenance.notes.get("held out"):
         warn("Warning: the probe's file holds no measurement on held-out groups, and the card says so.")
-    _pushed(
-        push(
-            made, repository, title=title, base_commit=base_commit, base_model=base_model, licence=licence, arxiv=tuple(arxiv or ()),
-            private=private, force=force,
-        )
-    )  # fmt: skip
+    if out is not None:
+        print_written(files, out)
+        return
+    print_pushed(push(made, address.name, private=private, **given))
 
 
 def pull_probe(
@@ -190,7 +206,7 @@ def publish_run(
     from ..store.runs import Store
 
     opened = Store(runs).open(run)
-    _pushed(publish(opened, repository, markdown_tables(opened), licence=licence, private=private))
+    print_pushed(publish(opened, repository, markdown_tables(opened), licence=licence, private=private))
 
 
 def pull_run(repository: SourceArgument, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
@@ -200,10 +216,6 @@ def pull_run(repository: SourceArgument, runs: RunsOption = RUNS, as_json: JsonO
 
     found = pull(repository, Store(runs))
     print(json.dumps({"run": found.manifest.run_id}) if as_json else found.manifest.run_id)
-
-
-def _pushed(done: Pushed) -> None:
-    print(json.dumps({"repository": done.repository, "commit": done.commit, "url": done.url, "pushed": True}, indent=1))
 
 
 def _pulled(facts: dict[str, Any], more: dict[str, Any], as_json: bool) -> None:

@@ -13,6 +13,7 @@ from steering.files import write_new
 
 from ..progress import talk
 from .options import RUNS, JsonOption, RunsOption
+from .pushes import NO_EVIDENCE, check_dry_run, print_pushed, print_written
 from .warnings import attached, say_repository, warn
 
 if TYPE_CHECKING:
@@ -45,13 +46,12 @@ def push(
     out: Annotated[Path | None, typer.Option(help="Folder for the files, with --dry-run.")] = None,
 ) -> None:
     """Write a vector's repository on the hub: configuration, vector, plan, evidence and model card, in one commit."""
-    from steering.vector.exchange import push_vector, repository_files, write_repository
+    from steering.vector.exchange import push_vector, repository_files
     from steering.vector.hub.contents import Evidence
     from steering.vector.hub.names import Address
     from steering.vector.vectors import SteeringVector
 
-    if dry_run != (out is not None):
-        raise BadInput("--dry-run writes the files into a folder: give --dry-run and --out together, or neither.")
+    check_dry_run(dry_run, out)
     vector, address = SteeringVector.load(file), Address.parse(repository)
     shown, plan, tokenizer = _shown(vector, evidence, run, runs)
     given: dict[str, Any] = {
@@ -59,15 +59,14 @@ def push(
         "useful": _range(useful), "licence": licence,
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
+    files = repository_files(vector, address.repository, **given)
     if (shown or Evidence()).empty:
-        warn("Warning: no evidence is attached, and the card says so. --run RUN attaches that of a stored run.")
+        warn(NO_EVIDENCE)
     say_repository(vector.provenance.model_id, base_commit, base_model)
     if out is not None:
-        written = write_repository(repository_files(vector, address.repository, **given), out)
-        print(json.dumps({"files": [str(path) for path in written], "pushed": False}, indent=1))
+        print_written(files, out)
         return
-    done = push_vector(vector, address.name, private=private, **given)
-    print(json.dumps({"repository": done.repository, "commit": done.commit, "url": done.url, "pushed": True}, indent=1))
+    print_pushed(push_vector(vector, address.name, private=private, **given))
 
 
 def pull(

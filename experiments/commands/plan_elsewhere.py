@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from .plan_options import ExpressionArgument, VectorOption, read_plan
 from .warnings import warn
 
 if TYPE_CHECKING:
-    from steering.engine.record import Row
+    from steering.engine.record import Generation, Row
     from steering.executors.llama_cpp import LlamaCpp
     from steering.executors.nnsight_remote import RemoteRow
     from steering.plan.plan import Plan
@@ -60,14 +61,14 @@ def run(
         fed = _fed(opened, model, prompt, chat, system)
         rows = [Row(ids, each) for ids in fed for each in (Plan(), made)]
         written = opened.generate(rows, settings, sinks=sinks or 0)
-        notes = _notes(made, model, sinks, rows, settings.max_new_tokens, written, compare)
+        engine, notes = _notes(made, model, sinks, rows, settings.max_new_tokens, written, compare)
         notes += [] if chat else _spelled(opened, model, prompt)
         if found.sinks_differ and sinks is None and not compare:
             notes.append(
                 "The plan leaves a model's attention sinks out, and llama.cpp edits every token of the prompt: say how many leading tokens "
                 "they are (--sinks 1 on most models; --compare finds out), or write `all | sinks`."
             )
-        _show(opened, prompt, plan, written, notes, as_json)
+        _show(opened, prompt, plan, written, engine, notes, as_json)
 
 
 def _fed(opened: LlamaCpp, model: str, prompts: list[str], chat: bool, system: str | None) -> list[tuple[int, ...]]:
@@ -104,11 +105,11 @@ def _spelled(opened: LlamaCpp, model: str, prompts: list[str]) -> list[str]:
 
 def _notes(
     made: Plan, model: str, sinks: int | None, rows: list[Row], new: int, written: list[RemoteRow], compare: bool
-) -> list[str]:
-    """What is to be said of the texts, beside what could not be looked at."""
+) -> tuple[list[Generation], list[str]]:
+    """The engine's texts of the same rows, with `compare`, and what is to be said, beside what could not be looked at."""
     if not compare:
         names = sorted({v.provenance.model_id or "an unnamed model" for v in made.vectors.values()})
-        return [
+        return [], [
             f"The vectors come from {', '.join(names)}; whether that is the model of this file is not checked (--compare does)."
         ]
     from steering.engine.generation import generate
@@ -127,26 +128,37 @@ def _notes(
     warnings = dict.fromkeys(w for g in engine for w in g.receipt.warnings)
     parts = [("Unsteered", slice(0, None, 2)), ("Steered", slice(1, None, 2))]
     said = [f"{name}: {agreement(engine[part], written[part]).sentence}" for name, part in parts]
-    return [*said, *(warnings or ["The vectors come from the weights of this file."])]
+    return engine, [*said, *(warnings or ["The vectors come from the weights of this file."])]
 
 
 def _show(
-    opened: LlamaCpp, prompts: list[str], plan: str, written: list[RemoteRow], notes: list[str], as_json: bool
+    opened: LlamaCpp,
+    prompts: list[str],
+    plan: str,
+    written: list[RemoteRow],
+    engine: list[Generation],
+    notes: list[str],
+    as_json: bool,
 ) -> None:
     from steering.engine.repetition import loop_of
+
+    def words(ids: Sequence[int]) -> str:
+        return opened.decode([token for token in ids if not opened.ends(token)])
 
     names = ("unsteered", plan)
     documents: list[dict[str, Any]] = [
         {
             "prompt": prompts[index // 2],
             "plan": names[index % 2],
-            "text": opened.decode([token for token in row.token_ids if not opened.ends(token)]),
+            "text": words(row.token_ids),
             "finish": row.finish,
             "token_ids": list(row.token_ids),
             "edits_planned": row.planned,
         }
         for index, row in enumerate(written)
     ]
+    for document, own in zip(documents, engine, strict=False):
+        document |= {"engine_text": words(own.token_ids), "engine_token_ids": list(own.token_ids)}
     ends = frozenset(token for row in written for token in row.token_ids[-1:] if opened.ends(token))
     for row, document in zip(written, documents, strict=True):
         if (loop := loop_of(row.token_ids, ends)) is not None:
@@ -162,3 +174,6 @@ def _show(
             f"{document['edits_planned']} edits asked for, {len(document['token_ids'])} tokens, {document['finish']}"
         )
         print(f"--- {which}{document['plan']}: {edits}\n{document['text']}")
+        if "engine_text" in document:
+            same = document["engine_token_ids"] == document["token_ids"]
+            print("--- by the engine: the same" if same else f"--- by the engine:\n{document['engine_text']}")

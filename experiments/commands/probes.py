@@ -166,7 +166,7 @@ def fit(
     for compared in (e.selectivity, e.tokens):
         if compared is not None:
             line(table, f"auroc of {compared.what}", compared.other)
-            line(table, "auroc beyond that", compared.difference)
+            line(table, f"auroc of the probe minus that of {compared.what}", compared.difference)
     paper().print(table)
     if e.rarest < FEWEST:
         talk().print(

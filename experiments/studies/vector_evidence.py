@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,9 +103,18 @@ def plan_of(manifest: Manifest, digest: str) -> dict[str, Any] | None:
 
 
 def tokenizer_of(manifest: Manifest, digest: str) -> str | None:
-    """Hash of the tokenizer that the first arm with the vector was fed by; None where the run does not say, or feeds several."""
+    """Hash of the tokenizer that the arms with the vector were fed by; None where the run does not say, or feeds several."""
+    return _tokenizer(manifest, arms_with(manifest, digest))
+
+
+def plan_tokenizer(manifest: Manifest, plan: Plan) -> str | None:
+    """Hash of the tokenizer that the arms with this very plan were fed by; None where the run does not say, or feeds several."""
+    return _tokenizer(manifest, [arm for arm in manifest.arms if arm.plan and digest_of(arm.plan) == plan.digest])
+
+
+def _tokenizer(manifest: Manifest, arms: Sequence[Arm]) -> str | None:
     known = manifest.facts.get("tokenizers", {})
-    found = {known.get(arm.model) for arm in arms_with(manifest, digest)}
+    found = {known.get(arm.model) for arm in arms}
     return found.pop() if len(found) == 1 else None
 
 
@@ -156,8 +166,18 @@ def _controls(beyond: Beyond | None) -> RandomControls | None:
     if beyond is None:
         return None
     return RandomControls(
-        kind=beyond.kind, count=beyond.count, as_good=beyond.as_good, rank_p=beyond.rank_p, matched=beyond.matched
+        kind=beyond.kind,
+        count=beyond.count,
+        as_good=beyond.as_good,
+        rank_p=beyond.rank_p,
+        matched=beyond.matched,
+        difference=_finite(Difference(value=beyond.difference, low=beyond.interval.low, high=beyond.interval.high)),
+        few=beyond.few,
     )
+
+
+def _finite(found: Difference) -> Difference | None:
+    return found if all(map(math.isfinite, (found.value, found.low, found.high))) else None
 
 
 def _wrong_sign(manifest: Manifest, part: SplitSummary, arm: Arm) -> WrongSign | None:

@@ -94,12 +94,12 @@ def _asked(model: Reads, one: OwnPrompt, chat: bool, system: str | None, thinkin
             "own prompt."
         )
     messages = [
-        {"role": t.role, "content": as_data(model, t.content) if t.role == "user" else t.content} for t in before
+        {"role": t.role, "content": as_data(model, t.content) if t.role != "assistant" else t.content} for t in before
     ]
     text = in_template(model, messages, options)
     plain = in_template(model, [{"role": t.role, "content": t.content} for t in before], options)
     if unmarked(text) != plain:
         raise BadInput(
-            f"A user's turn holds text that spells a control token of {model.id}, and its chat template changes it; take it out."
+            f"A user's turn or the system prompt spells a control token of {model.id}, and its chat template changes it; take it out."
         )
     return Asked(plain + opening, encode_prompt(model, text + opening), turns, one.id)

@@ -138,9 +138,10 @@ def questions(source: Source, split: str, n: int, folder: Path | None = None) ->
 
 def _question(source: Source, split: str, place: int, row: Mapping[str, Any]) -> Question:
     where = f"{source.dataset}, {split}, row {place}"
-    for field in (source.question, source.answer, source.id, source.options):
+    for key in ("question", "answer", "id", "options"):
+        field = getattr(source, key)
         if field is not None and field not in row:
-            raise unknown("field", field, row, where=where)
+            raise unknown("field", field, row, where=f"{where} ({key}: says which field it is)")
     text = row[source.question]
     if not isinstance(text, str) or not text.strip():
         raise BadInput(f"{where}: the question ({source.question}) is empty or no text.")

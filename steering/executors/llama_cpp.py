@@ -25,6 +25,7 @@ from ..compile.compilation import refuse_overflow
 from ..engine.record import Row
 from ..engine.sampling import GenerationSettings
 from ..errors import BadInput, NeverFired
+from ..model.gguf_header import header_values
 from ..model.prompts import check_text
 from ..model.sites import Site
 from ..plan.additions import Additions, additions, same
@@ -51,9 +52,13 @@ class LlamaCpp:
             raise BadInput(f"threads is {threads}; give 1 or more.")
         self.threads = threads or torch.get_num_threads()
         lib = self.library
+        header_values(self.path, ("general.architecture",))
         self._model = lib.llama_model_load_from_file(str(self.path).encode(), lib.llama_model_default_params())
         if not self._model:
-            raise BadInput(f"{self.path} is not read by llama.cpp: {lib.last_words}.")
+            raise BadInput(
+                f"{self.path} is not read by llama.cpp: it is cut short, or of a kind that this build does not know. Get the file again, "
+                f"or a newer llama.cpp. Its own words: {lib.last_words}."
+            )
         self._free = weakref.finalize(self, lib.llama_model_free, self._model)
         self._vocabulary = lib.llama_model_get_vocab(self._model)
         self.d_model, self.n_layers = lib.llama_model_n_embd(self._model), lib.llama_model_n_layer(self._model)

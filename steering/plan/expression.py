@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import BadInput, unknown
 from ..model.sites import Site, parse_sites
 from ..vector.features import Features, load_stored
+from ..vector.hub.names import is_hub_name
 from ..vector.vectors import SteeringVector
 from .dose import Dose
 from .gate import GATES, NEEDS_VECTOR, Gate
@@ -164,7 +165,7 @@ def _vector(name: str, vectors: Mapping[str, SteeringVector | Features]) -> Stee
     name = name.strip().strip('"')
     if name in vectors:
         return vectors[name]
-    if name.endswith(".safetensors") or "/" in name:
+    if name.endswith(".safetensors") or "/" in name or is_hub_name(name):
         return load_stored(Path(name))
     raise (
         unknown("vector", name, vectors)

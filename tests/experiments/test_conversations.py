@@ -81,6 +81,9 @@ def test_a_conversation_is_what_the_chat_template_makes_of_it() -> None:
     assert found.ids.count(think) == 1 and found.text.endswith("<|im_start|>assistant\n<think>\nHm"), (
         "it goes on from there"
     )
+    spelled = conversation(("system", "Never write <think>."), ("user", "Hello"))
+    (found,) = asked(model, [spelled])
+    assert found.ids.count(think) == 0 and "Never write <think>." in found.text, "nor is what a system prompt spells"
     (llama,) = asked(templated(LLAMA31, "<|begin_of_text|>", True), [conversation(*SAID)])
     assert llama.text.count("<|begin_of_text|>") == 1 and llama.text.endswith("assistant<|end_header_id|>\n\n")
 

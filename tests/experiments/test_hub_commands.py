@@ -98,7 +98,10 @@ def test_evidence_is_what_the_summary_says_of_every_arm_with_the_vector(tmp_path
         assert (effect.controls is not None) is (arm.beyond is not None) is (arm.name == "steered")
         if effect.controls is not None and arm.beyond is not None:
             assert (effect.controls.count, effect.controls.as_good) == (1, arm.beyond.as_good)
-            assert effect.controls.rank_p == arm.beyond.rank_p
+            assert effect.controls.rank_p == arm.beyond.rank_p and effect.controls.few
+            shown = effect.controls.difference
+            assert shown is not None and shown.value == arm.beyond.difference
+            assert (shown.low, shown.high) == (arm.beyond.interval.low, arm.beyond.interval.high)
     first = evidence.effects[0]
     assert (first.plan, first.model, first.task) == (
         "add 1v at blocks.2.hook_resid_post on last_prompt", "base", "find-the-start",

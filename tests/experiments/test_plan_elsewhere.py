@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from steering.engine.generation import Row, generate
+from steering.engine.sampling import GenerationSettings
 from steering.model.models import load_model
+from steering.model.prompts import encode_prompt
+from steering.plan.plan import Plan
+from steering.plan.source import read_plan
 from steering.vector.vectors import Provenance
 from tests.experiments.command_line import Steer, command
 from tests.tiny import vector
@@ -56,8 +61,15 @@ def test_both_texts_are_written_and_what_was_not_checked_is_said(tmp_path: Path,
     replace(
         vector(2, layer=2, width=WIDTH), provenance=Provenance("mean difference", loaded.fingerprint, loaded.id)
     ).save(tmp_path / "v.safetensors")
-    own = json.loads(steer(*asked, "--max-new-tokens", "6", "--compare")[1])["notes"]
-    assert own[2:] == ["The vectors come from the weights of this file."]
+    own = json.loads(steer(*asked, "--max-new-tokens", "6", "--compare")[1])
+    assert own["notes"][2:] == ["The vectors come from the weights of this file."]
+    plans = [Plan(), read_plan(asked[2])]
+    prompt = encode_prompt(loaded, "hello")
+    written = generate(loaded, [Row(prompt, plan) for plan in plans], GenerationSettings(6))
+    assert [one["engine_token_ids"] for one in own["rows"]] == [list(g.token_ids) for g in written]
+    assert all("engine_text" not in one for one in document["rows"])
+    printed = steer(*[word for word in asked if word != "--json"], "--max-new-tokens", "6", "--compare")[1]
+    assert printed.count("--- by the engine:") == 2
 
 
 def test_a_plan_that_never_fires_ends_in_a_sentence(tmp_path: Path, steer: Steer) -> None:

@@ -138,12 +138,26 @@ def test_commands_push_and_pull_plans_with_a_runs_evidence(
     assert code == 0 and "Warning" not in said, said
     evidence = json.loads(hub.files("me/plan")["evidence.json"])
     assert [one["arm"] for one in evidence["effects"]] == ["Base + reasoning vector"] * 2
+    assert json.loads(hub.files("me/plan")["config.json"])["base_model"]["tokenizer"] == "2" * 16
     code, _, said = steer(
         "plan", "push", f"add {file.name} 0.125v on all", "me/other", "--run", "fake", "--base-commit", COMMIT
     )
     assert code != 0 and "No arm of run fake has plan" in said
     with pytest.raises(BadInput, match="its steered arms are steered"):
         plan_evidence(Store(tmp_path / "runs"), "fake", parse_plan("add own 0.125v on all", {"own": own}))  # type: ignore[dict-item]
+    dry = ("--base-commit", COMMIT, "--dry-run", "--out", "dry")
+    asked = len(hub.asked)
+    code, out, said = steer("plan", "push", "plan.json", "me/plan", "--run", "fake", *dry)
+    assert code == 0 and json.loads(out)["pushed"] is False and len(hub.asked) == asked
+    there = {str(path.relative_to("dry")): path.read_bytes() for path in Path("dry").rglob("*") if path.is_file()}
+    held = hub.files("me/plan")
+    assert there == {name: data for name, data in held.items() if name != ".gitattributes"}, "what a push writes"
+    assert "give --dry-run and --out together" in steer("plan", "push", "plan.json", "me/plan", *dry[:-2])[2]
+    code, out, said = steer("plan", "push", f"add {file.name} 1v on all", "me/plan", "--base-commit", COMMIT)
+    assert code == 0 and "Warning: me/plan held plan" in said and json.loads(out)["replaced"]["digest"] in said
+    assert steer("plan", "push", "plan.json", "me/plan", "--run", "fake", "--base-commit", COMMIT)[0] == 0
+    code, out, said = steer("plan", "push", "plan.json", "me/none", "--evidence", "none.json")
+    assert code == 2 and "no evidence" not in said, "nothing is said of a card that is not written"
     code, out, said = steer("plan", "pull", "me/plan", "--out", "there")
     assert code == 0 and "2 measured effects are attached" in said and Path("there/plan.yaml").is_file()
     code, out, _ = steer("plan", "show", "there/plan.yaml")

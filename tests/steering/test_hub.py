@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from steering.vector.features import load_stored
 from steering.vector.hub.contents import FILES, Evidence
 from steering.vector.hub.listing import listed_vectors
 from steering.vector.hub.session import Session
+from steering.vector.hub.upload import Former, Replacing
 from steering.vector.vectors import SteeringVector
 from tests.fake_hub import FakeHub, fake_hub
 from tests.tiny import vector
@@ -95,6 +97,26 @@ def test_a_push_is_one_commit_and_makes_what_is_not_there(hub: FakeHub, monkeypa
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     pushed(hub, "me/secret", private=True)
     assert hub.repositories["me/secret"].private and not hub.repositories[NAME].private
+
+
+def test_what_a_push_replaces_is_said(hub: FakeHub) -> None:
+    first, other = pushed(hub), vector(layer=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = push_vector(SteeringVector.load(THINK), NAME, base_commit=COMMIT, licence="mit")
+        assert same.replaced is None, "the same vector, described anew"
+        assert push_vector(other, "me/new", force=True).replaced is None
+    own = SteeringVector.load(THINK).digest
+    with pytest.warns(
+        Replacing, match=f"me/think held vector {own}, which this push replaced.* as me/think@{same.commit}"
+    ):
+        done = push_vector(other, NAME, force=True)
+    assert done.replaced == Former(own, same.commit) and first != same.commit
+    assert pull_vector(NAME).digest == other.digest and pull_vector(NAME, done.replaced.commit).digest == own
+    for wrong in (b"not json", b"{}", b'{"file": 3}'):
+        hub.put(NAME, {"config.json": wrong})
+        with pytest.warns(Replacing, match="me/think held vector unknown"):
+            push_vector(other, NAME, force=True)
 
 
 def test_a_repository_of_other_files_is_left_alone(hub: FakeHub) -> None:

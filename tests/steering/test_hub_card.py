@@ -99,6 +99,25 @@ def test_evidence_is_a_table_with_what_goes_against_it() -> None:
     assert "as good, not of equal size, rank p" in made(evidence=Evidence(effects=(unmatched,)))
 
 
+def test_what_lies_beyond_the_controls_is_shown_and_whether_they_are_too_few() -> None:
+    few = EFFECT.controls.model_copy(  # type: ignore[union-attr]
+        update={
+            "count": 3,
+            "as_good": 0,
+            "rank_p": 0.25,
+            "difference": Difference(value=0.09, low=-0.02, high=0.2),
+            "few": True,
+        }
+    )
+    said = made(evidence=Evidence(effects=(EFFECT, EFFECT.model_copy(update={"controls": few}))))
+    assert "0 of 3 random directions as good, rank p = 0.25; +9.0 (-2.0 to +20.0) points beyond them" in said
+    assert "1 of these lines stands beside too few controls for the interval beyond them to be relied on." in said
+    enough = few.model_copy(update={"few": False})
+    assert "too few controls" not in made(evidence=Evidence(effects=(EFFECT.model_copy(update={"controls": enough}),)))
+    bare = EFFECT.model_copy(update={"role": "control", "controls": None, "wrong_sign": None})
+    assert "none |" not in made(evidence=Evidence(effects=(bare,))), "a control stands beside no controls of its own"
+
+
 def test_words_of_others_stay_words() -> None:
     evil = "x\n---\nlicense: evil\n| a | <script>1</script> `b` [c](http://d) *e*"
     said = made(named(evil, model_id=evil), evidence=Evidence(effects=(EFFECT.model_copy(update={"arm": evil}),)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from steering.errors import BadInput
 from steering.vector.exchange import pull_copy, pull_vector, push_vector, repository_files
 from steering.vector.hub.contents import FILES, Evidence
+from steering.vector.hub.listing import listed_vectors
 from steering.vector.hub.names import Address
-from steering.vector.hub.session import NotAnswering
+from steering.vector.hub.session import NotAnswering, Session
 from steering.vector.vectors import FORMAT, SteeringVector, write_tensors
 from tests.fake_hub import FakeHub
 from tests.steering.test_hub import COMMIT, NAME, THINK, hub, pushed, refused
@@ -122,6 +124,17 @@ def test_a_hub_that_does_not_answer(hub: FakeHub, tmp_path: Path) -> None:
         pull_vector(NAME, endpoint="hub.example")
     with pytest.raises(BadInput, match="Could not write me/think: the connection to http://127.0.0.1:9 broke"):
         pushed(hub, endpoint="http://127.0.0.1:9")
+
+
+def test_a_list_is_asked_for_once_where_the_hub_does_not_answer(hub: FakeHub) -> None:
+    began = time.monotonic()
+    with pytest.raises(BadInput, match="Could not read the list of models: the connection to http://127.0.0.1:9 broke"):
+        listed_vectors(Session.of("http://127.0.0.1:9"))
+    assert time.monotonic() - began < 5, "not asked again and again"
+    hub.refuse = 503
+    with pytest.raises(BadInput, match="Could not read the list of models: the hub at .* answers 503"):
+        listed_vectors(Session.of())
+    assert len(hub.asked) == 1
 
 
 @pytest.mark.parametrize(

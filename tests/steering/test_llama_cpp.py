@@ -189,8 +189,15 @@ def test_files_and_libraries_that_are_none_are_refused(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text.gguf").write_text("no model")
-    with pytest.raises(BadInput, match="not read by llama.cpp"):
+    with pytest.raises(BadInput, match="text.gguf is not a GGUF file: it does not begin with the letters GGUF"):
         LlamaCpp(tmp_path / "text.gguf")
+    whole = file.read_bytes()
+    (tmp_path / "head.gguf").write_bytes(whole[:30])
+    with pytest.raises(BadInput, match="head.gguf is corrupt or cut short"):
+        LlamaCpp(tmp_path / "head.gguf")
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match="cut.gguf is not read by llama.cpp: it is cut short, or of a kind"):
+        LlamaCpp(tmp_path / "cut.gguf")
     with pytest.raises(BadInput, match="is no file"):
         LlamaCpp(tmp_path / "nothing.gguf")
     with pytest.raises(BadInput, match="cannot be loaded as a library"):

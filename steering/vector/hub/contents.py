@@ -121,6 +121,10 @@ class RandomControls(Frozen):
     """One-sided: (1 + as good)/(1 + count)."""
     matched: bool | None = None
     """Whether their edits are of the arm's measured size; None where that is not known."""
+    difference: Difference | None = None
+    """The arm minus the mean of the controls, with its interval over questions and controls."""
+    few: bool | None = None
+    """Whether they are too few for that interval to be relied on; None where that is not known."""
 
 
 class WrongSign(Frozen):
@@ -245,6 +249,16 @@ def read_evidence(data: bytes, where: str, digest: str | None = None) -> Evidenc
     if digest is not None and evidence.vector not in ("", digest):
         raise BadInput(f"{where} is evidence of {evidence.vector}, not of {digest}: give that of this one, or none.")
     return evidence
+
+
+def digest_in(data: bytes) -> str:
+    """The digest of the vector, plan or probe that a `config.json` is of; `unknown` where it says none."""
+    try:
+        facts = read_json(data, CONFIG)
+    except BadInput:
+        return UNKNOWN
+    own = facts["file"] if isinstance(facts.get("file"), dict) else facts
+    return str(own.get("digest") or UNKNOWN)
 
 
 def read_json(data: bytes, where: str) -> dict[str, Any]:

@@ -54,6 +54,12 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
             parts.append(
                 f"{len(few)} of these lines {'rests' if len(few) == 1 else 'rest'} on fewer than {FEW} questions: exploratory."
             )
+        thin = [effect for effect in evidence.effects if effect.controls is not None and effect.controls.few]
+        if thin:
+            parts.append(
+                f"{len(thin)} of these lines {'stands' if len(thin) == 1 else 'stand'} beside too few controls for the interval beyond "
+                "them to be relied on."
+            )
         bare = [effect for effect in evidence.effects if effect.controls is None and effect.role == "steered"]
         if bare:
             parts.append(
@@ -72,12 +78,13 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
 
 def _row(effect: Effect) -> list[str]:
     found, beside, wrong = effect.difference, effect.controls, effect.wrong_sign
-    controls = "none"
+    controls = "none" if effect.role == "steered" else ""
     if beside is not None:
         unmatched = "" if beside.matched is not False else ", not of equal size"
         controls = (
             f"{beside.as_good} of {beside.count} {plain(beside.kind)} as good{unmatched}, rank p = {beside.rank_p:.3g}"
         )
+        controls += f"; {_points(beside.difference)} points beyond them" if beside.difference is not None else ""
     tokens = "" if effect.tokens is None else f"{effect.tokens:.0f}"
     if effect.tokens is not None and effect.token_difference is not None:
         tokens += f" ({round(effect.token_difference) + 0:+d})"

@@ -1,7 +1,8 @@
 """Vectors that a hub lists.
 
-1. A repository is listed by its tag (`contents.TAG`) alone; whether it holds a vector of this program is known when it is pulled.
-2. The base model is what its card says, and filters by id, without a commit.
+1. The hub is asked once whether it answers before the list is fetched, whose own requests are repeated for half a minute.
+2. A repository is listed by its tag (`contents.TAG`) alone; whether it holds a vector of this program is known when it is pulled.
+3. The base model is what its card says, and filters by id, without a commit.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import BadInput
-from .contents import TAG
+from .contents import LIBRARY, TAG
 from .names import checked_repository
 from .session import Session, in_words
 
@@ -38,6 +39,7 @@ def listed_vectors(session: Session, base: str | None = None, limit: int = 20) -
     filters = [TAG, *([f"{_BASE}{checked_repository(base)}"] if base is not None else [])]
     api = session.api()
     with in_words(session, None, "read"):
+        _answers(session)
         models = list(api.list_models(filter=filters, limit=limit))
     return [
         Listed(
@@ -50,6 +52,20 @@ def listed_vectors(session: Session, base: str | None = None, limit: int = 20) -
         )
         for model in models
     ]
+
+
+def _answers(session: Session) -> None:
+    """Raises what `huggingface_hub` raises where the hub does not answer, or refuses."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    asked = {"filter": TAG, "limit": "1"}
+    hf_raise_for_status(
+        get_session().get(
+            f"{session.endpoint}/api/models", params=asked, headers=build_hf_headers(library_name=LIBRARY),
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
+        )
+    )  # fmt: skip
 
 
 def _base_models(tags: list[str]) -> tuple[str, ...]:

@@ -2,22 +2,46 @@
 
 1. All files are written in one commit: a reader finds the old state or the new one. Files of the old state that the new one lacks go.
 2. A repository that is not there is made; one that holds other files than such a push writes is left alone.
+3. What another vector, plan or probe held at the branch is replaced, and that is said, with the commit that still holds it.
 """
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, listed
-from .contents import FILES
+from .contents import CONFIG, FILES, UNKNOWN, digest_in
 from .names import MAIN, Address
 from .session import PREFIXES, RepositoryKind, Session, in_words
 
 ATTRIBUTES = ".gitattributes"
 """What the hub itself puts into a new repository."""
+
+
+class Replacing(UserWarning):
+    """A push took the place of another vector, plan or probe."""
+
+
+@dataclass(frozen=True)
+class Former:
+    """Another vector, plan or probe whose place a push took."""
+
+    digest: str
+    """`unknown` where its `config.json` does not say it."""
+    commit: str
+    """That still holds it."""
+
+    def sentence(self, repository: str, what: str) -> str:
+        """That it was replaced, and where it still is."""
+        return (
+            f"{repository} held {what} {self.digest}, which this push replaced; who names the repository or branch now gets the new one. "
+            f"The former is still there as {repository}@{self.commit}."
+        )
 
 
 @dataclass(frozen=True)
@@ -27,6 +51,16 @@ class Pushed:
     repository: str
     commit: str
     url: str
+    replaced: Former | None = None
+    """What it took the place of; None where nothing was there, or the same."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What the branch that is written held."""
+
+    files: frozenset[str] = frozenset()
+    commit: str = ""
 
 
 def is_vectors(name: str) -> bool:
@@ -58,9 +92,10 @@ def send(
     with in_words(session, address, "write", kind):
         held = _make(api, address, session, private, own, what, kind)
         made = held is None
-        held = held or set()
+        held = held or _Held()
+        former = _former(api, address, held, files)
         operations: list[Any] = [CommitOperationAdd(path_in_repo=n, path_or_fileobj=d) for n, d in files.items()]
-        operations += [CommitOperationDelete(path_in_repo=name) for name in sorted(held - set(files))]
+        operations += [CommitOperationDelete(path_in_repo=name) for name in sorted(held.files - set(files))]
         try:
             done = api.create_commit(
                 address.repository, operations, commit_message=message, revision=address.revision, repo_type=kind
@@ -71,7 +106,20 @@ def send(
                     address.repository, repo_type=kind
                 )  # nothing is left of a push that the hub did not take
             raise
-    return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{PREFIXES[kind]}{address.repository}")
+    if former is not None:
+        warnings.warn(former.sentence(address.repository, what), Replacing, stacklevel=3)
+    return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{PREFIXES[kind]}{address.repository}", former)
+
+
+def _former(api: Any, address: Address, held: _Held, files: Mapping[str, bytes | Path]) -> Former | None:
+    """What the branch held under another digest than the files' own."""
+    given = files.get(CONFIG)
+    if CONFIG not in held.files or not isinstance(given, bytes):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        found = api.hf_hub_download(address.repository, CONFIG, revision=held.commit, local_dir=folder)
+        digest = digest_in(Path(found).read_bytes())
+    return None if digest == digest_in(given) != UNKNOWN else Former(digest, held.commit)
 
 
 def _refused(error: Exception) -> bool:
@@ -88,7 +136,7 @@ def _make(
     own: Callable[[str], bool],
     what: str,
     kind: RepositoryKind,
-) -> set[str] | None:
+) -> _Held | None:
     """Make the repository where there is none (None); else the files of an earlier push at the branch that is written."""
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
@@ -98,16 +146,17 @@ def _make(
     except HfHubHTTPError as error:
         if error.response is None or error.response.status_code != 409:
             raise
-    held = {entry.rfilename for entry in api.repo_info(address.repository, repo_type=kind).siblings or []}
+    found = api.repo_info(address.repository, repo_type=kind)
+    held = {entry.rfilename for entry in found.siblings or []}
     if others := sorted(name for name in held - {ATTRIBUTES} if not own(name)):
         raise BadInput(
             f"{address.repository} at {session.endpoint} holds other files than a {what}'s ({listed(others, 4)}): push to a repository of "
-            f"the {what}'s own, such as one with the {what}'s name."
+            f"its own, such as one with the {what}'s name."
         )
     if address.revision != MAIN:
         try:
             found = api.repo_info(address.repository, repo_type=kind, revision=address.revision)
         except RevisionNotFoundError:
-            return set()  # the commit says so in its own words
+            return _Held()  # the commit says so in its own words
         held = {entry.rfilename for entry in found.siblings or []}
-    return {name for name in held if own(name)}
+    return _Held(frozenset(filter(own, held)), str(found.sha or ""))
