@@ -171,7 +171,8 @@ def evaluate(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run or resume an evaluation; interrupted runs go on where they stopped."""
+    """Run or resume an evaluation; interrupted runs go on where they stopped. It adds no controls: `steer sweep`, of one cell if need be,
+    puts random directions beside a plan."""
     from ..evaluation.evaluate import run_evaluation
     from ..evaluation.loading import load
     from ..evaluation.rows import models_of
@@ -205,6 +206,7 @@ def evaluate(
         print(json.dumps({"run": run.manifest.run_id, "summary": run.summary()}, indent=1, sort_keys=True))
     else:
         print_tables(run, Console())
+        talk().print(f"Stored as {run.manifest.run_id}.", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -74,10 +74,9 @@ def monitor(
     for head in ("what", "kind", "site", "mean", "largest", "at its largest tokens"):
         table.add_column(head)
     for one in found.series:
-        order = sorted(range(len(one.values)), key=lambda place: -one.values[place])[:top]
+        order = one.places[:top]
         words = "  ".join(f"{found.tokens[place]!r} #{place} {one.values[place]:.3g}" for place in order)
-        mean = sum(one.values) / len(one.values)
-        table.add_row(one.name, one.kind, one.site, f"{mean:.3g}", f"{max(one.values):.3g}", words)
+        table.add_row(one.name, one.kind, one.site, f"{one.mean:.3g}", f"{one.values[one.largest]:.3g}", words)
     if found.series:
         paper().print(table, highlight=False, markup=False)
     if found.strongest:

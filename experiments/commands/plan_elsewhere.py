@@ -109,9 +109,8 @@ def _notes(
     """The engine's texts of the same rows, with `compare`, and what is to be said, beside what could not be looked at."""
     if not compare:
         names = sorted({v.provenance.model_id or "an unnamed model" for v in made.vectors.values()})
-        return [], [
-            f"The vectors come from {', '.join(names)}; whether that is the model of this file is not checked (--compare does)."
-        ]
+        which = "they are of the weights in this file" if names == [model] else "that is the model of this file"
+        return [], [f"The vectors come from {', '.join(names)}; whether {which} is not checked (--compare does)."]
     from steering.engine.generation import generate
     from steering.engine.sampling import GenerationSettings
     from steering.executors.agreement import agreement

@@ -166,7 +166,11 @@ def fit(
     for compared in (e.selectivity, e.tokens):
         if compared is not None:
             line(table, f"auroc of {compared.what}", compared.other)
-            line(table, f"auroc of the probe minus that of {compared.what}", compared.difference)
+            line(
+                table,
+                f"auroc of the probe minus that of {compared.what}, of which each counts 0.5 at least",
+                compared.difference,
+            )
     paper().print(table)
     if e.rarest < FEWEST:
         talk().print(

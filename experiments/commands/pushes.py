@@ -23,6 +23,8 @@ def check_dry_run(dry_run: bool, out: Path | None) -> None:
     """Raises BadInput for one of the two options without the other."""
     if dry_run != (out is not None):
         raise BadInput("--dry-run writes the files into a folder: give --dry-run and --out together, or neither.")
+    if out is not None and out.is_file():
+        raise BadInput(f"{out} is a file; --out takes the folder that the files of a dry run go into.")
 
 
 def print_written(files: Mapping[str, bytes], out: Path) -> None:
@@ -36,11 +38,6 @@ def print_written(files: Mapping[str, bytes], out: Path) -> None:
 def print_pushed(done: Pushed) -> None:
     """Say what was pushed, and what it replaced."""
     replaced = None if done.replaced is None else vars(done.replaced)
-    facts = {
-        "repository": done.repository,
-        "commit": done.commit,
-        "url": done.url,
-        "pushed": True,
-        "replaced": replaced,
-    }
+    facts: dict[str, object] = {"repository": done.repository, "commit": done.commit, "url": done.url}
+    facts |= {"pushed": True, "changed": done.changed, "replaced": replaced}
     print(json.dumps(facts, indent=1))

@@ -134,8 +134,18 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         print(json.dumps(document, indent=1, sort_keys=True))
     else:
         print_tables(opened, Console())
+        say_verdict(opened)
         if opened.manifest.spec.get("batch_invariant"):
             print("Rows are batch-invariant: the same bits alone and in any batch.")
+
+
+def say_verdict(run: Run) -> None:
+    """Of the run that tested a sweep's winner, whether it may be called real."""
+    from ..sweeps.cells import CARD, is_test
+    from ..sweeps.verdict import of_test
+
+    if (run.folder / CARD).is_file() and is_test(run):
+        Console().print(f"The sweep's verdict: {of_test(run).sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
 @runs_app.command()

@@ -39,8 +39,11 @@ def own_in_words() -> None:
 
 def say_repository(model: str, commit: str | None, repository: str | None) -> None:
     """That a commit is named without the repository that it is of, where the model's own name is none."""
+    from steering.model.named import NAMED
     from steering.vector.hub.names import could_be_repository
 
+    if model in NAMED:
+        return  # its repository is known
     if commit is not None and repository is None and model and not could_be_repository(model):
         warn(
             f"Warning: {model} is no repository's name, so that the hub's search does not find this by it, and the card names no "

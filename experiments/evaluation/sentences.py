@@ -161,6 +161,10 @@ def _notes(arm: ArmSummary, items: int) -> list[str]:
         notes.append(f"{arm.label}: {found.paired_n} pairs compared, {found.missing} missing on one side.")
     if arm.beyond is not None:
         notes.append(f"{arm.label}: {beyond_sentence(arm.beyond)}")
+    elif found and arm.role == "steered":
+        notes.append(
+            f"{arm.label}: no random direction stands beside it: whether any edit of this size would do the same is open."
+        )
     if gap and gap.reason:
         notes.append(f"{arm.label}: the gap recovered is not defined: {gap.reason}.")
     return notes

@@ -2,14 +2,16 @@
 
 1. A value at a token is read from the activation at that token's own position, once the token has been read. A gate of the same kind
    (`projection(v) > c`, `probe(w) > c`) compares this number with c.
-2. What was read on another model than the vector's, the probe's or the autoencoder's own is said.
+2. Means and largest tokens leave a model's attention sinks out, whose activation says little of the text, and that is said; their values
+   are there.
+3. What was read on another model than the vector's, the probe's or the autoencoder's own is said.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from steering.errors import BadInput
 from steering.model.capture import capture
 from steering.model.models import LoadedModel
 from steering.model.prompts import token_texts, unknown_in
+from steering.model.sinks import sinks_of
 from steering.model.sites import Site
 from steering.vector.vectors import SteeringVector
 
@@ -38,11 +41,24 @@ class Watched:
     """Per token."""
     remark: str = ""
     """What to know before it is read: another model's, or of unknown origin."""
+    sinks: tuple[int, ...] = ()
+    """Positions that means and largest tokens leave out."""
+
+    @property
+    def places(self) -> list[int]:
+        """Tokens that are no sinks, largest first; all where there are no others."""
+        kept = [place for place in range(len(self.values)) if place not in self.sinks] or list(range(len(self.values)))
+        return sorted(kept, key=lambda place: -self.values[place])
 
     @property
     def largest(self) -> int:
         """The token where it is largest."""
-        return max(range(len(self.values)), key=self.values.__getitem__)
+        return self.places[0]
+
+    @property
+    def mean(self) -> float:
+        """Over those tokens."""
+        return sum(self.values[place] for place in self.places) / len(self.places)
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,11 @@ class Monitored:
         """Plain data for JSON."""
         return {
             "model": self.model, "token_ids": list(self.token_ids), "tokens": list(self.tokens),
-            "series": [vars(one) | {"values": list(one.values)} for one in self.series], "remarks": list(self.remarks),
+            "series": [
+                vars(one) | {"values": list(one.values), "sinks": list(one.sinks), "mean": one.mean, "largest": one.largest}
+                for one in self.series
+            ],
+            "remarks": list(self.remarks),
             "strongest": [[list(one) for one in token] for token in self.strongest],
         }  # fmt: skip
 
@@ -122,10 +142,15 @@ def monitor(
     named: tuple[tuple[tuple[int, float], ...], ...] = ()
     if dictionary is not None and strongest:
         named = strongest_of(dictionary.encode(held[dictionary.site]).cpu(), strongest)
+    sinks, remarks = sinks_of(model), []
+    left = tuple(place for place in sinks.positions if place < len(token_ids))
+    if left and len(left) < len(token_ids) and series:
+        series = [replace(one, sinks=left) for one in series]
+        remarks.append(sinks.sentence(model.id, "A mean, or a largest token,"))
     unknown = unknown_in(model, text or model.tokenizer.decode(list(token_ids)))
     return Monitored(
         model.id, tuple(int(t) for t in token_ids), tuple(token_texts(model, list(token_ids))), tuple(series),
-        (unknown.sentence(model.id),) if unknown else (), named,
+        (*((unknown.sentence(model.id),) if unknown else ()), *remarks), named,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from steering.errors import BadInput, listed
@@ -27,6 +28,9 @@ from ..store.manifest import Arm, Manifest
 from ..store.runs import Run, Store
 from ..store.seal import BAD, verified
 from ..sweeps.cells import CARD as SWEEP
+from ..sweeps.cells import is_test
+from ..sweeps.verdict import of_test
+from ..tasks.datasets import FILES
 from .elicitation.findings import audits_of, stored_findings
 
 
@@ -36,10 +40,10 @@ def run_evidence(store: Store, run_id: str, vector: SteeringVector) -> Evidence:
     run = store.open(run_id)
     arms = arms_with(run.manifest, vector.digest)
     if not arms:
-        used = sorted({digest for arm in run.manifest.arms for digest in _used(arm.plan)})
+        used = sorted({digest for arm in run.manifest.arms if arm.role == "steered" for digest in _used(arm.plan)})
         raise BadInput(
-            f"No arm of run {run_id} uses vector {vector.digest} ({vector.name!r}); its arms use {listed(used) or 'none'}. Name a run "
-            "whose plan holds this vector, or leave the run out."
+            f"No arm of run {run_id} uses vector {vector.digest} ({vector.name!r}); its steered arms use {listed(used) or 'none'}. Name a "
+            "run whose plan holds this vector, or leave the run out."
         )
     said = audits_of(stored_findings(store)[0], vector.digest)
     return Evidence(
@@ -56,7 +60,9 @@ def plan_evidence(store: Store, run_id: str, plan: Plan) -> Evidence:
     run = store.open(run_id)
     arms = [arm for arm in run.manifest.arms if arm.plan and digest_of(arm.plan) == plan.digest]
     if not arms:
-        there = [f"{arm.name} ({digest_of(arm.plan)})" for arm in run.manifest.arms if arm.plan]
+        there = [
+            f"{arm.name} ({digest_of(arm.plan)})" for arm in run.manifest.arms if arm.plan and arm.role == "steered"
+        ]
         raise BadInput(
             f"No arm of run {run_id} has plan {plan.digest}; its steered arms are {listed(there) or 'none'}. Name a run of this very plan, "
             "or leave the run out."
@@ -65,9 +71,11 @@ def plan_evidence(store: Store, run_id: str, plan: Plan) -> Evidence:
 
 
 def _remarks(run: Run) -> tuple[str, ...]:
-    """That a sweep's development run chose among its cells by these very questions."""
-    if not (run.folder / SWEEP).is_file() or "-test-" in run.manifest.run_id:
+    """Of a sweep: that its development run chose among its cells by these very questions; or the verdict of the run that tested one."""
+    if not (run.folder / SWEEP).is_file():
         return ()
+    if is_test(run):
+        return (f"The sweep's verdict on its cell: {of_test(run).sentence}",)
     return (
         f"{run.manifest.run_id} is the development run of a sweep: its questions chose among its cells, so that these numbers look better "
         "than they are. The run of the same sweep on other questions says how large the effect is.",
@@ -231,7 +239,8 @@ def _task(manifest: Manifest) -> str:
     task = manifest.spec.get("task")
     if not isinstance(task, Mapping):
         return str(task or "")
-    words = [str(task.get("dataset") or task.get("name") or "")]
+    named = str(task.get("dataset") or task.get("name") or "")
+    words = [PurePath(named).name if named.endswith(FILES) else named]  # a file's folder is nobody else's business
     if grader := task.get("grader"):
         words.append(f"graded by {grader if isinstance(grader, str) else json.dumps(grader, sort_keys=True)}")
         words += [f"against the field {task['answer']}"] if task.get("answer") else []

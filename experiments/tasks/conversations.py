@@ -76,6 +76,8 @@ def _asked(model: Reads, one: OwnPrompt, chat: bool, system: str | None, thinkin
             raise BadInput("A system prompt and thinking belong to a chat template; ask with --chat.")
         text = str(one.prompt)
         return Asked(text, encode_prompt(model, text), None, one.id)
+    if not turns and not str(one.prompt).strip():
+        raise BadInput("The prompt is empty. Give at least one word.")
     turns = turns or (Message(role="user", content=str(one.prompt)),)
     if system is not None:
         if turns[0].role == "system":

@@ -34,6 +34,8 @@ class Named:
     licence: str
     origin: str
     """Whose model it is."""
+    repository: str
+    """Of the hub, which the file was made from; of which commit its package does not say."""
 
     @property
     def about(self) -> str:
@@ -50,6 +52,7 @@ NAMED = {
         92_871_040,
         "Apache-2.0",
         "SmolLM2-135M-Instruct of Hugging Face (HuggingFaceTB), quantised to Q4_1",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
 

@@ -91,6 +91,8 @@ def test_a_conversation_is_what_the_chat_template_makes_of_it() -> None:
 def test_a_prompt_is_fed_as_it_is_or_as_a_users_turn() -> None:
     model = templated(QWEN3, None, False)
     assert fed(model, OwnPrompt(prompt="Hello <think>")) == "Hello <think>"
+    with pytest.raises(BadInput, match="The prompt is empty. Give at least one word."):
+        fed(model, OwnPrompt(prompt=" "), chat=True)
     assert fed(model, OwnPrompt(prompt="Hello"), chat=True) == fed(model, conversation(("user", "Hello")))
 
 

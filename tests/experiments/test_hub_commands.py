@@ -128,7 +128,7 @@ def test_what_an_audit_of_the_store_says_goes_along(tmp_path: Path, own: Steerin
 def test_a_run_without_the_vector_is_refused(tmp_path: Path, own: SteeringVector) -> None:
     stored(tmp_path, own)
     with pytest.raises(
-        BadInput, match=f"No arm of run fake uses vector {vector().digest} .*its arms use .*{own.digest}"
+        BadInput, match=f"No arm of run fake uses vector {vector().digest} .*its steered arms use .*{own.digest}"
     ):
         run_evidence(Store(tmp_path), "fake", vector())
     empty = make_manifest("empty").model_copy(update={"arms": Store(tmp_path).open("fake").manifest.arms})
@@ -300,13 +300,19 @@ def test_a_run_that_chose_among_its_cells_says_so_and_a_damaged_one_is_no_eviden
 ) -> None:
     run = stored(tmp_path, own)
     assert run_evidence(Store(tmp_path), "fake", own).remarks == ()
-    run.keep("sweep.json", b"{}")
+    cells = [{"name": "steered", "settings": {"layer": 2}}]
+    run.keep("sweep.json", json.dumps({"sweep": {"name": "s"}, "cells": cells}).encode())
     (remark,) = run_evidence(Store(tmp_path), "fake", own).remarks
     assert "development run of a sweep" in remark
     found = repository_files(own, "me/own", force=True, evidence=run_evidence(Store(tmp_path), "fake", own))[
         "README.md"
     ].decode()
     assert "development run of a sweep" in found and "The questions: " in found
+    facts = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(facts | {"name": "s-test"}))
+    (run.folder / "SHA256SUMS").unlink(missing_ok=True)
+    (remark,) = run_evidence(Store(tmp_path), "fake", own).remarks
+    assert remark.startswith("The sweep's verdict on its cell: steered is described, not tested: its card does not say")
     shard = next((run.folder / "rows").glob("*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(StoreError, match="does not verify, so it is no evidence"):

@@ -39,13 +39,20 @@ def test_a_hub_that_does_not_answer_is_said_in_a_sentence(
 def test_a_commit_without_a_repository_is_said_and_a_dry_run_overwrites_nothing(
     steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path
 ) -> None:
+    replace(own, provenance=replace(own.provenance, model_id="my.gguf")).save("my.safetensors")
+    code, _, err = steer("vectors", "push", "my.safetensors", "me/my", "--base-commit", "a" * 40)
+    assert code == 0 and "my.gguf is no repository's name" in err and "--base-model OWNER/NAME" in err
     replace(own, provenance=replace(own.provenance, model_id="smollm2")).save("own.safetensors")
     code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--base-commit", "a" * 40)
-    assert code == 0 and "smollm2 is no repository's name" in err and "--base-model OWNER/NAME" in err
+    assert code == 0 and "is no repository's name" not in err, "its repository is known"
     named = ("--base-commit", "a" * 40, "--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct")
     code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named)
     assert code == 0 and "is no repository's name" not in err
     assert "base model smollm2 of HuggingFaceTB/SmolLM2-135M-Instruct" in steer("vectors", "pull", "me/own")[2]
+    code, _, err = steer(
+        "vectors", "push", "own.safetensors", "me/own", *named, "--dry-run", "--out", "own.safetensors"
+    )
+    assert code == 2 and "own.safetensors is a file; --out takes the folder" in err
     Path("filled").mkdir()
     Path("filled/README.md").write_text("mine")
     code, _, err = steer("vectors", "push", "own.safetensors", "me/own", *named, "--dry-run", "--out", "filled")
@@ -57,11 +64,12 @@ def test_a_card_says_what_counted_as_right_and_how_long_texts_could_be(tmp_path:
     run = stored(tmp_path, own)
     facts = json.loads((run.folder / "run.json").read_text())
     facts["spec"] |= {
-        "task": {"dataset": "open-beginnings", "grader": "sentiment", "answer": "wanted"}, "generation": {"max_new_tokens": 24}
+        "task": {"dataset": "/home/me/open.jsonl", "grader": "sentiment", "answer": "wanted"}, "generation": {"max_new_tokens": 24}
     }  # fmt: skip
     (run.folder / "run.json").write_text(json.dumps(facts))
     (tmp_path / "fake" / "SHA256SUMS").unlink(missing_ok=True)
     found = run_evidence(Store(tmp_path), "fake", own)
     card = repository_files(own, "me/v", force=True, evidence=found)["README.md"].decode().replace("\\", "")
-    assert "open-beginnings, graded by sentiment, against the field wanted, asked of" in card
+    assert "open.jsonl, graded by sentiment, against the field wanted, asked of" in card
+    assert "/home/me" not in card
     assert "texts of at most 24 tokens" in card

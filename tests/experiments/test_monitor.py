@@ -17,6 +17,7 @@ from probes.probe import Probe, ProbeProvenance
 from saes.loading import load_dictionary
 from steering.errors import BadInput
 from steering.model.models import load_model
+from steering.model.sinks import Sinks
 from steering.model.sites import Site
 from steering.vector.vectors import Provenance, SteeringVector
 from tests.experiments.command_line import Steer, command
@@ -62,6 +63,27 @@ def test_values_are_those_of_a_plain_forward_pass() -> None:
     for one, number in zip(found.series[3:], (3, 183), strict=True):
         assert torch.allclose(torch.tensor(one.values), latents[:, number].cpu(), atol=1e-3)
     assert found.tokens[found.series[0].largest] and len(found.tokens) == len(ids) and found.remarks == ()
+
+
+def test_means_and_largest_tokens_leave_attention_sinks_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("builtin:base")
+    ids = list(model.tokenizer(TEXT)["input_ids"])
+    whole = monitor(model, ids, [drawn(3)]).series[0]
+    assert whole.sinks == () and whole.mean == pytest.approx(sum(whole.values) / len(ids))
+    first = max(range(len(ids)), key=whole.values.__getitem__)
+    monkeypatch.setitem(model.extra, "sinks", Sinks((first,), 40.0, 2))
+    found = monitor(model, ids, [drawn(3)])
+    (one,) = found.series
+    others = [value for place, value in enumerate(whole.values) if place != first]
+    assert one.values == whole.values and one.mean == pytest.approx(sum(others) / len(others))
+    assert one.values[one.largest] == max(others) and first not in one.places
+    (said,) = found.remarks
+    assert f"leaves out position {first}, an attention sink of builtin:base" in said
+    document = found.to_dict()["series"][0]
+    assert (document["sinks"], document["largest"]) == ([first], one.largest) and document["mean"] == one.mean
+    monkeypatch.setitem(model.extra, "sinks", Sinks((0,), 40.0, 2))
+    alone = monitor(model, ids[:1], [drawn(3)])
+    assert alone.remarks == () and alone.series[0].mean == alone.series[0].values[0], "there is nothing else to show"
 
 
 def test_what_is_another_models_or_unknown_is_said() -> None:

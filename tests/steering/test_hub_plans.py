@@ -87,7 +87,7 @@ def test_the_card_says_what_the_plan_is(hub: FakeHub) -> None:
     assert f"--plan hub:{PLAN}" in card and "operation: ablate" in card and "* **Steps**: 3" in card
     put_plan(evidence=Evidence(effects=(EFFECT,)))
     card = hub.files(PLAN)["README.md"].decode()
-    assert "50.0 (35.0 to 65.0)" in card and "stand beside no random direction" in card
+    assert "50.0 (35.0 to 65.0)" in card and "stands beside no random direction" in card
     assert "Nobody has asked whether the plan is more than a word" in card
 
 
@@ -126,7 +126,12 @@ def test_a_vectors_repository_names_its_plan(hub: FakeHub) -> None:
         ("evidence.json", lambda data: data[:-9], "evidence.json of .* is not the file"),
         ("config.json", lambda data: data[:-9], "is not JSON"),
         ("config.json", {"version": 2}, "is of version 2 of the format"),
-        ("config.json", {"kind": "probe"}, "is not that of a plan: format .* kind 'probe'"),
+        (
+            "config.json",
+            {"kind": "probe"},
+            "holds a probe, not a plan: `steer probe pull` fetches it, and hub:me/plan names it",
+        ),
+        ("config.json", {"kind": "sae"}, "is not that of a plan: format .* kind 'sae'"),
         ("config.json", {"files": {"../../x": "0"}}, r"names '../../x', which is no file of such a repository"),
         ("config.json", {"files": {"vectors/../x": "0"}}, "which is no file of such a repository"),
         (

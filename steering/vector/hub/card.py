@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -19,6 +20,8 @@ from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, Bas
 from .evidence_table import shown
 from .markdown import code, plain, word
 
+SPANS = ("all", "prompt", "generated")
+"""Spans that can be said to another program."""
 PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 """What a step of a plan may have to be said in one line here."""
 SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
@@ -31,6 +34,7 @@ UNMEASURED = (
 
 def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any], measured: bool = True) -> str:
     """`README.md` of a repository; `plan` is that of its plan.yaml, `measured` whether it is one that the evidence is of."""
+    steps = _Added.of(config, plan)
     parts = [
         f"---\n{front_matter(config)}---",
         f"# {plain(config.name)}",
@@ -41,12 +45,45 @@ def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str,
         "## How to use it",
         _own(repository, config, plan),
         UNMEASURED if evidence.effects and not measured else "",
-        _transformers(repository, config),
-        _llama_cpp(repository, config),
-        _easysteer(repository, config),
+        _transformers(repository, config, steps),
+        _llama_cpp(repository, config, steps),
+        _easysteer(repository, config, steps),
         _held(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+@dataclass(frozen=True)
+class _Added:
+    """The plan as one addition, as other programs can do it; an amount of 1 where it is something else."""
+
+    amount: float = 1.0
+    """Of the vector's length."""
+    span: str = ""
+    """As the plan has it."""
+    whole: bool = False
+    """Whether the plan is nothing else."""
+
+    @staticmethod
+    def of(config: Config, plan: Mapping[str, Any]) -> _Added:
+        steps = plan["interventions"]
+        dose = steps[0].get("dose") or {}
+        unit = {"vector": 1.0, "raw": 1 / config.norm if config.norm else 0.0}.get(str(dose.get("unit")), 0.0)
+        plain = set(steps[0]) <= PLAIN and set(dose) == {"amount", "unit"} and steps[0]["operation"] == "add"
+        if len(steps) > 1 or not plain or not unit or steps[0].get("site", config.site) != config.site:
+            return _Added()
+        span = str(steps[0]["span"])
+        return _Added(float(dose["amount"]) * unit, span, True)
+
+    def everywhere(self, where: str) -> str:
+        """How far a program that adds at every token does what the plan does."""
+        if not self.whole:
+            return f"{where} This is the vector once; {PLAN} does something else, which this cannot."
+        if self.span == "all | sinks":
+            return where
+        if self.span == "all":
+            return f"{where} {PLAN} leaves a model's attention sinks out, which this does not."
+        return f"{where} {PLAN} adds as much, on other positions: what is shown above is of that."
 
 
 def front_matter(config: Config) -> str:
@@ -141,7 +178,7 @@ def _loads_elsewhere(base: BaseModelFacts) -> str:
     return base.repository or ("MODEL" if own else base.id)
 
 
-def _transformers(repository: str, config: Config) -> str:
+def _transformers(repository: str, config: Config, added: _Added) -> str:
     site = Site.parse(config.site)
     title = "### transformers"
     if site.kind not in ("resid_post", "resid_pre"):
@@ -167,7 +204,7 @@ handle = layer.register_forward_pre_hook(steer, with_kwargs=True)"""
 handle = layer.register_forward_hook(steer)"""
     return f"""{title}
 
-Every position is steered, those of the prompt too.
+{added.everywhere("Every position is steered, those of the prompt too.")}
 
 ```python
 from huggingface_hub import hf_hub_download
@@ -177,7 +214,7 @@ from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained({name!r}{revision})
 direction = load_file(hf_hub_download("{repository}", "{VECTOR}"))["direction"]
 layer = model.model.layers[{site.layer}]  # model.transformer.h in GPT-2, model.gpt_neox.layers in GPT-NeoX
-scale = 1.0
+scale = {added.amount:g}
 
 
 {hook}
@@ -186,13 +223,16 @@ scale = 1.0
 `handle.remove()` ends it."""
 
 
-def _llama_cpp(repository: str, config: Config) -> str:
+def _llama_cpp(repository: str, config: Config, added: _Added) -> str:
     site, title = Site.parse(config.site), "### llama.cpp"
     if site.kind != "resid_post" or site.layer < 1:
         return f"{title}\n\nllama.cpp adds to the output of layers from the second on; it cannot add at `{site}`."
+    scaled = "" if added.amount == 1 else (
+        f" The line below adds the vector once; `--control-vector-scaled` takes the scale, {added.amount:g}."
+    )  # fmt: skip
     return f"""{title}
 
-`ARCHITECTURE` is the model's as llama.cpp names it, such as `qwen2`. Every position is steered.
+`ARCHITECTURE` is the model's as llama.cpp names it, such as `qwen2`. {added.everywhere("Every position is steered.")}{scaled}
 
 ```sh
 steer vectors pull {repository} --out vector.safetensors
@@ -201,16 +241,21 @@ llama-cli -m MODEL.gguf --control-vector vector.gguf
 ```"""
 
 
-def _easysteer(repository: str, config: Config) -> str:
+def _easysteer(repository: str, config: Config, added: _Added) -> str:
     site, title = Site.parse(config.site), "### EasySteer"
     if site.kind != "resid_post":
         return f"{title}\n\nEasySteer adds to the output of a layer; it cannot add at `{site}`."
     base = _loads_elsewhere(config.base_model)
+    options = (f" --scale {added.amount:g}" if added.amount != 1 else "") + (
+        f" --on {added.span}" if added.span in SPANS else ""
+    )
     return f"""{title}
+
+`ARCHITECTURE` is the model's, such as `qwen2`.
 
 ```sh
 steer vectors pull {repository} --out vector.safetensors
-steer vectors export vector.safetensors --out spec.json --format easysteer --model-hint ARCHITECTURE
+steer vectors export vector.safetensors --out spec.json --format easysteer --model-hint ARCHITECTURE{options}
 vllm serve {word(base)} --steering-config spec.json
 ```"""
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ...errors import BadInput
 from .names import could_be_repository
@@ -28,6 +28,8 @@ LIBRARY = "steering-workbench"
 LAYERS = "blocks.<layer> is the 0-based decoder layer; hook_resid_pre is its input, hook_resid_post its output (TransformerLens names)"
 UNIT = "vector: an amount of 1 adds the stored direction once, with the length that it has"
 
+SLACK = 1e-9
+"""By how much rounding may put an estimate outside of its interval."""
 _PAPER = re.compile(r"\d{4}\.\d{4,5}(v\d+)?")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -103,10 +105,18 @@ class Config(Frozen):
 class Difference(Frozen):
     """A paired difference of shares, with its interval."""
 
-    value: float
-    low: float
-    high: float
-    p: float | None = None
+    value: float = Field(ge=-1, le=1)
+    low: float = Field(ge=-1, le=1)
+    high: float = Field(ge=-1, le=1)
+    p: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low - SLACK <= self.value <= self.high + SLACK:
+            raise ValueError(
+                f"low, value and high must come in this order, not {self.low:g}, {self.value:g} and {self.high:g}"
+            )
+        return self
 
 
 class RandomControls(Frozen):
@@ -114,10 +124,10 @@ class RandomControls(Frozen):
 
     kind: str
     """`random directions`, for example."""
-    count: int
-    as_good: int
+    count: int = Field(ge=1)
+    as_good: int = Field(ge=0)
     """Controls that do at least as well."""
-    rank_p: float
+    rank_p: float = Field(gt=0, le=1)
     """One-sided: (1 + as good)/(1 + count)."""
     matched: bool | None = None
     """Whether their edits are of the arm's measured size; None where that is not known."""
@@ -126,12 +136,18 @@ class RandomControls(Frozen):
     few: bool | None = None
     """Whether they are too few for that interval to be relied on; None where that is not known."""
 
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Self:
+        if self.as_good > self.count:
+            raise ValueError(f"{self.as_good} of {self.count} controls cannot be as good")
+        return self
+
 
 class WrongSign(Frozen):
     """The arm that subtracts what this one adds."""
 
     arm: str
-    n: int
+    n: int = Field(ge=1)
     difference: Difference | None = None
 
 
@@ -151,23 +167,29 @@ class Effect(Frozen):
     """At most, per text."""
     n: int = Field(ge=1)
     """Rows."""
-    level: float = 0.95
-    """Of every interval."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Of every interval; 0.95 is 95 %."""
     accuracy: float
     low: float
     high: float
-    baseline: float | None = None
+    baseline: float | None = Field(default=None, ge=0, le=1)
     """Accuracy of the baseline."""
     difference: Difference | None = None
     """Arm minus baseline, paired by question."""
     controls: RandomControls | None = None
     wrong_sign: WrongSign | None = None
-    tokens: float | None = None
+    tokens: float | None = Field(default=None, ge=0)
     """Mean generated tokens per row."""
     token_difference: float | None = None
     """Against the baseline, mean per row."""
-    truncated: int | None = None
-    unscorable: int | None = None
+    truncated: int | None = Field(default=None, ge=0)
+    unscorable: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _no_more_than_rows(self) -> Self:
+        if more := [name for name in ("truncated", "unscorable") if (getattr(self, name) or 0) > self.n]:
+            raise ValueError(f"{more[0]} is {getattr(self, more[0])}, of {self.n} rows")
+        return self
 
 
 class Evidence(Frozen):
@@ -261,12 +283,23 @@ def digest_in(data: bytes) -> str:
     return str(own.get("digest") or UNKNOWN)
 
 
+def effects_in(data: bytes) -> int:
+    """How many measured effects an `evidence.json` holds; 0 where it cannot be read."""
+    try:
+        return len(parsed(Evidence, read_json(data, EVIDENCE), EVIDENCE).effects)
+    except BadInput:
+        return 0
+
+
 def read_json(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object. Raises BadInput."""
     try:
         facts = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where} is not JSON ({error}); it is cut short, or another file.") from error
+        raise BadInput(
+            f"{where} is not JSON ({error}); it is cut short, or another file. Mend it; where it lies in the hub's cache, delete it and "
+            "pull again."
+        ) from error
     if not isinstance(facts, dict):
         raise BadInput(f"{where} holds a {type(facts).__name__}; a JSON object is needed.")
     return facts

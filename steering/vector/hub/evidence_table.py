@@ -48,7 +48,10 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
         parts += [f"The questions: {'; '.join(asked)}."] if asked else []
         parts += [f"**{plain(remark)}**" for remark in evidence.remarks]
         levels = sorted({f"{100 * effect.level:g} %" for effect in evidence.effects})
-        parts.append(f"Intervals are of {' and '.join(levels)}; differences are paired by question.")
+        parts.append(
+            f"Intervals are of {' and '.join(levels)}; differences are paired by question. A p comes from an exact test of its own, "
+            "so that close to the limit it and the interval can differ."
+        )
         few = [effect for effect in evidence.effects if effect.n < FEW]
         if few:
             parts.append(
@@ -63,7 +66,8 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
         bare = [effect for effect in evidence.effects if effect.controls is None and effect.role == "steered"]
         if bare:
             parts.append(
-                f"{len(bare)} of these arms stand beside no random direction: whether any edit of that size would do the same is open."
+                f"{len(bare)} of these arms {'stands' if len(bare) == 1 else 'stand'} beside no random direction: "
+                "whether any edit of that size would do the same is open."
             )
     else:
         parts.append("No measured effect is attached.")

@@ -99,6 +99,11 @@ def fetch_hashed(address: Address, session: Session, kind: Kind) -> HashedCopy:
                 f"{CONFIG} of {where} is not that of a {kind}: format {OF_VECTORS!r} is a vector's. `steer vectors pull` fetches it, and "
                 f"hub:{address.name} names it where a vector is named."
             )
+        if facts.get("format") == FORMAT and facts.get("kind") in ("plan", "probe"):
+            raise BadInput(
+                f"{where} holds a {facts['kind']}, not a {kind}: `steer {facts['kind']} pull` fetches it, and hub:{address.name} names it "
+                f"where a {facts['kind']} is named."
+            )
         raise BadInput(
             f"{CONFIG} of {where} is not that of a {kind}: format {facts.get('format')!r}, kind {facts.get('kind')!r}, not {FORMAT!r} and "
             f"{kind!r}."

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, listed
-from .contents import CONFIG, FILES, UNKNOWN, digest_in
-from .names import MAIN, Address
+from .contents import CONFIG, EVIDENCE, FILES, UNKNOWN, digest_in, effects_in
+from .names import MAIN, Address, is_commit
 from .session import PREFIXES, RepositoryKind, Session, in_words
 
 ATTRIBUTES = ".gitattributes"
@@ -35,12 +35,22 @@ class Former:
     """`unknown` where its `config.json` does not say it."""
     commit: str
     """That still holds it."""
+    same: bool = False
+    """Whether the push is of the same one, so that only its evidence went."""
+    effects: int = 0
+    """Measured effects that it came with, where the push brings none."""
 
     def sentence(self, repository: str, what: str) -> str:
         """That it was replaced, and where it still is."""
+        effects = f"{self.effects} measured {'effect' if self.effects == 1 else 'effects'}"
+        if self.same:
+            return (
+                f"{repository} held {effects} of this {what}, and this push brings none: its card says that nothing is shown. They are "
+                f"still there as {repository}@{self.commit}."
+            )
         return (
             f"{repository} held {what} {self.digest}, which this push replaced; who names the repository or branch now gets the new one. "
-            f"The former is still there as {repository}@{self.commit}."
+            f"The former is still there as {repository}@{self.commit}" + (f", with {effects}." if self.effects else ".")
         )
 
 
@@ -53,6 +63,8 @@ class Pushed:
     url: str
     replaced: Former | None = None
     """What it took the place of; None where nothing was there, or the same."""
+    changed: bool = True
+    """Whether the branch holds something else than before."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,10 @@ def send(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
+    if is_commit(address.revision):
+        raise BadInput(
+            f"{address.name} names a commit, which no push can change: name a branch that is there, or leave the revision out for {MAIN}."
+        )
     api = session.api()
     with in_words(session, address, "write", kind):
         held = _make(api, address, session, private, own, what, kind)
@@ -108,7 +124,8 @@ def send(
             raise
     if former is not None:
         warnings.warn(former.sentence(address.repository, what), Replacing, stacklevel=3)
-    return Pushed(address.repository, str(done.oid), f"{session.endpoint}/{PREFIXES[kind]}{address.repository}", former)
+    url = f"{session.endpoint}/{PREFIXES[kind]}{address.repository}"
+    return Pushed(address.repository, str(done.oid), url, former, str(done.oid) != held.commit)
 
 
 def _former(api: Any, address: Address, held: _Held, files: Mapping[str, bytes | Path]) -> Former | None:
@@ -117,9 +134,18 @@ def _former(api: Any, address: Address, held: _Held, files: Mapping[str, bytes |
     if CONFIG not in held.files or not isinstance(given, bytes):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        found = api.hf_hub_download(address.repository, CONFIG, revision=held.commit, local_dir=folder)
-        digest = digest_in(Path(found).read_bytes())
-    return None if digest == digest_in(given) != UNKNOWN else Former(digest, held.commit)
+
+        def former(name: str) -> bytes:
+            return Path(
+                api.hf_hub_download(address.repository, name, revision=held.commit, local_dir=folder)
+            ).read_bytes()
+
+        digest = digest_in(former(CONFIG))
+        effects = effects_in(former(EVIDENCE)) if EVIDENCE in held.files else 0
+    brings = files.get(EVIDENCE)
+    dropped = 0 if isinstance(brings, bytes) and effects_in(brings) else effects
+    same = digest == digest_in(given) != UNKNOWN
+    return None if same and not dropped else Former(digest, held.commit, same, dropped)
 
 
 def _refused(error: Exception) -> bool:
