@@ -12,10 +12,10 @@ from app.escaping import for_markdown, one_line
 from app.job_section import offer
 from app.library import entries, runs_root
 from app.model_shapes import shape_of
-from app.quality_words import quality_words
 from app.stack import Card
 from app.vector_files import VectorFile
 from app.vector_sweep import DIRECTIONS, DOSES, FORMS, LANGUAGE, ROWS_PER_MINUTE, Trial, file_of, tasks_for, write_sweep
+from experiments.quality_words import quality_words
 from steering.errors import BadInput
 
 SPANS = ("last_prompt", "generated", "all")

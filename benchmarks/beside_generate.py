@@ -22,7 +22,8 @@ from .contest import Contender, Entry, contest
 from .workloads import SIZES, Workload, prompts, save_model, sweep_configurations
 
 TOKENS = {"1M": 64, "30M": 32, "150M": 16, "SmolLM2": 24, "360M": 12}
-BUSY = "import torch; torch.set_num_threads(1); a = torch.randn(768, 768)\nwhile True: a @ a"
+BUSY = "import os, torch; torch.set_num_threads(1); a = torch.randn(768, 768); own = os.getppid()\nwhile os.getppid() == own: a @ a"
+"""Ends with the benchmark, however that ends."""
 HEAD = (
     "| model | threads | rows | | tokens/s | time per token, engine = 1 | same tokens |\n|---|--:|--:|---|--:|---|--:|"
 )

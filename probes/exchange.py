@@ -86,7 +86,7 @@ def probe_files(
     }  # fmt: skip
     config = HashedConfig(
         kind="probe",
-        name=title or origin.target or repository.rpartition("/")[2],
+        name=title or ("" if Path(origin.target).suffix else origin.target) or repository.rpartition("/")[2],
         digest=probe.digest,
         sites=(probe.site.name,),
         base_model=base,

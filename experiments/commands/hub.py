@@ -48,19 +48,21 @@ def push(
     """Write a vector's repository on the hub: configuration, vector, plan, evidence and model card, in one commit."""
     from steering.vector.exchange import push_vector, repository_files
     from steering.vector.hub.contents import Evidence
+    from steering.vector.hub.download import local_file
     from steering.vector.hub.names import Address
     from steering.vector.vectors import SteeringVector
 
     check_dry_run(dry_run, out)
     vector, address = SteeringVector.load(file), Address.parse(repository)
     shown, plan, tokenizer = _shown(vector, evidence, run, runs)
+    shown = _with_quality(shown or Evidence(), local_file(file), vector.digest)
     given: dict[str, Any] = {
         "base_commit": base_commit, "base_model": base_model, "tokenizer": tokenizer, "evidence": shown, "plan": plan,
         "useful": _range(useful), "licence": licence,
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
     files = repository_files(vector, address.repository, **given)
-    if (shown or Evidence()).empty:
+    if shown.empty:
         warn(NO_EVIDENCE)
     say_repository(vector.provenance.model_id, base_commit, base_model)
     if out is not None:
@@ -141,6 +143,19 @@ def _shown(
     manifest = store.open(run).manifest
     found = run_evidence(store, run, vector)
     return found, plan_of(manifest, vector.digest), tokenizer_of(manifest, vector.digest)
+
+
+def _with_quality(shown: Evidence, file: Path, digest: str) -> Evidence:
+    """The evidence with what the report beside the vector's file says, where there is one; why another one is left out is said here."""
+    from ..quality_words import UNKNOWN, is_report, quality_words
+
+    words, remarks = quality_words(file, digest)
+    if shown.quality or words == UNKNOWN:
+        return shown
+    if not is_report(words):
+        warn(f"Warning: {words} The card says nothing of it.")
+        return shown
+    return shown.model_copy(update={"quality": (words, *remarks)})
 
 
 def _range(text: str) -> tuple[float, float] | None:

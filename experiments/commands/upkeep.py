@@ -118,6 +118,8 @@ def verify(
         for checked in check(opened):
             found.append({"run": name, **asdict(checked)})
             bad += checked.status in BAD
+    if not found:
+        say(f"There is no run in {runs}: nothing was checked.", "yellow")
     if as_json:
         print(json.dumps(found, indent=1))
     else:

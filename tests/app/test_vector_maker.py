@@ -12,12 +12,12 @@ import yaml
 from typer.testing import CliRunner
 
 from app.jobs.admission import NotAdmitted, admitted_command
-from app.quality_words import UNKNOWN, quality_words
 from app.vector_examples import MARKED
 from app.vector_files import offered
 from app.vector_maker import KINDS, METHODS, READS, Wish, arguments, files_of, prepare, wish_of
 from app.vector_sweep import DIRECTIONS, FORMS, SHORT, SPLITS, Trial, file_of, sweep_of, tasks_for, write_sweep
 from experiments.commands.cli import app as command_line
+from experiments.quality_words import UNKNOWN, quality_words
 from experiments.sweeps.spec import SweepSpec, cells_of, load_sweep
 from experiments.tasks.task import resolve_task
 from steering.errors import BadInput

@@ -60,6 +60,32 @@ def test_a_commit_without_a_repository_is_said_and_a_dry_run_overwrites_nothing(
     assert Path("filled/README.md").read_text() == "mine" and len(list(Path("filled").iterdir())) == 1
 
 
+def test_a_report_of_quality_beside_the_file_is_on_the_card(
+    steer: Steer, hub: FakeHub, own: SteeringVector, tmp_path: Path
+) -> None:
+    own.save("own.safetensors")
+    report = {
+        "separability": {"auc": {"estimate": 0.84, "low": 0.52, "high": 1.0}}, "split_half": {"mean": 0.27, "low": 0.1, "high": 0.4},
+        "norm_ratio": 0.2, "token_accuracy": 0.6, "remarks": ["unstable: split-half cosine 0.27"],
+    }  # fmt: skip
+    stored_report = {"vector": own.digest, "held_out": [4, 4], "report": report}
+    Path("own.quality.json").write_text(json.dumps(stored_report))
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--force")
+    card = hub.files("me/own")["README.md"].decode()
+    assert code == 0 and "no evidence is attached" in err, "a report is no effect"
+    assert (
+        "**How well it is determined** On 4 and 4 texts held out" in card and "unstable: split-half cosine 0.27" in card
+    )
+    assert json.loads(hub.files("me/own")["evidence.json"])["quality"][1:] == report["remarks"]
+    Path("own.quality.json").write_text(json.dumps({**stored_report, "vector": "0" * 16}))
+    code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--force")
+    assert code == 0 and "is the report of another vector" in err and "The card says nothing of it." in err
+    assert "How well it is determined" not in hub.files("me/own")["README.md"].decode()
+    Path("own.quality.json").unlink()
+    assert steer("vectors", "push", "own.safetensors", "me/own", "--force")[0] == 0
+    assert "How well it is determined" not in hub.files("me/own")["README.md"].decode()
+
+
 def test_a_card_says_what_counted_as_right_and_how_long_texts_could_be(tmp_path: Path, own: SteeringVector) -> None:
     run = stored(tmp_path, own)
     facts = json.loads((run.folder / "run.json").read_text())

@@ -202,6 +202,8 @@ class Evidence(Frozen):
     """Whether the vector is more than a word, in sentences."""
     side_effects: tuple[str, ...] = ()
     """What else changes, in sentences."""
+    quality: tuple[str, ...] = ()
+    """How well the direction is determined by what it was made from, in sentences."""
     remarks: tuple[str, ...] = ()
     """What is to be known before the numbers are read, in sentences."""
 

@@ -30,8 +30,9 @@ _HEADS = (
 
 def shown(evidence: Evidence, what: str = "vector") -> str:
     """The paragraphs under *What it does*. `what` is whose effects they are."""
+    made = [f"**How well it is determined** {' '.join(map(plain, evidence.quality))}"] if evidence.quality else []
     if evidence.empty:
-        return NOTHING_SHOWN
+        return "\n\n".join([NOTHING_SHOWN, *made])
     parts = []
     if evidence.effects:
         rows = [_row(effect) for effect in evidence.effects]
@@ -76,6 +77,7 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
         ("What else changes", evidence.side_effects, "No side effect was measured."),
     ):
         parts.append(f"**{title}** " + (" ".join(map(plain, said)) if said else lacking))
+    parts += made
     parts.append(f"These numbers are the author's own; pulling the {what} does not repeat them.")
     return "\n\n".join(parts)
 

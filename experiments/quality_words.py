@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".quality.json"
+READ = "On"
+"""How the words of a report begin that could be read."""
 UNKNOWN = (
     "No report of its quality lies beside its file: whether it separates texts that it was not made from is not known."
 )
@@ -23,7 +25,8 @@ def quality_words(vector: Path, digest: str) -> tuple[str, list[str]]:
         report = stored["report"]
         parts = report["separability"], report["split_half"]
         words = (
-            f"On {stored['held_out'][0]} and {stored['held_out'][1]} texts held out it ranks a wanted one above another with probability "
+            f"{READ} {stored['held_out'][0]} and {stored['held_out'][1]} texts held out it ranks a wanted one above another with "
+            "probability "
             f"{_interval(parts[0]['auc'])}; directions of two halves of its texts have a cosine of {_number(parts[1]['mean'])} "
             f"({_number(parts[1]['low'])} to {_number(parts[1]['high'])}); its length is {_number(report['norm_ratio'])} of the residual "
             f"stream's. The tokens alone, without a model, would tell {_percent(report['token_accuracy'])} of them apart. "
@@ -34,6 +37,11 @@ def quality_words(vector: Path, digest: str) -> tuple[str, list[str]]:
         return UNKNOWN, []
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         return f"{path.name} cannot be read ({str(error)[:120]}): its quality is not known.", []
+
+
+def is_report(words: str) -> bool:
+    """Whether the words are those of a report, and not why there is none."""
+    return words.startswith(f"{READ} ")
 
 
 def _interval(entry: Any) -> str:
