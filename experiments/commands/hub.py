@@ -155,7 +155,8 @@ def _with_quality(shown: Evidence, file: Path, digest: str) -> Evidence:
     if not is_report(words):
         warn(f"Warning: {words} The card says nothing of it.")
         return shown
-    return shown.model_copy(update={"quality": (words, *remarks)})
+    said = [f"{remark[:1].upper()}{remark[1:].rstrip('.')}." for remark in remarks]
+    return shown.model_copy(update={"quality": (words, *said)})
 
 
 def _range(text: str) -> tuple[float, float] | None:

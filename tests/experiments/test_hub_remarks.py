@@ -74,9 +74,10 @@ def test_a_report_of_quality_beside_the_file_is_on_the_card(
     card = hub.files("me/own")["README.md"].decode()
     assert code == 0 and "no evidence is attached" in err, "a report is no effect"
     assert (
-        "**How well it is determined** On 4 and 4 texts held out" in card and "unstable: split-half cosine 0.27" in card
+        "**How well it is determined** On 4 and 4 texts held out" in card
+        and "Unstable: split-half cosine 0.27." in card
     )
-    assert json.loads(hub.files("me/own")["evidence.json"])["quality"][1:] == report["remarks"]
+    assert json.loads(hub.files("me/own")["evidence.json"])["quality"][1:] == ["Unstable: split-half cosine 0.27."]
     Path("own.quality.json").write_text(json.dumps({**stored_report, "vector": "0" * 16}))
     code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--force")
     assert code == 0 and "is the report of another vector" in err and "The card says nothing of it." in err
