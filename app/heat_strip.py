@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 RISE, FALL = (217, 115, 13), (31, 131, 196)
 """Colours of values above and below the middle."""
@@ -13,12 +13,19 @@ SHOWN = 2000
 """Tokens that are drawn at most."""
 
 
-def heat_strip(tokens: Sequence[str], values: Sequence[float], middle: float, threshold: float | None = None) -> str:
-    """HTML of the strip. `middle`: where the ground has no colour; tokens above `threshold` are underlined."""
-    reach = max((abs(value - middle) for value in values), default=0.0) or 1.0
+def heat_strip(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    middle: float,
+    threshold: float | None = None,
+    apart: Collection[int] = (),
+) -> str:
+    """HTML of the strip. `middle`: where the ground has no colour; tokens above `threshold` are underlined. Places in `apart` do not
+    stretch the scale: theirs is the strongest colour at most."""
+    reach = max((abs(value - middle) for place, value in enumerate(values) if place not in apart), default=0.0) or 1.0
     pieces = []
     for place, (token, value) in enumerate(zip(tokens[:SHOWN], values[:SHOWN], strict=True)):
-        share = STRONGEST * abs(value - middle) / reach
+        share = STRONGEST * min(1.0, abs(value - middle) / reach)
         red, green, blue = (round(255 - share * (255 - c)) for c in (RISE if value >= middle else FALL))
         over = threshold is not None and value > threshold
         shown = html.escape(token.replace("\n", "↵").replace("\t", "→")).replace(" ", "·") or "∅"

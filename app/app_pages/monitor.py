@@ -140,7 +140,8 @@ def _shown(found: dict[str, Any], vectors: list[VectorFile]) -> None:
         st.warning(for_markdown(remark, 600), icon=":material/warning:")
     for number, one in enumerate(found["series"]):
         values = one["values"]
-        low, high = min(values), max(values)
+        kept = [value for place, value in enumerate(values) if place not in one["sinks"]]
+        low, high = min(kept), max(kept)
         middle = 0.5 if one["kind"] == "probe" else 0.0
         with st.container(border=True, gap="small"):
             name = vectors[number].label if number < len(vectors) else one["name"]
@@ -156,12 +157,9 @@ def _shown(found: dict[str, Any], vectors: list[VectorFile]) -> None:
                     key=f"mon_threshold_{number}_{one['name']}",
                     format="%.3g",
                 )
-            place.html(heat_strip(found["tokens"], values, middle, threshold))
-            largest = max(range(len(values)), key=values.__getitem__)
-            mean = sum(values) / len(values)
-            words = (
-                f"Largest {high:.3g} at #{largest} {found['tokens'][largest]!r}, smallest {low:.3g}, mean {mean:.3g}."
-            )
+            place.html(heat_strip(found["tokens"], values, middle, threshold, one["sinks"]))
+            largest = one["largest"]
+            words = f"Largest {high:.3g} at #{largest} {found['tokens'][largest]!r}, smallest {low:.3g}, mean {one['mean']:.3g}."
             if threshold is not None:
                 above = sum(value > threshold for value in values)
                 words += (

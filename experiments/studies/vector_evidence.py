@@ -23,6 +23,7 @@ from steering.vector.vectors import SteeringVector
 
 from ..evaluation.summarise import summary_of
 from ..evaluation.summary import ArmSummary, Beyond, Comparison, SplitSummary
+from ..statistics import Interval
 from ..store.files import StoreError
 from ..store.manifest import Arm, Manifest
 from ..store.runs import Run, Store
@@ -163,11 +164,9 @@ def _effect(run: Run, part: SplitSummary, arm: Arm, found: ArmSummary, level: fl
 
 
 def _difference(versus: Comparison | None) -> Difference | None:
-    if versus is None:
-        return None
-    return Difference(
-        value=versus.difference, low=versus.interval.low, high=versus.interval.high, p=versus.p if versus.n else None
-    )
+    if versus is None or not versus.n:
+        return None  # no question that both answered
+    return _finite(versus.difference, versus.interval, versus.p)
 
 
 def _controls(beyond: Beyond | None) -> RandomControls | None:
@@ -179,13 +178,16 @@ def _controls(beyond: Beyond | None) -> RandomControls | None:
         as_good=beyond.as_good,
         rank_p=beyond.rank_p,
         matched=beyond.matched,
-        difference=_finite(Difference(value=beyond.difference, low=beyond.interval.low, high=beyond.interval.high)),
+        difference=_finite(beyond.difference, beyond.interval),
         few=beyond.few,
     )
 
 
-def _finite(found: Difference) -> Difference | None:
-    return found if all(map(math.isfinite, (found.value, found.low, found.high))) else None
+def _finite(value: float, interval: Interval, p: float | None = None) -> Difference | None:
+    """A difference, or None where it has no interval."""
+    if not all(map(math.isfinite, (value, interval.low, interval.high))):
+        return None
+    return Difference(value=value, low=interval.low, high=interval.high, p=p)
 
 
 def _wrong_sign(manifest: Manifest, part: SplitSummary, arm: Arm) -> WrongSign | None:

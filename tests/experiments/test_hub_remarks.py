@@ -11,8 +11,10 @@ import pytest
 from experiments.store.runs import Store
 from experiments.studies.vector_evidence import run_evidence
 from steering.vector.exchange import repository_files
+from steering.vector.hub.contents import to_bytes
 from steering.vector.vectors import SteeringVector
 from tests.experiments.command_line import Steer
+from tests.experiments.fake_run import make_rows
 from tests.experiments.test_hub_commands import hub, own, steer, stored
 from tests.fake_hub import FakeHub
 
@@ -100,3 +102,17 @@ def test_a_card_says_what_counted_as_right_and_how_long_texts_could_be(tmp_path:
     assert "open.jsonl, graded by sentiment, against the field wanted, asked of" in card
     assert "/home/me" not in card
     assert "texts of at most 24 tokens" in card
+
+
+def test_without_rows_of_the_baseline_there_is_no_difference(tmp_path: Path, own: SteeringVector) -> None:
+    run = stored(tmp_path, own)
+    whole = run_evidence(Store(tmp_path), "fake", own).effects
+    assert all(effect.difference is not None for effect in whole)
+    rows = [row for row in make_rows() if row["arm"] != "base_bare"]
+    bare = Store(tmp_path / "bare").create(run.manifest)
+    bare.write(rows)
+    bare.set_status("complete")
+    found = run_evidence(Store(tmp_path / "bare"), "fake", own)
+    assert [effect.n for effect in found.effects] == [effect.n for effect in whole]
+    assert all(effect.difference is None for effect in found.effects)
+    json.loads(to_bytes(found), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))

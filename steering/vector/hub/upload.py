@@ -45,7 +45,7 @@ class Former:
         effects = f"{self.effects} measured {'effect' if self.effects == 1 else 'effects'}"
         if self.same:
             return (
-                f"{repository} held {effects} of this {what}, and this push brings none: its card says that nothing is shown. They are "
+                f"{repository} held {effects} of this {what}, and this push brings none: its card shows no effect. They are "
                 f"still there as {repository}@{self.commit}."
             )
         return (
