@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, listed
-from .contents import CONFIG, EVIDENCE, FILES, UNKNOWN, digest_in, effects_in
+from .contents import CONFIG, EVIDENCE, FILES, digest_in, effects_in
 from .names import MAIN, Address, is_commit
 from .session import PREFIXES, RepositoryKind, Session, in_words
 
@@ -144,7 +144,7 @@ def _former(api: Any, address: Address, held: _Held, files: Mapping[str, bytes |
         effects = effects_in(former(EVIDENCE)) if EVIDENCE in held.files else 0
     brings = files.get(EVIDENCE)
     dropped = 0 if isinstance(brings, bytes) and effects_in(brings) else effects
-    same = digest == digest_in(given) != UNKNOWN
+    same = digest == digest_in(given)
     return None if same and not dropped else Former(digest, held.commit, same, dropped)
 
 
