@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 RISE, FALL = (217, 115, 13), (31, 131, 196)
 """Colours of values above and below the middle."""
@@ -38,3 +39,15 @@ def heat_strip(
     return (
         f'<div role="img" aria-label="The text, token by token" style="line-height:1.9">{"".join(pieces)}{more}</div>'
     )
+
+
+def bounds(one: Mapping[str, Any]) -> tuple[float, float]:
+    """Smallest and largest value of a series (`experiments.studies.monitor`), its attention sinks left out."""
+    kept = [value for place, value in enumerate(one["values"]) if place not in one["sinks"]]
+    return min(kept), max(kept)
+
+
+def series_words(tokens: Sequence[str], one: Mapping[str, Any]) -> str:
+    """A series in a sentence: its largest, smallest and mean value, its attention sinks left out."""
+    low, high = bounds(one)
+    return f"Largest {high:.3g} at #{one['largest']} {tokens[one['largest']]!r}, smallest {low:.3g}, mean {one['mean']:.3g}."

@@ -17,7 +17,7 @@ from app import address, stack
 from app.escaping import for_markdown
 from app.feature_files import AUTOENCODERS
 from app.fed_section import show_fed
-from app.heat_strip import heat_strip
+from app.heat_strip import bounds, heat_strip, series_words
 from app.job_section import document, offer
 from app.jobs.chip import this_shelf
 from app.library import runs_root
@@ -140,8 +140,7 @@ def _shown(found: dict[str, Any], vectors: list[VectorFile]) -> None:
         st.warning(for_markdown(remark, 600), icon=":material/warning:")
     for number, one in enumerate(found["series"]):
         values = one["values"]
-        kept = [value for place, value in enumerate(values) if place not in one["sinks"]]
-        low, high = min(kept), max(kept)
+        low, high = bounds(one)
         middle = 0.5 if one["kind"] == "probe" else 0.0
         with st.container(border=True, gap="small"):
             name = vectors[number].label if number < len(vectors) else one["name"]
@@ -158,8 +157,7 @@ def _shown(found: dict[str, Any], vectors: list[VectorFile]) -> None:
                     format="%.3g",
                 )
             place.html(heat_strip(found["tokens"], values, middle, threshold, one["sinks"]))
-            largest = one["largest"]
-            words = f"Largest {high:.3g} at #{largest} {found['tokens'][largest]!r}, smallest {low:.3g}, mean {one['mean']:.3g}."
+            words = series_words(found["tokens"], one)
             if threshold is not None:
                 above = sum(value > threshold for value in values)
                 words += (
