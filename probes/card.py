@@ -14,8 +14,16 @@ from steering.vector.hub.hashed import HashedConfig
 from steering.vector.hub.hashed_card import facts_list, loads
 from steering.vector.hub.markdown import line, plain
 
+from .measures import FEWEST
+
 TAG = "activation-probe"
 NOT_MEASURED = "**No measurement is attached: how well it reads anything is not shown.**"
+
+NONE = "no interval"
+NO_INTERVAL = (
+    f"A measure has no interval where its rarest class has fewer than {FEWEST} held-out groups: resamples of so few say little "
+    "of others."
+)
 
 CALLED = {
     "auroc": "AUROC",
@@ -48,6 +56,7 @@ def probe_card(repository: str, config: HashedConfig) -> str:
         facts_list(config, more),
         "## How well it reads",
         table,
+        NO_INTERVAL if NONE in table else "",
         "These numbers are the author's own; pulling the probe does not repeat them." if rows else "",
         "## How to use it",
         f"""```sh
@@ -69,4 +78,4 @@ def _cell(value: Any) -> str:
         return "not defined"
     low, high = value.get("low"), value.get("high")
     known = all(isinstance(bound, int | float) and math.isfinite(bound) for bound in (low, high))
-    return f"{value['value']:.3g} ({low:.3g} to {high:.3g})" if known else f"{value['value']:.3g}, no interval"
+    return f"{value['value']:.3g} ({low:.3g} to {high:.3g})" if known else f"{value['value']:.3g}, {NONE}"

@@ -46,7 +46,7 @@ def push_probe(
     address = Address.parse(name)
     files = probe_files(
         probe,
-        address.repository,
+        address.name,
         title=title,
         base_commit=base_commit,
         base_model=base_model,
@@ -71,7 +71,10 @@ def probe_files(
     arxiv: Sequence[str] = (),
     force: bool = False,
 ) -> dict[str, bytes]:
-    """The files of a probe's repository, by name. Raises BadInput as `push_probe` for what is not known or not of its form."""
+    """The files of a probe's repository, by name; `repository` is `owner/name`, or its branch.
+
+    Raises BadInput as `push_probe` for what is not known or not of its form.
+    """
     origin = probe.provenance
     base = base_facts(
         f"The probe of {origin.target or probe.classes[1]!r}", origin.model_id, origin.model, commit=base_commit, tokenizer=tokenizer,
@@ -86,7 +89,9 @@ def probe_files(
     }  # fmt: skip
     config = HashedConfig(
         kind="probe",
-        name=title or ("" if Path(origin.target).suffix else origin.target) or repository.rpartition("/")[2],
+        name=title
+        or ("" if Path(origin.target).suffix else origin.target)
+        or Address.parse(repository).repository.rpartition("/")[2],
         digest=probe.digest,
         sites=(probe.site.name,),
         base_model=base,

@@ -59,7 +59,7 @@ def push_plan(
     """Write a plan's repository on the hub: configuration, plan, the vectors that it uses, evidence and card, in one commit."""
     from steering.plan.exchange import plan_files
     from steering.plan.exchange import push_plan as push
-    from steering.vector.hub.contents import Evidence, read_evidence
+    from steering.vector.hub.evidence import Evidence, read_evidence
     from steering.vector.hub.names import Address
 
     check_dry_run(dry_run, out)

@@ -17,8 +17,8 @@ from .pushes import NO_EVIDENCE, check_dry_run, print_pushed, print_written
 from .warnings import attached, say_repository, warn
 
 if TYPE_CHECKING:
-    from steering.vector.hub.contents import Evidence
     from steering.vector.hub.download import Copy
+    from steering.vector.hub.evidence import Evidence
     from steering.vector.vectors import SteeringVector
 
 
@@ -47,8 +47,8 @@ def push(
 ) -> None:
     """Write a vector's repository on the hub: configuration, vector, plan, evidence and model card, in one commit."""
     from steering.vector.exchange import push_vector, repository_files
-    from steering.vector.hub.contents import Evidence
     from steering.vector.hub.download import local_file
+    from steering.vector.hub.evidence import Evidence
     from steering.vector.hub.names import Address
     from steering.vector.vectors import SteeringVector
 
@@ -61,7 +61,7 @@ def push(
         "useful": _range(useful), "licence": licence,
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
-    files = repository_files(vector, address.repository, **given)
+    files = repository_files(vector, address.name, **given)
     if shown.empty:
         warn(NO_EVIDENCE)
     say_repository(vector.provenance.model_id, base_commit, base_model)
@@ -126,7 +126,7 @@ def _shown(
     vector: SteeringVector, file: Path | None, run: str | None, runs: str
 ) -> tuple[Evidence | None, dict[str, Any] | None, str | None]:
     """Evidence, and of a run the plan that it measured and its tokenizer's hash. Raises BadInput."""
-    from steering.vector.hub.contents import read_evidence
+    from steering.vector.hub.evidence import read_evidence
 
     if file is not None and run is not None:
         raise BadInput("Give --evidence or --run, not both.")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from steering.executors.nnsight_remote import RemoteRow
     from steering.plan.plan import Plan
 
+LARGE = 5.0
+"""Additions of so many lengths of their vectors are named."""
+
 
 def run(
     plan: ExpressionArgument,
@@ -107,16 +110,23 @@ def _notes(
     made: Plan, model: str, sinks: int | None, rows: list[Row], new: int, written: list[RemoteRow], compare: bool
 ) -> tuple[list[Generation], list[str]]:
     """The engine's texts of the same rows, with `compare`, and what is to be said, beside what could not be looked at."""
+    from steering.plan.additions import additions
+
     if not compare:
         names = sorted({v.provenance.model_id or "an unnamed model" for v in made.vectors.values()})
         which = "they are of the weights in this file" if names == [model] else "that is the model of this file"
-        return [], [f"The vectors come from {', '.join(names)}; whether {which} is not checked (--compare does)."]
+        said = [f"The vectors come from {', '.join(names)}; whether {which} is not checked (--compare does)."]
+        if (times := additions(made).times) >= LARGE:
+            said.append(
+                f"The plan adds up to {times:.3g} times the length of its vectors. Whether that drowns the activations is not known here: "
+                "llama.cpp gives none back (--compare measures it)."
+            )
+        return [], said
     from steering.engine.generation import generate
     from steering.engine.sampling import GenerationSettings
     from steering.executors.agreement import agreement
     from steering.model.models import load_model
     from steering.model.sinks import sinks_of
-    from steering.plan.additions import additions
 
     loaded = load_model(model)
     if additions(made).sinks_differ and len(own := sinks_of(loaded).positions) != (sinks or 0):

@@ -52,12 +52,15 @@ def export(
     """Write a plan of plain additions for a server: EasySteer's spec for vLLM, or a control vector of llama.cpp. What only this program can
     do (gates, other operations, spans that are looked up) is refused."""
     from steering.plan.additions import additions, export_llama_cpp, export_served
+    from steering.vector.interchange.gguf import check_hint
 
     writers = {"easysteer": export_served, "llama.cpp": export_llama_cpp}
     if kind not in writers:
         raise unknown("format", kind, writers)
     made = read_plan(plan, vector)
     path = writers[kind](made, out, model_hint=model_hint)
+    if said := check_hint(model_hint):
+        warn(f"Warning: {said}")
     if additions(made).sinks_differ:
         warn(
             "Warning: on a model with attention sinks (often the BOS) this plan leaves them out, and other programs edit them too. Write "

@@ -134,9 +134,21 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         print(json.dumps(document, indent=1, sort_keys=True))
     else:
         print_tables(opened, Console())
+        for said in _taken(opened):
+            print(said)
         say_verdict(opened)
         if opened.manifest.spec.get("batch_invariant"):
             print("Rows are batch-invariant: the same bits alone and in any batch.")
+
+
+def _taken(run: Run) -> list[str]:
+    """Which of a run's vectors were taken from a hub by name, and of which commit."""
+    from steering.vector.hub.download import HUB_NOTE
+
+    from ..evaluation.stored_vectors import run_vectors
+
+    held = {digest: vector.provenance.notes.get(HUB_NOTE) for digest, vector in run_vectors(run).items()}
+    return [f"Vector {digest} is hub:{where}." for digest, where in held.items() if where]
 
 
 def say_verdict(run: Run) -> None:

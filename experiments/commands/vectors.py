@@ -16,6 +16,7 @@ from .decomposition import decompose
 from .hub import pull, push, search
 from .lens import lens
 from .quality import quality
+from .warnings import warn
 
 if TYPE_CHECKING:
     from steering.vector.vectors import SteeringVector
@@ -121,6 +122,7 @@ def export(
     Neuronpedia's JSON of one vector, a pack of saklas, or a .pt tensor with a row per layer."""
     from steering.errors import BadInput, unknown
     from steering.vector.interchange import export_easysteer, export_gguf, export_saklas, export_tensor
+    from steering.vector.interchange.gguf import check_hint
     from steering.vector.vectors import SteeringVector
 
     writers: dict[str, Callable[[list[SteeringVector]], Path]] = {
@@ -144,6 +146,8 @@ def export(
             f"{wrong[0]} belongs to --format {' or '.join(of_others[wrong[0]][1])}, and does nothing in {kind}: leave it out."
         )
     path = writers[kind]([SteeringVector.load(file) for file in files])
+    if kind in ("gguf", "easysteer") and (said := check_hint(model_hint)):
+        warn(f"Warning: {said}")
     print(json.dumps({"file": str(path), "vectors": len(files)}))
 
 

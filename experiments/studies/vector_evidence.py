@@ -18,7 +18,7 @@ from typing import Any
 from steering.errors import BadInput, listed
 from steering.plan.dose import SUFFIXES
 from steering.plan.plan import Plan, digest_of
-from steering.vector.hub.contents import Difference, Effect, Evidence, RandomControls, WrongSign
+from steering.vector.hub.evidence import Difference, Effect, Evidence, RandomControls, WrongSign
 from steering.vector.vectors import SteeringVector
 
 from ..evaluation.summarise import summary_of

@@ -82,8 +82,10 @@ class Receipt:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before the text is read, a sentence each: vectors of another model, edits beyond the activation."""
+        """What to know before the text is read, a sentence each: vectors of another model, edits beyond the activation, or of nothing."""
         size = oversized_sentence(self.largest)
+        if self.fired and not self.largest:
+            size = f"The plan changed nothing: each of its {self.fired} edits has length 0."
         return (*self.origins, *([size] if size else []))
 
 

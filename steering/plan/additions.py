@@ -39,6 +39,8 @@ class Additions:
     model_id: str
     model: str
     """Fingerprint of the weights; `unknown` where the vectors do not say."""
+    times: float
+    """The longest addition, in lengths of the shortest vector that takes part."""
 
     def vectors(self, phase: str) -> list[SteeringVector]:
         """One vector per layer of a phase ("prompt" or "generated"), in order."""
@@ -72,8 +74,12 @@ def additions(plan: Plan) -> Additions:
                 phases[name][site] = direction if before is None else before + direction
     kept = {name: {site: row for site, row in held.items() if row.any()} for name, held in phases.items()}
     if not any(kept.values()):
-        raise BadInput("The plan's additions cancel each other: nothing is left to add.")
-    return Additions(kept["prompt"], kept["generated"], differ, model_id, model)
+        raise BadInput(
+            "The plan adds nothing: its amounts are 0, or its additions cancel each other. Give an amount other than 0."
+        )
+    longest = max(float(row.norm()) for held in kept.values() for row in held.values())
+    times = longest / min(step.vector.norm for step in plan.interventions if isinstance(step.vector, SteeringVector))
+    return Additions(kept["prompt"], kept["generated"], differ, model_id, model, times)
 
 
 def export_llama_cpp(plan: Plan, path: Path | str, *, model_hint: str) -> Path:

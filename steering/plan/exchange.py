@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,13 @@ from ..vector.hub.contents import (
     PLAN,
     UNKNOWN,
     VECTOR,
-    Evidence,
     checked_licence,
     checked_papers,
     read_json,
     to_bytes,
 )
-from ..vector.hub.download import fetch, snapshot
+from ..vector.hub.download import HUB_NOTE, fetch, snapshot
+from ..vector.hub.evidence import Evidence
 from ..vector.hub.hashed import VECTORS, HashedConfig, HashedCopy, fetch_hashed, hashes, own_files
 from ..vector.hub.hashed_card import plan_card
 from ..vector.hub.names import Address
@@ -70,7 +71,7 @@ def push_plan(
     """
     address = Address.parse(name)
     files = plan_files(
-        plan, address.repository, title=title, base_commit=base_commit, base_model=base_model, tokenizer=tokenizer, evidence=evidence,
+        plan, address.name, title=title, base_commit=base_commit, base_model=base_model, tokenizer=tokenizer, evidence=evidence,
         licence=licence, arxiv=arxiv, force=force,
     )  # fmt: skip
     said = f"Steering plan {plan.digest}"
@@ -90,8 +91,11 @@ def plan_files(
     arxiv: Sequence[str] = (),
     force: bool = False,
 ) -> dict[str, bytes]:
-    """The files of a plan's repository, by name. Raises BadInput for a plan without steps, vectors of several models, a gate that cannot
-    be written down, and as `push_vector` for what else is not known or not of its form."""
+    """The files of a plan's repository, by name; `repository` is `owner/name`, or its branch.
+
+    Raises BadInput for a plan without steps, vectors of several models, a gate that cannot be written down, and as `push_vector` for what
+    else is not known or not of its form.
+    """
     held = plan.vectors
     if not plan or not held:
         raise BadInput("A plan without steps edits nothing; there is nothing to push.")
@@ -108,7 +112,7 @@ def plan_files(
     files = {PLAN: _yaml(plan), EVIDENCE: to_bytes(shown), **vectors}
     config = HashedConfig(
         kind="plan",
-        name=title or repository.rpartition("/")[2],
+        name=title or Address.parse(repository).repository.rpartition("/")[2],
         digest=plan.digest,
         sites=_all_sites(plan),
         base_model=base,
@@ -190,13 +194,20 @@ def _first(address: Address, session: Session) -> Plan:
     exact, where = Address(address.repository, folder.name), f"{CONFIG} of {address.repository} at {folder.name[:12]}"
     of_vector = (folder / CONFIG).is_file() and read_json((folder / CONFIG).read_bytes(), where).get("format") == FORMAT
     if not of_vector:
-        return plan_of(fetch_hashed(exact, session, "plan"))
+        return _taken(plan_of(fetch_hashed(exact, session, "plan")), exact)
     copy = fetch(exact, session)
     if not (copy.folder / PLAN).is_file():
         raise BadInput(
             f"{copy.where} holds no {PLAN}. Ask its author to push it again, or name the vector in a plan of one line."
         )
-    return Plan.from_dict(read_yaml_file(copy.folder / PLAN), {VECTOR: vector_of(copy)})
+    return _taken(Plan.from_dict(read_yaml_file(copy.folder / PLAN), {VECTOR: vector_of(copy)}), exact)
+
+
+def _taken(plan: Plan, exact: Address) -> Plan:
+    """The plan, each of whose vectors notes the repository and commit that it is of."""
+    note = {HUB_NOTE: exact.name}
+    held = {digest: replace(v, provenance=v.provenance.noting(note)) for digest, v in plan.vectors.items()}
+    return Plan.from_dict(plan.to_dict(), held)
 
 
 def _yaml(plan: Plan) -> bytes:

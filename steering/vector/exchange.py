@@ -29,13 +29,13 @@ from .hub.contents import (
     VECTOR,
     Config,
     DoseFacts,
-    Evidence,
     VectorFile,
     checked_licence,
     checked_papers,
     to_bytes,
 )
 from .hub.download import Copy, fetch
+from .hub.evidence import Evidence
 from .hub.names import Address
 from .hub.session import Session
 from .hub.upload import Pushed, send
@@ -107,7 +107,7 @@ def push_vector(
     """
     address = Address.parse(name)
     files = repository_files(
-        vector, address.repository, base_commit=base_commit, base_model=base_model, tokenizer=tokenizer, evidence=evidence, plan=plan,
+        vector, address.name, base_commit=base_commit, base_model=base_model, tokenizer=tokenizer, evidence=evidence, plan=plan,
         useful=useful, licence=licence, arxiv=arxiv, force=force,
     )  # fmt: skip
     said = message or f"Steering vector {vector.digest} at {vector.site}"
@@ -128,7 +128,7 @@ def repository_files(
     arxiv: Sequence[str] = (),
     force: bool = False,
 ) -> dict[str, bytes]:
-    """The files of a vector's repository, by name.
+    """The files of a vector's repository, by name; `repository` is `owner/name`, or its branch as `owner/name@branch`, for the card.
 
     `base_commit` is the commit of the base model's repository (40 hexadecimal digits), `base_model` that repository's name where the vector
     names the model otherwise (a quantised file's name, say), `tokenizer` the hash of the tokenizer that it was read with, `useful` the

@@ -168,11 +168,11 @@ class Features:
 def load_stored(path: Path | str) -> SteeringVector | Features:
     """What a file holds, or the repository that `hub:owner/name` names: a steering vector, or features. Raises BadInput as their own
     loaders do."""
-    path = local_file(path)
+    file = local_file(path)
     try:
-        with safe_open(Path(path), "pt") as handle:
+        with safe_open(file, "pt") as handle:
             if (handle.metadata() or {}).get("format") == FORMAT:
-                return Features.load(path)
+                return Features.load(file)
     except (OSError, SafetensorError):
         pass
     return SteeringVector.load(path)

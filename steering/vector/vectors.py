@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..files import write_file
 from ..model.models import LoadedModel
 from ..model.reader import Sited
 from ..model.sites import Site
-from .hub.download import local_file
+from .hub.download import local_file, taken_from
 
 FORMAT = "steering-workbench/vector@1"
 UNKNOWN = "unknown"
@@ -103,6 +103,10 @@ class Provenance:
         """Provenance from its JSON record. Raises KeyError or TypeError when fields are missing or not known."""
         return Provenance(**{**record, "counts": tuple(record["counts"]), "parents": tuple(record["parents"])})
 
+    def noting(self, notes: Mapping[str, Any]) -> Provenance:
+        """This provenance with more notes."""
+        return replace(self, notes={**self.notes, **notes}) if notes else self
+
     def same_model(self, other: Provenance) -> bool | None:
         """Whether both come from one model: by fingerprint, else by id; None where either does not say."""
         if UNKNOWN not in (self.model, other.model):
@@ -177,9 +181,9 @@ class SteeringVector:
 
     @staticmethod
     def load(path: Path | str) -> SteeringVector:
-        """Read a vector file, or the one that `hub:owner/name` names (`hub.download`). Raises BadInput for anything but a whole safetensors
-        file in this format."""
-        path = local_file(path)
+        """Read a vector file, or the one that `hub:owner/name` names (`hub.download`), whose notes then say of which repository and commit
+        it is (`hub`). Raises BadInput for anything but a whole safetensors file in this format."""
+        origin, path = taken_from(path), local_file(path)
         if not path.is_file():
             raise BadInput(f"No vector file at {path}. `steer extract` writes one.")
         with path.open("rb") as opened:
@@ -208,7 +212,7 @@ class SteeringVector:
                 raise TypeError("its facts or its provenance are no mapping")
             if not isinstance(facts["name"], str) or not isinstance(facts["site"], str):
                 raise TypeError("its name or its site is no text")
-            provenance = Provenance.parse(facts["provenance"])
+            provenance = Provenance.parse(facts["provenance"]).noting(origin)
         except BadInput:
             raise
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import steering
 from experiments.evaluation.spec_files import load_spec
 from experiments.evaluation.summarise import summarise
 from experiments.evaluation.summary import COLUMNS
@@ -29,6 +30,7 @@ from tests.fake_hub import FakeHub, fake_hub
 from tests.tiny import vector
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+THINK = Path(steering.__file__).parent / "builtin" / "vectors" / "think-first.safetensors"
 
 
 @pytest.fixture
@@ -196,6 +198,8 @@ def test_names_of_the_hub_go_where_files_go(steer: Steer, hub: FakeHub, own: Ste
     assert list(vectors) == [own.digest]
     assert [a.plan["interventions"][0]["vector"] for a in spec.arms if a.plan] == [own.digest] * 2
     assert steer("vectors", "export", "hub:me/v", "--out", "v.gguf", "--model-hint", "qwen2")[0] == 0
+    code, _, err = steer("vectors", "export", "hub:me/v", "--out", "w.gguf", "--model-hint", "qwen22")
+    assert code == 0 and "'qwen22' is no architecture" in err and "Did you mean qwen2?" in err
     assert steer("vectors", "push", "hub:me/v", "me/again", "--force")[0] == 0 and "me/again" in hub.repositories
     code, _, err = steer("vectors", "show", "hub:me/none")
     assert code == 2 and "There is no model repository me/none" in err
@@ -317,3 +321,22 @@ def test_a_run_that_chose_among_its_cells_says_so_and_a_damaged_one_is_no_eviden
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(StoreError, match="does not verify, so it is no evidence"):
         run_evidence(Store(tmp_path), "fake", own)
+
+
+def test_a_run_says_which_of_its_vectors_are_of_a_hub(steer: Steer, hub: FakeHub, tmp_path: Path) -> None:
+    assert steer("vectors", "push", str(THINK), "me/think", "--force")[0] == 0
+    commit = hub.repositories["me/think"].branches["main"]
+    arm = {"model": "builtin:base", "form": "bare"}
+    arms = [
+        {"name": "base", "label": "base", "role": "baseline", **arm},
+        {"name": "line", "label": "line", "role": "steered", **arm, "plan": "add hub:me/think 1v on generated"},
+    ]
+    facts = {"name": "named", "splits": {"standard-test": 2}, "generation": {"max_new_tokens": 8}, "arms": arms}
+    (tmp_path / "spec.yaml").write_text(json.dumps(facts))
+    code, out, err = steer("eval", "spec.yaml", "--runs", "runs")
+    assert code == 0, err
+    (run,) = [line.run for line in Store(tmp_path / "runs").catalogue()]
+    said = f"Vector {SteeringVector.load(THINK).digest} is hub:me/think@{commit}."
+    assert said in steer("runs", "show", run, "--runs", "runs")[1]
+    hub.repositories.clear()
+    assert said in steer("runs", "show", run, "--runs", "runs")[1], "nothing is asked of the hub"

@@ -75,6 +75,11 @@ def test_generate_shows_the_text_with_and_without_each_plan(steer: Steer, wait: 
     assert 0 < ablated["edits_fired"] < added["edits_fired"] and ablated["largest_edit"] > 0
     code, out, _ = steer(*arguments)
     assert code == 0 and out.startswith("--- unsteered: 0 edits")
+    _, nothing = json.loads(steer(*arguments, "--plan", f"add {wait} 0v on generated", "--json")[1])
+    assert (
+        nothing["text"] == bare["text"]
+        and "changed nothing: each of its 2 edits has length 0" in nothing["warnings"][0]
+    )
 
 
 def test_vectors_of_another_model_are_said_and_refused_when_strict(steer: Steer, wait: Path, tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def test_both_texts_are_written_and_what_was_not_checked_is_said(tmp_path: Path,
     assert document["rows"][0]["token_ids"] != document["rows"][1]["token_ids"]
     assert [one["edits_planned"] for one in document["rows"]] == [0, len(document["rows"][1]["token_ids"]) - 1]
     assert "is not checked" in document["notes"][0]
+    far = json.loads(steer("plan", "run", asked[2].replace(" 40 ", " 1e4v "), *asked[3:], "--max-new-tokens", "6")[1])
+    assert "adds up to 1e+04 times the length of its vectors" in far["notes"][1]
+    near = json.loads(steer("plan", "run", asked[2].replace(" 40 ", " 4v "), *asked[3:], "--max-new-tokens", "6")[1])
+    assert not any("times the length" in note for note in near["notes"])
     compared = json.loads(steer(*asked, "--max-new-tokens", "6", "--compare")[1])
     assert [note.split(":")[0] for note in compared["notes"][:2]] == ["Unsteered", "Steered"]
     assert any("comes from another model: owner/other" in note for note in compared["notes"][2:])

@@ -57,7 +57,11 @@ def test_a_probe_comes_back_and_reads_the_same(hub: FakeHub, tmp_path: Path) -> 
     assert load_probe(own.save(tmp_path / "p.safetensors")).digest == own.digest
     card = hub.files(NAME)["README.md"].decode()
     assert front_matter(card.encode())["base_model"] == "me/tiny" and "| AUROC | 0.912 (0.85 to 0.96) |" in card
-    assert "| Brier score | not defined |" in card and "fitted on 80 of 20 groups, measured on 40 of 10 others" in card
+    assert (
+        "| Brier score | not defined |" in card
+        and "has no interval" not in card
+        and "fitted on 80 of 20 groups, measured on 40 of 10 others" in card
+    )
     assert "| AUROC beyond that of the token ids near the position | 0 (0 to 0) |" in card
     assert "reads next step checks from the activations" in card and f"--probe hub:{NAME}" in card
 
@@ -74,7 +78,8 @@ def test_what_is_not_known_of_a_probe_is_said(hub: FakeHub) -> None:
     assert "* **Samples**: not said" in card and "fingerprint unknown" in card
     few = a_probe(notes={"held out": {"auroc": {"value": 1.0, "low": math.nan, "high": math.nan}}})
     push_probe(few, NAME, base_commit=COMMIT)
-    assert "| AUROC | 1, no interval |" in hub.files(NAME)["README.md"].decode()
+    card = hub.files(NAME)["README.md"].decode()
+    assert "| AUROC | 1, no interval |" in card and "its rarest class has fewer than 5 held-out groups" in card
     json.loads(hub.files(NAME)["config.json"], parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
 
 

@@ -97,6 +97,7 @@ def test_one_file_for_what_is_the_same_everywhere(tmp_path: Path) -> None:
         ("add own 1v on prompt | generated", "is on `prompt \\| generated`"),
         ("add own 1v at blocks.1.hook_resid_mid on all", "edits blocks.1.hook_resid_mid"),
         ("add own 1v on all; add own -1v on all", "cancel each other"),
+        ("add own 0v on all", "its amounts are 0"),
     ],
 )
 def test_what_only_this_program_can_do_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -118,3 +119,9 @@ def test_plans_without_additions_and_other_names_are_refused(tmp_path: Path) -> 
     latents = Features("sae", kept.site, "relu", rows, torch.zeros(4), rows, (0,), (0,), kept.provenance)
     with pytest.raises(BadInput, match="is 'add of latents'"):
         additions(Plan((Intervention("add", latents, Span("all"), Dose(1.0, "raw")),)))
+
+
+def test_how_far_an_addition_goes_beyond_its_vectors() -> None:
+    assert additions(plan("add own 3v on generated")).times == pytest.approx(3)
+    assert additions(plan("add own -1e6v on all; add own 1v on generated")).times == pytest.approx(1e6)
+    assert additions(plan("add own 2v on prompt; add own 2v on prompt")).times == pytest.approx(4)

@@ -17,6 +17,7 @@ import torch
 from steering.errors import BadInput
 from steering.model.sites import Site
 from steering.vector.interchange import export_gguf, import_gguf
+from steering.vector.interchange.gguf import check_hint
 from steering.vector.vectors import UNKNOWN, Provenance, SteeringVector
 from tests.tiny import vector
 
@@ -224,3 +225,12 @@ def test_other_files_are_pointed_to_their_reader(tmp_path: Path) -> None:
         import_gguf(vector().save(tmp_path / "v.safetensors"), layers="repeng")
     with pytest.raises(BadInput, match="No file at"):
         import_gguf(tmp_path / "absent.gguf", layers="repeng")
+
+
+def test_what_can_be_no_architecture_is_refused_and_an_unknown_one_said(tmp_path: Path) -> None:
+    for wrong in ("ARCHITECTURE", "Qwen2", "qwen 2", ""):
+        with pytest.raises(BadInput, match=r"model_hint"):
+            export_gguf([vector(layer=2)], tmp_path / "v.gguf", layers="llama.cpp", model_hint=wrong)
+    assert not list(tmp_path.iterdir())
+    assert check_hint("qwen2") == "" and "Did you mean qwen2?" in check_hint("qwen22")
+    assert export_gguf([vector(layer=2)], tmp_path / "v.gguf", layers="llama.cpp", model_hint="own-model").is_file()

@@ -21,7 +21,8 @@ from steering.plan.expression import parse_plan
 from steering.plan.source import read_plan
 from steering.vector.exchange import pull_copy, pull_vector, push_vector, repository_files
 from steering.vector.features import load_stored
-from steering.vector.hub.contents import FILES, Evidence
+from steering.vector.hub.contents import FILES
+from steering.vector.hub.evidence import Evidence
 from steering.vector.hub.listing import listed_vectors
 from steering.vector.hub.session import Session
 from steering.vector.hub.upload import Former, Replacing
@@ -112,7 +113,8 @@ def test_what_a_push_replaces_is_said(hub: FakeHub) -> None:
         Replacing, match=f"me/think held vector {own}, which this push replaced.* as me/think@{same.commit}"
     ):
         done = push_vector(other, NAME, force=True)
-    assert done.replaced == Former(own, same.commit) and first != same.commit
+    lost = ("the licence mit", f"the base model's commit {COMMIT}")
+    assert done.replaced == Former(own, same.commit, facts=lost) and first != same.commit
     assert pull_vector(NAME).digest == other.digest and pull_vector(NAME, done.replaced.commit).digest == own
     for wrong in (b"not json", b"{}", b'{"file": 3}'):
         hub.put(NAME, {"config.json": wrong})
@@ -134,7 +136,8 @@ def test_evidence_that_goes_is_said_and_a_push_that_changes_nothing_too(hub: Fak
     assert bare.changed and bare.replaced == Former(own.digest, held.commit, same=True, effects=2)
     push_vector(own, NAME, base_commit=COMMIT, evidence=evidence)
     with pytest.warns(
-        Replacing, match=r"me/think held vector .* still there as me/think@[0-9a-f]{40}, with 2 measured effects\."
+        Replacing,
+        match=r"me/think held vector .* still there as me/think@[0-9a-f]{40}, with 2 measured effects and the base",
     ):
         push_vector(vector(layer=2), NAME, force=True)
 
@@ -272,3 +275,44 @@ def test_in_the_place_of_a_file_a_name_is_one_commit(hub: FakeHub) -> None:
     (first / "vector.safetensors").resolve().write_bytes(b"broken")
     with pytest.raises(BadInput, match="is not the file that its config.json describes"):
         SteeringVector.load(f"hub:{NAME}")
+
+
+def test_what_a_person_said_and_a_later_push_does_not_is_said(hub: FakeHub) -> None:
+    own = SteeringVector.load(THINK)
+    whole = {"base_commit": COMMIT, "licence": "mit", "arxiv": ("2506.18167",), "useful": (0.5, 1.5)}
+    held = push_vector(own, NAME, **whole)  # type: ignore[arg-type]
+    with pytest.warns(
+        Replacing, match=r"the licence mit, papers \(2506\.18167\), useful amounts \[0\.5, 1\.5\], .* commit 0123"
+    ) as said:
+        bare = push_vector(own, NAME, force=True)
+    assert "of this vector, and this push brings none of it" in str(said[0].message)
+    assert bare.replaced is not None and bare.replaced.same and bare.replaced.commit == held.commit
+    assert [fact.split()[-1] for fact in bare.replaced.facts] == ["mit", "(2506.18167)", "1.5]", COMMIT]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert push_vector(own, NAME, **whole).replaced is None, "more is said than before"  # type: ignore[arg-type]
+        changed = push_vector(own, NAME, **(whole | {"licence": "apache-2.0"}))  # type: ignore[arg-type]
+    assert changed.replaced is None, "said anew is not dropped"
+
+
+def test_a_vector_taken_by_name_notes_repository_and_commit(hub: FakeHub, tmp_path: Path) -> None:
+    commit = pushed(hub)
+    named = load_stored(f"hub:{NAME}")
+    assert named.provenance.notes["hub"] == f"{NAME}@{commit}" and "hub" not in pull_vector(NAME).provenance.notes
+    assert named.digest == SteeringVector.load(THINK).digest == pull_vector(NAME).digest
+    again = SteeringVector.load(named.save(tmp_path / "kept.safetensors"))  # type: ignore[union-attr]
+    assert again.provenance == named.provenance, "kept with a run, it still says so"
+    (held,) = read_plan(f"add hub:{NAME}@{commit} 1v on generated").vectors.values()
+    (beside,) = read_plan(f"hub:{NAME}").vectors.values()
+    assert held.provenance.notes["hub"] == beside.provenance.notes["hub"] == f"{NAME}@{commit}"
+    assert "hub" not in SteeringVector.load(THINK).provenance.notes
+
+
+def test_the_card_of_a_branch_names_it(hub: FakeHub) -> None:
+    own = SteeringVector.load(THINK)
+    on_main = repository_files(own, NAME, base_commit=COMMIT)["README.md"].decode()
+    assert "@" not in on_main and 'hf_hub_download("me/think", "vector.safetensors")' in on_main
+    branch = repository_files(own, f"{NAME}@try", base_commit=COMMIT)["README.md"].decode()
+    assert 'hf_hub_download("me/think", "vector.safetensors", revision=\'try\')' in branch
+    assert branch.count("steer vectors pull me/think@try --out") == branch.count("steer vectors pull ") == 3
+    assert "add hub:me/think@try 1v" in branch and 'pull_vector("me/think@try")' in branch

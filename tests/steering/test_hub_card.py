@@ -16,16 +16,8 @@ from steering.errors import BadInput
 from steering.model.models import load_model
 from steering.vector.exchange import repository_files
 from steering.vector.hub.card import UNMEASURED, card, front_matter
-from steering.vector.hub.contents import (
-    Difference,
-    Effect,
-    Evidence,
-    RandomControls,
-    WrongSign,
-    read_config,
-    read_evidence,
-    to_bytes,
-)
+from steering.vector.hub.contents import read_config, to_bytes
+from steering.vector.hub.evidence import Difference, Effect, Evidence, RandomControls, WrongSign, read_evidence
 from steering.vector.hub.evidence_table import NOTHING_SHOWN
 from steering.vector.vectors import Provenance, SteeringVector
 from tests.fake_hub import front_matter as parsed

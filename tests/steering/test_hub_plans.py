@@ -19,7 +19,7 @@ from steering.plan.exchange import plan_files, pull_plan, pull_plan_copy, push_p
 from steering.plan.expression import parse_plan
 from steering.plan.plan import Gate, Intervention, Plan, Span
 from steering.plan.source import read_plan
-from steering.vector.hub.contents import Effect, Evidence
+from steering.vector.hub.evidence import Effect, Evidence
 from steering.vector.vectors import SteeringVector
 from tests.fake_hub import FakeHub, front_matter
 from tests.steering.test_hub import COMMIT, NAME, THINK, hub, pushed

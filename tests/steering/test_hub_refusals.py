@@ -14,7 +14,8 @@ import pytest
 
 from steering.errors import BadInput
 from steering.vector.exchange import pull_copy, pull_vector, push_vector, repository_files
-from steering.vector.hub.contents import FILES, Evidence
+from steering.vector.hub.contents import FILES
+from steering.vector.hub.evidence import Evidence
 from steering.vector.hub.listing import listed_vectors
 from steering.vector.hub.names import Address
 from steering.vector.hub.session import NotAnswering, Session

@@ -16,9 +16,11 @@ import yaml
 
 from ...model.named import NAMED
 from ...model.sites import Site
-from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, BaseModelFacts, Config, Evidence
+from .contents import CONFIG, EVIDENCE, LIBRARY, PLAN, TAG, UNKNOWN, VECTOR, BaseModelFacts, Config
+from .evidence import Evidence
 from .evidence_table import shown
 from .markdown import code, plain, word
+from .names import MAIN, Address
 
 SPANS = ("all", "prompt", "generated")
 """Spans that can be said to another program."""
@@ -33,7 +35,8 @@ UNMEASURED = (
 
 
 def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any], measured: bool = True) -> str:
-    """`README.md` of a repository; `plan` is that of its plan.yaml, `measured` whether it is one that the evidence is of."""
+    """`README.md` of a repository, or of a branch (`owner/name@branch`); `plan` is that of its plan.yaml, `measured` whether it is
+    one that the evidence is of."""
     steps = _Added.of(config, plan)
     parts = [
         f"---\n{front_matter(config)}---",
@@ -186,7 +189,8 @@ def _transformers(repository: str, config: Config, added: _Added) -> str:
     at_input = site.kind == "resid_pre"
     base = config.base_model
     revision = f", revision={base.commit!r}" if base.commit != UNKNOWN else ""
-    name = _loads_elsewhere(base)
+    name, address = _loads_elsewhere(base), Address.parse(repository)
+    of = "" if address.revision == MAIN else f", revision={address.revision!r}"
     if at_input:
         hook = """def steer(module, args, kwargs):
     hidden = args[0] if args else kwargs.pop("hidden_states")
@@ -212,7 +216,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained({name!r}{revision})
-direction = load_file(hf_hub_download("{repository}", "{VECTOR}"))["direction"]
+direction = load_file(hf_hub_download("{address.repository}", "{VECTOR}"{of}))["direction"]
 layer = model.model.layers[{site.layer}]  # model.transformer.h in GPT-2, model.gpt_neox.layers in GPT-NeoX
 scale = {added.amount:g}
 

@@ -1,9 +1,7 @@
-"""What a repository of a vector holds: five files, and what stands in `config.json` and `evidence.json`.
+"""What a repository of a vector holds: five files, and what stands in `config.json` (`evidence.json`: `evidence`).
 
 1. `config.json` names the format and its version, and says all that a reader needs to refuse a wrong file: site, width, digest, sha256.
 2. The base model is named with its commit; where that is not known it is `unknown`, in so many letters.
-3. `evidence.json` is always there. Without effects it says that nothing is shown, and a later push replaces what an earlier one held.
-4. Shares lie in [0, 1], intervals are of the level that is written beside them.
 """
 
 from __future__ import annotations
@@ -11,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...errors import BadInput
+from ...errors import BadInput, listed
 from .names import could_be_repository
 
 CONFIG, VECTOR, PLAN, EVIDENCE, CARD = "config.json", "vector.safetensors", "plan.yaml", "evidence.json", "README.md"
@@ -28,8 +26,6 @@ LIBRARY = "steering-workbench"
 LAYERS = "blocks.<layer> is the 0-based decoder layer; hook_resid_pre is its input, hook_resid_post its output (TransformerLens names)"
 UNIT = "vector: an amount of 1 adds the stored direction once, with the length that it has"
 
-SLACK = 1e-9
-"""By how much rounding may put an estimate outside of its interval."""
 _PAPER = re.compile(r"\d{4}\.\d{4,5}(v\d+)?")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -102,128 +98,6 @@ class Config(Frozen):
     file: VectorFile
 
 
-class Difference(Frozen):
-    """A paired difference of shares, with its interval."""
-
-    value: float = Field(ge=-1, le=1)
-    low: float = Field(ge=-1, le=1)
-    high: float = Field(ge=-1, le=1)
-    p: float | None = Field(default=None, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if not self.low - SLACK <= self.value <= self.high + SLACK:
-            raise ValueError(
-                f"low, value and high must come in this order, not {self.low:g}, {self.value:g} and {self.high:g}"
-            )
-        return self
-
-
-class RandomControls(Frozen):
-    """The distribution of an arm's random controls."""
-
-    kind: str
-    """`random directions`, for example."""
-    count: int = Field(ge=1)
-    as_good: int = Field(ge=0)
-    """Controls that do at least as well."""
-    rank_p: float = Field(gt=0, le=1)
-    """One-sided: (1 + as good)/(1 + count)."""
-    matched: bool | None = None
-    """Whether their edits are of the arm's measured size; None where that is not known."""
-    difference: Difference | None = None
-    """The arm minus the mean of the controls, with its interval over questions and controls."""
-    few: bool | None = None
-    """Whether they are too few for that interval to be relied on; None where that is not known."""
-
-    @model_validator(mode="after")
-    def _no_more_than_there_are(self) -> Self:
-        if self.as_good > self.count:
-            raise ValueError(f"{self.as_good} of {self.count} controls cannot be as good")
-        return self
-
-
-class WrongSign(Frozen):
-    """The arm that subtracts what this one adds."""
-
-    arm: str
-    n: int = Field(ge=1)
-    difference: Difference | None = None
-
-
-class Effect(Frozen):
-    """What one arm of a run that used the vector did on one split."""
-
-    run: str = ""
-    split: str
-    arm: str
-    role: str = "steered"
-    plan: str = ""
-    """What was done, in a line."""
-    model: str = ""
-    task: str = ""
-    """The questions, and what is held against the answers where that is to be chosen."""
-    new_tokens: int | None = None
-    """At most, per text."""
-    n: int = Field(ge=1)
-    """Rows."""
-    level: float = Field(default=0.95, gt=0, lt=1)
-    """Of every interval; 0.95 is 95 %."""
-    accuracy: float
-    low: float
-    high: float
-    baseline: float | None = Field(default=None, ge=0, le=1)
-    """Accuracy of the baseline."""
-    difference: Difference | None = None
-    """Arm minus baseline, paired by question."""
-    controls: RandomControls | None = None
-    wrong_sign: WrongSign | None = None
-    tokens: float | None = Field(default=None, ge=0)
-    """Mean generated tokens per row."""
-    token_difference: float | None = None
-    """Against the baseline, mean per row."""
-    truncated: int | None = Field(default=None, ge=0)
-    unscorable: int | None = Field(default=None, ge=0)
-
-    @model_validator(mode="after")
-    def _no_more_than_rows(self) -> Self:
-        if more := [name for name in ("truncated", "unscorable") if (getattr(self, name) or 0) > self.n]:
-            raise ValueError(f"{more[0]} is {getattr(self, more[0])}, of {self.n} rows")
-        return self
-
-
-class Evidence(Frozen):
-    """`evidence.json`: what is known of what the vector does. It is as its author gives it; nobody checks it."""
-
-    vector: str = ""
-    """Digest of the vector that it is of."""
-    effects: tuple[Effect, ...] = ()
-    word_audit: tuple[str, ...] = ()
-    """Whether the vector is more than a word, in sentences."""
-    side_effects: tuple[str, ...] = ()
-    """What else changes, in sentences."""
-    quality: tuple[str, ...] = ()
-    """How well the direction is determined by what it was made from, in sentences."""
-    remarks: tuple[str, ...] = ()
-    """What is to be known before the numbers are read, in sentences."""
-
-    @field_validator("effects")
-    @classmethod
-    def _in_range(cls, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
-        for effect in effects:
-            if not 0 <= effect.low <= effect.accuracy <= effect.high <= 1:
-                raise ValueError(
-                    f"arm {effect.arm!r}: low, accuracy and high must lie in [0, 1] in this order, not "
-                    f"{effect.low:g}, {effect.accuracy:g} and {effect.high:g}"
-                )
-        return effects
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is shown."""
-        return not (self.effects or self.word_audit or self.side_effects)
-
-
 def to_bytes(part: BaseModel) -> bytes:
     """A part as a file: sorted keys, so that equal parts are equal bytes."""
     return (json.dumps(part.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -267,14 +141,6 @@ def read_config(data: bytes, where: str) -> Config:
     return config
 
 
-def read_evidence(data: bytes, where: str, digest: str | None = None) -> Evidence:
-    """`evidence.json` from its bytes. Raises BadInput for what is no evidence, or is that of another vector than `digest`."""
-    evidence = parsed(Evidence, read_json(data, where), where)
-    if digest is not None and evidence.vector not in ("", digest):
-        raise BadInput(f"{where} is evidence of {evidence.vector}, not of {digest}: give that of this one, or none.")
-    return evidence
-
-
 def digest_in(data: bytes) -> str:
     """The digest of the vector, plan or probe that a `config.json` is of; `unknown` where it says none."""
     try:
@@ -285,12 +151,21 @@ def digest_in(data: bytes) -> str:
     return str(own.get("digest") or UNKNOWN)
 
 
-def effects_in(data: bytes) -> int:
-    """How many measured effects an `evidence.json` holds; 0 where it cannot be read."""
+def facts_in(data: bytes) -> dict[str, str]:
+    """What a person said to a push, as a `config.json` holds it, in words by name; what it does not hold or is no such fact is left out."""
     try:
-        return len(parsed(Evidence, read_json(data, EVIDENCE), EVIDENCE).effects)
+        facts = read_json(data, CONFIG)
     except BadInput:
-        return 0
+        return {}
+    base, dose = (facts[name] if isinstance(facts.get(name), dict) else {} for name in ("base_model", "dose"))
+    papers = facts.get("arxiv")
+    said = {
+        "licence": f"the licence {facts.get('licence')}" if facts.get("licence") else "",
+        "arxiv": f"papers ({listed(papers)})" if isinstance(papers, list) and papers else "",
+        "useful": f"useful amounts {dose['useful']}" if dose.get("useful") else "",
+        "commit": f"the base model's commit {base['commit']}" if base.get("commit", UNKNOWN) != UNKNOWN else "",
+    }
+    return {name: text for name, text in said.items() if text}
 
 
 def read_json(data: bytes, where: str) -> dict[str, Any]:

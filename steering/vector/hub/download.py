@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from .checks import checked_folder
-from .contents import EVIDENCE, FILES, VECTOR, Config, Evidence, read_evidence
+from .contents import EVIDENCE, FILES, VECTOR, Config
+from .evidence import Evidence, read_evidence
 from .names import Address, address_of, is_commit, is_hub_name
 from .session import NotAnswering, RepositoryKind, Session, first_line, in_words
+
+HUB_NOTE = "hub"
+"""Key of a vector's notes: which repository and commit it was taken from by name."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,15 @@ def local_file(path: Path | str) -> Path:
         copy = fetch(Address(copy.address.repository, copy.commit), session)
     checked_folder(copy.folder, copy.where)
     return copy.vector
+
+
+def taken_from(path: Path | str) -> dict[str, str]:
+    """For a vector's notes: `hub`, the repository and commit (`owner/name@commit`) that a name stands for; empty for a file. Raises
+    BadInput."""
+    if not is_hub_name(path):
+        return {}
+    copy = _first(address_of(path), Session.of())
+    return {HUB_NOTE: f"{copy.address.repository}@{copy.commit}"}
 
 
 @cache

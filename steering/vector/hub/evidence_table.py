@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .contents import Difference, Effect, Evidence
+from .evidence import Difference, Effect, Evidence
 from .markdown import line, plain
 
 NOTHING_SHOWN = "**No evidence is attached: that it does anything is not shown.**"

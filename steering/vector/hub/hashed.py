@@ -17,9 +17,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ...errors import BadInput
-from .contents import CARD, CONFIG, EVIDENCE, PLAN, BaseModelFacts, Evidence, Frozen, parsed, read_evidence, read_json
+from .contents import CARD, CONFIG, EVIDENCE, PLAN, BaseModelFacts, Frozen, parsed, read_json
 from .contents import FORMAT as OF_VECTORS
 from .download import snapshot
+from .evidence import Evidence, read_evidence
 from .names import Address
 from .session import Session
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from .card import base_in_words, front
-from .contents import CONFIG, UNKNOWN, Evidence
+from .contents import CONFIG, UNKNOWN
+from .evidence import Evidence
 from .evidence_table import shown
 from .hashed import VECTORS, HashedConfig
 from .markdown import code, line, plain, word

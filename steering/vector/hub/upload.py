@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput, listed
-from .contents import CONFIG, EVIDENCE, FILES, digest_in, effects_in
+from .contents import CONFIG, EVIDENCE, FILES, digest_in, facts_in
+from .evidence import effects_in
 from .names import MAIN, Address, is_commit
 from .session import PREFIXES, RepositoryKind, Session, in_words
 
@@ -39,18 +40,21 @@ class Former:
     """Whether the push is of the same one, so that only its evidence went."""
     effects: int = 0
     """Measured effects that it came with, where the push brings none."""
+    facts: tuple[str, ...] = ()
+    """What its `config.json` said (licence, papers, useful amounts, the base model's commit) and that of the push does not."""
 
     def sentence(self, repository: str, what: str) -> str:
         """That it was replaced, and where it still is."""
-        effects = f"{self.effects} measured {'effect' if self.effects == 1 else 'effects'}"
+        effects = [f"{self.effects} measured {'effect' if self.effects == 1 else 'effects'}"] if self.effects else []
+        held = " and ".join([*effects, *([listed(self.facts)] if self.facts else [])])
         if self.same:
             return (
-                f"{repository} held {effects} of this {what}, and this push brings none: its card shows no effect. They are "
-                f"still there as {repository}@{self.commit}."
+                f"{repository} held {held} of this {what}, and this push brings none of it: its card no longer says it. It is still there "
+                f"as {repository}@{self.commit}."
             )
         return (
             f"{repository} held {what} {self.digest}, which this push replaced; who names the repository or branch now gets the new one. "
-            f"The former is still there as {repository}@{self.commit}" + (f", with {effects}." if self.effects else ".")
+            f"The former is still there as {repository}@{self.commit}" + (f", with {held}." if held else ".")
         )
 
 
@@ -140,12 +144,14 @@ def _former(api: Any, address: Address, held: _Held, files: Mapping[str, bytes |
                 api.hf_hub_download(address.repository, name, revision=held.commit, local_dir=folder)
             ).read_bytes()
 
-        digest = digest_in(former(CONFIG))
+        config = former(CONFIG)
+        digest = digest_in(config)
         effects = effects_in(former(EVIDENCE)) if EVIDENCE in held.files else 0
     brings = files.get(EVIDENCE)
     dropped = 0 if isinstance(brings, bytes) and effects_in(brings) else effects
-    same = digest == digest_in(given)
-    return None if same and not dropped else Former(digest, held.commit, same, dropped)
+    same, new = digest == digest_in(given), facts_in(given)
+    lost = tuple(said for name, said in facts_in(config).items() if name not in new)
+    return None if same and not dropped and not lost else Former(digest, held.commit, same, dropped, lost)
 
 
 def _refused(error: Exception) -> bool:

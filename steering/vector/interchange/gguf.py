@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ import gguf
 import numpy as np
 import torch
 
-from ...errors import BadInput
+from ...errors import BadInput, unknown
 from ...files import new_file
 from ...model.gguf_files import StrictReader, open_gguf, text_of
 from ...model.sites import Site
@@ -32,6 +33,7 @@ ARCHITECTURE = "controlvector"
 OWN_KEY = "steering_workbench.vectors"
 OWN_FORMAT = "steering-workbench/gguf@1"
 _TENSOR = re.compile(r"direction\.(0|[1-9]\d*)")
+_HINT = re.compile(r"[a-z][a-z0-9._-]*")
 _FLOATS = ("F32", "F16", "F64")
 
 
@@ -77,6 +79,22 @@ def import_gguf(
     return vectors
 
 
+def check_hint(text: str) -> str:
+    """What is to be said of an architecture's name: nothing, or that the library does not know it. Raises BadInput for what can be none."""
+    if not text:
+        raise BadInput("model_hint is empty: repeng refuses a file without it. Pass the architecture, e.g. 'qwen2'.")
+    known = sorted(gguf.MODEL_ARCH_NAMES.values())
+    if not _HINT.fullmatch(text):
+        raise unknown("architecture", text, known, "model_hint (names are in small letters)")
+    if text in known:
+        return ""
+    near = difflib.get_close_matches(text, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"model_hint {text!r} is no architecture that the gguf library here knows.{hint} The file is written with it."
+    )
+
+
 def export_gguf(vectors: Iterable[SteeringVector], path: Path | str, *, layers: str, model_hint: str) -> Path:
     """Write vectors of one model, one per layer, as a control-vector file; atomically (temporary name, fsync, rename).
 
@@ -87,8 +105,7 @@ def export_gguf(vectors: Iterable[SteeringVector], path: Path | str, *, layers: 
     rule, chosen, path = convention(layers), list(vectors), Path(path)
     if not rule.writable:
         raise BadInput(f"layers={rule.name!r} is for reading. Pass layers='llama.cpp' to write for llama.cpp.")
-    if not model_hint:
-        raise BadInput("model_hint is empty: repeng refuses a file without it. Pass the architecture, e.g. 'qwen2'.")
+    check_hint(model_hint)
     indexed = _indexed(chosen, rule, path)
     record = {
         "format": OWN_FORMAT,
