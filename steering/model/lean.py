@@ -32,18 +32,18 @@ Forward = Callable[[Tensor], Tensor]
 Plain = Callable[[dict[str, Any]], bool]
 
 FEW_ROWS = 64
-"""Rows (tokens of a pass) up to which a product is done in another way than the library's; larger ones gain nothing."""
+"""Rows (tokens of a pass) up to which a product is done by columns or in parts; larger ones gain nothing by that."""
 BLOCK = 16
 """Numbers of rows that the library's product by columns handles whole."""
-MIDDLING_WEIGHT = 2**17
+MIDDLING_WEIGHT = 3 * 2**15
 """Elements below which a product is over before it is worth choosing how to do it."""
 LARGE_WEIGHT = 2**18
 """Elements from which on a product may be worth sharing among threads by outputs: the library uses one thread for a single row, and
 shares few rows badly."""
 PARTS = 8
 """Threads that share a product by outputs at most."""
-TRIED = (1, 2, 5)
-"""Rows on which a substitute is compared with its module."""
+TRIED = (1, 2, 5, 40)
+"""Rows on which a substitute is compared with its module: one of each way."""
 TOLERANCE = 2e-5
 """Largest difference between the two, relative to the largest output."""
 
@@ -279,13 +279,15 @@ def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
     out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
     pace.needed = pace.needed or parts > 1
-    laid = Packed(own, pace.packed)
+    laid, laying = Packed(own, pace.packed), packed.can_pack()
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
         rows = x.numel() // width
         if pace.packing and pace.packable and packed.takes(rows):
             return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
+        if laying and packed.pays(rows, out * width):
+            return packed.blocked(weight, bias, x.reshape(rows, width)).view(*x.shape[:-1], out)
         if by_columns(rows):
             found = columns(weight, bias, x.reshape(rows, width)).t()
             return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
@@ -299,12 +301,15 @@ def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
 def _conv1d(module: Any, pace: Pace) -> Forward:
     """GPT-2's linear map, whose weight is `[in, out]`."""
     width, out = module.weight.shape
-    laid = Packed(module._parameters, pace.packed, transposed=True)
+    laid, laying = Packed(module._parameters, pace.packed, transposed=True), packed.can_pack()
 
     def forward(x: Tensor) -> Tensor:
         rows = x.numel() // width
         if pace.packing and pace.packable and packed.takes(rows):
             return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
+        if laying and packed.pays(rows, out * width):
+            found = packed.blocked(module.weight.t(), module.bias, x.reshape(rows, width))
+            return found.view(*x.shape[:-1], out)
         if not by_columns(rows):
             return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
         return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)

@@ -1,11 +1,13 @@
-"""Weights laid out once for the library's own blocked product (oneDNN), used while rows are generated together on a CPU in float32.
+"""The library's own blocked product (oneDNN) on a CPU in float32, whose other products take up to 2.4 times as long on some processors.
 
-1. A packed weight is a second copy, so models of more than `MOST` bytes keep their own way. One layout serves every number of rows.
-2. A copy can go stale. A write to the weight in place, or another tensor in its place, is seen at every product (version counter and
+1. `blocked` reads a weight as it lies and lays it out anew at every call: for passes of many rows, which it costs little, and with no copy
+   to keep. `Packed` keeps the layout while rows are generated together. Both give the same bits.
+2. A packed weight is a second copy, so models of more than `MOST` bytes keep their own way. One layout serves every number of rows.
+3. A copy can go stale. A write to the weight in place, or another tensor in its place, is seen at every product (version counter and
    address). What the counter does not see, such as a write through `.data`, is looked for whenever a generation begins: the weight times
    a fixed vector must be what it was when it was packed, bit for bit. Between the passes of one generation weights are not to be written to
    through `.data`.
-3. Outside of a generation, and for a row by itself, nothing here is used.
+4. Outside of a generation no copy is used, and for a row by itself nothing here is.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ MOST = 2**31
 LAYOUT_ROWS = 16
 """Rows for which the layout is asked; measured to be as good for 2 to 1,024."""
 FEWEST, LARGEST = 2, 256
-"""Rows of a pass that are done so: a single row reads the weight once whatever its layout is, and large products gain little."""
+"""Rows of a pass that are done by packed weights: a single row reads the weight once whatever its layout is, and of larger products laying
+it out anew is a small part."""
+FEW, MANY, LARGE = 8, 32, 2**18
+"""Rows from which on laying a weight out anew pays, of weights of `LARGE` numbers and more, and of smaller ones."""
 
 
 def can_pack() -> bool:
@@ -29,6 +34,17 @@ def can_pack() -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     return hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def pays(rows: int, weight: int) -> bool:
+    """Whether a product of so many rows by a weight of so many numbers is worth a layout of its own."""
+    return rows >= (FEW if weight >= LARGE else MANY)
+
+
+def blocked(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """`x [rows, in]` times `weight [out, in]` as it lies, plus the bias: `[rows, out]`."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return found
 
 
 def takes(rows: int) -> bool:
@@ -63,8 +79,7 @@ class Packed:
         """`x [rows, in]` times the weight, plus the bias: `[rows, out]`."""
         if self._laid is None or self._mark != self._marked():
             self._pack()
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._laid, self._own.get("bias"), "none", [], "")
-        return found
+        return blocked(cast(Tensor, self._laid), self._own.get("bias"), x)
 
     def _weight(self) -> Tensor:
         weight = cast(Tensor, self._own["weight"]).detach()
