@@ -146,7 +146,7 @@ class Loop:
         return Progress(index, row, plan, list(row.begun), bias=bias)
 
     def events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:
-        with self.model.runs.holding({} if self.graph else self.batch.edits, together=len(self.batch.rows) > 1):
+        with self.model.runs.holding({} if self.graph else self.batch.edits):
             yield from self._events(cancel)
 
     def _events(self, cancel: Callable[[], bool] | None) -> Iterator[Step | Finished]:

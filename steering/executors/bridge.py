@@ -50,7 +50,7 @@ class BridgeExecutor:
     def config(self) -> Any:
         return self.bridge.original_model.config
 
-    def holding(self, edits: Mapping[Site, Edit], together: bool = True) -> AbstractContextManager[None]:
+    def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def picking(self, index: Tensor) -> AbstractContextManager[None]:

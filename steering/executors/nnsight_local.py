@@ -74,7 +74,7 @@ class TraceExecutor:
             found = found[int(part)] if part.isdigit() else getattr(found, part)
         return found
 
-    def holding(self, edits: Mapping[Site, Edit], together: bool = True) -> AbstractContextManager[None]:
+    def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def picking(self, index: Tensor) -> AbstractContextManager[None]:

@@ -35,8 +35,8 @@ class Executor(Protocol):
         """Configuration of the model as it is run, attention implementation included."""
         ...
 
-    def holding(self, edits: Mapping[Site, Edit], together: bool = True) -> AbstractContextManager[None]:
-        """A context in which passes with these `edits` follow each other; `together` says that several rows run at a time."""
+    def holding(self, edits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
+        """A context in which passes with these `edits` follow each other."""
         ...
 
     def picking(self, index: Tensor) -> AbstractContextManager[None]:
@@ -59,19 +59,19 @@ class HookExecutor:
         """`lean` lets passes use the cheaper equals of the model's modules (`lean`), where it has any."""
         self.model, self.layout = model, layout
         self.lean = Lean(model) if lean else None
-        self._held: list[tuple[Mapping[Site, Edit], bool]] = []
-        """Edits whose hooks are in place, and whether their passes use packed weights."""
+        self._held: list[Mapping[Site, Edit]] = []
+        """Edits whose hooks are in place; their passes use packed weights."""
 
     @property
     def config(self) -> Any:
         return self.model.config
 
     def forward(self, edits: Mapping[Site, Edit], inputs: Mapping[str, Any], resume: Resume | None = None) -> Tensor:
-        packing = next((together for held, together in self._held if held is edits), None)
-        with turn(self.model), nullcontext() if packing is not None else self._prepared(edits, resume):
+        packing = any(held is edits for held in self._held)
+        with turn(self.model), nullcontext() if packing else self._prepared(edits, resume):
             if self.lean is None:
                 return self.model(**inputs).logits
-            with self.lean.used(inputs, packing=bool(packing)) as given:
+            with self.lean.used(inputs, packing=packing) as given:
                 return self.model(**given).logits
 
     @contextmanager
@@ -96,18 +96,17 @@ class HookExecutor:
                     handle.remove()
 
     @contextmanager
-    def holding(self, edits: Mapping[Site, Edit], together: bool = True) -> Iterator[None]:
-        """Keep the hooks of `edits` in place for many passes; between its own passes each edit must leave activations alone. A row by
-        itself reads every weight once however it is laid out, so that no second layout is made, or looked at, for it."""
+    def holding(self, edits: Mapping[Site, Edit]) -> Iterator[None]:
+        """Keep the hooks of `edits` in place for many passes; between its own passes each edit must leave activations alone."""
         hooks, waits = hooked(self.layout, edits), turn(self.model)
         with waits:
-            if self.lean is not None and together:
+            if self.lean is not None:
                 self.lean.look()
             hooks.__enter__()
-            self._held.append((edits, together))
+            self._held.append(edits)
         try:
             yield
         finally:
             with waits:
-                self._held = [held for held in self._held if held[0] is not edits]
+                self._held = [held for held in self._held if held is not edits]
                 hooks.__exit__(None, None, None)

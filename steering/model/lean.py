@@ -35,8 +35,10 @@ FEW_ROWS = 64
 """Rows (tokens of a pass) up to which a product is done by columns or in parts; larger ones gain nothing by that."""
 BLOCK = 16
 """Numbers of rows that the library's product by columns handles whole."""
+SMALL_WEIGHT = 2**13
+"""Elements below which a product is the library's."""
 MIDDLING_WEIGHT = 3 * 2**15
-"""Elements below which a product is over before it is worth choosing how to do it."""
+"""Elements below which a product of few rows is over before it is worth choosing how to do it."""
 LARGE_WEIGHT = 2**18
 """Elements from which on a product may be worth sharing among threads by outputs: the library uses one thread for a single row, and
 shares few rows badly."""
@@ -182,6 +184,11 @@ def _ordinary(parameters: Iterable[Any]) -> bool:
     )
 
 
+def _least() -> int:
+    """Elements of the smallest weight whose product may be done in another way."""
+    return min(MIDDLING_WEIGHT, SMALL_WEIGHT) if packed.can_pack() else MIDDLING_WEIGHT
+
+
 def _packed_bytes(module: nn.Module) -> int:
     """Of a module whose weight may be packed."""
     if type(module) not in (nn.Linear, Conv1D) or module._parameters.get("weight") is None:
@@ -207,7 +214,7 @@ def _fan_in(module: nn.Module) -> int:
 def _candidates(module: nn.Module, wide: bool, pace: Pace) -> list[Forward]:
     if module._parameters.get("weight") is None:  # pruned, or otherwise made from something else at every call
         return []
-    if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < MIDDLING_WEIGHT:
+    if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < _least():
         return []
     if type(module) is nn.Linear:
         return [_linear(module, wide and module.out_features > module.in_features, pace)]
@@ -279,12 +286,14 @@ def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
     out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
     pace.needed = pace.needed or parts > 1
-    laid, laying = Packed(own, pace.packed), packed.can_pack()
+    laid, laying, small = Packed(own, pace.packed), packed.can_pack(), out * width < MIDDLING_WEIGHT
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
         rows = x.numel() // width
-        if pace.packing and pace.packable and packed.takes(rows):
+        if small and not packed.pays(rows, out * width):
+            return F.linear(x, weight, bias)
+        if not small and pace.packing and pace.packable and packed.takes(rows):
             return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
         if laying and packed.pays(rows, out * width):
             return packed.blocked(weight, bias, x.reshape(rows, width)).view(*x.shape[:-1], out)
@@ -302,15 +311,16 @@ def _conv1d(module: Any, pace: Pace) -> Forward:
     """GPT-2's linear map, whose weight is `[in, out]`."""
     width, out = module.weight.shape
     laid, laying = Packed(module._parameters, pace.packed, transposed=True), packed.can_pack()
+    small = out * width < MIDDLING_WEIGHT
 
     def forward(x: Tensor) -> Tensor:
         rows = x.numel() // width
-        if pace.packing and pace.packable and packed.takes(rows):
+        if not small and pace.packing and pace.packable and packed.takes(rows):
             return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
         if laying and packed.pays(rows, out * width):
             found = packed.blocked(module.weight.t(), module.bias, x.reshape(rows, width))
             return found.view(*x.shape[:-1], out)
-        if not by_columns(rows):
+        if small or not by_columns(rows):
             return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
         return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)
 
