@@ -6,6 +6,7 @@ Names of others are escaped. A probe without a measurement on held-out groups sa
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from steering.vector.hub.card import front
@@ -52,7 +53,7 @@ def probe_card(repository: str, config: HashedConfig) -> str:
     parts = [
         f"---\n{front(config.base_model, config.licence, config.arxiv, TAG)}---",
         f"# {plain(config.name)}",
-        f"A {plain(facts['kind'])} probe: it reads {plain(facts['target']) or 'a class'} from the activations of a language model.",
+        f"A {plain(facts['kind'])} probe: it reads {_target(facts)} from the activations of a language model.",
         facts_list(config, more),
         "## How well it reads",
         table,
@@ -71,6 +72,14 @@ probe = pull_probe("{repository}")  # of one commit, checked against its {CONFIG
 ```""",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _target(facts: dict[str, Any]) -> str:
+    """What is read; a file's name says nothing, so that then the classes are named."""
+    target = str(facts["target"])
+    if target and not Path(target).suffix:
+        return plain(target)
+    return f"which of its classes a token's activation is of ({', '.join(map(plain, facts['classes']))})"
 
 
 def _cell(value: Any) -> str:

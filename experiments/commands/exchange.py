@@ -11,6 +11,7 @@ import typer
 from steering.errors import BadInput
 
 from ..progress import talk
+from .hub import with_quality
 from .options import RUNS, JsonOption, RunsOption
 from .plan_options import ExpressionArgument, VectorOption, read_plan
 from .pushes import NO_EVIDENCE, DryRunOption, OutOption, check_dry_run, print_pushed, print_written
@@ -77,11 +78,12 @@ def push_plan(
 
         store = Store(runs)
         shown, tokenizer = plan_evidence(store, run, made), plan_tokenizer(store.open(run).manifest, made)
+    shown = with_quality(shown, _files(plan, vector))
     given: dict[str, Any] = {
         "title": title, "base_commit": base_commit, "base_model": base_model, "tokenizer": tokenizer, "evidence": shown,
         "licence": licence, "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
-    files = plan_files(made, address.repository, **given)
+    files = plan_files(made, address.name, **given)
     for model in {vector.provenance.model_id for vector in made.vectors.values()}:
         say_repository(model, base_commit, base_model)
     if shown.empty:
@@ -90,6 +92,17 @@ def push_plan(
         print_written(files, out)
         return
     print_pushed(push(made, address.name, private=private, **given))
+
+
+def _files(plan: str, given: list[str] | None) -> dict[str, Path]:
+    """Files of vectors that a plan names, or that are given by name, by digest."""
+    from steering.plan.source import vector_files
+    from steering.vector.features import load_stored
+    from steering.vector.hub.names import is_hub_name
+
+    named = [Path(text.partition("=")[2]) for text in given or []]
+    every = [*vector_files(plan), *(path for path in named if not is_hub_name(path))]
+    return {load_stored(path).digest: path for path in every}
 
 
 def pull_plan(
@@ -153,7 +166,7 @@ def push_probe(
         "title": title, "base_commit": base_commit, "base_model": base_model, "licence": licence,
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
-    files = probe_files(made, address.repository, **given)
+    files = probe_files(made, address.name, **given)
     say_repository(made.provenance.model_id, base_commit, base_model)
     if not made.provenance.notes.get("held out"):
         warn("Warning: the probe's file holds no measurement on held-out groups, and the card says so.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,7 +56,7 @@ def push(
     check_dry_run(dry_run, out)
     vector, address = SteeringVector.load(file), Address.parse(repository)
     shown, plan, tokenizer = _shown(vector, evidence, run, runs)
-    shown = _with_quality(shown or Evidence(), local_file(file), vector.digest)
+    shown = with_quality(shown or Evidence(), {vector.digest: local_file(file)})
     given: dict[str, Any] = {
         "base_commit": base_commit, "base_model": base_model, "tokenizer": tokenizer, "evidence": shown, "plan": plan,
         "useful": _range(useful), "licence": licence,
@@ -145,18 +146,21 @@ def _shown(
     return found, plan_of(manifest, vector.digest), tokenizer_of(manifest, vector.digest)
 
 
-def _with_quality(shown: Evidence, file: Path, digest: str) -> Evidence:
-    """The evidence with what the report beside the vector's file says, where there is one; why another one is left out is said here."""
+def with_quality(shown: Evidence, files: Mapping[str, Path]) -> Evidence:
+    """The evidence with what the reports beside vectors' files (by digest) say, where there are any; why one is left out is said here."""
     from ..quality_words import UNKNOWN, is_report, quality_words
 
-    words, remarks = quality_words(file, digest)
-    if shown.quality or words == UNKNOWN:
+    if shown.quality:
         return shown
-    if not is_report(words):
-        warn(f"Warning: {words} The card says nothing of it.")
-        return shown
-    said = [f"{remark[:1].upper()}{remark[1:].rstrip('.')}." for remark in remarks]
-    return shown.model_copy(update={"quality": (words, *said)})
+    told: list[str] = []
+    for digest, file in files.items():
+        words, remarks = quality_words(file, digest)
+        if is_report(words):
+            told += [f"Vector {digest}:"] if len(files) > 1 else []
+            told += [words, *(f"{remark[:1].upper()}{remark[1:].rstrip('.')}." for remark in remarks)]
+        elif words != UNKNOWN:
+            warn(f"Warning: {words} The card says nothing of it.")
+    return shown.model_copy(update={"quality": tuple(told)}) if told else shown
 
 
 def _range(text: str) -> tuple[float, float] | None:

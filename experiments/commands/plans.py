@@ -15,7 +15,7 @@ from steering.errors import BadInput, unknown
 from .exchange import pull_plan, push_plan
 from .plan_elsewhere import run
 from .plan_options import ExpressionArgument, VectorOption, read_plan
-from .warnings import say_controls, say_unknown, warn
+from .warnings import check_new, say_controls, say_hint, say_unknown, warn
 
 if TYPE_CHECKING:
     from ..tasks.own_texts import OwnPrompt
@@ -45,22 +45,23 @@ def show(
 def export(
     plan: ExpressionArgument,
     out: Annotated[Path, typer.Option(help="The file to write: .json for easysteer, .gguf for llama.cpp.")],
-    model_hint: Annotated[str, typer.Option(help="Architecture name that the reader expects, such as qwen2.")],
+    model_hint: Annotated[
+        str, typer.Option(help="Architecture of the model as its GGUF names it, such as qwen2 or llama.")
+    ],
     kind: Annotated[str, typer.Option("--format", help="easysteer (vLLM) or llama.cpp.")] = "easysteer",
     vector: VectorOption = None,
 ) -> None:
     """Write a plan of plain additions for a server: EasySteer's spec for vLLM, or a control vector of llama.cpp. What only this program can
     do (gates, other operations, spans that are looked up) is refused."""
     from steering.plan.additions import additions, export_llama_cpp, export_served
-    from steering.vector.interchange.gguf import check_hint
 
     writers = {"easysteer": export_served, "llama.cpp": export_llama_cpp}
     if kind not in writers:
         raise unknown("format", kind, writers)
     made = read_plan(plan, vector)
+    check_new(out)
     path = writers[kind](made, out, model_hint=model_hint)
-    if said := check_hint(model_hint):
-        warn(f"Warning: {said}")
+    say_hint(model_hint, {vector.provenance.model_id for vector in made.vectors.values()})
     if additions(made).sinks_differ:
         warn(
             "Warning: on a model with attention sinks (often the BOS) this plan leaves them out, and other programs edit them too. Write "

@@ -219,7 +219,11 @@ def gate(
     """Write a probe's weights as a vector that gates a plan: `add ... when probe(FILE) > 0.5`."""
     from probes.exchange import load_probe
 
-    print(load_probe(probe).vector(of or None).save(out))
+    found = load_probe(probe)
+    print(found.vector(of or None).save(out))
+    talk().print(
+        f"probe(FILE) > 0.5 in a plan: {of or found.classes[1]!r} is the likelier of its classes.", highlight=False
+    )
 
 
 @probe_app.command("map")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import sys
@@ -134,21 +135,32 @@ def show(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None
         print(json.dumps(document, indent=1, sort_keys=True))
     else:
         print_tables(opened, Console())
-        for said in _taken(opened):
-            print(said)
+        for digest, name in _hub_names(opened).items():
+            print(f"Vector {digest} is {name}.")
         say_verdict(opened)
         if opened.manifest.spec.get("batch_invariant"):
             print("Rows are batch-invariant: the same bits alone and in any batch.")
 
 
-def _taken(run: Run) -> list[str]:
-    """Which of a run's vectors were taken from a hub by name, and of which commit."""
+def _hub_names(run: Run) -> dict[str, str]:
+    """Of the run's vectors that were taken from a hub by name, the name with its commit, by digest."""
     from steering.vector.hub.download import HUB_NOTE
 
     from ..evaluation.stored_vectors import run_vectors
 
     held = {digest: vector.provenance.notes.get(HUB_NOTE) for digest, vector in run_vectors(run).items()}
-    return [f"Vector {digest} is hub:{where}." for digest, where in held.items() if where]
+    return {digest: f"hub:{where}" for digest, where in held.items() if where}
+
+
+def _named(spec: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """A spec whose plans name these vectors so."""
+    named: dict[str, Any] = copy.deepcopy(spec)
+    for arm in named.get("arms", []):
+        for entry in (arm.get("plan") or {}).get("interventions", []):
+            for part in (entry, entry.get("gate") or {}):
+                if part.get("vector") in names:
+                    part["vector"] = names[part["vector"]]
+    return named
 
 
 def say_verdict(run: Run) -> None:
@@ -162,10 +174,12 @@ def say_verdict(run: Run) -> None:
 
 @runs_app.command()
 def spec(run: str, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """The spec of a run as YAML, ready for `steer eval`."""
+    """The spec of a run as YAML, ready for `steer eval`. Vectors that were taken from a hub are named by repository and commit, others by
+    digest."""
     from ..store.runs import Store
 
-    found = Store(runs).open(run).manifest.spec
+    opened = Store(runs).open(run)
+    found = _named(opened.manifest.spec, _hub_names(opened))
     print(json.dumps(found, indent=1) if as_json else yaml.safe_dump(found, sort_keys=False))
 
 

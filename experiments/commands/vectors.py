@@ -16,7 +16,7 @@ from .decomposition import decompose
 from .hub import pull, push, search
 from .lens import lens
 from .quality import quality
-from .warnings import warn
+from .warnings import check_new, say_hint
 
 if TYPE_CHECKING:
     from steering.vector.vectors import SteeringVector
@@ -107,7 +107,8 @@ def export(
         str, typer.Option(help="gguf: layer convention of the reader: llama.cpp, repeng, easysteer.")
     ] = "llama.cpp",
     model_hint: Annotated[
-        str, typer.Option(help="gguf, easysteer: architecture name that the reader expects, such as qwen2.")
+        str,
+        typer.Option(help="gguf, easysteer: architecture of the model as its GGUF names it, such as qwen2 or llama."),
     ] = "",
     scale: Annotated[float, typer.Option(help="easysteer: how strongly; 1 adds each vector once.")] = 1.0,
     on: Annotated[str, typer.Option(help="easysteer: generated, prompt or all.")] = "generated",
@@ -122,7 +123,6 @@ def export(
     Neuronpedia's JSON of one vector, a pack of saklas, or a .pt tensor with a row per layer."""
     from steering.errors import BadInput, unknown
     from steering.vector.interchange import export_easysteer, export_gguf, export_saklas, export_tensor
-    from steering.vector.interchange.gguf import check_hint
     from steering.vector.vectors import SteeringVector
 
     writers: dict[str, Callable[[list[SteeringVector]], Path]] = {
@@ -145,9 +145,11 @@ def export(
         raise BadInput(
             f"{wrong[0]} belongs to --format {' or '.join(of_others[wrong[0]][1])}, and does nothing in {kind}: leave it out."
         )
-    path = writers[kind]([SteeringVector.load(file) for file in files])
-    if kind in ("gguf", "easysteer") and (said := check_hint(model_hint)):
-        warn(f"Warning: {said}")
+    held = [SteeringVector.load(file) for file in files]
+    check_new(out)
+    path = writers[kind](held)
+    if kind in ("gguf", "easysteer"):
+        say_hint(model_hint, {vector.provenance.model_id for vector in held})
     print(json.dumps({"file": str(path), "vectors": len(files)}))
 
 

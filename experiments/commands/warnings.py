@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from steering.errors import BadInput
 
 from ..progress import talk
 
@@ -49,6 +52,27 @@ def say_repository(model: str, commit: str | None, repository: str | None) -> No
             f"Warning: {model} is no repository's name, so that the hub's search does not find this by it, and the card names no "
             f"model for other programs. Where the weights come from a repository, name it: --base-model OWNER/NAME."
         )
+
+
+def check_new(out: Path) -> None:
+    """Raises BadInput where something is there already: what is written out takes no other file's place."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise BadInput(f"{out} is there already; give another name, or remove it first.")
+
+
+def say_hint(hint: str, models: Collection[str]) -> None:
+    """What is odd about an architecture's name: nobody knows it, or the model that the vectors are of has another."""
+    from steering.model.named import NAMED
+    from steering.vector.interchange.gguf import check_hint
+
+    if said := check_hint(hint):
+        warn(f"Warning: {said}")
+    for model in sorted(set(models) & set(NAMED)):
+        if NAMED[model].architecture != hint:
+            warn(
+                f"Warning: the vectors are of {model}, whose architecture is {NAMED[model].architecture}, and the file says {hint}: a "
+                "reader that looks at it may refuse the file."
+            )
 
 
 def say_unknown(model: LoadedModel, texts: Sequence[str]) -> None:

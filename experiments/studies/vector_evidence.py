@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -32,6 +33,7 @@ from ..sweeps.cells import CARD as SWEEP
 from ..sweeps.cells import is_test
 from ..sweeps.verdict import of_test
 from ..tasks.datasets import FILES
+from ..tasks.graders.table import GRADERS
 from .elicitation.findings import audits_of, stored_findings
 
 
@@ -76,7 +78,11 @@ def _remarks(run: Run) -> tuple[str, ...]:
     if not (run.folder / SWEEP).is_file():
         return ()
     if is_test(run):
-        return (f"The sweep's verdict on its cell: {of_test(run).sentence}",)
+        verdict = of_test(run)
+        labels = {arm.name: arm.label for arm in run.manifest.arms}
+        label = labels.get(verdict.cell or "", verdict.cell)
+        said = verdict.sentence.replace(f"{verdict.cell} is ", f"{label} is ", 1)
+        return (f"The sweep's verdict on its cell: {said}",)
     return (
         f"{run.manifest.run_id} is the development run of a sweep: its questions chose among its cells, so that these numbers look better "
         "than they are. The run of the same sweep on other questions says how large the effect is.",
@@ -137,7 +143,7 @@ def _used(plan: Mapping[str, Any] | None) -> set[str]:
 def _effect(run: Run, part: SplitSummary, arm: Arm, found: ArmSummary, level: float) -> Effect:
     assert found.accuracy is not None
     baseline = part.arm(run.manifest.baseline.name).accuracy
-    versus = found.versus_baseline
+    versus, generation = found.versus_baseline, run.manifest.spec.get("generation", {})
     return Effect(
         run=run.manifest.run_id,
         split=part.split,
@@ -146,7 +152,10 @@ def _effect(run: Run, part: SplitSummary, arm: Arm, found: ArmSummary, level: fl
         plan=_line(arm.plan),
         model=arm.model,
         task=_task(run.manifest),
-        new_tokens=run.manifest.spec.get("generation", {}).get("max_new_tokens"),
+        new_tokens=generation.get("max_new_tokens"),
+        temperature=generation.get("temperature"),
+        top_k=generation.get("top_k"),
+        top_p=generation.get("top_p"),
         n=found.n,
         level=level,
         accuracy=found.accuracy.value,
@@ -179,8 +188,14 @@ def _controls(beyond: Beyond | None) -> RandomControls | None:
         rank_p=beyond.rank_p,
         matched=beyond.matched,
         difference=_finite(beyond.difference, beyond.interval),
+        lowest=_share(beyond.low),
+        highest=_share(beyond.high),
         few=beyond.few,
     )
+
+
+def _share(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _finite(value: float, interval: Interval, p: float | None = None) -> Difference | None:
@@ -244,6 +259,19 @@ def _task(manifest: Manifest) -> str:
     named = str(task.get("dataset") or task.get("name") or "")
     words = [PurePath(named).name if named.endswith(FILES) else named]  # a file's folder is nobody else's business
     if grader := task.get("grader"):
-        words.append(f"graded by {grader if isinstance(grader, str) else json.dumps(grader, sort_keys=True)}")
+        words.append(
+            f"graded by {grader if isinstance(grader, str) else json.dumps(grader, sort_keys=True)}{_asks(grader)}"
+        )
         words += [f"against the field {task['answer']}"] if task.get("answer") else []
     return ", ".join(filter(None, words))
+
+
+def _asks(grader: Any) -> str:
+    """What a grader asks of a text, in brackets: the first line of its own description."""
+    kind = GRADERS.get(str(grader.get("name")) if isinstance(grader, Mapping) else str(grader))
+    if kind is None:
+        return ""
+    alone = sum(other.__module__ == kind.__module__ for other in GRADERS.values()) == 1
+    text = sys.modules[kind.__module__].__doc__ if alone else kind.__doc__
+    described = (text or "").partition("\n")[0].rstrip(".")
+    return f" ({described[:1].lower()}{described[1:]})" if described else ""

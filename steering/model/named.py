@@ -36,6 +36,8 @@ class Named:
     """Whose model it is."""
     repository: str
     """Of the hub, which the file was made from; of which commit its package does not say."""
+    architecture: str
+    """As the file names it."""
 
     @property
     def about(self) -> str:
@@ -53,6 +55,7 @@ NAMED = {
         "Apache-2.0",
         "SmolLM2-135M-Instruct of Hugging Face (HuggingFaceTB), quantised to Q4_1",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "llama",
     )
 }
 

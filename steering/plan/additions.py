@@ -161,7 +161,8 @@ def _phases(span: Span, where: str) -> tuple[tuple[str, ...], bool]:
     rest = next((part for part in span.parts if part != SINKS), span) if whole else span
     if rest.kind not in SPANS or (whole and len(span.parts) != 2):
         raise BadInput(
-            f"{where} is on `{span}`, which only this program can find; elsewhere there are all, prompt and generated."
+            f"{where} is on `{span}`, which only this program can find; elsewhere there are all, prompt and generated. "
+            "Write the plan anew on one of these, such as `on generated`; that is another plan, whose effects are its own."
         )
     phases = SPANS[rest.kind]
     return phases, "prompt" in phases and not whole

@@ -99,6 +99,8 @@ def plan_files(
     held = plan.vectors
     if not plan or not held:
         raise BadInput("A plan without steps edits nothing; there is nothing to push.")
+    if all(step.operation == "add" and step.dose is not None and not step.dose.amount for step in plan.interventions):
+        raise BadInput("The plan adds nothing: its amounts are 0. Give an amount other than 0.")
     if called := [step.gate.name for step in plan.interventions if step.gate is not None and step.gate.kind == "call"]:
         raise BadInput(
             f"The gate {called[0]!r} calls a function of Python, which a file cannot hold; push a plan with another gate."

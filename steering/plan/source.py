@@ -58,6 +58,23 @@ def is_file_name(text: str) -> bool:
     return text.strip() == text and " " not in text and Path(text).suffix in FILES
 
 
+def vector_files(given: str, folder: Path = Path()) -> list[Path]:
+    """The vector files that a plan (`read_plan` has read it) of one line, or a plan's file, names, in order; those of a repository are not
+    among them."""
+    if is_hub_name(given) and " " not in given:
+        return []
+    if is_file_name(given):
+        path = folder / given if (folder / given).is_file() else Path(given)
+        folder = path.parent
+        entries = read_yaml_file(path)["interventions"]
+        parts = [part for entry in entries for part in (entry, entry.get("gate") or {})]
+        named = [str(part["vector"]) for part in parts if str(part.get("vector", "")).endswith(STORED)]
+    else:
+        named = [match[0] for match in _PATH.finditer(given)]
+    found = [Path(name) for name in dict.fromkeys(named) if not is_hub_name(name)]
+    return [folder / path if (folder / path).is_file() else path for path in found]
+
+
 def beside(text: str, folder: Path) -> str:
     """One line whose relative vector files are paths from the working directory, where they lie in `folder`."""
 

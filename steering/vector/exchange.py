@@ -36,6 +36,7 @@ from .hub.contents import (
 )
 from .hub.download import Copy, fetch
 from .hub.evidence import Evidence
+from .hub.hashed import hashes
 from .hub.names import Address
 from .hub.session import Session
 from .hub.upload import Pushed, send
@@ -142,7 +143,8 @@ def repository_files(
         repository=base_model,
     )  # fmt: skip
     shown = checked_evidence(evidence, vector.digest, "vector")
-    data = _bytes(vector)
+    data, beside = _bytes(vector), _beside(plan or DEFAULT_PLAN, vector)
+    others = {PLAN: yaml.safe_dump(beside, sort_keys=False, allow_unicode=True).encode(), EVIDENCE: to_bytes(shown)}
     config = Config(
         name=vector.name,
         site=vector.site.name,
@@ -156,13 +158,12 @@ def repository_files(
         licence=checked_licence(licence),
         arxiv=checked_papers(arxiv),
         file=VectorFile(digest=vector.digest, sha256=hashlib.sha256(data).hexdigest(), size=len(data)),
+        files=hashes(others),
     )
-    beside = _beside(plan or DEFAULT_PLAN, vector)
     return {
         CONFIG: to_bytes(config),
         VECTOR: data,
-        PLAN: yaml.safe_dump(beside, sort_keys=False, allow_unicode=True).encode(),
-        EVIDENCE: to_bytes(shown),
+        **others,
         CARD: card(repository, config, shown, beside, measured=plan is not None).encode(),
     }
 

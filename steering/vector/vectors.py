@@ -195,6 +195,12 @@ class SteeringVector:
                 f"{path} is a pickled file (.pt/.pkl), which can run code when loaded. "
                 "steering.vector.interchange reads the published kinds without running any; save the result as safetensors."
             )
+        if len(head) < 9 or int.from_bytes(head[:8], "little") >= max(path.stat().st_size, 1):
+            if head and head[:1] not in (b"{", b"["):
+                raise BadInput(
+                    f"{path} is no vector file, or corrupt or cut short near its beginning: it does not begin as a safetensors file "
+                    "does. Give the vector's own file, which ends with .safetensors, or copy it again."
+                )
         if head[:1] in (b"{", b"["):
             raise BadInput(
                 f"{path} is a text file (JSON), not a vector. Give the vector's own file, which ends with .safetensors."

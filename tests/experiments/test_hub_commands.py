@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import steering
 from experiments.evaluation.spec_files import load_spec
@@ -200,6 +201,14 @@ def test_names_of_the_hub_go_where_files_go(steer: Steer, hub: FakeHub, own: Ste
     assert steer("vectors", "export", "hub:me/v", "--out", "v.gguf", "--model-hint", "qwen2")[0] == 0
     code, _, err = steer("vectors", "export", "hub:me/v", "--out", "w.gguf", "--model-hint", "qwen22")
     assert code == 0 and "'qwen22' is no architecture" in err and "Did you mean qwen2?" in err
+    code, _, err = steer("vectors", "export", "hub:me/v", "--out", "w.gguf", "--model-hint", "qwen2")
+    assert code == 2 and "w.gguf is there already; give another name" in err
+    lives = Provenance("difference", "0" * 16, "smollm2")
+    SteeringVector("s", own.site, own.direction, lives).save(tmp_path / "s.safetensors")
+    code, _, err = steer("vectors", "export", "s.safetensors", "--out", "s.gguf", "--model-hint", "qwen2")
+    assert code == 0 and "the vectors are of smollm2, whose architecture is llama, and the file says qwen2" in err
+    code, _, err = steer("vectors", "export", "s.safetensors", "--out", "t.gguf", "--model-hint", "llama")
+    assert code == 0 and not err
     assert steer("vectors", "push", "hub:me/v", "me/again", "--force")[0] == 0 and "me/again" in hub.repositories
     code, _, err = steer("vectors", "show", "hub:me/none")
     assert code == 2 and "There is no model repository me/none" in err
@@ -316,7 +325,9 @@ def test_a_run_that_chose_among_its_cells_says_so_and_a_damaged_one_is_no_eviden
     (run.folder / "run.json").write_text(json.dumps(facts | {"name": "s-test"}))
     (run.folder / "SHA256SUMS").unlink(missing_ok=True)
     (remark,) = run_evidence(Store(tmp_path), "fake", own).remarks
-    assert remark.startswith("The sweep's verdict on its cell: steered is described, not tested: its card does not say")
+    assert remark.startswith(
+        "The sweep's verdict on its cell: Base + reasoning vector is described, not tested: its card does not say"
+    )
     shard = next((run.folder / "rows").glob("*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(StoreError, match="does not verify, so it is no evidence"):
@@ -338,5 +349,10 @@ def test_a_run_says_which_of_its_vectors_are_of_a_hub(steer: Steer, hub: FakeHub
     (run,) = [line.run for line in Store(tmp_path / "runs").catalogue()]
     said = f"Vector {SteeringVector.load(THINK).digest} is hub:me/think@{commit}."
     assert said in steer("runs", "show", run, "--runs", "runs")[1]
+    spec = yaml.safe_load(steer("runs", "spec", run, "--runs", "runs")[1])
+    assert spec["arms"][1]["plan"]["interventions"][0]["vector"] == f"hub:me/think@{commit}"
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(spec))
+    code, _, err = steer("eval", "again.yaml", "--runs", "elsewhere")
+    assert code == 0, err
     hub.repositories.clear()
     assert said in steer("runs", "show", run, "--runs", "runs")[1], "nothing is asked of the hub"

@@ -80,6 +80,12 @@ def test_a_report_of_quality_beside_the_file_is_on_the_card(
         and "Unstable: split-half cosine 0.27." in card
     )
     assert json.loads(hub.files("me/own")["evidence.json"])["quality"][1:] == ["Unstable: split-half cosine 0.27."]
+    code, _, err = steer("plan", "push", "add own.safetensors 1v on generated", "me/plan", "--force")
+    assert code == 0 and "Unstable: split-half cosine 0.27." in hub.files("me/plan")["README.md"].decode()
+    assert steer("plan", "push", "add own 2v", "me/plan", "--vector", "own=own.safetensors", "--force")[0] == 0
+    assert "Unstable: split-half cosine 0.27." in hub.files("me/plan")["README.md"].decode(), (
+        "named on the command line"
+    )
     Path("own.quality.json").write_text(json.dumps({**stored_report, "vector": "0" * 16}))
     code, _, err = steer("vectors", "push", "own.safetensors", "me/own", "--force")
     assert code == 0 and "is the report of another vector" in err and "The card says nothing of it." in err
@@ -99,7 +105,7 @@ def test_a_card_says_what_counted_as_right_and_how_long_texts_could_be(tmp_path:
     (tmp_path / "fake" / "SHA256SUMS").unlink(missing_ok=True)
     found = run_evidence(Store(tmp_path), "fake", own)
     card = repository_files(own, "me/v", force=True, evidence=found)["README.md"].decode().replace("\\", "")
-    assert "open.jsonl, graded by sentiment, against the field wanted, asked of" in card
+    assert "open.jsonl, graded by sentiment (whether a response sounds positive, negative or neutral, by VADER" in card
     assert "/home/me" not in card
     assert "texts of at most 24 tokens" in card
 

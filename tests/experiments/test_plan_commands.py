@@ -154,7 +154,11 @@ def test_a_plan_of_additions_is_written_for_servers(steer: Steer, wait: Path, tm
     assert code == 0 and json.loads(said) == {"file": str(out)} and "leaves them out" in err
     assert (tmp_path / json.loads(out.read_text())["vectors"][0]["source"]).is_file()
     code, _, err = steer("plan", "export", f"add {wait} 2v on all | sinks", "--out", str(out), "--model-hint", "llama")
+    assert code == 2 and "spec.json is there already" in err
+    out = tmp_path / "other.json"
+    code, _, err = steer("plan", "export", f"add {wait} 2v on all | sinks", "--out", str(out), "--model-hint", "llama")
     assert code == 0 and not err
+    out = tmp_path / "third.json"
     code, _, err = steer("plan", "export", f"ablate {wait} on all", "--out", str(out), "--model-hint", "llama")
     assert code == 2 and "interventions.0 is 'ablate'" in err
     code, _, err = steer(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from probes.exchange import load_probe, pull_probe, pull_probe_copy, push_probe
+from probes.exchange import load_probe, probe_files, pull_probe, pull_probe_copy, push_probe
 from probes.probe import Probe, ProbeProvenance, two_rows
 from steering.errors import BadInput
 from steering.model.sites import Site
@@ -57,12 +57,14 @@ def test_a_probe_comes_back_and_reads_the_same(hub: FakeHub, tmp_path: Path) -> 
     assert load_probe(own.save(tmp_path / "p.safetensors")).digest == own.digest
     card = hub.files(NAME)["README.md"].decode()
     assert front_matter(card.encode())["base_model"] == "me/tiny" and "| AUROC | 0.912 (0.85 to 0.96) |" in card
-    assert (
-        "| Brier score | not defined |" in card
-        and "has no interval" not in card
-        and "fitted on 80 of 20 groups, measured on 40 of 10 others" in card
-    )
+    assert "| Brier score | not defined |" in card and "fitted on 80 of 20 groups, measured on 40 of 10 others" in card
     assert "| AUROC beyond that of the token ids near the position | 0 (0 to 0) |" in card
+    assert "has no interval" not in card
+    named = probe_files(a_probe(target="ex.jsonl"), NAME, base_commit=COMMIT)["README.md"].decode()
+    assert (
+        "ex.jsonl" not in named
+        and "it reads which of its classes a token's activation is of (other, checking)" in named
+    )
     assert "reads next step checks from the activations" in card and f"--probe hub:{NAME}" in card
 
 

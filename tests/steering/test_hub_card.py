@@ -64,7 +64,7 @@ def test_without_evidence_the_card_says_so() -> None:
     assert NOTHING_SHOWN in said and "| run |" not in said
     assert "no evidence is attached: that it does anything is not shown" in NOTHING_SHOWN.lower()
     assert "useful amounts: not known" in said and "**Licence**: none is stated" in said
-    assert "useful amounts: 0.5 to 1.5" in made(useful=(0.5, 1.5))
+    assert "useful amounts: 0.5 to 1.5, as its author says" in made(useful=(0.5, 1.5))
 
 
 def test_evidence_is_a_table_with_what_goes_against_it() -> None:
@@ -74,7 +74,7 @@ def test_evidence_is_a_table_with_what_goes_against_it() -> None:
     assert cells == [
         "run-1", "test", r"steered: add 1v at blocks.2.hook\_resid\_post on generated", "400", "50.0 (45.0 to 55.0)", "40.0",
         "+10.0 (+5.0 to +15.0, p = 0.001)", "3 of 20 random directions as good, rank p = 0.19", "-20.0 (-25.0 to -15.0)", "120 (-8)",
-        "2 cut, 1 not gradable",
+        "2 at the limit of tokens, 1 not gradable",
     ]  # fmt: skip
     assert NOTHING_SHOWN not in said and "It is more than its word." in said and "No side effect was measured." in said
     assert "whether any edit of that size" not in said and "the author's own" in said
@@ -102,7 +102,10 @@ def test_what_lies_beyond_the_controls_is_shown_and_whether_they_are_too_few() -
         }
     )
     said = made(evidence=Evidence(effects=(EFFECT, EFFECT.model_copy(update={"controls": few}))))
-    assert "0 of 3 random directions as good, rank p = 0.25; +9.0 (-2.0 to +20.0) points beyond them" in said
+    assert (
+        "0 of 3 random directions as good, rank p = 0.25 (the least that 3 can give); +9.0 (-2.0 to +20.0) points beyond them"
+        in said
+    )
     assert "1 of these lines stands beside too few controls for the interval beyond them to be relied on." in said
     enough = few.model_copy(update={"few": False})
     assert "too few controls" not in made(evidence=Evidence(effects=(EFFECT.model_copy(update={"controls": enough}),)))
@@ -240,7 +243,8 @@ def test_snippets_for_other_programs_add_what_the_plan_adds(
     step = {"operation": "add", "vector": own.digest, "span": span, "dose": dose}
     card = made(own, plan={"interventions": [step]}, evidence=Evidence(effects=(EFFECT,)))
     assert f"\nscale = {scale}\n" in card and easysteer in card and card.count(said) == 2
-    assert ("takes the scale" in card) is (scale != "1")
+    assert (f"add hub:me/v {scale}v on all | sinks' --format llama.cpp" in card) is (scale != "1")
+    assert made(own, plan={"interventions": [step]}).count("what is shown above") == 0, "nothing is shown"
     raw = {**step, "dose": {"amount": own.norm * 3, "unit": "raw"}}
     assert "\nscale = 3\n" in made(own, plan={"interventions": [raw]}), "a raw dose is a length"
 
@@ -279,6 +283,8 @@ def test_other_programs_are_not_told_a_name_that_only_this_one_knows() -> None:
         said = made(named(model_id=own))
         assert f"from_pretrained('{own}'" not in said and f"vllm serve {own}" not in said
         assert ("vllm serve MODEL" in said) is (own == "builtin:base")
+        assert ("--model-hint llama" in said) is (own == "smollm2") is ("ARCHITECTURE" not in said)
+        assert said.count("were quantised afterwards") == (2 if own == "smollm2" else 0)
     assert "from_pretrained('Qwen/Qwen2.5-1.5B'" in made(named())
 
 
@@ -316,3 +322,21 @@ def test_a_name_of_ones_own_stands_beside_the_repository_that_the_weights_come_f
     ).base_model.repository
     with pytest.raises(BadInput, match="'smol' is not the name of a repository"):
         repository_files(named(model_id="my.gguf"), "me/v", base_model="smol", base_commit=commit)
+
+
+def test_how_texts_were_drawn_and_how_far_the_controls_lie_apart_is_shown() -> None:
+    drawn = {**EFFECT.model_dump(), "temperature": 0.5, "top_p": 0.9, "new_tokens": 20, "task": "own", "model": "base"}
+    drawn["controls"] = {**drawn["controls"], "lowest": 0.125, "highest": 0.792}
+    plan = {"interventions": [{"operation": "add", "vector": "vector.safetensors", "span": "generated",
+                               "dose": {"amount": 1.0, "unit": "vector"}}]}  # fmt: skip
+    card = made(evidence=Evidence(effects=(Effect.model_validate(drawn),)), plan=plan)
+    assert "texts of at most 20 tokens, drawn at temperature 0.5, top-p 0.9." in card
+    assert "theirs lie between 12.5 and 79.2 % right" in card and "1v on generated' --temperature 0.5\n" in card
+    greedy = made(evidence=Evidence(effects=(Effect.model_validate(drawn | {"temperature": 0.0}),)), plan=plan)
+    assert "20 tokens, greedy." in greedy and "--temperature" not in greedy
+    assert "greedy" not in made(evidence=Evidence(effects=(EFFECT,)), plan=plan), "not known"
+
+
+def test_a_report_of_quality_stands_below_the_verdict() -> None:
+    said = made(evidence=Evidence(effects=(EFFECT,), remarks=("It is real.",), quality=("Unstable.",)))
+    assert said.index("**It is real.**") < said.index("Unstable.") < said.index("Is it just a word?")

@@ -18,8 +18,9 @@ from steering.model.prompts import encode_prompt
 from steering.plan.exchange import plan_files, pull_plan, pull_plan_copy, push_plan
 from steering.plan.expression import parse_plan
 from steering.plan.plan import Gate, Intervention, Plan, Span
-from steering.plan.source import read_plan
+from steering.plan.source import read_plan, vector_files
 from steering.vector.hub.evidence import Effect, Evidence
+from steering.vector.hub.upload import Replacing
 from steering.vector.vectors import SteeringVector
 from tests.fake_hub import FakeHub, front_matter
 from tests.steering.test_hub import COMMIT, NAME, THINK, hub, pushed
@@ -107,7 +108,7 @@ def test_a_vectors_repository_names_its_plan(hub: FakeHub) -> None:
     with pytest.raises(BadInput, match="config.json of me/think at .* is not that of a plan: format .* is a vector's"):
         pull_plan(NAME)
     put_plan()
-    with pytest.raises(BadInput, match="holds no vector.safetensors, so it is no repository of a steering vector"):
+    with pytest.raises(BadInput, match="holds a plan, no steering vector; `steer plan pull` fetches it"):
         SteeringVector.load(f"hub:{PLAN}")
     with pytest.raises(
         BadInput, match=r"holds other files than a plan's \(evidence.json, plan.yaml, vector.safe|holds other files"
@@ -253,3 +254,20 @@ def test_what_no_plans_repository_can_hold_is_refused(hub: FakeHub) -> None:
     assert not hub.repositories
     forced = yaml.safe_load(plan_files(a_plan(), PLAN, force=True)["plan.yaml"])
     assert len(forced["interventions"]) == 3
+
+
+def test_a_title_that_goes_is_said_and_a_plan_of_nothing_is_not_pushed(hub: FakeHub) -> None:
+    push_plan(a_plan(), PLAN, title="A careful one", base_commit=COMMIT)
+    with pytest.warns(Replacing, match="me/plan held the title 'A careful one' of this plan"):
+        push_plan(a_plan(), PLAN, base_commit=COMMIT)
+    own = SteeringVector.load(THINK)
+    with pytest.raises(BadInput, match="The plan adds nothing: its amounts are 0"):
+        push_plan(parse_plan("add own 0v on all; add own 0 on generated", {"own": own}), PLAN, base_commit=COMMIT)
+
+
+def test_the_files_that_a_plan_names_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    line = "add a.safetensors 1v on all when cosine(b.safetensors) > 0; add hub:me/x 1v"
+    assert vector_files(line, tmp_path) == [tmp_path / "a.safetensors", Path("b.safetensors")]
+    (tmp_path / "p.yaml").write_text("interventions: [{operation: add, vector: a.safetensors, span: all, dose: 1v}]")
+    assert vector_files(str(tmp_path / "p.yaml")) == [tmp_path / "a.safetensors"] and vector_files("hub:me/plan") == []

@@ -159,7 +159,15 @@ def test_what_the_hub_refuses_is_said(hub: FakeHub, status: int, reading: str, w
 def test_what_is_not_there_is_said(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "There is no model repository me/think" in refused()
     pushed(hub)
-    assert "me/think has no revision 'v2'" in refused(f"{NAME}@v2")
+    assert "me/think has no revision 'v2'" in (said := refused(f"{NAME}@v2")) and "40 digits" not in said
+    assert "a commit is written with all of its 40 digits" in refused(f"{NAME}@26b33535d118")
+    with pytest.raises(
+        BadInput, match="There is no repository me/none at .*, so it has no branch 'try': push without @try first"
+    ):
+        pushed(hub, "me/none@try")
+    assert "me/none" not in hub.repositories
+    with pytest.raises(BadInput, match="`hf repos branch create me/think try` makes a branch"):
+        pushed(hub, f"{NAME}@try")
     hub.put("me/empty", {"README.md": b"# nothing"})
     assert (
         "me/empty at" in (said := refused("me/empty")) and "holds no config.json, so it is no repository of a" in said
@@ -248,3 +256,17 @@ def test_what_is_wrong_with_the_disk_is_not_the_hubs_fault(hub: FakeHub, tmp_pat
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
         pull_vector(NAME, cache=tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "evidence.json"])
+def test_a_plan_or_evidence_that_is_not_what_was_pushed_is_refused(hub: FakeHub, name: str) -> None:
+    pushed(hub)
+    held = hub.files(NAME)[name]
+    for wrong in (held[:-5], held + b" "):
+        hub.put(NAME, {name: wrong})
+        assert f"{name} of me/think at" in (said := refused()) and "not the file that its config.json describes" in said
+    hub.put(NAME, {name: held})
+    assert pull_vector(NAME)
+    config = json.loads(hub.files(NAME)["config.json"])
+    hub.put(NAME, {"config.json": json.dumps(config | {"files": {"../x": "0"}}).encode()})
+    assert "names '../x', which is no file of such a repository" in refused()

@@ -26,6 +26,9 @@ SPANS = ("all", "prompt", "generated")
 """Spans that can be said to another program."""
 PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 """What a step of a plan may have to be said in one line here."""
+EVERYWHERE = (
+    "Every position is steered, those of the prompt too, and the first, where many models have an attention sink."
+)
 SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
 
 UNMEASURED = (
@@ -37,7 +40,7 @@ UNMEASURED = (
 def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str, Any], measured: bool = True) -> str:
     """`README.md` of a repository, or of a branch (`owner/name@branch`); `plan` is that of its plan.yaml, `measured` whether it is
     one that the evidence is of."""
-    steps = _Added.of(config, plan)
+    steps = _Added.of(config, plan, bool(evidence.effects))
     parts = [
         f"---\n{front_matter(config)}---",
         f"# {plain(config.name)}",
@@ -46,7 +49,7 @@ def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str,
         "## What it does",
         shown(evidence),
         "## How to use it",
-        _own(repository, config, plan),
+        _own(repository, config, plan, evidence if measured else Evidence()),
         UNMEASURED if evidence.effects and not measured else "",
         _transformers(repository, config, steps),
         _llama_cpp(repository, config, steps),
@@ -66,9 +69,11 @@ class _Added:
     """As the plan has it."""
     whole: bool = False
     """Whether the plan is nothing else."""
+    shown: bool = False
+    """Whether effects of it are shown."""
 
     @staticmethod
-    def of(config: Config, plan: Mapping[str, Any]) -> _Added:
+    def of(config: Config, plan: Mapping[str, Any], shown: bool) -> _Added:
         steps = plan["interventions"]
         dose = steps[0].get("dose") or {}
         unit = {"vector": 1.0, "raw": 1 / config.norm if config.norm else 0.0}.get(str(dose.get("unit")), 0.0)
@@ -76,7 +81,7 @@ class _Added:
         if len(steps) > 1 or not plain or not unit or steps[0].get("site", config.site) != config.site:
             return _Added()
         span = str(steps[0]["span"])
-        return _Added(float(dose["amount"]) * unit, span, True)
+        return _Added(float(dose["amount"]) * unit, span, True, shown)
 
     def everywhere(self, where: str) -> str:
         """How far a program that adds at every token does what the plan does."""
@@ -86,7 +91,9 @@ class _Added:
             return where
         if self.span == "all":
             return f"{where} {PLAN} leaves a model's attention sinks out, which this does not."
-        return f"{where} {PLAN} adds as much, on other positions: what is shown above is of that."
+        return f"{where} {PLAN} adds as much, on other positions" + (
+            ": what is shown above is of that." if self.shown else "."
+        )
 
 
 def front_matter(config: Config) -> str:
@@ -118,7 +125,7 @@ def _facts(config: Config) -> str:
         "Contrast": plain(config.contrast) or "not said",
         "Samples per side": ", ".join(map(str, config.counts)) or "not said",
         "Dose": f"in units of {config.dose.unit}; useful amounts: "
-        + (f"{useful[0]:g} to {useful[1]:g}" if useful is not None else "not known"),
+        + (f"{useful[0]:g} to {useful[1]:g}, as its author says" if useful is not None else "not known"),
         "Digest": f"`{config.file.digest}` (direction and site), sha256 `{config.file.sha256}` of `{VECTOR}`",
         "Licence": plain(config.licence) or "none is stated",
         "Papers": ", ".join(f"[arXiv:{paper}](https://arxiv.org/abs/{paper})" for paper in config.arxiv),
@@ -140,13 +147,15 @@ def base_in_words(base: BaseModelFacts, what: str = "vector") -> str:
     return f"{named} at commit `{base.commit}`"
 
 
-def _own(repository: str, config: Config, plan: Mapping[str, Any]) -> str:
-    base = _loads(config)
+def _own(repository: str, config: Config, plan: Mapping[str, Any], evidence: Evidence) -> str:
+    base, heats = _loads(config), {effect.temperature for effect in evidence.effects}
+    heat = heats.pop() if len(heats) == 1 else None
+    drawn = f" --temperature {heat:g}" if heat else ""
     return f"""### This project
 
 ```sh
 steer vectors pull {repository} --out vector.safetensors
-steer generate --model {word(base)} --prompt 'PROMPT' --plan '{_one_line(plan, repository)}'
+steer generate --model {word(base)} --prompt 'PROMPT' --plan '{_one_line(plan, repository)}'{drawn}
 ```
 
 ```python
@@ -181,6 +190,22 @@ def _loads_elsewhere(base: BaseModelFacts) -> str:
     return base.repository or ("MODEL" if own else base.id)
 
 
+def _architecture(base: BaseModelFacts) -> tuple[str, str]:
+    """The architecture's name in a command, and the sentence on what to write in its place where it is not known."""
+    if base.id in NAMED:
+        return NAMED[base.id].architecture, ""
+    return "ARCHITECTURE", "`ARCHITECTURE` is the model's as llama.cpp names it, such as `qwen2`. "
+
+
+def _finer(base: BaseModelFacts) -> str:
+    """That other programs load other weights than those that the vector was made on."""
+    if base.id not in NAMED or not base.repository:
+        return ""
+    return (
+        " These are the weights that were quantised afterwards: the vector was made and measured on the quantised ones."
+    )
+
+
 def _transformers(repository: str, config: Config, added: _Added) -> str:
     site = Site.parse(config.site)
     title = "### transformers"
@@ -208,7 +233,7 @@ handle = layer.register_forward_pre_hook(steer, with_kwargs=True)"""
 handle = layer.register_forward_hook(steer)"""
     return f"""{title}
 
-{added.everywhere("Every position is steered, those of the prompt too.")}
+{added.everywhere(EVERYWHERE)}{_finer(base)}
 
 ```python
 from huggingface_hub import hf_hub_download
@@ -231,16 +256,20 @@ def _llama_cpp(repository: str, config: Config, added: _Added) -> str:
     site, title = Site.parse(config.site), "### llama.cpp"
     if site.kind != "resid_post" or site.layer < 1:
         return f"{title}\n\nllama.cpp adds to the output of layers from the second on; it cannot add at `{site}`."
-    scaled = "" if added.amount == 1 else (
-        f" The line below adds the vector once; `--control-vector-scaled` takes the scale, {added.amount:g}."
-    )  # fmt: skip
+    kind, about = _architecture(config.base_model)
+    written = f"""steer vectors pull {repository} --out vector.safetensors
+steer vectors export vector.safetensors --out vector.gguf --layers llama.cpp --model-hint {kind}"""
+    if (
+        added.amount != 1
+    ):  # scaled in the file, since the program's own option for that is not the same in all of its versions
+        line = f"add hub:{repository} {added.amount:g}v on all | sinks"
+        written = f"steer plan export '{line}' --format llama.cpp --out vector.gguf --model-hint {kind}"
     return f"""{title}
 
-`ARCHITECTURE` is the model's as llama.cpp names it, such as `qwen2`. {added.everywhere("Every position is steered.")}{scaled}
+{about}{added.everywhere("Every position is steered.")}
 
 ```sh
-steer vectors pull {repository} --out vector.safetensors
-steer vectors export vector.safetensors --out vector.gguf --layers llama.cpp --model-hint ARCHITECTURE
+{written}
 llama-cli -m MODEL.gguf --control-vector vector.gguf
 ```"""
 
@@ -253,13 +282,13 @@ def _easysteer(repository: str, config: Config, added: _Added) -> str:
     options = (f" --scale {added.amount:g}" if added.amount != 1 else "") + (
         f" --on {added.span}" if added.span in SPANS else ""
     )
-    return f"""{title}
-
-`ARCHITECTURE` is the model's, such as `qwen2`.
+    kind, about = _architecture(config.base_model)
+    said = "\n\n".join(part for part in (title, f"{about}{_finer(config.base_model)}".strip()) if part)
+    return f"""{said}
 
 ```sh
 steer vectors pull {repository} --out vector.safetensors
-steer vectors export vector.safetensors --out spec.json --format easysteer --model-hint ARCHITECTURE{options}
+steer vectors export vector.safetensors --out spec.json --format easysteer --model-hint {kind}{options}
 vllm serve {word(base)} --steering-config spec.json
 ```"""
 

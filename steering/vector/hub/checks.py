@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ...errors import BadInput
-from .contents import CONFIG, VECTOR, Config, read_config
+from .contents import CONFIG, EVIDENCE, PLAN, VECTOR, Config, read_config
 
 AGAIN = "Ask its author to push it again, or name an earlier revision."
 
@@ -28,13 +28,35 @@ def checked_folder(folder: Path, where: str) -> Config:
     """
     for name in (CONFIG, VECTOR):
         if not (folder / name).is_file():
-            raise BadInput(
-                f"{where} holds no {name}, so it is no repository of a steering vector: name one that `steer vectors push` wrote."
-            )
+            lacking = _instead(folder) or f"no {name}, so it is no repository of a steering vector"
+            raise BadInput(f"{where} holds {lacking}: name one that `steer vectors push` wrote.")
     config = read_config((folder / CONFIG).read_bytes(), f"{CONFIG} of {where}")
+    for name, digest in config.files.items():
+        _check_other(folder, name, digest, where)
     _check_bytes(folder / VECTOR, config, where)
     _check_direction(folder / VECTOR, config, where)
     return config
+
+
+def _instead(folder: Path) -> str:
+    """The other thing that lies in a repository without a vector, where its configuration says so."""
+    try:
+        kind = json.loads((folder / CONFIG).read_bytes())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f"a {kind}, no steering vector; `steer {kind} pull` fetches it" if kind in ("plan", "probe") else ""
+
+
+def _check_other(folder: Path, name: str, digest: str, where: str) -> None:
+    """Whether plan or evidence is the file that was pushed with the vector."""
+    path = folder / name
+    if name not in (PLAN, EVIDENCE):
+        raise BadInput(f"{CONFIG} of {where} names {name!r}, which is no file of such a repository. {AGAIN}")
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise BadInput(
+            f"{name} of {where} is missing, or not the file that its {CONFIG} describes. If {path.resolve()} was changed or cut short, "
+            f"delete that file and pull again; otherwise: {AGAIN[0].lower()}{AGAIN[1:]}"
+        )
 
 
 def _check_bytes(path: Path, config: Config, where: str) -> None:

@@ -96,6 +96,8 @@ class Config(Frozen):
     licence: str = ""
     arxiv: tuple[str, ...] = ()
     file: VectorFile
+    files: dict[str, str] = Field(default_factory=dict)
+    """sha256 by name of what else is read: plan and evidence."""
 
 
 def to_bytes(part: BaseModel) -> bytes:
@@ -151,15 +153,17 @@ def digest_in(data: bytes) -> str:
     return str(own.get("digest") or UNKNOWN)
 
 
-def facts_in(data: bytes) -> dict[str, str]:
-    """What a person said to a push, as a `config.json` holds it, in words by name; what it does not hold or is no such fact is left out."""
+def facts_in(data: bytes, repository: str) -> dict[str, str]:
+    """What a person said to a push, as the `config.json` of a repository holds it, in words by name; what it does not hold or is no such
+    fact is left out. A plan's or probe's name is such a fact where it is not the repository's."""
     try:
         facts = read_json(data, CONFIG)
     except BadInput:
         return {}
     base, dose = (facts[name] if isinstance(facts.get(name), dict) else {} for name in ("base_model", "dose"))
-    papers = facts.get("arxiv")
+    papers, title = facts.get("arxiv"), facts.get("name") if "kind" in facts else None
     said = {
+        "title": f"the title {title!r}" if title and title != repository.rpartition("/")[2] else "",
         "licence": f"the licence {facts.get('licence')}" if facts.get("licence") else "",
         "arxiv": f"papers ({listed(papers)})" if isinstance(papers, list) and papers else "",
         "useful": f"useful amounts {dose['useful']}" if dose.get("useful") else "",

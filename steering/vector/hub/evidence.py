@@ -48,6 +48,10 @@ class RandomControls(Frozen):
     """Whether their edits are of the arm's measured size; None where that is not known."""
     difference: Difference | None = None
     """The arm minus the mean of the controls, with its interval over questions and controls."""
+    lowest: float | None = Field(default=None, ge=0, le=1)
+    """Accuracy of the control that does worst, over the questions that arm and controls share."""
+    highest: float | None = Field(default=None, ge=0, le=1)
+    """And of the one that does best."""
     few: bool | None = None
     """Whether they are too few for that interval to be relied on; None where that is not known."""
 
@@ -80,6 +84,10 @@ class Effect(Frozen):
     """The questions, and what is held against the answers where that is to be chosen."""
     new_tokens: int | None = None
     """At most, per text."""
+    temperature: float | None = Field(default=None, ge=0)
+    """At which texts were drawn; 0 is greedy, None where it is not known."""
+    top_k: int | None = None
+    top_p: float | None = None
     n: int = Field(ge=1)
     """Rows."""
     level: float = Field(default=0.95, gt=0, lt=1)

@@ -24,7 +24,7 @@ _HEADS = (
         "random controls",
         "wrong sign, points",
     ),
-    *("tokens", "cut or not gradable"),
+    *("tokens", "at the limit, or not gradable"),
 )
 
 
@@ -42,12 +42,14 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
             {
                 f"{plain(one.task)}, asked of {plain(one.model)}"
                 + ("" if one.new_tokens is None else f", texts of at most {one.new_tokens} tokens")
+                + _drawn(one)
                 for one in evidence.effects
                 if one.task and one.model
             }
         )
         parts += [f"The questions: {'; '.join(asked)}."] if asked else []
         parts += [f"**{plain(remark)}**" for remark in evidence.remarks]
+        parts, made = [*parts, *made], []
         levels = sorted({f"{100 * effect.level:g} %" for effect in evidence.effects})
         parts.append(
             f"Intervals are of {' and '.join(levels)}; differences are paired by question. A p comes from an exact test of its own, "
@@ -82,6 +84,18 @@ def shown(evidence: Evidence, what: str = "vector") -> str:
     return "\n\n".join(parts)
 
 
+def _drawn(effect: Effect) -> str:
+    """How texts were drawn."""
+    if effect.temperature is None:
+        return ""
+    if not effect.temperature:
+        return ", greedy"
+    more = [
+        f"{name} {value:g}" for name, value in (("top-k", effect.top_k), ("top-p", effect.top_p)) if value is not None
+    ]
+    return ", ".join([f", drawn at temperature {effect.temperature:g}", *more])
+
+
 def _row(effect: Effect) -> list[str]:
     found, beside, wrong = effect.difference, effect.controls, effect.wrong_sign
     controls = "none" if effect.role == "steered" else ""
@@ -90,11 +104,15 @@ def _row(effect: Effect) -> list[str]:
         controls = (
             f"{beside.as_good} of {beside.count} {plain(beside.kind)} as good{unmatched}, rank p = {beside.rank_p:.3g}"
         )
+        if not beside.as_good:
+            controls += f" (the least that {beside.count} can give)"
+        if beside.lowest is not None and beside.highest is not None:
+            controls += f"; theirs lie between {100 * beside.lowest:.1f} and {100 * beside.highest:.1f} % right"
         controls += f"; {_points(beside.difference)} points beyond them" if beside.difference is not None else ""
     tokens = "" if effect.tokens is None else f"{effect.tokens:.0f}"
     if effect.tokens is not None and effect.token_difference is not None:
         tokens += f" ({round(effect.token_difference) + 0:+d})"
-    told = [f"{effect.truncated} cut"] if effect.truncated is not None else []
+    told = [f"{effect.truncated} at the limit of tokens"] if effect.truncated is not None else []
     told += [f"{effect.unscorable} not gradable"] if effect.unscorable is not None else []
     beside_wrong = "" if effect.role != "steered" else "not run"
     if wrong is not None and effect.role == "steered":

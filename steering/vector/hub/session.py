@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class NotAnswering(UserWarning):
 
 RepositoryKind = Literal["model", "dataset"]
 LIST = "the list of models"
+_SHORT = re.compile(r"[0-9a-f]{7,39}")
 PREFIXES: dict[RepositoryKind, str] = {"model": "", "dataset": "datasets/"}
 """What the address of a repository's page begins with."""
 
@@ -119,9 +121,15 @@ def _refused(session: Session, address: Address | None, what: str, doing: str, e
     if isinstance(error, GatedRepoError):
         return f"{what} is gated: ask for access on its page at {session.endpoint}, then {login} read it."
     if isinstance(error, RevisionNotFoundError) and address is not None:
+        whole = " (a commit is written with all of its 40 digits)" if _SHORT.fullmatch(address.revision) else ""
+        branch = (
+            f" `hf repos branch create {address.repository} {address.revision}` makes a branch."
+            if doing == "write"
+            else ""
+        )
         return (
-            f"{address.repository} has no revision {address.revision!r} at {session.endpoint}: name a branch, a tag or a commit, or leave "
-            f"the revision out for {MAIN}."
+            f"{address.repository} has no revision {address.revision!r} at {session.endpoint}: name a branch, a tag or a commit{whole}, or "
+            f"leave the revision out for {MAIN}.{branch}"
         )
     if status == 401:
         return f"The hub at {session.endpoint} does not know who asks for {what} (401), or has no such repository: {login} {doing} it."

@@ -149,8 +149,8 @@ def _former(api: Any, address: Address, held: _Held, files: Mapping[str, bytes |
         effects = effects_in(former(EVIDENCE)) if EVIDENCE in held.files else 0
     brings = files.get(EVIDENCE)
     dropped = 0 if isinstance(brings, bytes) and effects_in(brings) else effects
-    same, new = digest == digest_in(given), facts_in(given)
-    lost = tuple(said for name, said in facts_in(config).items() if name not in new)
+    same, new = digest == digest_in(given), facts_in(given, address.repository)
+    lost = tuple(said for name, said in facts_in(config, address.repository).items() if name not in new)
     return None if same and not dropped and not lost else Former(digest, held.commit, same, dropped, lost)
 
 
@@ -172,6 +172,11 @@ def _make(
     """Make the repository where there is none (None); else the files of an earlier push at the branch that is written."""
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
+    if address.revision != MAIN and not api.repo_exists(address.repository, repo_type=kind):
+        raise BadInput(
+            f"There is no repository {address.repository} at {api.endpoint}, so it has no branch {address.revision!r}: push without "
+            f"@{address.revision} first, then make the branch (`hf repos branch create {address.repository} {address.revision}`)."
+        )
     try:
         api.create_repo(address.repository, private=private or None, repo_type=kind)
         return None

@@ -21,7 +21,7 @@ import gguf
 import numpy as np
 import torch
 
-from ...errors import BadInput, unknown
+from ...errors import BadInput
 from ...files import new_file
 from ...model.gguf_files import StrictReader, open_gguf, text_of
 from ...model.sites import Site
@@ -81,15 +81,18 @@ def import_gguf(
 
 def check_hint(text: str) -> str:
     """What is to be said of an architecture's name: nothing, or that the library does not know it. Raises BadInput for what can be none."""
+    what = "Pass the architecture as the model's own GGUF names it (general.architecture), such as llama, qwen2, qwen3 or gemma3."
     if not text:
-        raise BadInput("model_hint is empty: repeng refuses a file without it. Pass the architecture, e.g. 'qwen2'.")
+        raise BadInput(f"model_hint (--model-hint) is empty, and readers of the file may refuse it so. {what}")
     known = sorted(gguf.MODEL_ARCH_NAMES.values())
+    near = difflib.get_close_matches(text.lower(), known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
     if not _HINT.fullmatch(text):
-        raise unknown("architecture", text, known, "model_hint (names are in small letters)")
+        raise BadInput(
+            f"model_hint (--model-hint) {text!r} can be no architecture: names are in small letters.{hint} {what}"
+        )
     if text in known:
         return ""
-    near = difflib.get_close_matches(text, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
     return (
         f"model_hint {text!r} is no architecture that the gguf library here knows.{hint} The file is written with it."
     )
