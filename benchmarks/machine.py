@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from steering.model.packed import blocked, can_pack
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -18,6 +20,8 @@ class Machine:
     threads: int
     gflops: float
     """10^9 floating-point operations a second in a 1024 x 1024 x 1024 product."""
+    blocked: float
+    """The same of the library's blocked product (oneDNN), where there is one."""
     gigabytes_per_second: float
     """Bytes read and written a second while copying 256 MiB."""
 
@@ -36,12 +40,14 @@ def measure(threads: int) -> Machine:
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     source, target = torch.zeros(64 * 2**20), torch.zeros(64 * 2**20)
     matmul = _best(lambda: a @ b, 20)
+    laid = _best(lambda: blocked(b, None, a), 20) if can_pack() else matmul
     copy = _best(lambda: target.copy_(source), 10)
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as info:
             name = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), name)
-    return Machine(name, threads, 2 * 1024**3 / matmul / 1e9, 2 * 256 * 2**20 / copy / 1e9)
+    rates = (2 * 1024**3 / taken / 1e9 for taken in (matmul, laid))
+    return Machine(name, threads, *rates, 2 * 256 * 2**20 / copy / 1e9)
 
 
 def step_bound(parameters: int, batch: int, machine: Machine) -> float:

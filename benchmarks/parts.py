@@ -5,7 +5,8 @@
 2. Beside it the model's products alone, one after another over the model's own weights (so that they come from memory as in a step): by the
    library's `linear`, by columns, and by packed weights. `best` takes the fastest way for each shape.
 3. The bound is the larger of two numbers for each product: its operations at the rate of a 1024-cubed product, and one read of its weights
-   at the rate of a copy. Both are measured in the same run.
+   at the rate of a copy. The limit takes the rate of the library's fastest 1024-cubed product instead, and one read of the keys and values
+   on top. All are measured in the same run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from .machine import Machine, measure
 from .workloads import SIZES, prompts, save_model
 
 TOKENS = {"1M": 60, "30M": 40, "150M": 24, "SmolLM2": 24, "360M": 16}
+SHORTEST, LONGEST = 16, 48
+"""Tokens of the prompts."""
 WARM = 4
 """Steps that are not timed."""
 
@@ -97,7 +100,7 @@ def step(model: LoadedModel, rows: int, tokens: int) -> Step:
     """Time the engine's unsteered steps with hooks and without."""
     endless = replace(model, extra=dict(model.extra))
     endless.__dict__["eos_ids"] = frozenset()
-    asked = [Row(prompt) for prompt in prompts(rows, 16, 48, model.model.config.vocab_size)]
+    asked = [Row(prompt) for prompt in prompts(rows, SHORTEST, LONGEST, model.model.config.vocab_size)]
 
     def times(each: Callable[[float], None]) -> None:
         events = stream(endless, asked, GenerationSettings(tokens), batch_size=rows, detail="tokens")
@@ -142,11 +145,13 @@ class Products:
     """The fastest way for each shape."""
     bound: float
     """The larger of operations and one read, summed over products."""
+    limit: float
+    """The same by the fastest product, and one read of the cache."""
 
 
 @torch.inference_mode()
-def products(model: LoadedModel, rows: int, machine: Machine, rounds: int = 7) -> Products:
-    """Time the model's products alone, in the order of a step."""
+def products(model: LoadedModel, rows: int, machine: Machine, columns_read: float, rounds: int = 7) -> Products:
+    """Time the model's products alone, in the order of a step; `columns_read` of the cache are read by one."""
     modules = [m for m in model.model.modules() if isinstance(m, nn.Linear)]
     inputs = {width: torch.randn(rows, width) for width in {m.in_features for m in modules}}
     ways: dict[str, list[Callable[[Tensor], Any]]] = {
@@ -171,17 +176,20 @@ def products(model: LoadedModel, rows: int, machine: Machine, rounds: int = 7) -
         name: {shape: statistics.median(one[shape] for one in found) for shape in found[0]}
         for name, found in spent.items()
     }
-    bound = sum(
-        max(
-            2 * m.weight.numel() * rows / (machine.gflops * 1e9),
-            m.weight.numel() * 4 / (machine.gigabytes_per_second * 1e9 / 2),
-        )
-        for m in modules
-    )
+    reading = machine.gigabytes_per_second * 1e9 / 2
+
+    def bound(rate: float) -> float:
+        sizes = [m.weight.numel() for m in modules]
+        return sum(max(2 * size * rows / (rate * 1e9), size * 4 / reading) for size in sizes)
+
+    config = model.model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    held = rows * columns_read * 2 * config.num_hidden_layers * config.num_key_value_heads * width * 4
     return Products(
         {name: 1e3 * sum(found.values()) for name, found in middle.items()},
         1e3 * sum(min(found[shape] for found in middle.values()) for shape in next(iter(middle.values()))),
-        1e3 * bound,
+        1e3 * bound(machine.gflops),
+        1e3 * (bound(max(machine.gflops, machine.blocked)) + held / reading),
     )
 
 
@@ -197,8 +205,8 @@ def main(
         "|---|--:|--:|--:|" + "--:|" * (len(shares) + 1),
     ]
     limits = [
-        "| model | threads | rows | linear | by columns | packed | best | bound | step / best | bound / best | bound / step |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| model | threads | rows | linear | by columns | packed | best | bound | step / best | bound / step | limit | limit / step |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes.split(","):
@@ -206,12 +214,14 @@ def main(
             for count in map(int, threads.split(",")):
                 machine = measure(count)
                 print(
-                    f"{size}, {count} threads: {machine.gflops:.0f} GFLOP/s, {machine.gigabytes_per_second / 2:.1f} GB/s read",
+                    f"{size}, {count} threads: {machine.gflops:.0f} GFLOP/s, blocked {machine.blocked:.0f}, "
+                    f"{machine.gigabytes_per_second / 2:.1f} GB/s read",
                     flush=True,
                 )
                 model = load_model(folder)  # anew: what was timed for other threads is not taken over
                 for batch in map(int, rows.split(",")):
-                    took, alone = step(model, batch, TOKENS[size]), products(model, batch, machine)
+                    took = step(model, batch, TOKENS[size])
+                    alone = products(model, batch, machine, LONGEST + (WARM + TOKENS[size]) / 2)
                     whole = sum(took.parts.values())
                     cells = " | ".join(f"{took.parts.get(name, 0.0) / whole:.0%}" for name in shares)
                     parts.append(f"| {size} | {count} | {batch} | {took.whole:.1f} | {cells} | {whole:.1f} |")
@@ -220,7 +230,7 @@ def main(
                     )
                     limits.append(
                         f"| {size} | {count} | {batch} | {ways} | {alone.best:.1f} | {alone.bound:.1f} | {took.whole / alone.best:.2f} | "
-                        f"{alone.bound / alone.best:.2f} | {alone.bound / took.whole:.2f} |"
+                        f"{alone.bound / took.whole:.2f} | {alone.limit:.1f} | {alone.limit / took.whole:.2f} |"
                     )
                     print(parts[-1] + "\n" + limits[-1], flush=True)
     print("\n".join(["", *parts, "", *limits]))
