@@ -14,36 +14,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from . import packed
+from . import packed, products
 from .layout import text_config
 from .pace import Pace
-from .packed import Packed
+from .products import Forward
 from .resolution import MLP_NAMES
 from .rotary import NAME, Rotary, rotations
 
-Forward = Callable[[Tensor], Tensor]
 Plain = Callable[[dict[str, Any]], bool]
 
-FEW_ROWS = 64
-"""Rows (tokens of a pass) up to which a product is done by columns or in parts; larger ones gain nothing by that."""
-BLOCK = 16
-"""Numbers of rows that the library's product by columns handles whole."""
 SMALL_WEIGHT = 2**13
 """Elements below which a product is the library's."""
-MIDDLING_WEIGHT = 3 * 2**15
-"""Elements below which a product of few rows is over before it is worth choosing how to do it."""
-LARGE_WEIGHT = 2**18
-"""Elements from which on a product may be worth sharing among threads by outputs: the library uses one thread for a single row, and
-shares few rows badly."""
-PARTS = 8
-"""Threads that share a product by outputs at most."""
 TRIED = (1, 2, 5, 40)
 """Rows on which a substitute is compared with its module: one of each way."""
 TOLERANCE = 2e-5
@@ -56,8 +44,9 @@ class Lean:
     def __init__(self, model: nn.Module):
         self.model = model
         self.pace = Pace()
-        self._forwards: list[tuple[dict[str, Any], Forward, Plain]] | None = None
-        """Attributes of each module, its substitute, and whether the module is still what that was made of."""
+        self._forwards: list[tuple[dict[str, Any], Forward, Plain, int]] | None = None
+        """Attributes of each module, its substitute, whether the module is still what that was made of, and the rows of a pass from which
+        on the substitute does anything else than the module."""
         self._rotations: list[tuple[dict[str, Any], Rotary]] = []
         """Namespaces of modelling files and the substitute of their rotary function."""
         self._inside = False
@@ -71,10 +60,10 @@ class Lean:
         """How many modules have a substitute."""
         return len(self._found())
 
-    def _found(self) -> list[tuple[dict[str, Any], Forward, Plain]]:
+    def _found(self) -> list[tuple[dict[str, Any], Forward, Plain, int]]:
         if self._forwards is None:
             self._forwards = [
-                (module.__dict__, forward, _plain(type(module)))
+                (module.__dict__, forward, _plain(type(module)), products.from_rows(module))
                 for module, forward in substitutes(self.model, self.pace)
             ]
             self._rotations = rotations(self.model)
@@ -97,7 +86,13 @@ class Lean:
         mask = inputs.get("attention_mask")
         if _boolean(mask) and text_config(self.model.config)._attn_implementation == "sdpa":
             inputs = {**inputs, "attention_mask": additive(mask)}
-        mine = [(attributes, forward) for attributes, forward, own in found if own(attributes)]
+        ids = inputs.get("input_ids")
+        rows = 0 if ids is None else ids.numel()
+        mine = [
+            (attributes, forward)
+            for attributes, forward, own, least in found
+            if (rows >= least or ids is None) and own(attributes)
+        ]
         turns = [pair for pair in self._rotations if pair[0].get(NAME) is pair[1].own]
         self._inside, self.pace.packing = True, packing
         try:
@@ -105,9 +100,7 @@ class Lean:
                 attributes["forward"] = forward
             for space, rotary in turns:
                 space[NAME] = rotary
-            ids = inputs.get("input_ids")
-            rows = 0 if ids is None else ids.numel()
-            with self.pace.timed(rows) if self.pace.needed and apart(rows) else nullcontext():
+            with self.pace.timed(rows) if self.pace.needed and products.apart(rows) else nullcontext():
                 yield inputs
         finally:
             for attributes, _ in mine:
@@ -186,14 +179,14 @@ def _ordinary(parameters: Iterable[Any]) -> bool:
 
 def _least() -> int:
     """Elements of the smallest weight whose product may be done in another way."""
-    return min(MIDDLING_WEIGHT, SMALL_WEIGHT) if packed.can_pack() else MIDDLING_WEIGHT
+    return min(products.MIDDLING_WEIGHT, SMALL_WEIGHT) if packed.can_pack() else products.MIDDLING_WEIGHT
 
 
 def _packed_bytes(module: nn.Module) -> int:
     """Of a module whose weight may be packed."""
     if type(module) not in (nn.Linear, Conv1D) or module._parameters.get("weight") is None:
         return 0
-    if module.weight.numel() < MIDDLING_WEIGHT:
+    if module.weight.numel() < products.MIDDLING_WEIGHT:
         return 0
     return module.weight.numel() * module.weight.element_size()
 
@@ -217,9 +210,9 @@ def _candidates(module: nn.Module, wide: bool, pace: Pace) -> list[Forward]:
     if type(module) in (nn.Linear, Conv1D) and module.weight.numel() < _least():
         return []
     if type(module) is nn.Linear:
-        return [_linear(module, wide and module.out_features > module.in_features, pace)]
+        return [products.linear(module, wide and module.out_features > module.in_features, pace)]
     if type(module) is Conv1D:
-        return [_conv1d(module, pace)]
+        return [products.conv1d(module, pace)]
     named = next((a for a in ("variance_epsilon", "eps") if isinstance(getattr(module, a, None), float)), None)
     if _norm(module) and named is not None and len(list(module.parameters())) == 1 and not list(module.children()):
         return [_rms(module, named, 0.0), _rms(module, named, 1.0)]
@@ -241,90 +234,6 @@ def equal(module: nn.Module, forward: Forward, width: int) -> bool:
             if not float((own - other).abs().max()) <= TOLERANCE * float(own.abs().max()):
                 return False
     return True
-
-
-def columns(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """`weight [out, in]` times rows `x [n, in]`, `[out, n]`: the small side first, which the library's product is faster at."""
-    return torch.mm(weight, x.t()) if bias is None else torch.addmm(bias[:, None], weight, x.t())
-
-
-def apart(rows: int) -> bool:
-    """Numbers of rows whose product in parts has the same bits as the whole: a single row, and 8 and more."""
-    return rows == 1 or 8 <= rows <= FEW_ROWS
-
-
-def by_columns(rows: int) -> bool:
-    """Numbers of rows that are faster by columns than by rows: a few, and on several threads whole blocks. Between them lie some, such as
-    12, at which the library needs up to 1.7 times as long."""
-    return 1 < rows <= 4 or (rows <= FEW_ROWS and rows % BLOCK == 0 and torch.get_num_threads() > 1)
-
-
-def in_parts(weight: Tensor, bias: Tensor | None, x: Tensor, parts: int) -> Tensor:
-    """`weight [out, in]` times rows `x [n, in]`, each of `parts` threads having its share of the outputs: `[n, out]`."""
-    out, width = weight.shape
-    each, shares = x.expand(parts, *x.shape), weight.view(parts, -1, width).transpose(1, 2)
-    found = torch.bmm(each, shares) if bias is None else torch.baddbmm(bias.view(parts, 1, -1), each, shares)
-    return found.transpose(0, 1).reshape(len(x), out)
-
-
-def _parts(module: nn.Linear) -> int:
-    """Among how many threads a product can be shared with the same bits as the module's own; 1 when it cannot."""
-    out, width = module.weight.shape
-    fitting = [p for p in range(2, min(PARTS, torch.get_num_threads()) + 1) if out % (16 * p) == 0]
-    if out * width < LARGE_WEIGHT or not fitting:
-        return 1
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode():
-        for rows in (1, 8, 13, FEW_ROWS):
-            x = torch.randn(rows, width, generator=generator)
-            if not torch.equal(in_parts(module.weight, module.bias, x, fitting[-1]), module.forward(x)):
-                return 1
-    return fitting[-1]
-
-
-def _linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
-    """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
-    out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
-    pace.needed = pace.needed or parts > 1
-    laid, laying, small = Packed(own, pace.packed), packed.can_pack(), out * width < MIDDLING_WEIGHT
-
-    def forward(x: Tensor) -> Tensor:
-        weight, bias = cast(Tensor, own["weight"]), own["bias"]
-        rows = x.numel() // width
-        if small and not packed.pays(rows, out * width):
-            return F.linear(x, weight, bias)
-        if not small and pace.packing and pace.packable and packed.takes(rows):
-            return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
-        if laying and packed.pays(rows, out * width):
-            return packed.blocked(weight, bias, x.reshape(rows, width)).view(*x.shape[:-1], out)
-        if by_columns(rows):
-            found = columns(weight, bias, x.reshape(rows, width)).t()
-            return (found if strided else found.contiguous()).view(*x.shape[:-1], out)
-        if parts > 1 and pace.shared and apart(rows):
-            return in_parts(weight, bias, x.reshape(rows, width), parts).view(*x.shape[:-1], out)
-        return F.linear(x, weight, bias)
-
-    return forward
-
-
-def _conv1d(module: Any, pace: Pace) -> Forward:
-    """GPT-2's linear map, whose weight is `[in, out]`."""
-    width, out = module.weight.shape
-    laid, laying = Packed(module._parameters, pace.packed, transposed=True), packed.can_pack()
-    small = out * width < MIDDLING_WEIGHT
-
-    def forward(x: Tensor) -> Tensor:
-        rows = x.numel() // width
-        if not small and pace.packing and pace.packable and packed.takes(rows):
-            return laid(x.reshape(rows, width)).view(*x.shape[:-1], out)
-        if laying and packed.pays(rows, out * width):
-            found = packed.blocked(module.weight.t(), module.bias, x.reshape(rows, width))
-            return found.view(*x.shape[:-1], out)
-        if small or not by_columns(rows):
-            return torch.addmm(module.bias, x.reshape(-1, width), module.weight).view(*x.shape[:-1], out)
-        return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)
-
-    return forward
 
 
 def _rms(module: Any, named: str, shift: float) -> Forward:

@@ -12,12 +12,13 @@ from torch import nn
 
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
-from steering.model import lean, packed
 from steering.model import pace as pacing
+from steering.model import packed, products
 from steering.model.executor import HookExecutor
-from steering.model.lean import Lean, additive, equal, in_parts, substitutes
+from steering.model.lean import Lean, additive, equal, substitutes
 from steering.model.models import LoadedModel
 from steering.model.pace import Pace
+from steering.model.products import in_parts
 from steering.model.sites import Site
 from steering.plan.plan import Plan
 from tests.naive import naive_generate
@@ -29,8 +30,8 @@ PROMPTS = ((1, 9, 17, 33), (1, 12), (1, 40, 8, 22, 51, 30, 11))
 @pytest.fixture(autouse=True)
 def everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of any size have substitutes, also for a single row, so that tiny models exercise them."""
-    monkeypatch.setattr(lean, "MIDDLING_WEIGHT", 0)
-    monkeypatch.setattr(lean, "LARGE_WEIGHT", 0)
+    monkeypatch.setattr(products, "MIDDLING_WEIGHT", 0)
+    monkeypatch.setattr(products, "LARGE_WEIGHT", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 

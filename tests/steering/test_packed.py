@@ -11,7 +11,7 @@ from torch import nn
 
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
-from steering.model import lean, packed
+from steering.model import packed, products
 from steering.model.models import LoadedModel
 from steering.model.pace import Pace
 from steering.model.packed import Packed, blocked, can_pack, pays, takes
@@ -134,7 +134,7 @@ def test_models_whose_copy_would_be_too_large_keep_their_own_way(monkeypatch: py
 
 
 def test_small_weights_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lean, "MIDDLING_WEIGHT", 2**17)
+    monkeypatch.setattr(products, "MIDDLING_WEIGHT", 2**17)
     model = fresh("llama")
     assert texts(model) == naive(model) and not model.runs.lean.pace.packed
 
