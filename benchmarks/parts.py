@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from steering.engine.generation import Row, stream
 from steering.engine.sampling import GenerationSettings
-from steering.model.products import columns
 from steering.model.models import LoadedModel, load_model
 from steering.model.packed import Packed, can_pack, takes
+from steering.model.products import columns
 
 from .machine import Machine, measure
 from .workloads import SIZES, prompts, save_model
