@@ -29,7 +29,7 @@ def quality_words(vector: Path, digest: str) -> tuple[str, list[str]]:
             "probability "
             f"{_interval(parts[0]['auc'])}; directions of two halves of its texts have a cosine of {_number(parts[1]['mean'])} "
             f"({_number(parts[1]['low'])} to {_number(parts[1]['high'])}); its length is {_number(report['norm_ratio'])} of the residual "
-            f"stream's. The tokens alone, without a model, would tell {_percent(report['token_accuracy'])} of them apart (chance: 50 %). "
+            f"stream's. The tokens alone, without a model, would tell {_percent(report['token_accuracy'])} of those apart (chance: 50 %). "
             "None of this says that it steers."
         )
         return words, [str(remark) for remark in report["remarks"]]

@@ -84,14 +84,14 @@ def push_plan(
         "licence": licence, "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
     files = plan_files(made, address.name, **given)
+    if out is not None:
+        print_written(files, out)
+    else:
+        print_pushed(push(made, address.name, private=private, **given))
     for model in {vector.provenance.model_id for vector in made.vectors.values()}:
         say_repository(model, base_commit, base_model)
     if shown.empty:
         warn(NO_EVIDENCE)
-    if out is not None:
-        print_written(files, out)
-        return
-    print_pushed(push(made, address.name, private=private, **given))
 
 
 def _files(plan: str, given: list[str] | None) -> dict[str, Path]:
@@ -136,7 +136,7 @@ def pull_plan(
         as_json,
     )
     if not as_json:
-        told = attached(len(shown.effects)) if shown.effects else (
+        told = attached(shown.effects) if shown.effects else (
             "no measured effect is attached: that it does anything is not shown"
         )  # fmt: skip
         _say(copy.config.base_model, copy.where, told)
@@ -167,13 +167,13 @@ def push_probe(
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
     files = probe_files(made, address.name, **given)
+    if out is not None:
+        print_written(files, out)
+    else:
+        print_pushed(push(made, address.name, private=private, **given))
     say_repository(made.provenance.model_id, base_commit, base_model)
     if not made.provenance.notes.get("held out"):
         warn("Warning: the probe's file holds no measurement on held-out groups, and the card says so.")
-    if out is not None:
-        print_written(files, out)
-        return
-    print_pushed(push(made, address.name, private=private, **given))
 
 
 def pull_probe(

@@ -63,13 +63,13 @@ def push(
         "arxiv": tuple(arxiv or ()), "force": force,
     }  # fmt: skip
     files = repository_files(vector, address.name, **given)
-    if shown.empty:
-        warn(NO_EVIDENCE)
-    say_repository(vector.provenance.model_id, base_commit, base_model)
     if out is not None:
         print_written(files, out)
-        return
-    print_pushed(push_vector(vector, address.name, private=private, **given))
+    else:
+        print_pushed(push_vector(vector, address.name, private=private, **given))
+    say_repository(vector.provenance.model_id, base_commit, base_model)
+    if shown.empty:
+        warn(NO_EVIDENCE)
 
 
 def pull(
@@ -176,7 +176,7 @@ def _range(text: str) -> tuple[float, float] | None:
 def _say(copy: Copy, evidence: Evidence) -> None:
     """What is to be known of a fetched vector, on standard error."""
     base = copy.config.base_model
-    shown = attached(len(evidence.effects)) if evidence.effects else (
+    shown = attached(evidence.effects) if evidence.effects else (
         "no measured effect is attached: that it does anything is not shown"
     )  # fmt: skip
     talk().print(

@@ -80,7 +80,8 @@ def plan(
             else f"{LEAST_ON_TEST} or, without pseudo-sweeps, {directions_needed(len(cells))}"
         )
         print(
-            f"Then the best cell on {asked} test problems, beside the unsteered arm, its other controls and {many} random directions."
+            f"Then, not counted above, the best cell on {asked} test problems, beside the unsteered arm, its other controls and {many} "
+            "random directions."
         )
 
 

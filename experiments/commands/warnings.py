@@ -14,6 +14,7 @@ from ..progress import talk
 if TYPE_CHECKING:
     from steering.model.models import LoadedModel
     from steering.model.reader import Reads
+    from steering.vector.hub.evidence import Effect
 
 
 def warn(text: str) -> None:
@@ -21,9 +22,13 @@ def warn(text: str) -> None:
     talk().print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
-def attached(effects: int) -> str:
-    """How many measured effects came with what was fetched."""
-    return f"{effects} measured {'effect is' if effects == 1 else 'effects are'} attached, as its author gives them"
+def attached(effects: Sequence[Effect]) -> str:
+    """How many measured effects came with what was fetched, controls apart."""
+    steered = sum(effect.role == "steered" for effect in effects)
+    beside = len(effects) - steered
+    controls = f" and {beside} of {'a control' if beside == 1 else 'controls'}" if beside else ""
+    are = "is" if len(effects) == 1 else "are"
+    return f"{steered} measured {'effect' if steered == 1 else 'effects'}{controls} {are} attached, as the author gives them"
 
 
 def own_in_words() -> None:

@@ -36,6 +36,9 @@ from ..tasks.datasets import FILES
 from ..tasks.graders.table import GRADERS
 from .elicitation.findings import audits_of, stored_findings
 
+FEW_ANSWERS = 3
+"""Right answers that are named, at most."""
+
 
 def run_evidence(store: Store, run_id: str, vector: SteeringVector) -> Evidence:
     """The evidence of one stored run. Raises BadInput for a run that does not use the vector or has no rows of it, StoreError for one that
@@ -151,7 +154,7 @@ def _effect(run: Run, part: SplitSummary, arm: Arm, found: ArmSummary, level: fl
         role=arm.role,
         plan=_line(arm.plan),
         model=arm.model,
-        task=_task(run.manifest),
+        task=", ".join(filter(None, [_task(run.manifest), _right(run)])),
         new_tokens=generation.get("max_new_tokens"),
         temperature=generation.get("temperature"),
         top_k=generation.get("top_k"),
@@ -264,6 +267,12 @@ def _task(manifest: Manifest) -> str:
         )
         words += [f"against the field {task['answer']}"] if task.get("answer") else []
     return ", ".join(filter(None, words))
+
+
+def _right(run: Run) -> str:
+    """What counts as right, where that is one of a few answers."""
+    golds = sorted({str(gold) for gold in run.table(["gold"])["gold"].to_pylist() if gold})
+    return f"right is {listed(golds)}" if 0 < len(golds) <= FEW_ANSWERS else ""
 
 
 def _asks(grader: Any) -> str:

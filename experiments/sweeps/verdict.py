@@ -139,18 +139,23 @@ def of_test(run: Run) -> Verdict:
             found,
         )  # fmt: skip
     sizes = matched_sizes(rows, cell.name, names, run.manifest)
+    effect = "the choice" if choice.cells > 1 else "the effect on development problems"
+    unchosen = choice.p is not None and choice.p > LEVEL
     reasons = [
         text
         for text, bad in (
-            (f"the choice is no better than random ones ({choice.why})", choice.p is not None and choice.p > LEVEL),
+            (f"{effect} is no better than random ones ({choice.why})", unchosen),
             (f"{found.as_good} random directions do as well (p = {p:.3g})", p > LEVEL),
-            ("its interval over random directions holds 0", found.interval.low <= 0),
-            ("it is not better than the unsteered arm", gained.interval.low <= 0),
+            ("its interval over random directions does not lie above 0", found.interval.low <= 0),
+            ("its interval over the unsteered arm does not lie above 0", gained.interval.low <= 0),
             (sizes.why, not sizes.matched),
         )
         if bad
     ]
-    chosen = f"chosen: {choice.why}" if choice.p is not None else f"corrected for {among} cells, because {choice.why}"
+    chosen = (
+        f"; chosen: {choice.why}" if choice.p is not None else f"; corrected for {among} cells, because {choice.why}"
+    )
+    chosen = "" if unchosen else chosen  # said already
     alike = "of equal edit size " if sizes.matched else ""
     return Verdict(
         not reasons, cell.name, max(p, choice.p or 0.0), choice, found.directions, found,
@@ -159,7 +164,7 @@ def of_test(run: Run) -> Verdict:
         f"{100 * gained.difference:+.1f} points over unsteered ({100 * gained.interval.low:+.1f} to {100 * gained.interval.high:+.1f}), "
         f"{100 * found.difference:+.1f} over {found.directions} random directions {alike}({100 * found.interval.low:+.1f} to "
         f"{100 * found.interval.high:+.1f}, over items and directions), {found.as_good} of which do at least as well (one-sided p = "
-        f"{p:.3g}); {chosen}.",
+        f"{p:.3g}){chosen}.",
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def test_a_cell_wins_nothing_by_controls_that_do_damage(tmp_path: Path) -> None:
     assert table.loc["cell-000", "over_control"] > 0.3 and table["score"].idxmax() == "cell-001"
     alone = {arm: values for arm, values in right.items() if not arm.startswith("cell-001")}
     found = of_test(FakeRun(rows_of(alone), cells[:1], tmp_path / "test", CHOSEN))  # type: ignore[arg-type]
-    assert found.real is False and "not better than the unsteered arm" in found.sentence
+    assert found.real is False and "its interval over the unsteered arm does not lie above 0" in found.sentence
 
 
 CHOSEN = Choice("cell-000", 24, 0.048, 20, "+40.0 points, where random sweeps have +0.0 to +10.0")

@@ -242,7 +242,11 @@ def test_snippets_for_other_programs_add_what_the_plan_adds(
     own = named()
     step = {"operation": "add", "vector": own.digest, "span": span, "dose": dose}
     card = made(own, plan={"interventions": [step]}, evidence=Evidence(effects=(EFFECT,)))
-    assert f"\nscale = {scale}\n" in card and easysteer in card and card.count(said) == 2
+    assert (
+        f"\nscale = {scale}\n" in card
+        and easysteer in card
+        and card.count(said) == (2 if span in ("all", "generated") and dose["unit"] == "vector" else 3)
+    )
     assert (f"add hub:me/v {scale}v on all | sinks' --format llama.cpp" in card) is (scale != "1")
     assert made(own, plan={"interventions": [step]}).count("what is shown above") == 0, "nothing is shown"
     raw = {**step, "dose": {"amount": own.norm * 3, "unit": "raw"}}
@@ -284,7 +288,7 @@ def test_other_programs_are_not_told_a_name_that_only_this_one_knows() -> None:
         assert f"from_pretrained('{own}'" not in said and f"vllm serve {own}" not in said
         assert ("vllm serve MODEL" in said) is (own == "builtin:base")
         assert ("--model-hint llama" in said) is (own == "smollm2") is ("ARCHITECTURE" not in said)
-        assert said.count("were quantised afterwards") == (2 if own == "smollm2" else 0)
+        assert said.count("is not quantised: the vector was made") == (2 if own == "smollm2" else 0)
     assert "from_pretrained('Qwen/Qwen2.5-1.5B'" in made(named())
 
 
@@ -340,3 +344,12 @@ def test_how_texts_were_drawn_and_how_far_the_controls_lie_apart_is_shown() -> N
 def test_a_report_of_quality_stands_below_the_verdict() -> None:
     said = made(evidence=Evidence(effects=(EFFECT,), remarks=("It is real.",), quality=("Unstable.",)))
     assert said.index("**It is real.**") < said.index("Unstable.") < said.index("Is it just a word?")
+
+
+def test_the_authors_range_stands_beside_the_amounts_that_were_measured() -> None:
+    one = Effect.model_validate(EFFECT.model_dump() | {"plan": "add 3v on generated"})
+    said = made(useful=(1.0, 3.0), evidence=Evidence(effects=(one,)))
+    assert "useful amounts: 1 to 3, as its author says (measured below: 3)" in said
+    assert "as its author says (none is measured below)" in made(useful=(1.0, 3.0))
+    control = Effect.model_validate(EFFECT.model_dump() | {"role": "control", "controls": None})
+    assert "| is a control itself |" in made(evidence=Evidence(effects=(control,)))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ PLAIN = {"operation", "vector", "vector_name", "site", "span", "dose"}
 EVERYWHERE = (
     "Every position is steered, those of the prompt too, and the first, where many models have an attention sink."
 )
+_AMOUNT = re.compile(r"add (-?[0-9.e+]+)v\b")
 SUFFIXES = {"raw": "", "vector": "v", "residual": "r", "degrees": "deg", "factor": "f", "peak": "p"}
 
 UNMEASURED = (
@@ -45,7 +47,7 @@ def card(repository: str, config: Config, evidence: Evidence, plan: Mapping[str,
         f"---\n{front_matter(config)}---",
         f"# {plain(config.name)}",
         f"A steering vector: one direction of {config.width} numbers, to be added to the activations of a language model.",
-        _facts(config),
+        _facts(config, evidence),
         "## What it does",
         shown(evidence),
         "## How to use it",
@@ -112,8 +114,13 @@ def front(base: BaseModelFacts, licence: str, arxiv: Sequence[str], tag: str) ->
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
 
 
-def _facts(config: Config) -> str:
+def _facts(config: Config, evidence: Evidence) -> str:
     base = config.base_model
+    steered = (_AMOUNT.match(effect.plan) for effect in evidence.effects if effect.role == "steered")
+    tried = sorted({float(found[1]) for found in steered if found is not None})
+    measured = (
+        f" (measured below: {', '.join(f'{amount:g}' for amount in tried)})" if tried else " (none is measured below)"
+    )
     useful = config.dose.useful
     lines = {
         "Site": f"`{config.site}`; {plain(config.layers)}",
@@ -125,7 +132,7 @@ def _facts(config: Config) -> str:
         "Contrast": plain(config.contrast) or "not said",
         "Samples per side": ", ".join(map(str, config.counts)) or "not said",
         "Dose": f"in units of {config.dose.unit}; useful amounts: "
-        + (f"{useful[0]:g} to {useful[1]:g}, as its author says" if useful is not None else "not known"),
+        + (f"{useful[0]:g} to {useful[1]:g}, as its author says{measured}" if useful is not None else "not known"),
         "Digest": f"`{config.file.digest}` (direction and site), sha256 `{config.file.sha256}` of `{VECTOR}`",
         "Licence": plain(config.licence) or "none is stated",
         "Papers": ", ".join(f"[arXiv:{paper}](https://arxiv.org/abs/{paper})" for paper in config.arxiv),
@@ -202,7 +209,7 @@ def _finer(base: BaseModelFacts) -> str:
     if base.id not in NAMED or not base.repository:
         return ""
     return (
-        " These are the weights that were quantised afterwards: the vector was made and measured on the quantised ones."
+        f" {base.repository} is not quantised: the vector was made and measured on the quantised weights of {base.id}."
     )
 
 
@@ -283,7 +290,11 @@ def _easysteer(repository: str, config: Config, added: _Added) -> str:
         f" --on {added.span}" if added.span in SPANS else ""
     )
     kind, about = _architecture(config.base_model)
-    said = "\n\n".join(part for part in (title, f"{about}{_finer(config.base_model)}".strip()) if part)
+    on = added.span if added.span in SPANS else "generated"
+    where = (
+        added.everywhere(f"It adds on `{on}`.") if added.span not in SPANS else f"It adds on `{on}`, as {PLAN} does."
+    )
+    said = f"{title}\n\n{about}{where}{_finer(config.base_model)}"
     return f"""{said}
 
 ```sh

@@ -98,7 +98,7 @@ def _drawn(effect: Effect) -> str:
 
 def _row(effect: Effect) -> list[str]:
     found, beside, wrong = effect.difference, effect.controls, effect.wrong_sign
-    controls = "none" if effect.role == "steered" else ""
+    controls = "none" if effect.role == "steered" else "is a control itself"
     if beside is not None:
         unmatched = "" if beside.matched is not False else ", not of equal size"
         controls = (
