@@ -30,7 +30,7 @@ check: $(VENV)/.installed
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" $(PYTEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser $(PYTEST)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -160,8 +160,8 @@ def test_push_pull_and_search(steer: Steer, hub: FakeHub, own: SteeringVector, t
     code, out, err = steer("vectors", "pull", "me/v", "--out", "pulled.safetensors")
     assert code == 0 and out.split("\t")[0] == "pulled.safetensors" and out.strip().endswith(own.digest)
     assert (
-        f"From me/v at commit {pushed['commit']}; base model Qwen/Qwen2.5-1.5B, commit {COMMIT}; 2 measured effects and 2 of controls are attached"
-        in err
+        f"From me/v at commit {pushed['commit']}; base model Qwen/Qwen2.5-1.5B, commit {COMMIT}; 2 measured effects and 2 of "
+        "controls are attached" in err
     )
     assert (tmp_path / "pulled.safetensors").read_bytes() == (tmp_path / "v.safetensors").read_bytes()
     code, out, _ = steer("vectors", "pull", f"me/v@{pushed['commit']}", "--json")
