@@ -38,6 +38,8 @@ from .elicitation.findings import audits_of, stored_findings
 
 FEW_ANSWERS = 3
 """Right answers that are named, at most."""
+SHORT = 40
+"""Characters of a right answer that is named, at most: a longer one is a text of its own."""
 
 
 def run_evidence(store: Store, run_id: str, vector: SteeringVector) -> Evidence:
@@ -272,7 +274,8 @@ def _task(manifest: Manifest) -> str:
 def _right(run: Run) -> str:
     """What counts as right, where that is one of a few answers."""
     golds = sorted({str(gold) for gold in run.table(["gold"])["gold"].to_pylist() if gold})
-    return f"right is {listed(golds)}" if 0 < len(golds) <= FEW_ANSWERS else ""
+    short = all(len(gold) <= SHORT for gold in golds)
+    return f"right is {listed(golds)}" if short and 0 < len(golds) <= FEW_ANSWERS else ""
 
 
 def _asks(grader: Any) -> str:

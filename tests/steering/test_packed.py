@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from steering.engine.generation import Row, generate, stream
 from steering.engine.sampling import GenerationSettings
@@ -192,6 +193,9 @@ def test_a_product_by_a_weight_as_it_lies_is_the_product(
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_long_passes_read_the_weight_as_it_lies(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a generation's reading of many tokens, and in passes of their own; never where there are gradients."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "can_pack", lambda: False)
+        without = fresh(family).runs.lean.modules
     monkeypatch.setattr(packed, "LARGEST", 4)
     monkeypatch.setattr(packed, "WORK", 0)
     seen: list[int] = []
@@ -203,7 +207,7 @@ def test_long_passes_read_the_weight_as_it_lies(family: str, monkeypatch: pytest
 
     monkeypatch.setattr(packed, "blocked", counted)
     model = fresh(family)
-    model.runs.lean.modules  # noqa: B018 (found and tried)
+    assert model.runs.lean.modules == without, "no substitute was refused for what it computes"
     seen.clear()
     assert texts(model) == naive(model)
     assert max(seen) == sum(map(len, PROMPTS)) > packed.LARGEST
@@ -221,3 +225,19 @@ def test_long_passes_read_the_weight_as_it_lies(family: str, monkeypatch: pytest
 def test_what_is_small_or_of_few_rows_is_the_librarys() -> None:
     assert [pays(rows, 192 * 576) for rows in (1, 7, 18, 19, 4000)] == [False, False, False, True, True]
     assert not pays(7, 2**30) and pays(8, 2**18) and not pays(127, 128 * 128) and pays(128, 128 * 128)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_bias_is_added_by_every_way(kind: str, packing: bool) -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(512, 640) if kind == "linear" else Conv1D(640, 512)
+    with torch.no_grad():
+        module.bias.normal_()
+    pace = Pace()
+    forward = products.linear(module, False, pace) if isinstance(module, nn.Linear) else products.conv1d(module, pace)
+    pace.packable, pace.packing = True, packing
+    with torch.inference_mode():
+        for rows in (1, 2, 7, 8, 19, 40, 300):
+            x = torch.randn(rows, 1, 512)
+            assert torch.allclose(forward(x), module(x), atol=1e-4), rows
