@@ -160,7 +160,7 @@ def products(model: LoadedModel, rows: int, machine: Machine, columns_read: floa
     }
     if can_pack() and takes(rows):
         known: list[Packed] = []
-        ways["packed"] = [Packed(m._parameters, known) for m in modules]
+        ways["packed"] = [Packed([m._parameters], known) for m in modules]
     spent: dict[str, list[dict[tuple[int, int], float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, calls in ways.items():

@@ -87,8 +87,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def tiny(family: str) -> LoadedModel:
     """A tiny model whose weights are scaled up, so that edits move its greedy choices."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[family]())
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # the first test to ask may be in inference mode
+        model = AutoModelForCausalLM.from_config(CONFIGS[family]())
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(8.0)

@@ -194,7 +194,8 @@ class Loop:
         live = self.batch.live
         if len(live) < len(self.batch.rows):
             chosen_rows = torch.tensor(live, device=logits.device)
-            logits, ratio = logits[chosen_rows], None if ratio is None else ratio[chosen_rows]
+            logits = logits.index_select(0, chosen_rows)
+            ratio = None if ratio is None else ratio[chosen_rows]
         yield from self._take(live, logits, ratio)
         if self.invariant:
             return

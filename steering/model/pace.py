@@ -47,3 +47,9 @@ class Pace:
             apart, whole = (statistics.median(self._seconds.pop((size, way))) for way in (True, False))
             self._better[size] = apart < whole
         self._passes[size] += 1
+
+    def unpack(self) -> None:
+        """Drop the packed weights of trials."""
+        for laid in self.packed:
+            laid.drop()
+        self.packed.clear()

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -52,14 +52,14 @@ def takes(rows: int) -> bool:
 
 
 class Packed:
-    """One module's weight, packed when it is first needed."""
+    """The weight of a module, or of several that read the same inputs, packed when it is first needed."""
 
-    def __init__(self, own: Mapping[str, Any], known: list[Packed], transposed: bool = False):
-        """`own`: the module's parameters, `weight [out, in]` (`[in, out]` when `transposed`) and perhaps `bias`; `known` is told of
-        this one when it is packed."""
-        self._own, self._known, self._transposed = own, known, transposed
+    def __init__(self, owns: Sequence[Mapping[str, Any]], known: list[Packed], transposed: bool = False):
+        """`owns`: the parameters of each module, `weight [out, in]` (`[in, out]` when `transposed`) and perhaps `bias`, of all or of
+        none; `known` is told of this one when it is packed."""
+        self.owns, self._known, self._transposed = owns, known, transposed
         self._laid: Tensor | None = None
-        self._mark: tuple[int, int] = (0, 0)
+        self._mark: tuple[tuple[int, int], ...] = ()
         self._seen: Tensor | None = None
         self._probe: Tensor | None = None
 
@@ -75,28 +75,37 @@ class Packed:
             self._laid = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`x [rows, in]` times the weight, plus the bias: `[rows, out]`."""
+        """`x [rows, in]` times the weight, plus the bias: `[rows, out]`, the modules' outputs one after the other."""
         if self._laid is None or self._mark != self._marked():
             self._pack()
-        return blocked(cast(Tensor, self._laid), self._own.get("bias"), x)
+        return blocked(cast(Tensor, self._laid), self._bias(), x)
 
-    def _weight(self) -> Tensor:
-        weight = cast(Tensor, self._own["weight"]).detach()
-        return weight.t() if self._transposed else weight
+    def _bias(self) -> Tensor | None:
+        if len(self.owns) == 1 or self.owns[0].get("bias") is None:
+            return self.owns[0].get("bias")
+        return torch.cat([own["bias"] for own in self.owns])
 
-    def _marked(self) -> tuple[int, int]:
-        weight = cast(Tensor, self._own["weight"])
-        return weight._version, weight.data_ptr()
+    def _weights(self) -> list[Tensor]:
+        weights = [cast(Tensor, own["weight"]).detach() for own in self.owns]
+        return [weight.t() for weight in weights] if self._transposed else weights
+
+    def _marked(self) -> tuple[tuple[int, int], ...]:
+        return tuple((own["weight"]._version, own["weight"].data_ptr()) for own in self.owns)
 
     def _read(self) -> Tensor:
-        weight = self._weight()
+        weights = self._weights()
         if self._probe is None:
-            self._probe = torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(0))
+            self._probe = torch.randn(weights[0].shape[1], generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            return torch.mv(weight, self._probe)
+            return torch.cat([torch.mv(weight, self._probe) for weight in weights])
 
     def _pack(self) -> None:
         if self not in self._known:
             self._known.append(self)
-        self._laid = torch.ops.mkldnn._reorder_linear_weight(self._weight().contiguous(), LAYOUT_ROWS)
+        for other in self._known:  # a weight has one layout at a time
+            if other is not self and any(own is its for own in self.owns for its in other.owns):
+                other.drop()
+        weights = self._weights()
+        whole = weights[0].contiguous() if len(weights) == 1 else torch.cat(weights)
+        self._laid = torch.ops.mkldnn._reorder_linear_weight(whole, LAYOUT_ROWS)
         self._mark, self._seen = self._marked(), self._read()

@@ -33,6 +33,11 @@ shares few rows badly."""
 PARTS = 8
 """Threads that share a product by outputs at most."""
 
+TRIED = (1, 2, 5, 40)
+"""Rows on which a substitute is compared with its module: one of each way."""
+TOLERANCE = 2e-5
+"""Largest difference between the two, relative to the largest output."""
+
 
 def from_rows(module: nn.Module) -> int:
     """Rows below which a small weight's product is left to the library, so that a pass need not put anything in the module's place."""
@@ -86,7 +91,7 @@ def linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
     """A linear map. `strided` leaves what was done by columns so, for an elementwise function and another product to follow."""
     out, width, own, parts = module.out_features, module.in_features, module._parameters, _parts(module)
     pace.needed = pace.needed or parts > 1
-    laid, laying, small = Packed(own, pace.packed), packed.can_pack(), out * width < MIDDLING_WEIGHT
+    laid, laying, small = Packed([own], pace.packed), packed.can_pack(), out * width < MIDDLING_WEIGHT
 
     def forward(x: Tensor) -> Tensor:
         weight, bias = cast(Tensor, own["weight"]), own["bias"]
@@ -110,7 +115,7 @@ def linear(module: nn.Linear, strided: bool, pace: Pace) -> Forward:
 def conv1d(module: Any, pace: Pace) -> Forward:
     """GPT-2's linear map, whose weight is `[in, out]`."""
     width, out = module.weight.shape
-    laid, laying = Packed(module._parameters, pace.packed, transposed=True), packed.can_pack()
+    laid, laying = Packed([module._parameters], pace.packed, transposed=True), packed.can_pack()
     small = out * width < MIDDLING_WEIGHT
 
     def forward(x: Tensor) -> Tensor:
@@ -125,3 +130,25 @@ def conv1d(module: Any, pace: Pace) -> Forward:
         return columns(module.weight.t(), module.bias, x.reshape(rows, width)).t().contiguous().view(*x.shape[:-1], out)
 
     return forward
+
+
+def equal(module: nn.Module, forward: Forward, width: int) -> bool:
+    """Whether `forward` gives what `module` gives, on a few inputs `[rows, 1, width]`."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for rows in TRIED:
+            x = torch.randn(rows, 1, width, generator=generator)
+            try:
+                own, other = module.forward(x), forward(x)  # not called: hooks of the pass are none of its business
+            except (TypeError, RuntimeError, ValueError):
+                return False
+            if not close(own, other):
+                return False
+    return True
+
+
+def close(own: Tensor, other: Tensor) -> bool:
+    """Whether two results are equal up to the order of sums."""
+    if own.shape != other.shape or own.dtype != other.dtype:
+        return False
+    return float((own - other).abs().max()) <= TOLERANCE * float(own.abs().max())

@@ -15,10 +15,10 @@ from steering.engine.sampling import GenerationSettings
 from steering.model import pace as pacing
 from steering.model import packed, products
 from steering.model.executor import HookExecutor
-from steering.model.lean import Lean, additive, equal, substitutes
+from steering.model.lean import Lean, additive, substitutes
 from steering.model.models import LoadedModel
 from steering.model.pace import Pace
-from steering.model.products import in_parts
+from steering.model.products import equal, in_parts
 from steering.model.sites import Site
 from steering.plan.plan import Plan
 from tests.naive import naive_generate

@@ -49,7 +49,7 @@ def test_a_packed_product_is_the_product(transposed: bool, biased: bool) -> None
     weight, bias = torch.randn(48, 32, generator=generator), torch.randn(48, generator=generator) if biased else None
     known: list[Packed] = []
     own = {"weight": nn.Parameter(weight.t().contiguous() if transposed else weight), "bias": bias}
-    laid = Packed(own, known, transposed)
+    laid = Packed([own], known, transposed)
     for rows in (1, 2, 3, 7, 16, 33, 256):
         x = torch.randn(rows, 32, generator=generator)
         wanted = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
@@ -113,7 +113,7 @@ def test_a_write_in_place_during_a_generation_is_seen_at_the_next_token() -> Non
         next(begun)
     assert model.runs.lean.pace.packed
     module = model.layout.blocks[0].mlp.down_proj
-    laid = next(one for one in model.runs.lean.pace.packed if one._own is module._parameters)
+    laid = next(one for one in model.runs.lean.pace.packed if any(own is module._parameters for own in one.owns))
     old = laid._laid
     with torch.no_grad():
         module.weight.mul_(-1.0)
@@ -180,7 +180,7 @@ def test_a_product_by_a_weight_as_it_lies_is_the_product(
     generator = torch.Generator().manual_seed(1)
     weight, bias = torch.randn(shape, generator=generator), torch.randn(shape[0], generator=generator)
     held = nn.Parameter(weight.t().contiguous() if transposed else weight)
-    laid = Packed({"weight": held, "bias": bias if biased else None}, [], transposed)
+    laid = Packed([{"weight": held, "bias": bias if biased else None}], [], transposed)
     with torch.inference_mode():
         for rows in (1, 8, 19, 40, 257, 700):
             x = torch.randn(rows, shape[1], generator=generator)

@@ -1,0 +1,209 @@
+"""Products of modules that read the same input, done as one: the same numbers, and by themselves wherever that would not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from steering.engine.generation import Row, generate, stream
+from steering.engine.sampling import GenerationSettings
+from steering.model.joined import Joined, joined_in
+from steering.model.lean import substitutes
+from steering.model.models import LoadedModel
+from steering.model.pace import Pace
+from steering.model.packed import Packed, can_pack
+from steering.plan.plan import Plan
+from tests.naive import naive_generate
+from tests.steering.test_lean import everything, fresh
+from tests.steering.test_packed import PROMPTS, naive, own_copy, texts
+from tests.tiny import CONFIGS, plan
+
+__all__ = ["everything"]
+pytestmark = pytest.mark.skipif(not can_pack(), reason="this build of torch has no packed product")
+WITHOUT = ("gpt2", "gpt_neox", "phi3")
+"""Families whose products are joined in their files already."""
+
+
+def joined(model: LoadedModel) -> list[Joined]:
+    model.runs.lean.modules  # noqa: B018 (found and tried)
+    return [one for one, _ in model.runs.lean._joined]
+
+
+class Three(nn.Module):
+    """Queries, keys and values of different widths."""
+
+    def __init__(self, bias: bool, width: int = 33):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, out, bias=bias) for out in (48, 16, 17))
+        for module in (self.q_proj, self.k_proj, self.v_proj):
+            if bias:
+                nn.init.normal_(module.bias)
+
+    @property
+    def members(self) -> list[nn.Linear]:
+        return [self.q_proj, self.k_proj, self.v_proj]
+
+
+def three(bias: bool) -> tuple[Three, Joined]:
+    torch.manual_seed(0)
+    modules, pace = Three(bias), Pace()
+    found = substitutes(modules, pace)
+    (one,) = joined_in(modules, pace, found)
+    pace.packing = True
+    return modules, one
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (3, 4), (64, 1), (2, 128), (3, 100)])
+def test_parts_are_what_each_module_gives(bias: bool, shape: tuple[int, int]) -> None:
+    modules, one = three(bias)
+    calls = len_of_calls(one)
+    with torch.inference_mode():
+        for turn in range(3):
+            x = torch.randn(*shape, 33)
+            for place in [(turn + n) % 3 for n in range(3)]:
+                found, own = one.forwards[place](x), modules.members[place](x)
+                assert found.shape == own.shape and torch.allclose(found, own, atol=1e-4)
+                assert found.is_contiguous()
+            one.passed()
+            assert one.free and not one._parts and one._input is None
+    assert len(calls) == (3 if shape[0] * shape[1] <= 256 else 0)
+
+
+def len_of_calls(one: Joined) -> list[int]:
+    """Grows by one at each product of all."""
+    calls: list[int] = []
+    own = one._all
+
+    def counted(x: Tensor) -> Any:
+        calls.append(1)
+        return own(x)
+
+    one._all = counted  # type: ignore[method-assign]
+    return calls
+
+
+def test_modules_that_are_given_other_tensors_are_left_apart() -> None:
+    modules, one = three(True)
+    with torch.inference_mode():
+        x, y = torch.randn(2, 1, 33), torch.randn(2, 1, 33)
+        assert torch.allclose(one.forwards[0](x), modules.q_proj(x), atol=1e-4)
+        assert torch.allclose(one.forwards[1](y), modules.k_proj(y), atol=1e-4), "another tensor"
+        assert torch.allclose(one.forwards[0](x), modules.q_proj(x), atol=1e-4), "asked twice"
+        one.passed()
+        one.forget()
+    assert not one.free and one._laid._laid is None and one._input is None
+
+
+def test_a_pass_that_failed_says_nothing_about_them() -> None:
+    _, one = three(True)
+    with torch.inference_mode():
+        one.forwards[0](torch.randn(2, 1, 33))
+    one.forget()
+    assert one.free and not one._parts
+
+
+ODD: dict[str, Callable[[Three], object]] = {
+    "one bias": lambda m: setattr(m.k_proj, "bias", None),
+    "one module twice": lambda m: setattr(m, "k_proj", m.q_proj),
+    "another width": lambda m: setattr(m, "k_proj", nn.Linear(40, 16)),
+    "another class": lambda m: setattr(m, "k_proj", type("Other", (nn.Linear,), {})(33, 16)),
+    "another precision": lambda m: m.k_proj.bfloat16(),
+    "another name": lambda m: setattr(m, "key", m._modules.pop("k_proj")),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_not_alike_is_not_joined(odd: str) -> None:
+    modules, pace = Three(True), Pace()
+    ODD[odd](modules)
+    assert joined_in(modules, pace, substitutes(modules, pace)) == []
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_families_with_such_modules_use_it_and_write_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fresh(family)
+    found, seen = joined(model), []
+    assert len(found) == (0 if family in WITHOUT else 2 * model.n_layers)
+    for one in found:
+        own = one._all
+        monkeypatch.setattr(one, "_all", lambda x, own=own: (seen.append(len(x)), own(x))[1])
+    assert texts(model) == naive(model)
+    assert bool(seen) == bool(found) and all(one.free for one in found)
+    rows = [Row(p, q) for p in PROMPTS for q in (Plan(), plan(amount=2.0), plan(span="all", amount=1.5, layer=0))]
+    for row, text in zip(rows, generate(model, rows, GenerationSettings(6)), strict=True):
+        assert list(text.token_ids) == naive_generate(model, row.prompt_ids, row.plan, 6)
+    seen.clear()
+    with torch.inference_mode():
+        model.runs.forward({}, {"input_ids": torch.tensor(PROMPTS)})
+    assert not seen, "a pass by itself keeps the model's own way"
+
+
+def test_where_something_is_hooked_each_module_is_itself() -> None:
+    """A hook that writes to the input which the next module reads is followed."""
+    model = own_copy("llama")
+    before = texts(model)
+    attention = model.layout.blocks[1].attention
+    handle = attention.q_proj.register_forward_hook(lambda module, args, out: args[0].neg_())
+    try:
+        hooked = texts(model)
+        assert hooked == naive(model) != before
+    finally:
+        handle.remove()
+    assert texts(model) == before
+    changed = attention.k_proj.register_forward_pre_hook(lambda module, args: (args[0] * 3.0,))
+    try:
+        assert texts(model) == naive(model) != before
+    finally:
+        changed.remove()
+
+
+def test_a_weight_has_one_layout_at_a_time() -> None:
+    model = own_copy("llama")
+
+    def held() -> int:
+        return sum(one._laid.numel() for one in model.runs.lean.pace.packed if one._laid is not None)
+
+    texts(model)
+    size = held()
+    attention = model.layout.blocks[1].attention
+    handle = attention.q_proj.register_forward_hook(lambda *_: None)
+    texts(model)
+    assert held() == size
+    handle.remove()
+    texts(model)
+    assert held() == size
+
+
+@pytest.mark.parametrize("name", ["q_proj", "k_proj", "v_proj"])
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_member_that_changes_is_seen(name: str, part: str) -> None:
+    model = own_copy("qwen2")
+    before = texts(model)
+    for block in model.layout.blocks:
+        getattr(getattr(block.attention, name), part).data.normal_()
+    after = texts(model)
+    assert after == naive(model) != before
+
+
+def test_a_write_to_a_member_during_a_generation_is_seen_at_the_next_token() -> None:
+    model = own_copy("llama")
+    begun = stream(model, [Row(p) for p in PROMPTS], GenerationSettings(12))
+    for _ in range(3):
+        next(begun)
+    module = model.layout.blocks[0].attention.v_proj
+    laid: Packed = next(
+        one for one in model.runs.lean.pace.packed if any(own is module._parameters for own in one.owns)
+    )
+    old = laid._laid
+    assert len(laid.owns) == 3
+    with torch.no_grad():
+        module.weight.mul_(-1.0)
+    next(begun)
+    next(begun)
+    assert laid._laid is not old
+    begun.close()
