@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..model.hooks import Edit, hooked
+from ..model.gradients import differentiable
+from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from ..vector.vectors import SteeringVector
@@ -120,8 +121,9 @@ def attributed(
 
             return edit
 
-        with torch.enable_grad(), hooked(model.layout, {site: adding(site) for site in sites}):
-            logits = model.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
+        with torch.enable_grad():
+            with differentiable(model, {site: adding(site) for site in sites}) as run:
+                logits = run(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
             total = _values(metric, batch, logits).sum()
             gradients = torch.autograd.grad(total, [added[_written_at(v.site)] for v in ordered])
         for vector, gradient in zip(ordered, gradients, strict=True):

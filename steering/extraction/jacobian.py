@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
-from ..model.hooks import Edit, hooked
+from ..model.gradients import differentiable
+from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sinks import sinks_of
 from ..model.sites import Site
@@ -283,9 +284,9 @@ def _final(model: LoadedModel, text: Sequence[int], sites: Sequence[Site], copie
         return edit
 
     ids = torch.tensor([text], device=model.device).expand(copies, -1)
-    with hooked(model.layout, {site: edit_of(site) for site in {*sites, last}}):
+    with differentiable(model, {site: edit_of(site) for site in {*sites, last}}) as run:
         try:
-            model.model(input_ids=ids, use_cache=False)
+            run(input_ids=ids, use_cache=False)
         except _Reached:
             pass
     return reached[0], [added[site] for site in sites]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..compile.coverage import continued
 from ..errors import BadInput, unknown
-from ..model.hooks import hooked
+from ..model.gradients import differentiable
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from ..plan.plan import Span
@@ -232,8 +232,8 @@ def _batch_loss(model: LoadedModel, batch: _Targets, site: Site, vector: Tensor,
     def edit(hidden: Tensor) -> Tensor:
         return hidden + (batch.sign * vector).to(hidden)
 
-    with hooked(model.layout, {site: edit}):
-        logits = model.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]
+    with differentiable(model, {site: edit}) as run:
+        logits = run(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]
     scores = logits.float() * logit_scale
     everything = scores.logsumexp(-1)
     own = scores.gather(-1, batch.wanted[:, None])

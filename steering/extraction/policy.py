@@ -15,7 +15,8 @@ from torch import Tensor
 from ..compile.coverage import continued
 from ..engine.forced import chunks_of
 from ..errors import BadInput
-from ..model.hooks import Edit, hooked
+from ..model.gradients import differentiable
+from ..model.hooks import Edit
 from ..model.models import LoadedModel
 from ..model.sites import Site
 from ..plan.span import Span
@@ -88,7 +89,7 @@ def logprobs(model: LoadedModel, batch: Packed, vectors: Mapping[Site, Tensor], 
     def adding(vector: Tensor) -> Edit:
         return lambda hidden: torch.where(batch.covered, hidden + vector.to(hidden), hidden)
 
-    with hooked(model.layout, {site: adding(vector) for site, vector in vectors.items()}):
-        logits = model.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]
+    with differentiable(model, {site: adding(vector) for site, vector in vectors.items()}) as run:
+        logits = run(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return (wide / temperature).log_softmax(-1).gather(-1, batch.written[:, None])[:, 0]

@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..errors import BadInput
 from ..model.cache import ColumnCache, Masks
-from ..model.hooks import hooked, resumed
+from ..model.gradients import differentiable
 from ..model.models import LoadedModel
 from ..model.sites import Site
 
@@ -121,8 +121,8 @@ def read_once(
         "use_cache": True,
         "logits_to_keep": 0 if predictions else 1,
     }
-    with hooked(model.layout, {site: read}):
-        logits = model.model(**inputs).logits
+    with differentiable(model, {site: read}) as run:
+        logits = run(**inputs).logits
     rows = torch.tensor([row for row, wanted in enumerate(positions) for _ in wanted], device=device, dtype=torch.long)
     where = torch.tensor([p for wanted in positions for p in wanted], device=device, dtype=torch.long)
     slots = torch.tensor([s for wanted in positions for s in range(len(wanted))], device=device, dtype=torch.long)
@@ -166,6 +166,6 @@ def read_again(model: LoadedModel, kept: Kept, shifted: Tensor) -> Tensor:
         "past_key_values": cache,
         "use_cache": True,
     }
-    with resumed(model.layout, kept.first, hidden.to(model.dtype)):
-        logits = model.model(**inputs).logits
+    with differentiable(model, resume=(kept.first, hidden.to(model.dtype))) as run:
+        logits = run(**inputs).logits
     return logits[kept.texts, kept.slots].float()

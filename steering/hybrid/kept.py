@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..extraction.optimised import still
-from ..model.hooks import hooked, resumed
+from ..model.gradients import differentiable
 from ..model.models import LoadedModel
 from .disagreement import Disagreements
 from .isolated import first_layer
@@ -50,8 +50,8 @@ class _Texts:
         def read(hidden: Tensor) -> None:
             found["hidden"] = hidden.detach().clone()
 
-        with torch.no_grad(), hooked(self.model.layout, {self.site: read}):
-            self.model.model(input_ids=self.ids(number), attention_mask=self.mask(number), use_cache=False)
+        with torch.no_grad(), differentiable(self.model, {self.site: read}) as run:
+            run(input_ids=self.ids(number), attention_mask=self.mask(number), use_cache=False)
         size = found["hidden"].numel() * found["hidden"].element_size()
         if self._bytes + size <= KEEP_BYTES:
             self._kept[number] = found["hidden"]
@@ -146,8 +146,8 @@ def text_loss(texts: _Texts, number: int, parts: list[Tensor], unit: float) -> T
     shift = unit * coefficients(here / unit, categories, *parts[1:])[:, None] * parts[0][categories]
     shifted = hidden.index_put((rows, positions), shift.to(hidden), accumulate=True)
     ids = texts.ids(number)
-    with resumed(texts.model.layout, texts.first, shifted):
-        logits = texts.model.model(input_ids=ids, attention_mask=texts.mask(number), use_cache=False).logits[:, :-1]
+    with differentiable(texts.model, resume=(texts.first, shifted)) as run:
+        logits = run(input_ids=ids, attention_mask=texts.mask(number), use_cache=False).logits[:, :-1]
     each = F.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none")
     present, inverse, counts = categories.unique(return_inverse=True, return_counts=True)
     loss = (each[rows, positions] / counts[inverse]).sum() / len(present)
