@@ -21,6 +21,7 @@ from torch import Tensor
 from steering.engine.record import Generation
 from steering.errors import BadInput
 from steering.extraction.policy import Packed, Rollout, packed
+from steering.model.gradients import differentiable
 from steering.model.models import LoadedModel, wrap
 from steering.plan.span import Span
 
@@ -174,5 +175,6 @@ def _rollouts(texts: Sequence[Generation]) -> list[Rollout]:
 
 def _predicted(model: LoadedModel, batch: Packed) -> Tensor:
     """Log-probabilities at every written token, `[tokens, vocabulary]`."""
-    logits = model.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]
+    with differentiable(model) as run:
+        logits = run(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[batch.place]
     return logits.float().log_softmax(-1)  # type: ignore[no-any-return]
