@@ -85,6 +85,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def tiny(family: str) -> LoadedModel:
+    """`tiny_anew`, shared: other programs' wrappers may have been left on it."""
+    return tiny_anew(family)
+
+
+def tiny_anew(family: str) -> LoadedModel:
     """A tiny model whose weights are scaled up, so that edits move its greedy choices."""
     torch.manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():  # the first test to ask may be in inference mode

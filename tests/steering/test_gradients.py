@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 
 import pytest
@@ -16,7 +15,7 @@ from steering.model.gradients import BlockedProduct, blocked_products, different
 from steering.model.hooks import hooked, resumed
 from steering.model.packed import can_pack
 from steering.model.sites import Site
-from tests.tiny import CONFIGS, tiny
+from tests.tiny import CONFIGS, tiny_anew
 
 pytestmark = pytest.mark.skipif(not can_pack(), reason="this build of torch has no blocked product")
 IDS = torch.tensor([[1, 9, 17, 33, 8], [1, 40, 8, 22, 51]])
@@ -98,7 +97,7 @@ def test_it_has_a_second_derivative() -> None:
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_gradients_of_every_family_are_those_of_the_model_itself(family: str, calls: list[int]) -> None:
-    model = tiny(family)
+    model = tiny_anew(family)
     site = Site(1)
     linear = sum(type(m) in (nn.Linear, Conv1D) for m in model.model.modules())
     gradients._TRIED.clear()
@@ -125,7 +124,7 @@ def test_gradients_of_every_family_are_those_of_the_model_itself(family: str, ca
 
 @pytest.mark.usefixtures("everything")
 def test_a_pass_may_begin_at_a_later_layer() -> None:
-    model = tiny("llama")
+    model = tiny_anew("llama")
     (stream,) = drawn((2, 5, model.d_model))
     found = []
     for context in (resumed(model.layout, 1, stream), differentiable(model, resume=(1, stream))):
@@ -137,7 +136,7 @@ def test_a_pass_may_begin_at_a_later_layer() -> None:
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_passes_without_gradients_have_the_same_numbers(mode: type[torch.no_grad], calls: list[int]) -> None:
-    model = tiny("qwen2")
+    model = tiny_anew("qwen2")
     with mode():
         with differentiable(model) as run:
             found = run(input_ids=IDS).logits
@@ -204,7 +203,7 @@ def test_what_is_not_plainly_a_linear_module_is_left_alone() -> None:
 
 @pytest.mark.usefixtures("everything")
 def test_everything_is_taken_out_after_an_exception() -> None:
-    model = copy.deepcopy(tiny("llama"))
+    model = tiny_anew("llama")
 
     def fail(hidden: Tensor) -> None:
         raise KeyError("inside the pass")
@@ -215,7 +214,7 @@ def test_everything_is_taken_out_after_an_exception() -> None:
 
 
 def test_a_pass_of_another_thread_waits_and_is_not_edited() -> None:
-    model = tiny("llama")
+    model = tiny_anew("llama")
     plain = model.runs.forward({}, {"input_ids": IDS}).detach()
     inside, go, found = threading.Event(), threading.Event(), []
 

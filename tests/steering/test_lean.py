@@ -22,7 +22,7 @@ from steering.model.products import equal, in_parts
 from steering.model.sites import Site
 from steering.plan.plan import Plan
 from tests.naive import naive_generate
-from tests.tiny import CONFIGS, plan, tiny
+from tests.tiny import CONFIGS, plan, tiny_anew
 
 PROMPTS = ((1, 9, 17, 33), (1, 12), (1, 40, 8, 22, 51, 30, 11))
 
@@ -36,8 +36,8 @@ def everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fresh(family: str, use: bool = True) -> LoadedModel:
-    """The model with an executor of its own."""
-    made = replace(tiny(family), extra={})
+    """A model with an executor of its own."""
+    made = replace(tiny_anew(family), extra={})
     made.__dict__["runs"] = HookExecutor(made.model, made.layout, use)
     return made
 
