@@ -122,7 +122,7 @@ def attributed(
             return edit
 
         with torch.enable_grad():
-            with differentiable(model, {site: adding(site) for site in sites}) as run:
+            with differentiable(model, {site: adding(site) for site in sites}, still=True) as run:
                 logits = run(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
             total = _values(metric, batch, logits).sum()
             gradients = torch.autograd.grad(total, [added[_written_at(v.site)] for v in ordered])

@@ -66,20 +66,21 @@ def _blocked(x: Tensor, weight: Tensor) -> Tensor:
 
 @contextmanager
 def differentiable(
-    model: LoadedModel, edits: Mapping[Site, Edit] | None = None, resume: Resume | None = None
+    model: LoadedModel, edits: Mapping[Site, Edit] | None = None, resume: Resume | None = None, still: bool = False
 ) -> Iterator[Any]:
-    """A context for one pass of the model that comes back, `model.model`: with `edits` at their sites, from `resume` if given."""
+    """A context for one pass of the model that comes back, `model.model`: with `edits` at their sites, from `resume` if given. `still`:
+    gradients with respect to weights are not asked for, even of weights that say so, and are not computed."""
     with turn(model.model):
         before = resumed(model.layout, *resume) if resume else nullcontext()
-        with before, hooked(model.layout, edits or {}), blocked_products(model.model):
+        with before, hooked(model.layout, edits or {}), blocked_products(model.model, still):
             yield model.model
 
 
 @contextmanager
-def blocked_products(model: nn.Module) -> Iterator[None]:
-    """Linear modules of `model` by blocked products, in its turn."""
+def blocked_products(model: nn.Module, still: bool = False) -> Iterator[None]:
+    """Linear modules of `model` by blocked products, in its turn; `still` as for `differentiable`."""
     with turn(model):
-        found = substitutes(model)
+        found = substitutes(model, still)
         try:
             for attributes, forward in found:
                 attributes["forward"] = forward
@@ -89,12 +90,12 @@ def blocked_products(model: nn.Module) -> Iterator[None]:
                 attributes.pop("forward", None)
 
 
-def substitutes(model: nn.Module) -> list[tuple[dict[str, Any], Callable[[Tensor], Tensor]]]:
+def substitutes(model: nn.Module, still: bool = False) -> list[tuple[dict[str, Any], Callable[[Tensor], Tensor]]]:
     """The attributes of every module that has one, and its substitute."""
     if not packed.can_pack():
         return []
     return [
-        (module.__dict__, _substitute(module))
+        (module.__dict__, _substitute(module, still))
         for module in model.modules()
         if type(module) in (nn.Linear, Conv1D)
         and "forward" not in module.__dict__
@@ -113,16 +114,18 @@ def _outputs_inputs(module: Any) -> tuple[int, int]:
     return shape[::-1] if type(module) is Conv1D else shape
 
 
-def _substitute(module: Any) -> Callable[[Tensor], Tensor]:
+def _substitute(module: Any, still: bool) -> Callable[[Tensor], Tensor]:
     own, (out, width), transposed = module._parameters, _outputs_inputs(module), type(module) is Conv1D
 
     def forward(x: Tensor) -> Tensor:
-        weight = own["weight"].t() if transposed else own["weight"]
+        weight, bias = own["weight"].t() if transposed else own["weight"], own["bias"]
         rows = x.numel() // width
         if not packed.pays(rows, weight.numel()) or _other(x):
-            return F.linear(x, weight, own["bias"])
+            return F.linear(x, weight, bias)
+        if still:  # a function of one's own is asked for every gradient that its inputs may have
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
         product = BlockedProduct.apply if torch.is_grad_enabled() else _without
-        found: Tensor = product(x.reshape(rows, width), weight, own["bias"])
+        found: Tensor = product(x.reshape(rows, width), weight, bias)
         return found.view(*x.shape[:-1], out)
 
     return forward

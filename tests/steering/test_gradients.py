@@ -83,6 +83,19 @@ def test_only_the_gradients_that_are_asked_for_are_computed(calls: list[int]) ->
     assert len(calls) == 2
 
 
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize("still", [False, True])
+def test_weights_that_say_so_cost_nothing_where_they_are_still(still: bool, calls: list[int]) -> None:
+    layer = nn.Linear(16, 24)
+    (x,) = drawn((9, 16))
+    with blocked_products(layer, still):
+        calls.clear()
+        out = layer(x)
+    (found,) = torch.autograd.grad(out.sum(), x)
+    assert torch.allclose(found, layer.weight.sum(0).expand(9, -1), atol=1e-5)
+    assert len(calls) == (2 if still else 3)
+
+
 def test_it_has_a_second_derivative() -> None:
     x, weight, bias = drawn((9, 16), (24, 16), (24,))
 
