@@ -5,7 +5,8 @@
 2. A pass is a model's turn (`turns`): edits and substitutes are in place until it is over, and a generation of another thread waits. What
    follows, the loss and its gradients, needs neither.
 3. Every shape is tried beside the library's product, gradients included, before it is used. Few rows and small weights
-   (`packed.pays`), other precisions, autocast and transformed functions (`torch.func`) keep the module's own way.
+   (`packed.pays`), other precisions, autocast, transformed functions (`torch.func`) and models that compute activations anew in the
+   backward pass (gradient checkpointing) keep the module's own way.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class BlockedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        to_x, to_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if to_weight else None, weight if to_x else None)
         return packed.blocked(weight, bias, x)
 
     @staticmethod
@@ -92,7 +94,8 @@ def blocked_products(model: nn.Module, still: bool = False) -> Iterator[None]:
 
 def substitutes(model: nn.Module, still: bool = False) -> list[tuple[dict[str, Any], Callable[[Tensor], Tensor]]]:
     """The attributes of every module that has one, and its substitute."""
-    if not packed.can_pack():
+    recomputed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if not packed.can_pack() or _transformed() or recomputed:
         return []
     return [
         (module.__dict__, _substitute(module, still))
@@ -106,7 +109,12 @@ def substitutes(model: nn.Module, still: bool = False) -> list[tuple[dict[str, A
 
 def _ordinary(module: nn.Module) -> bool:
     weight = module._parameters.get("weight")
-    return type(weight) is nn.Parameter and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    return (
+        "bias" in module._parameters
+        and type(weight) is nn.Parameter
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+    )
 
 
 def _outputs_inputs(module: Any) -> tuple[int, int]:
@@ -133,12 +141,12 @@ def _substitute(module: Any, still: bool) -> Callable[[Tensor], Tensor]:
 
 def _other(x: Tensor) -> bool:
     """Whether an input is not for the blocked product, or its gradients are not for the ordinary way."""
-    return (
-        x.dtype != torch.float32
-        or torch.is_autocast_enabled(x.device.type)
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-        or torch.autograd.forward_ad._current_level >= 0
-    )
+    return x.dtype != torch.float32 or torch.autograd.forward_ad._current_level >= 0 or _transformed()
+
+
+def _transformed() -> bool:
+    """Whether what is computed now is under autocast or a transform of `torch.func`."""
+    return torch.is_autocast_enabled("cpu") or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _right(module: Any) -> bool:
@@ -154,8 +162,11 @@ def right(out: int, width: int, biased: bool, product: Callable[..., Tensor], ro
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
         shapes = ((rows, width), (out, width), (out,))
-        parts = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes[: 2 + biased]]
-        toward = torch.randn(rows, out, generator=generator)
+        parts = [
+            torch.randn(shape, generator=generator, dtype=torch.float32).requires_grad_()
+            for shape in shapes[: 2 + biased]
+        ]
+        toward = torch.randn(rows, out, generator=generator, dtype=torch.float32)
         results: list[list[Tensor]] = []
         for way in (F.linear, product):
             try:

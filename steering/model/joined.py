@@ -3,8 +3,9 @@
 1. The first module that is given an input computes what all of them would, and the others hand out their parts when they are given the same
    tensor. Given another they compute it themselves, so the names below decide what is saved and not what comes out.
    For fewer than `products.LARGE_WEIGHT` numbers it does not pay: a packed product costs some 10 µs to begin.
-2. It is done with packed weights, so in the passes of a generation and nowhere else, and not where anything is hooked to one of the
-   modules: a hook may write to the input that the next one reads.
+2. It is done with packed weights, so in the passes of a generation and nowhere else.
+3. What writes to the input after the first module has read it is not seen by the others. So modules are by themselves where anything is
+   hooked to one of them, to a module beside them in their parent, or to every module there is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 
 from . import packed, products
 from .pace import Pace
@@ -35,10 +37,18 @@ STRIDED = ("gate_proj", "w1")
 class Joined:
     """The products of a few linear modules of one parent."""
 
-    def __init__(self, modules: Sequence[nn.Linear], alone: Sequence[Forward], pace: Pace, strided: bool = False):
-        """`alone`: what stands in for each module by itself. `strided` leaves outputs as parts of one tensor, `[..., out]` with steps
-        between rows."""
-        self.modules, self._alone, self._pace, self._strided = modules, alone, pace, strided
+    def __init__(
+        self,
+        parent: nn.Module,
+        modules: Sequence[nn.Linear],
+        alone: Sequence[Forward],
+        pace: Pace,
+        strided: bool = False,
+    ):
+        """`modules` of one `parent`; `alone`: what stands in for each by itself. `strided` leaves outputs as parts of one tensor,
+        `[..., out]` with steps between rows."""
+        self.modules, self._alone, self._strided = modules, alone, strided
+        self._near = [*parent.children()]
         self._laid = Packed([module._parameters for module in modules], pace.packed)
         self._sizes, self._width = [module.out_features for module in modules], modules[0].in_features
         self._input: Tensor | None = None
@@ -50,8 +60,10 @@ class Joined:
 
     @property
     def free(self) -> bool:
-        """Whether modules are given the same tensor, as far as was seen, and nothing is hooked to them."""
-        return not self._apart and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules)
+        """Whether modules are given the same tensor, as far as was seen, and nothing is hooked to them or beside them."""
+        if self._apart or everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+            return False
+        return not any(near._forward_hooks or near._forward_pre_hooks for near in self._near)
 
     def passed(self) -> None:
         """The model's pass has ended well: parts that nobody asked for show that modules are not given the same tensor."""
@@ -96,7 +108,7 @@ def _groups(model: nn.Module, pace: Pace, found: Iterable[tuple[nn.Module, Forwa
                 and len(set(modules)) == len(names)
                 and sum(module.weight.numel() for module in modules) >= products.LARGE_WEIGHT
             ):
-                yield Joined(modules, [usable[id(module)] for module in modules], pace, names[0] in STRIDED)
+                yield Joined(parent, modules, [usable[id(module)] for module in modules], pace, names[0] in STRIDED)
 
 
 def joined_in(model: nn.Module, pace: Pace, substitutes: Iterable[tuple[nn.Module, Forward]]) -> list[Joined]:

@@ -86,7 +86,8 @@ class Lean:
     def used(self, inputs: Mapping[str, Any], packing: bool = False) -> Iterator[Mapping[str, Any]]:
         """Substitutes in place for one pass over `inputs`, which come back in the form that goes with them; `packing` in a generation's
         own pass."""
-        if self._inside or torch.is_grad_enabled() or self.model.training or not (found := self._found()):
+        other = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or self.model.training
+        if self._inside or other or not (found := self._found()):
             yield inputs
             return
         mask = inputs.get("attention_mask")
@@ -129,13 +130,14 @@ class Lean:
 
 def _plain(kind: type) -> Plain:
     """Whether a module of this class, by its attributes, computes what it did when its substitute was made: nobody has put another
-    `forward` there or into the class, and its weight is a plain float32 parameter."""
-    own = kind.forward  # type: ignore[attr-defined]
+    `forward` there or into the class, its weight is a plain float32 parameter, and its bias one, too, or none."""
+    own, biased = kind.forward, kind in (nn.Linear, Conv1D)  # type: ignore[attr-defined]
 
     def plain(attributes: dict[str, Any]) -> bool:
         weight = attributes["_parameters"].get("weight")
         return (
             "forward" not in attributes
+            and (not biased or "bias" in attributes["_parameters"])
             and kind.forward is own  # type: ignore[attr-defined]
             and weight is not None
             and weight.dtype == torch.float32

@@ -55,8 +55,8 @@ class Packed:
     """The weight of a module, or of several that read the same inputs, packed when it is first needed."""
 
     def __init__(self, owns: Sequence[Mapping[str, Any]], known: list[Packed], transposed: bool = False):
-        """`owns`: the parameters of each module, `weight [out, in]` (`[in, out]` when `transposed`) and perhaps `bias`, of all or of
-        none; `known` is told of this one when it is packed."""
+        """`owns`: the parameters of each module, `weight [out, in]` (`[in, out]` when `transposed`, of one module) and perhaps `bias`;
+        `known` is told of this one when it is packed."""
         self.owns, self._known, self._transposed = owns, known, transposed
         self._laid: Tensor | None = None
         self._mark: tuple[tuple[int, int], ...] = ()
@@ -69,9 +69,10 @@ class Packed:
 
     def look(self) -> None:
         """Drop the copy if the weight is not what it was, by whatever it was changed."""
-        if self._laid is not None and not (
-            self._mark == self._marked() and torch.equal(self._read(), cast(Tensor, self._seen))
-        ):
+        if self._laid is None:
+            return
+        there = all(own.get("weight") is not None for own in self.owns)
+        if not (there and self._mark == self._marked() and torch.equal(self._read(), cast(Tensor, self._seen))):
             self._laid = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -81,9 +82,15 @@ class Packed:
         return blocked(cast(Tensor, self._laid), self._bias(), x)
 
     def _bias(self) -> Tensor | None:
-        if len(self.owns) == 1 or self.owns[0].get("bias") is None:
-            return self.owns[0].get("bias")
-        return torch.cat([own["bias"] for own in self.owns])
+        biases = [own.get("bias") for own in self.owns]
+        if len(biases) == 1 or all(bias is None for bias in biases):
+            return biases[0]
+        return torch.cat(
+            [
+                torch.zeros(len(own["weight"])) if bias is None else bias
+                for own, bias in zip(self.owns, biases, strict=True)
+            ]
+        )
 
     def _weights(self) -> list[Tensor]:
         weights = [cast(Tensor, own["weight"]).detach() for own in self.owns]

@@ -253,3 +253,91 @@ def test_a_pass_of_another_thread_waits_and_is_not_edited() -> None:
     one.join(20)
     two.join(20)
     assert torch.allclose(found[0], plain, atol=1e-5)
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_more_is_kept_than_the_library_keeps(frozen: bool) -> None:
+    model = tiny_anew("llama")
+    model.model.requires_grad_(not frozen)
+    own = {p.data_ptr() for p in model.model.parameters()}
+    kept: list[int] = []
+    (stream,) = drawn((2, 5, model.d_model))
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(0 if tensor.data_ptr() in own else tensor.numel())
+        return tensor
+
+    def counted(context: object) -> int:
+        kept.clear()
+        with torch.enable_grad(), context, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):  # type: ignore[attr-defined]
+            model.model(input_ids=IDS, use_cache=False)
+        return sum(kept)
+
+    assert counted(differentiable(model, resume=(1, stream))) <= counted(resumed(model.layout, 1, stream))
+
+
+@pytest.mark.usefixtures("everything")
+def test_an_input_may_be_written_to_where_the_weight_is_frozen() -> None:
+    layer, (x,) = nn.Linear(16, 24).requires_grad_(False), drawn((9, 16))
+    with blocked_products(layer):
+        held = x * 1
+        out = layer(held)
+        held.add_(1)
+    (found,) = torch.autograd.grad(out.sum() + held.sum(), x)
+    assert torch.allclose(found, layer.weight.sum(0).expand(9, -1) + 1, atol=1e-5)
+
+
+@pytest.mark.usefixtures("everything")
+def test_transforms_of_weights_and_around_the_pass_keep_the_modules_way(calls: list[int]) -> None:
+    layer, x = nn.Linear(17, 24), torch.randn(9, 17)
+    parameters = dict(layer.named_parameters())
+
+    def of_weights(given: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(layer, given, (x,)).sum()
+
+    own = torch.func.grad(of_weights)(parameters)
+    with blocked_products(layer):
+        calls.clear()
+        found = torch.func.grad(of_weights)(parameters)
+        stacked = {name: torch.stack((part, part)) for name, part in parameters.items()}
+        assert torch.func.vmap(of_weights)(stacked).shape == (2,)
+    assert all(torch.allclose(found[name], own[name]) for name in own) and not calls
+    other = nn.Linear(18, 24)
+
+    def around(v: Tensor) -> Tensor:
+        with blocked_products(other):
+            return other(v).sum()
+
+    gradients._TRIED.clear()
+    assert torch.func.grad(around)(torch.randn(9, 18)).shape == (9, 18)
+    assert torch.func.vmap(around)(torch.randn(3, 9, 18)).shape == (3,)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        around(torch.randn(9, 18))
+    assert not gradients._TRIED and substitutes(other), "nothing was refused for good"
+
+
+@pytest.mark.usefixtures("everything")
+def test_models_that_compute_activations_anew_keep_the_modules_way() -> None:
+    model = tiny_anew("llama")
+    model.model.train()
+    model.model.gradient_checkpointing_enable({"use_reentrant": False})
+    found = []
+    for way in (differentiable(model), resumed(model.layout, 0, model.model.get_input_embeddings()(IDS))):
+        model.model.zero_grad()
+        with torch.enable_grad(), way:
+            total = model.model(input_ids=IDS, use_cache=False).logits.pow(2).sum()
+        total.backward()
+        found.append(model.layout.blocks[2].mlp.down_proj.weight.grad.clone())
+    assert torch.allclose(*found, atol=1e-4 * float(found[1].abs().max()))
+
+
+@pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_what_is_made_at_every_call_is_left_alone(part: str) -> None:
+    layer = nn.Linear(16, 24)
+    torch.nn.utils.prune.l1_unstructured(layer, part, 0.5)
+    x = torch.randn(9, 16)
+    own = layer(x)
+    with blocked_products(layer):
+        assert torch.equal(layer(x), own)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
 
 from steering.engine.generation import Row, generate, stream
@@ -207,3 +208,92 @@ def test_a_write_to_a_member_during_a_generation_is_seen_at_the_next_token() -> 
     next(begun)
     assert laid._laid is not old
     begun.close()
+
+
+CHANGES: dict[str, Callable[[nn.Linear], object]] = {
+    "another bias": lambda m: setattr(m, "bias", nn.Parameter(torch.randn(m.out_features) * 5)),
+    "no bias": lambda m: setattr(m, "bias", None),
+    "a weight made at every call": lambda m: torch.nn.utils.prune.random_unstructured(m, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("name", ["q_proj", "k_proj", "v_proj"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_members_that_become_another_kind_after_the_first_generation(family: str, name: str, change: str) -> None:
+    torch.manual_seed(3)
+    model = own_copy(family)
+    attention = model.layout.blocks[1].attention
+    for module in (attention.q_proj, attention.k_proj, attention.v_proj):
+        if family == "qwen2":
+            nn.init.normal_(module.bias, std=3.0)
+        assert (module.bias is not None) == (family == "qwen2")
+    assert texts(model) == naive(model)
+    CHANGES[change](getattr(attention, name))
+    assert texts(model) == naive(model)
+    inputs = {"input_ids": torch.tensor(PROMPTS)}
+    edits: dict[Any, Any] = {}
+    with torch.inference_mode(), model.runs.holding(edits):
+        found = model.runs.forward(edits, inputs)
+    with torch.inference_mode():
+        assert torch.allclose(found, model.model(**inputs).logits, atol=1e-3)
+
+
+def test_a_bias_made_at_every_call_is_followed() -> None:
+    model = own_copy("qwen2")
+    module = model.layout.blocks[1].attention.k_proj
+    nn.init.normal_(module.bias, std=3.0)
+    texts(model)
+    torch.nn.utils.prune.random_unstructured(module, "bias", 0.5)
+    assert texts(model) == naive(model)
+
+
+def test_hooks_on_every_module_are_followed() -> None:
+    model = own_copy("llama")
+    before = texts(model)
+    chosen = model.layout.blocks[1].attention.q_proj
+
+    def negate(module: nn.Module, args: Any, out: Any) -> None:
+        if module is chosen:
+            args[0].neg_()
+
+    handle = torch.nn.modules.module.register_module_forward_hook(negate)
+    try:
+        assert texts(model) == naive(model) != before
+    finally:
+        handle.remove()
+    assert texts(model) == before
+
+
+def test_hooks_beside_the_modules_are_followed() -> None:
+    model = own_copy("qwen3")
+    before, held = texts(model), []
+    attention = model.layout.blocks[1].attention
+    handles = [
+        attention.register_forward_pre_hook(
+            lambda module, args, kwargs: held.append(kwargs.get("hidden_states", args[0] if args else None)),
+            with_kwargs=True,
+        ),
+        attention.q_norm.register_forward_hook(lambda *_: (held[-1].neg_(), None)[1]),
+    ]
+    try:
+        assert texts(model) == naive(model) != before
+    finally:
+        for handle in handles:
+            handle.remove()
+    flat = model.layout.blocks[1].mlp.act_fn.register_forward_hook(
+        lambda module, args, out: (args[0].view(-1), None)[1]
+    )
+    try:
+        assert texts(model) == before
+    finally:
+        flat.remove()
+
+
+def test_autocast_keeps_the_modules_way() -> None:
+    model = own_copy("llama")
+    texts(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert len(texts(model)) == len(PROMPTS)
+        with torch.inference_mode(), model.runs.lean.used({"input_ids": torch.tensor(PROMPTS)}):
+            assert not any("forward" in module.__dict__ for module in model.model.modules())
