@@ -341,3 +341,30 @@ def test_what_is_made_at_every_call_is_left_alone(part: str) -> None:
     own = layer(x)
     with blocked_products(layer):
         assert torch.equal(layer(x), own)
+
+
+def test_edits_wait_for_a_pass_that_is_running() -> None:
+    model = tiny_anew("llama")
+    plain = model.runs.forward({}, {"input_ids": IDS}).detach()
+    inside, go, found = threading.Event(), threading.Event(), []
+
+    def pause(hidden: Tensor) -> None:
+        inside.set()
+        assert go.wait(20)
+
+    def beside() -> None:
+        found.append(model.runs.forward({Site(0): pause}, {"input_ids": IDS}).detach())
+
+    def steered() -> None:
+        with torch.enable_grad(), differentiable(model, {Site(2): lambda hidden: hidden + 100.0}) as run:
+            run(input_ids=IDS)
+
+    one, two = threading.Thread(target=beside), threading.Thread(target=steered)
+    one.start()
+    assert inside.wait(20)
+    two.start()
+    two.join(0.3)
+    go.set()
+    one.join(20)
+    two.join(20)
+    assert torch.allclose(found[0], plain, atol=1e-5)

@@ -270,3 +270,17 @@ def test_a_generation_that_cannot_begin_leaves_no_hook(monkeypatch: pytest.Monke
     with pytest.raises(NotImplementedError, match="without numbers"):
         generate(model, [Row(PROMPTS[0], plan()), Row(PROMPTS[1])], GenerationSettings(4))
     assert hooks() == before
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama", "qwen3"])
+def test_every_norm_has_its_substitute(family: str) -> None:
+    model = fresh(family)
+    norms = [m for m in model.model.modules() if "RMSNorm" in type(m).__name__]
+    found = {id(module): forward for module, forward in substitutes(model.model, Pace())}
+    assert len(norms) > 2 * model.n_layers
+    for norm in norms:
+        assert id(norm) in found
+        for size in (0.0, 1e-4, 1.0, 1e4):
+            x = size * torch.randn(3, 2, norm.weight.numel(), generator=torch.Generator().manual_seed(0))
+            with torch.inference_mode():
+                assert torch.allclose(found[id(norm)](x), norm(x), rtol=1e-4, atol=1e-6)

@@ -106,14 +106,17 @@ def test_a_weight_that_changed_is_packed_anew(write: str) -> None:
     assert write == "one number through data" or texts(model) == before
 
 
-def test_a_write_in_place_during_a_generation_is_seen_at_the_next_token() -> None:
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_write_in_place_during_a_generation_is_seen_at_the_next_token(joined: bool) -> None:
     model = own_copy("llama")
     begun = stream(model, [Row(p) for p in PROMPTS], GenerationSettings(12))
     for _ in range(3):
         next(begun)
     assert model.runs.lean.pace.packed
-    module = model.layout.blocks[0].mlp.down_proj
+    block = model.layout.blocks[0]
+    module = block.attention.v_proj if joined else block.mlp.down_proj
     laid = next(one for one in model.runs.lean.pace.packed if any(own is module._parameters for own in one.owns))
+    assert len(laid.owns) == (3 if joined else 1)
     old = laid._laid
     with torch.no_grad():
         module.weight.mul_(-1.0)
